@@ -1,0 +1,61 @@
+"""Every error that echoplane raises on purpose, with the HTTP status that it becomes.
+
+    EchoplaneError
+      InputError               the caller's file                      exit 3
+        NotAnImage        400  no DICOM, or cut off
+        TooLarge          413  more pixels or bytes than allowed
+        Unsupported       415  a transfer syntax or SOP class that is not read
+        UnusableStudy     422  read, but this task can't answer it
+      ConfigError              the caller's settings or arguments     exit 2
+      BundleError              refused; the old model keeps serving   exit 1
+      StageError               a stage could not be done              exit 1
+
+A message says what is wrong, what was expected and what to do. It never holds a value of a DICOM
+attribute that could name a patient: no name, id, date, UID, path or free text.
+"""
+
+
+class EchoplaneError(Exception):
+    """Base of all; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class InputError(EchoplaneError):
+    """The file that was sent; `status` is the HTTP status, `kind` the stable end of the problem's type."""
+
+    exit_code = 3
+    status = 400
+    kind = "bad-input"
+
+
+class NotAnImage(InputError):
+    status = 400
+    kind = "not-an-image"
+
+
+class TooLarge(InputError):
+    status = 413
+    kind = "too-large"
+
+
+class Unsupported(InputError):
+    status = 415
+    kind = "unsupported"
+
+
+class UnusableStudy(InputError):
+    status = 422
+    kind = "unusable-study"
+
+
+class ConfigError(EchoplaneError, ValueError):
+    exit_code = 2
+
+
+class BundleError(EchoplaneError):
+    pass
+
+
+class StageError(EchoplaneError):
+    pass
