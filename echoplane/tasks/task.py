@@ -1,0 +1,113 @@
+"""The contract of a task: what every folder under `echoplane/tasks` gives.
+
+A task is a module. Its numpy half (the module itself) serves training and serving alike; its torch half, the
+module's `learning`, is loaded by name and only where a network is trained or exported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from pydantic import BaseModel
+
+from echoplane.study.study import Study
+
+Rows = Mapping[str, np.ndarray]
+"""A table of scored studies as columns of equal length: at least `patient`, `truth`, `probabilities`
+(row, label) and `abstained`."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One answer of a classifier: its `name` on the wire, `title` for people, DICOM code triplet."""
+
+    name: str
+    title: str
+    code: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study as the network takes it: `batch` whose first axis is the network's, `place` says where it came from.
+
+    `place` is plain data: what `interpret` needs to put an answer back on the input's grid.
+    """
+
+    batch: np.ndarray
+    place: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What turns outputs into an answer, fitted on validation data."""
+
+    temperature: float
+    """Divides the logits (Guo et al. 2017, arXiv 1706.04599)."""
+    abstain_below: float
+    """A confidence under this answers "cannot tell"."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer. `label` is None for "cannot tell"; `probabilities` are in the order of the task's labels."""
+
+    label: str | None
+    confidence: float
+    probabilities: dict[str, float]
+    warnings: tuple[str, ...] = ()
+
+
+class Task(Protocol):
+    """What a task's module gives."""
+
+    NAME: str
+    Preprocessing: type[BaseModel]
+
+    def labels(self) -> tuple[Label, ...]:
+        """Names, codes and display order."""
+        ...
+
+    def preprocess(self, study: Study, config: Any) -> Prepared:
+        """The network's input; UnusableStudy where the study can't be answered."""
+        ...
+
+    def interpret(self, outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
+        """The answer to one study from the network's raw outputs (batch, label)."""
+        ...
+
+    def summary(self, rows: Rows) -> dict[str, float]:
+        """The figures of a set of scored studies."""
+        ...
+
+    def example(self, seed: int) -> Study:
+        """A synthetic input: a simple moving pattern, never a patient."""
+        ...
+
+
+class Learning(Protocol):
+    """What a task's `learning` module gives: training only, torch inside."""
+
+    Network: type[BaseModel]
+    Augmentation: type[BaseModel]
+
+    def network(self, config: Any) -> Any:
+        """A torch module: one tensor in (what `preprocess` gives), `(output, embedding)` out."""
+        ...
+
+    def loss(self, output: Any, target: Any) -> Any:
+        """A scalar tensor; ignores classes that a source never labelled."""
+        ...
+
+    def augment(self, sample: np.ndarray, rng: np.random.Generator, config: Any) -> np.ndarray:
+        """One training sample changed at random: same shape and dtype."""
+        ...
+
+
+def as_task(module: ModuleType) -> Task:
+    """The module seen as a task; the names are checked by tests/unit/test_contracts.py."""
+    return module  # type: ignore[return-value]

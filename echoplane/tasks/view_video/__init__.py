@@ -1,0 +1,145 @@
+"""View of an echo clip (TTESlowFast, Cheng et al. 2025): a clip in, one of twelve views out.
+
+The paper's clip length, input size and pathways are not published; ours are our own choice. This half is numpy
+alone and is the only preprocessing there is, for training and serving. Axes: T frame, H row, W column, K label.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from echoplane.errors import UnusableStudy
+from echoplane.study.study import Instance, Pixels, Region, Study
+from echoplane.study.views import VIDEO_VIEWS
+from echoplane.tasks.classify import softmax, summarise
+from echoplane.tasks.task import Label, Prepared, Result, Rows, Thresholds
+
+NAME = "echo-view-video"
+ASSUMED_FRAME_TIME_MS = 1000 / 30
+"""Where a file does not say: the commonest cine rate."""
+
+
+class Preprocessing(BaseModel):
+    """How a clip becomes the network's input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    frames: int = Field(16, ge=8, multiple_of=4)
+    """Frames sampled from one clip."""
+    size: int = Field(64, ge=32)
+    """Rows and columns of the network's input, in pixels."""
+    span_s: float = Field(1.0, gt=0)
+    """Time over which the frames are spread: 1 s is one beat at 60 a minute."""
+    least_frames: int = Field(4, ge=2)
+    """Clips with fewer frames are refused: there is no motion to see."""
+
+
+def labels() -> tuple[Label, ...]:
+    return tuple(Label(v.name, v.title, v.code, v.scheme, v.meaning) for v in VIDEO_VIEWS)
+
+
+def preprocess(study: Study, config: Preprocessing) -> Prepared:
+    """One clip as uint8 (1, frame, row, column): the scan region, letterboxed, frames evenly over `span_s`."""
+    clip = study.only
+    _check(clip, config)
+    indices = sample_frames(clip.frame_count, clip.frame_time_ms or ASSUMED_FRAME_TIME_MS, config)
+    region, warnings = _scan_region(clip)
+    frames_THW = clip.frames.grey(indices, smallest_side=_decoded_side(clip, region, config.size))
+    batch = np.stack([_letterbox(_crop(frame_HW, region, clip), config.size) for frame_HW in frames_THW])
+    if clip.frame_time_ms is None:
+        warnings += (f"no frame time in the file: {ASSUMED_FRAME_TIME_MS:.1f} ms a frame was assumed",)
+    place = {"frames": [int(i) for i in indices], "top": region.top, "left": region.left}
+    return Prepared(batch[None], place, clip.warnings + warnings)
+
+
+def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
+    """The mean of the batch's logits, at temperature, against the threshold."""
+    probabilities_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
+    names = [label.name for label in labels()]
+    best = int(probabilities_K.argmax())
+    confidence = float(probabilities_K[best])
+    label = names[best] if confidence >= thresholds.abstain_below else None
+    return Result(label, confidence, dict(zip(names, map(float, probabilities_K), strict=True)))
+
+
+def summary(rows: Rows) -> dict[str, float]:
+    return summarise(rows, [label.name for label in labels()])
+
+
+def example(seed: int) -> Study:
+    """A bright disc that swells and shrinks on noise, 24 frames of 120 x 160 at 25 Hz."""
+    rng = np.random.default_rng(seed)
+    row, column = np.mgrid[:120, :160]
+    radius = 25 + 10 * np.sin(np.linspace(0, 2 * np.pi, 24, endpoint=False))
+    disc_THW = np.hypot(row - 60, column - 80)[None] < radius[:, None, None]
+    frames_THW = (disc_THW * 150 + rng.integers(0, 90, disc_THW.shape)).astype(np.uint8)
+    region = Region("tissue", 0, 0, 120, 160)
+    clip = Instance("example", "US", 24, 120, 160, Pixels(frames_THW), frame_time_ms=40.0, regions=(region,))
+    return Study((clip,))
+
+
+def sample_frames(frame_count: int, frame_time_ms: float, config: Preprocessing) -> np.ndarray:
+    """Indices (frame,) spread over the first `span_s` of a clip, or over all of a shorter one."""
+    spanned = min(frame_count, max(config.least_frames, 1000 * config.span_s / frame_time_ms))
+    return np.minimum(np.arange(config.frames) * spanned / config.frames, frame_count - 1).astype(int)
+
+
+def _check(clip: Instance, config: Preprocessing) -> None:
+    if clip.modality != "US":
+        raise UnusableStudy(f"the modality is {clip.modality}; the view task answers ultrasound (US).")
+    if clip.frame_count < config.least_frames:
+        raise UnusableStudy(
+            f"the clip has {clip.frame_count} frame(s); at least {config.least_frames} are needed to see motion. "
+            "Send a cine loop."
+        )
+
+
+def _scan_region(clip: Instance) -> tuple[Region, tuple[str, ...]]:
+    """The largest image region, clipped to the image, or the whole image with a warning."""
+    whole = Region("other", 0, 0, clip.rows, clip.columns)
+    scans = [_clipped(r, clip) for r in clip.regions if r.kind in ("tissue", "colour-flow")]
+    scans = [r for r in scans if min(r.bottom - r.top, r.right - r.left) >= 32]
+    if not scans:
+        return whole, ("no usable scan region in the file: the whole image was used, text included",)
+    return max(scans, key=lambda r: r.area), ()
+
+
+def _clipped(region: Region, clip: Instance) -> Region:
+    return Region(
+        region.kind,
+        max(0, region.top),
+        max(0, region.left),
+        min(clip.rows, region.bottom),
+        min(clip.columns, region.right),
+        region.spacing_mm,
+    )
+
+
+def _decoded_side(clip: Instance, region: Region, size: int) -> int:
+    """Shorter side of a decoded frame at which the region still has twice the network's pixels."""
+    longest = max(region.bottom - region.top, region.right - region.left)
+    return int(np.ceil(min(clip.rows, clip.columns) * min(1.0, 2 * size / longest)))
+
+
+def _crop(frame_HW: np.ndarray, region: Region, clip: Instance) -> np.ndarray:
+    """The region of a frame that may have been decoded at a smaller scale."""
+    down, across = frame_HW.shape[0] / clip.rows, frame_HW.shape[1] / clip.columns
+    top, bottom = round(region.top * down), round(region.bottom * down)
+    left, right = round(region.left * across), round(region.right * across)
+    return frame_HW[top:bottom, left:right]
+
+
+def _letterbox(frame_HW: np.ndarray, size: int) -> np.ndarray:
+    """Fitted into a square of `size`, aspect kept, black around."""
+    rows, columns = frame_HW.shape
+    scale = size / max(rows, columns)
+    height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = cv2.resize(
+        frame_HW, (width, height), interpolation=cv2.INTER_AREA
+    )
+    return square
