@@ -18,7 +18,7 @@ def by_name(name: str) -> Task:
 
 def learning(name: str) -> Learning:
     """The torch half of task `name`; importing it imports torch."""
-    return importlib.import_module(f"{_module(name)}.learning")  # type: ignore[return-value]
+    return importlib.import_module(f"{_module(name)}.learning")
 
 
 def _module(name: str) -> str:

@@ -51,7 +51,7 @@ def preprocess(study: Study, config: Preprocessing) -> Prepared:
     batch = np.stack([_letterbox(_crop(frame_HW, region, clip), config.size) for frame_HW in frames_THW])
     if clip.frame_time_ms is None:
         warnings += (f"no frame time in the file: {ASSUMED_FRAME_TIME_MS:.1f} ms a frame was assumed",)
-    place = {"frames": [int(i) for i in indices], "top": region.top, "left": region.left}
+    place = {"frames": indices, "top": region.top, "left": region.left}
     return Prepared(batch[None], place, clip.warnings + warnings)
 
 
@@ -81,10 +81,10 @@ def example(seed: int) -> Study:
     return Study((clip,))
 
 
-def sample_frames(frame_count: int, frame_time_ms: float, config: Preprocessing) -> np.ndarray:
-    """Indices (frame,) spread over the first `span_s` of a clip, or over all of a shorter one."""
+def sample_frames(frame_count: int, frame_time_ms: float, config: Preprocessing) -> list[int]:
+    """`frames` indices spread over the first `span_s` of a clip, or over all of a shorter one."""
     spanned = min(frame_count, max(config.least_frames, 1000 * config.span_s / frame_time_ms))
-    return np.minimum(np.arange(config.frames) * spanned / config.frames, frame_count - 1).astype(int)
+    return [min(int(i * spanned / config.frames), frame_count - 1) for i in range(config.frames)]
 
 
 def _check(clip: Instance, config: Preprocessing) -> None:

@@ -1,0 +1,212 @@
+"""What every stage shares: its config, its done-manifest, its lock, and the watch on whoever started it.
+
+A stage writes to `ROOT/<stage>/<key>.partial` and renames it to `ROOT/<stage>/<key>` when all is there; the key is
+the digest of config, inputs and package source. The manifest inside is written last. A stage that finds its own
+finished folder verifies every file's digest and answers from it: that is the one mechanism of resuming.
+"""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from echoplane.errors import ConfigError, StageError
+
+Counts = dict[str, Any]
+LOCK_WAIT_S = 60
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class Marker:
+    """Tells which config fields are upstream manifests."""
+
+
+ManifestPath = Annotated[str, Marker()]
+"""Path of an upstream stage's manifest: a KFP artifact's, or `FOLDER/manifest.json`."""
+
+
+class StageConfig(BaseModel):
+    """Settings of one stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root"})
+    """Fields that change where or how fast, but not what."""
+
+    root: str
+    """Folder under which all stages keep their data."""
+
+
+class Manifest(BaseModel):
+    """What a stage hands to the next: where its data lie and what they are, never the data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    stage: str
+    key: str
+    """Digest of config, inputs and package source."""
+    digest: str
+    """Digest of every output file's path and content."""
+    folder: str
+    counts: Counts
+    duration_s: float
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder)
+
+    def write(self, path: str | Path) -> None:
+        write_atomically(Path(path), self.model_dump_json(indent=1).encode())
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Manifest":
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{path} is not a stage's manifest; give the manifest.json of a finished stage."
+            ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All of it or nothing under the final name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def run_stage(stage: str, config: StageConfig, work: Callable[[Path], Counts], *, extra_key: str = "") -> Manifest:
+    """The manifest of `stage` under `config`: found finished and intact, or made by `work(folder)`.
+
+    `work` fills the folder and returns counts; a folder that an interrupted run left behind is handed to it as it
+    is, so that it may go on. `extra_key` joins the key: what the config can't hold, such as a key's fingerprint.
+    """
+    key = stage_key(stage, config, extra_key)
+    final = Path(config.root).resolve() / stage / key[:16]
+    die_with_runner()
+    with one_writer(Path(config.root)):
+        return _finished(final, key) or _make(stage, key, final, work)
+
+
+def _make(stage: str, key: str, final: Path, work: Callable[[Path], Counts]) -> Manifest:
+    partial = final.with_name(f"{final.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    counts = work(partial)
+    files = file_digests(partial)
+    manifest = Manifest(
+        stage=stage,
+        key=key,
+        digest=digest_of(files),
+        folder=str(final),
+        counts=counts,
+        duration_s=round(time.monotonic() - start, 2),
+    )
+    write_atomically(partial / "files.json", json.dumps(files, indent=0).encode())
+    manifest.write(partial / "manifest.json")
+    partial.replace(final)
+    return manifest
+
+
+def _finished(final: Path, key: str) -> Manifest | None:
+    """The manifest of a finished folder whose files are all as they were; a damaged one is set aside."""
+    if not (final / "manifest.json").exists():
+        return None
+    try:
+        manifest = Manifest.read(final / "manifest.json")
+        intact = manifest.key == key and manifest.digest == digest_of(file_digests(final))
+    except ConfigError:
+        intact = False
+    if intact:
+        return manifest.model_copy(update={"folder": str(final)})
+    shutil.rmtree(final)
+    return None
+
+
+def stage_key(stage: str, config: StageConfig, extra: str = "") -> str:
+    """Digest of stage, config (without `not_in_key`), the inputs' digests and the package's source."""
+    settings = config.model_dump(mode="json", exclude=set(config.not_in_key))
+    for name, manifest in inputs_of(config).items():
+        settings[name] = manifest.digest
+    return digest_of([stage, settings, extra, package_digest()])
+
+
+def inputs_of(config: StageConfig) -> dict[str, Manifest]:
+    """The upstream manifests that a config names, by field; unset optional ones are left out."""
+    fields = type(config).model_fields
+    named = [name for name, field in fields.items() if any(isinstance(m, Marker) for m in field.metadata)]
+    return {name: Manifest.read(getattr(config, name)) for name in named if getattr(config, name)}
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file under `folder` by relative path, without the manifest's own two."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.parent / path.name not in (folder / "manifest.json", folder / "files.json"):
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of plain data in canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@functools.cache
+def package_digest() -> str:
+    """Digest of the package's own source and data: edited code never meets an old result."""
+    files = [p for p in sorted(PACKAGE.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+    return digest_of([[str(p.relative_to(PACKAGE)), hashlib.sha256(p.read_bytes()).hexdigest()] for p in files])
+
+
+@contextlib.contextmanager
+def one_writer(root: Path) -> Iterator[None]:
+    """Hold the run folder's lock; StageError where another run keeps it for longer than LOCK_WAIT_S."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StageError(
+                        f"another run has been writing to {root} for over {LOCK_WAIT_S} s; "
+                        "wait for it to end, or give this run another root."
+                    ) from None
+                time.sleep(0.2)
+        yield
+
+
+@functools.cache
+def die_with_runner() -> None:
+    """End this process and its children when the runner named by ECHOPLANE_RUNNER_PID is gone.
+
+    A killed runner would otherwise leave a step training on, beside the next run's.
+    """
+    runner = os.environ.get("ECHOPLANE_RUNNER_PID")
+    if runner:
+        threading.Thread(target=_watch, args=(psutil.Process(int(runner)),), daemon=True).start()
+
+
+def _watch(runner: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        runner.wait()
+    me = psutil.Process()
+    for process in [*me.children(recursive=True), me]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
