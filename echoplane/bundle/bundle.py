@@ -1,0 +1,136 @@
+"""Reading a bundle: every file is checked against its digest before it is used; what fails is refused.
+
+No file of a bundle is ever executed or unpickled. `golden.npz` holds the task's synthetic example, never a patient.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from echoplane.bundle.spec import FILES, GOLDEN, SCHEMA, Spec, labels_of
+from echoplane.errors import BundleError, ConfigError
+from echoplane.tasks import Task, Thresholds, by_name
+
+GOLDEN_SEED = 0
+"""Seed of the task's example in `golden.npz`."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A known input (batch, as `preprocess` gives it) and what the model must answer in float32."""
+
+    batch: np.ndarray
+    output: np.ndarray
+    embedding: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder that was read and found whole; `id` is the SHA-256 of its bundle.json."""
+
+    id: str
+    spec: Spec = field(repr=False)
+    folder: Path = field(repr=False)
+
+    @property
+    def task(self) -> Task:
+        return by_name(self.spec.task)
+
+    @property
+    def preprocessing(self) -> BaseModel:
+        return self.task.Preprocessing.model_validate(self.spec.preprocessing)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.spec.temperature, self.spec.abstain_below)
+
+    @property
+    def golden(self) -> Golden:
+        return _golden(self.content(GOLDEN))
+
+    def content(self, name: str) -> bytes:
+        """The bytes of file `name`, checked now: a file may change after the bundle was read."""
+        path = self.folder / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{name} is missing from the bundle; copy the whole folder again.")
+        content = path.read_bytes()
+        found, expected = hashlib.sha256(content).hexdigest(), self.spec.files[name]
+        if found != expected:
+            raise BundleError(
+                f"{name} has changed since the bundle was sealed: SHA-256 {found[:12]}, expected {expected[:12]}. "
+                "Copy the whole folder again."
+            )
+        return content
+
+
+def read(folder: str | Path) -> Bundle:
+    """The bundle in `folder`; BundleError where a file is missing or changed or its schema is not read here."""
+    path = Path(folder) / "bundle.json"
+    if path.is_symlink() or not path.is_file():
+        raise BundleError("there is no bundle.json in the folder; a bundle is what `echoplane export` makes.")
+    content = path.read_bytes()
+    bundle = Bundle(hashlib.sha256(content).hexdigest(), _spec(content), Path(folder))
+    _check_names(bundle.spec)
+    for name in FILES:
+        bundle.content(name)
+    _check_task(bundle)
+    return bundle
+
+
+def _spec(content: bytes) -> Spec:
+    try:
+        stated: Any = json.loads(content)
+    except ValueError as error:
+        raise BundleError("bundle.json is not JSON; copy the whole folder again.") from error
+    _check_schema(stated.get("schema") if isinstance(stated, dict) else None)
+    try:
+        return Spec.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"bundle.json is not of schema {SCHEMA}: {where}: {first['msg']}.") from error
+
+
+def _check_schema(schema: Any) -> None:
+    if schema == SCHEMA:
+        return
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BundleError(f"bundle.json has schema {schema}; this echoplane reads {SCHEMA}. Update echoplane.")
+    raise BundleError(f"bundle.json has schema {schema!r}; {SCHEMA} is read. Refused: run `echoplane export` again.")
+
+
+def _check_names(spec: Spec) -> None:
+    """Exactly the known names: a bundle can't name a path outside of its folder."""
+    if set(spec.files) != set(FILES):
+        raise BundleError(f"bundle.json lists {sorted(spec.files)}; a bundle has {sorted(FILES)}.")
+
+
+def _check_task(bundle: Bundle) -> None:
+    """The answers are read by this package's task: it must be the one that the model was trained for."""
+    try:
+        labels = labels_of(bundle.spec.task)
+        _ = bundle.preprocessing
+    except ConfigError as error:
+        raise BundleError(str(error)) from error
+    except ValidationError as error:
+        raise BundleError("bundle.json has a preprocessing that this echoplane's task does not know.") from error
+    if labels != bundle.spec.labels:
+        raise BundleError(
+            f"bundle.json has {len(bundle.spec.labels)} labels that are not those of {bundle.spec.task} here "
+            f"({len(labels)}). Run `echoplane export` again."
+        )
+
+
+def _golden(content: bytes) -> Golden:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return Golden(arrays["batch"], arrays["output"], arrays["embedding"])
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{GOLDEN} must hold plain arrays batch, output and embedding.") from error

@@ -1,0 +1,31 @@
+"""Sealing a bundle: bundle.json comes last and at once, so a folder without it is no bundle."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from echoplane.bundle.bundle import Golden, read
+from echoplane.bundle.spec import FILES, GOLDEN, Contents, Spec
+from echoplane.errors import BundleError
+
+
+def seal(folder: Path, contents: Contents) -> str:
+    """Write bundle.json over the files that lie in `folder`; the bundle's id.
+
+    BundleError where a file is missing. The same files and contents give the same id: nothing here tells the time.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise BundleError(f"{', '.join(missing)} must be there before a bundle is sealed.")
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    spec = Spec(**contents.model_dump(), files=digests)
+    partial = folder / f".bundle.json.{os.getpid()}"
+    partial.write_text(spec.model_dump_json(indent=1, by_alias=True))
+    partial.replace(folder / "bundle.json")
+    return read(folder).id
+
+
+def write_golden(folder: Path, golden: Golden) -> None:
+    np.savez(folder / GOLDEN, batch=golden.batch, output=golden.output, embedding=golden.embedding)

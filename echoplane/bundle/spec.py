@@ -1,0 +1,78 @@
+"""What `bundle.json` says, schema 1."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from echoplane.tasks import by_name
+
+SCHEMA = 1
+MODEL, WEIGHTS, GOLDEN, CARD = "model.onnx", "weights.safetensors", "golden.npz", "card.md"
+FILES = (MODEL, WEIGHTS, GOLDEN, CARD)
+"""Every file of a bundle beside bundle.json; others in the folder are never read."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LabelCode(_Frozen):
+    """One label with its DICOM code triplet, as `echoplane.tasks.Label`."""
+
+    name: str
+    title: str
+    code: str
+    scheme: str
+    meaning: str
+
+
+class InputShape(_Frozen):
+    """One sample of the network's input; the batch axis before it is free."""
+
+    shape: tuple[int, ...]
+    dtype: Literal["uint8"] = "uint8"
+
+
+class Code(_Frozen):
+    """The echoplane that made the bundle."""
+
+    version: str
+    package_digest: Sha256
+
+
+class Contents(_Frozen):
+    """All that a bundle states but the digests of its files."""
+
+    task: str
+    labels: tuple[LabelCode, ...]
+    """In the order of the network's outputs."""
+    preprocessing: dict[str, Any]
+    """The task's Preprocessing."""
+    network: dict[str, Any]
+    """The task's Network: what `weights.safetensors` fits."""
+    input: InputShape
+    temperature: float = Field(gt=0)
+    abstain_below: float = Field(ge=0, le=1)
+    data_digest: Sha256
+    """SHA-256 of the catalogue that the model was trained on."""
+    split_id: str
+    """Digest of the rule that split it by patient."""
+    code: Code
+
+
+class Spec(Contents):
+    """`bundle.json`."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    files: dict[str, Sha256]
+    """SHA-256 of every file."""
+
+
+def labels_of(task: str) -> tuple[LabelCode, ...]:
+    """The task's labels as a bundle states them."""
+    return tuple(LabelCode(**asdict(label)) for label in by_name(task).labels())

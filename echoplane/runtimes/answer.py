@@ -1,0 +1,39 @@
+"""The answer to one study. Evaluation, the command line and the service all call this one function, so a study gets
+the same probabilities from each at the same runtime and precision."""
+
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from echoplane.bundle import Bundle
+from echoplane.runtimes.runtime import Runtime
+from echoplane.study.study import Study
+from echoplane.tasks import Result
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`result` carries all warnings, of preparing and of interpreting; `embedding` is the batch's mean (feature);
+    `timings_ms` has preprocess (with decoding), inference and interpret."""
+
+    result: Result
+    embedding: np.ndarray = field(repr=False)
+    timings_ms: dict[str, float]
+
+
+def answer(study: Study, bundle: Bundle, runtime: Runtime) -> Answer:
+    """What `bundle` says of `study`, whose batch is run alone; InputError where the study can't be answered."""
+    task, start = bundle.task, time.perf_counter()
+    prepared = task.preprocess(study, bundle.preprocessing)
+    ready = time.perf_counter()
+    outputs = runtime.run(prepared.batch)
+    ran = time.perf_counter()
+    result = task.interpret(outputs.output, study, prepared.place, bundle.thresholds)
+    end = time.perf_counter()
+    timings_ms = {"preprocess": ready - start, "inference": ran - ready, "interpret": end - ran}
+    return Answer(
+        replace(result, warnings=prepared.warnings + result.warnings),
+        outputs.embedding.mean(axis=0),
+        {name: 1000 * seconds for name, seconds in timings_ms.items()},
+    )
