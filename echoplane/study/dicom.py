@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import logging
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def parse(data: bytes, limits: Limits) -> FileDataset:
 @functools.cache
 def _quiet_pydicom() -> None:
     """Values must not reach the logs: pydicom quotes the offending one in its warnings."""
+    warnings.filterwarnings("ignore", module="pydicom")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
@@ -130,7 +132,9 @@ def _check_inflated_size(data: bytes, limits: Limits) -> None:
 
 
 def _instance(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
-    modality = MODALITY_BY_SOP_CLASS.get(str(dataset.get("SOPClassUID", "")))
+    if "SOPClassUID" not in dataset:  # pydicom keeps nothing of a file that is cut off inside its pixel data
+        raise NotAnImage("the DICOM file is damaged or cut off: it has no SOP class.")
+    modality = MODALITY_BY_SOP_CLASS.get(str(dataset.SOPClassUID))
     if modality is None:
         raise Unsupported("the SOP class is not read; ultrasound images and multi-frame images are.")
     rows, columns, frame_count = (_count(dataset, name) for name in ("Rows", "Columns", "NumberOfFrames"))
@@ -139,7 +143,7 @@ def _instance(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
         raise NotAnImage("the file holds no pixel data.")
     frames = DicomFrames(dataset, rows, columns, frame_count)
     frames.check_complete()
-    frame_time_ms, warnings = _frame_time_ms(dataset)
+    frame_time_ms, time_warnings = _frame_time_ms(dataset)
     return Instance(
         digest=digest,
         modality=modality,
@@ -153,7 +157,7 @@ def _instance(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
         model=str(dataset.get("ManufacturerModelName") or ""),
         view=_view(dataset),
         identity=_identity(dataset),
-        warnings=warnings if frame_count > 1 else (),
+        warnings=time_warnings if frame_count > 1 else (),
     )
 
 

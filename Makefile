@@ -1,0 +1,53 @@
+# Everything that a user or a developer runs. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint unit integration behaviour mutants bench serve clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.complete  ## the virtual environment .venv from requirements/dev.txt
+
+.venv/.complete: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and "echoplane needs Python 3.11; this is %d.%d. Give another: make PYTHON=/path/to/python3.11" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: setup  ## the main job, end to end; writes build/demo/report.html and report.json
+	@$(BIN)/python -m demo
+
+test: setup lint unit integration behaviour  ## lint, types, unit, integration, behaviour
+
+lint: setup  ## style, types and the arrows between rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+unit: setup  ## tests of functions and rooms
+	$(PYTEST) tests/unit
+
+integration: setup  ## tests with real Ray, MLflow and Kubeflow components
+	$(PYTEST) tests/integration
+
+behaviour: setup  ## tests of the service and the demo as a user meets them
+	$(PYTEST) tests/behaviour
+
+mutants: setup  ## breaks the code in listed ways and sees each test fail
+	@$(BIN)/python -m tests.mutants
+
+bench: setup  ## measure every figure of docs/results.md again
+	@$(BIN)/python -m benchmarks
+
+serve: setup  ## the service on 127.0.0.1:3000 with the demo's champion
+	@$(BIN)/python -m demo serve
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build

@@ -1,0 +1,125 @@
+"""The mechanism that every stage shares: done once, verified before it is trusted, one writer, no orphans."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from echoplane.errors import ConfigError, StageError
+from echoplane.stages import stage
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import Manifest, ManifestPath, StageConfig, run_stage
+
+
+class Config(StageConfig):
+    number: int = 1
+    upstream: ManifestPath = ""
+
+
+class Work:
+    """Writes one file and counts how often it was called."""
+
+    def __init__(self, content: str = "data") -> None:
+        self.content, self.calls = content, 0
+
+    def __call__(self, folder: Path) -> stage.Counts:
+        self.calls += 1
+        (folder / "out.txt").write_text(self.content)
+        return {"files": 1}
+
+
+def test_a_finished_stage_is_answered_from_its_manifest(tmp_path: Path) -> None:
+    work = Work()
+    first, second = (run_stage("s", Config(root=str(tmp_path)), work) for _ in range(2))
+    assert (work.calls, first) == (1, second)
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed", "added"])
+def test_a_damaged_folder_is_made_again(tmp_path: Path, damage: str) -> None:
+    work = Work()
+    made = run_stage("s", Config(root=str(tmp_path)), work)
+    out = made.path / "out.txt"
+    {"changed": lambda: out.write_text("dat4"), "removed": out.unlink, "added": (made.path / "x").touch}[damage]()
+    again = run_stage("s", Config(root=str(tmp_path)), work)
+    assert (work.calls, again.digest, out.read_text()) == (2, made.digest, "data")
+
+
+def test_other_settings_inputs_or_keys_are_other_results(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    one = run_stage("up", Config(root=root), Work("one"))
+    two = run_stage("up", Config(root=root, number=2), Work("two"))
+    configs = [Config(root=root), Config(root=root, number=2)]
+    configs += [Config(root=root, upstream=str(m.path / "manifest.json")) for m in (one, two)]
+    keys = [stage.stage_key("s", config) for config in configs] + [stage.stage_key("s", configs[0], "key")]
+    assert len(set(keys)) == 5
+
+
+def test_another_root_is_the_same_result(tmp_path: Path) -> None:
+    made = [run_stage("s", Config(root=str(tmp_path / name)), Work()) for name in "ab"]
+    assert made[0].key == made[1].key
+    assert made[0].digest == made[1].digest
+
+
+def test_an_interrupted_stage_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+    def interrupted(folder: Path) -> stage.Counts:
+        (folder / "checkpoint").write_text("halfway")
+        raise KeyboardInterrupt
+
+    def resumed(folder: Path) -> stage.Counts:
+        return {"found": (folder / "checkpoint").read_text()}
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("s", Config(root=str(tmp_path)), interrupted)
+    assert not list(tmp_path.glob("s/*/manifest.json"))
+    assert run_stage("s", Config(root=str(tmp_path)), resumed).counts == {"found": "halfway"}
+
+
+def test_a_second_writer_is_turned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "LOCK_WAIT_S", 0.1)
+    with stage.one_writer(tmp_path), pytest.raises(StageError, match="another run"):
+        run_stage("s", Config(root=str(tmp_path)), Work())
+
+
+def test_a_missing_manifest_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no stage manifest"):
+        run_stage("s", Config(root=str(tmp_path), upstream=str(tmp_path / "none.json")), Work())
+    with pytest.raises(ConfigError):
+        Manifest.read(__file__)
+
+
+def test_a_step_and_its_children_end_with_the_runner() -> None:
+    step = """
+        import subprocess, sys, time
+        from echoplane.stages.stage import die_with_runner
+        die_with_runner()
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        print(child.pid, flush=True)
+        time.sleep(60)
+    """
+    runner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(step)],
+        env={**os.environ, "ECHOPLANE_RUNNER_PID": str(runner.pid)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    child = psutil.Process(int(process.stdout.readline()))  # type: ignore[union-attr]
+    runner.kill()
+    runner.wait()
+    assert process.wait(timeout=10) != 0
+    deadline = time.monotonic() + 10
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_progress_is_whole_lines_where_nobody_redraws_them(capsys: pytest.CaptureFixture[str]) -> None:
+    show = printed("deid", every_s=0)
+    show(1, 2)
+    show(2, 2)
+    assert capsys.readouterr().out.splitlines() == ["deid 1/2 0 s", "deid 2/2 0 s"]

@@ -1,0 +1,120 @@
+"""The reader: what it gives, and what it says of files that it can't read."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
+from echoplane.study.dicom import Limits, read_dicom
+from echoplane.study.pixels import to_eight_bits
+
+ECHO = Path(__file__).parents[3] / "shared" / "data" / "echo"
+
+
+def _grey_by_pydicom(path: Path, index: int) -> np.ndarray:
+    """Luminance (BT.601) of one frame through pydicom's own decoders, float."""
+    frame = pydicom.pixels.pixel_array(path, index=index)
+    return frame if frame.ndim == 2 else frame.astype(float) @ [0.299, 0.587, 0.114]
+
+
+def _read_all(data: bytes) -> np.ndarray:
+    clip = read_dicom(data).only
+    return clip.frames.grey(range(clip.frame_count))
+
+
+@pytest.fixture
+def clip() -> Path:
+    return Path(get_testdata_file("examples_ybr_color.dcm"))
+
+
+def test_jpeg_luminance_equals_pydicoms_within_rounding(clip: Path) -> None:
+    grey = read_dicom(clip).only.frames.grey([0, 7, 29])
+    assert grey.shape == (3, 240, 320)
+    for row, index in enumerate([0, 7, 29]):
+        assert np.abs(grey[row] - _grey_by_pydicom(clip, index)).mean() < 1.0
+
+
+def test_a_smaller_decode_shows_the_same_picture_and_is_large_enough(clip: Path) -> None:
+    frames = read_dicom(clip).only.frames
+    whole, half = frames.grey([3])[0], frames.grey([3], smallest_side=120)[0]
+    assert half.shape == (120, 160)
+    averaged = whole.reshape(120, 2, 160, 2).mean(axis=(1, 3))
+    assert np.corrcoef(averaged.ravel(), half.ravel())[0, 1] > 0.995
+
+
+@pytest.mark.parametrize("name", ["examples_palette.dcm", "examples_rgb_color.dcm", "ExplVR_BigEnd.dcm"])
+def test_colour_and_palette_stills_become_pydicoms_luminance(name: str) -> None:
+    path = Path(get_testdata_file(name))
+    dataset = pydicom.dcmread(path)
+    expected = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        expected = (pydicom.pixels.apply_color_lut(expected, dataset) >> 8).astype(np.uint8)
+    grey = read_dicom(path).only.frames.grey([0])[0]
+    assert np.abs(grey - expected.astype(float) @ [0.299, 0.587, 0.114]).max() <= 1.5
+
+
+def test_more_than_eight_bits_keep_their_order_and_use_the_whole_range() -> None:
+    values = np.array([[100.0, 612.0, 1124.0]])
+    assert to_eight_bits(values, None).tolist() == [[0, 128, 255]]
+    assert to_eight_bits(values, (612.0, 1124.0)).tolist() == [[0, 0, 255]]
+
+
+def test_the_header_gives_time_and_half_open_regions(clip: Path) -> None:
+    instance = read_dicom(clip).only
+    assert instance.frame_time_ms == pytest.approx(33.333)
+    (region,) = instance.regions
+    item = pydicom.dcmread(clip).SequenceOfUltrasoundRegions[0]
+    assert (region.kind, region.top, region.left) == ("tissue", item.RegionLocationMinY0, item.RegionLocationMinX0)
+    assert (region.bottom, region.right) == (item.RegionLocationMaxY1 + 1, item.RegionLocationMaxX1 + 1)
+
+
+def test_a_repr_shows_no_patient(clip: Path) -> None:
+    study = read_dicom(clip)
+    assert study.only.identity is not None
+    assert study.only.identity.patient not in repr(study)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda data: b"not an image", NotAnImage),
+        (lambda data: data[: len(data) // 2], NotAnImage),
+        (lambda data: data[:200], NotAnImage),
+        (lambda data: data.replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.4.99"), Unsupported),
+        (lambda data: data.replace(b"1.2.840.10008.5.1.4.1.1.3.1", b"1.2.840.10008.5.1.4.1.1.9.1"), Unsupported),
+    ],
+    ids=["text", "half", "header cut", "transfer syntax", "sop class"],
+)
+def test_a_bad_file_is_told_apart(clip: Path, change: object, error: type[InputError]) -> None:
+    with pytest.raises(error):
+        read_dicom(change(clip.read_bytes()))  # type: ignore[operator]
+
+
+def test_a_file_cut_anywhere_is_never_read_as_whole(clip: Path) -> None:
+    data = clip.read_bytes()
+    for end in np.random.default_rng(0).integers(0, len(data) - 8, 40):
+        with pytest.raises(InputError):
+            _read_all(data[: int(end)])
+
+
+def test_sizes_are_capped_before_decoding(clip: Path) -> None:
+    with pytest.raises(TooLarge, match="30 frames"):
+        read_dicom(clip, Limits(frames=29))
+    with pytest.raises(TooLarge, match="million pixels"):
+        read_dicom(clip, Limits(frame_pixels=1000))
+
+
+def test_a_deflated_bomb_is_refused_before_it_is_inflated() -> None:
+    path = Path(get_testdata_file("image_dfl.dcm"))
+    with pytest.raises(TooLarge, match="inflated"):
+        read_dicom(path, Limits(inflated_bytes=1000))
+
+
+@pytest.mark.skipif(not ECHO.exists(), reason="the real echo files are not beside this checkout")
+@pytest.mark.parametrize("path", sorted(ECHO.glob("*.dcm")), ids=lambda path: path.name[:24])
+def test_every_real_echo_gives_all_its_frames(path: Path) -> None:
+    clip = read_dicom(path).only
+    assert _read_all(path.read_bytes()).shape == (clip.frame_count, clip.rows, clip.columns)
