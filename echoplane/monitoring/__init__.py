@@ -1,0 +1,1 @@
+"""Watching models in service: metric names and their bounded labels."""

@@ -1,0 +1,53 @@
+"""Settings of the service, from the environment (prefix ECHOPLANE_), read once a process."""
+
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from echoplane.errors import ConfigError
+from echoplane.tasks import NAMES
+
+MIB = 1 << 20
+
+
+class ServingSettings(BaseSettings):
+    """What the service reads. MLflow keeps its own variables (MLFLOW_TRACKING_URI and its credentials)."""
+
+    model_config = SettingsConfigDict(env_prefix="ECHOPLANE_", frozen=True, use_attribute_docstrings=True)
+
+    bundles: str = ""
+    """Bundle folders to serve, comma separated: FOLDER, or TASK=FOLDER to insist on its task."""
+    tasks: str = ",".join(NAMES)
+    """Tasks whose champion is followed where MLFLOW_TRACKING_URI is set and no folder is given for them."""
+    mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    """The registry's address, http or https."""
+    poll_s: float = Field(10, gt=0)
+    """How often a slot looks for another model."""
+    runtime: Literal["", "openvino", "onnxruntime"] = ""
+    """Runtime of every slot; empty for the one that the bundle was evaluated on."""
+    precision: Literal["", "auto", "f32", "bf16"] = ""
+    """Precision of every slot; empty for the one that the bundle was evaluated at."""
+    runtime_threads: int = Field(0, ge=0)
+    """Cores for one inference; 0 for the number that the bundle was evaluated with."""
+    max_upload_mib: int = Field(256, gt=0)
+    """Largest request body; more gets 413. A 2 s clip of 600x800 RGB at 50 Hz is 137 uncompressed."""
+    max_files: int = Field(64, gt=0)
+    """Most files in one request to /v1/study."""
+    max_in_flight: int = Field(8, gt=0)
+    """Most studies received or answered at once by one process; more get 429."""
+    answer_threads: int = Field(2, gt=0)
+    """Threads that decode and infer; at most this many uploads are held in memory whole."""
+    upload_timeout_s: float = Field(120, gt=0)
+    """Time to receive one request's body; more gets 408."""
+    deadline_s: float = Field(30, gt=0)
+    """Time to answer one file once it is received; more gets 504."""
+
+
+def read_serving_settings() -> ServingSettings:
+    """From the environment; ConfigError names the setting that is wrong, not its value."""
+    try:
+        return ServingSettings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None

@@ -1,0 +1,65 @@
+"""Around the whole app: a request id, safe headers, a log line and a count a request, and nothing that escapes."""
+
+import logging
+import secrets
+import time
+import traceback
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from echoplane.monitoring import metrics
+from serving import problems
+
+log = logging.getLogger("echoplane.serving")
+
+SAFE_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+)
+METHODS = ("GET", "POST", "HEAD")
+OTHER = "other"
+
+
+class Guard:
+    """`paths` are the only ones that are logged or counted by name: a path may hold anything."""
+
+    def __init__(self, app: ASGIApp, paths: Iterable[str]) -> None:
+        self._app, self._paths = app, frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request_id, start, status = secrets.token_hex(8), time.perf_counter(), 0
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def safe_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", []), *SAFE_HEADERS, (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, safe_send)
+        except Exception as error:
+            log_failure(request_id, error)
+            if not status:
+                await problems.unexpected().response(request_id)(scope, receive, safe_send)
+        self._count(scope, status, request_id, 1000 * (time.perf_counter() - start))
+
+    def _count(self, scope: Scope, status: int, request_id: str, elapsed_ms: float) -> None:
+        route = scope["path"] if scope["path"] in self._paths else OTHER
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        metrics.REQUESTS.labels(route, method, str(status)).inc()
+        log.info("%s %s %s %d %.1f ms", request_id, method, route, status, elapsed_ms)
+
+
+def log_failure(request_id: str, error: BaseException) -> None:
+    """Where it failed, without the message: that may quote the file."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    log.error("request %s failed: %s in %s", request_id, type(error).__name__, where)

@@ -1,0 +1,97 @@
+"""Problem bodies (RFC 9457): a stable `type`, what is wrong, what to do. Never a traceback,
+a file name or a patient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from echoplane.errors import InputError
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:echoplane:problem:"
+
+
+class ProblemBody(BaseModel):
+    """What went wrong, as RFC 9457 says it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str
+    """Stable; its last part is one of the kinds of docs/reference."""
+    title: str
+    """The HTTP status in words."""
+    status: int
+    detail: str
+    """What is wrong, what was expected, what to do."""
+    request_id: str
+    """Ours and random: quote it when you ask for help."""
+
+
+@dataclass(frozen=True)
+class Problem(Exception):
+    """A request, or one file of it, that gets no answer. `kind` ends the problem's type."""
+
+    status: int
+    kind: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self, request_id: str) -> ProblemBody:
+        title = HTTPStatus(self.status).phrase
+        return ProblemBody(
+            type=TYPE_PREFIX + self.kind, title=title, status=self.status, detail=self.detail, request_id=request_id
+        )
+
+    def response(self, request_id: str) -> Response:
+        content = self.body(request_id).model_dump_json()
+        return Response(content, self.status, dict(self.headers), MEDIA_TYPE)
+
+
+def of_input(error: InputError) -> Problem:
+    """The problem that a refused file becomes; InputError's messages hold no identities by contract."""
+    return Problem(error.status, error.kind, str(error))
+
+
+def bad_request(detail: str) -> Problem:
+    return Problem(400, "bad-request", detail)
+
+
+def too_large(limit_mib: int) -> Problem:
+    return Problem(413, "too-large", f"the body is larger than {limit_mib} MiB. Send one clip at a time.")
+
+
+def unsupported_media_type() -> Problem:
+    return Problem(
+        415, "unsupported-media-type", "send multipart/form-data with the field `file`, or a body of application/dicom."
+    )
+
+
+def slow_upload(limit_s: float) -> Problem:
+    return Problem(408, "slow-upload", f"the body did not arrive within {limit_s:g} s.")
+
+
+def busy(limit: int) -> Problem:
+    detail = f"{limit} studies are being answered already; try again in a second."
+    return Problem(429, "busy", detail, {"Retry-After": "1"})
+
+
+def no_model(task: str) -> Problem:
+    return Problem(503, "no-model", f"no model of {task} is loaded yet; see /v1/models.", {"Retry-After": "5"})
+
+
+def deadline(limit_s: float) -> Problem:
+    return Problem(504, "deadline", f"no answer within {limit_s:g} s; the service is busy or the study is very large.")
+
+
+def unexpected() -> Problem:
+    return Problem(500, "unexpected", "the service failed. The request id is in its log.")
+
+
+def of_status(status: int) -> Problem:
+    """For what the router refuses: an unknown path or a wrong method."""
+    kinds = {404: ("not-found", "there is nothing here; see /docs."), 405: ("method", "wrong method; see /docs.")}
+    kind, detail = kinds.get(status, ("bad-request", "the request is not understood; see /docs."))
+    return Problem(status, kind, detail)

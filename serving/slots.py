@@ -1,0 +1,182 @@
+"""Model slots: one a task, with the model that answers now.
+
+A new model is read, checked, warmed up and swapped in between two requests; the old one is closed when its last
+request is done. Where anything fails, the old one stays and the slot says why."""
+
+import contextlib
+import gc
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from echoplane import bundle as bundles
+from echoplane import runtimes
+from echoplane.bundle import Bundle
+from echoplane.bundle.bundle import GOLDEN_SEED
+from echoplane.errors import BundleError, EchoplaneError
+from echoplane.monitoring import metrics
+from echoplane.runtimes import Runtime
+from serving import problems
+from serving.sources import Candidate, RunAs, Source
+
+log = logging.getLogger("echoplane.serving")
+
+RETRY_S = 60
+"""After which a refused model is tried again: a folder may have been half copied."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle that passed its golden check on the runtime that serves it."""
+
+    version: str
+    bundle: Bundle
+    runtime: Runtime
+
+    @cached_property
+    def labels(self) -> metrics.ModelLabels:
+        task = self.bundle.spec.task
+        return metrics.ModelLabels(task, self.version, self.bundle.id[:12], self.runtime.name, self.runtime.precision)
+
+
+class _Held:
+    """A model with the number of requests that use it."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.users, self.retired = model, 0, False
+
+
+class Slot:
+    """The model of one task. `refresh` is called by one thread, `lease` by many."""
+
+    def __init__(self, task: str, source: Source, run_as: RunAs) -> None:
+        self.task, self.source = task, source
+        self.problem: str | None = "no model was looked for yet"
+        self._run_as, self._key = run_as, ""
+        self._held: _Held | None = None
+        self._refused, self._refused_until_s = "", 0.0
+        self._lock = threading.Lock()
+        metrics.SLOT_READY.labels(task).set(0)
+        metrics.SLOT_STALE.labels(task).set(0)
+
+    @property
+    def model(self) -> Model | None:
+        """The model that answers now, to tell about it; a request takes a lease."""
+        held = self._held
+        return held.model if held else None
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[Model]:
+        """The model that answers now, which stays open until the lease ends; Problem 503 where there is none."""
+        with self._lock:
+            held = self._held
+            if held is None:
+                raise problems.no_model(self.task)
+            held.users += 1
+        try:
+            yield held.model
+        finally:
+            self._give_back(held)
+
+    def refresh(self) -> None:
+        """Look for another model and take it if it passes; never raises."""
+        try:
+            candidate = self.source.newest()
+            if candidate.key == self._refused and time.monotonic() < self._refused_until_s:
+                return
+            if candidate.key != self._key:
+                self._refused, self._refused_until_s = candidate.key, time.monotonic() + RETRY_S
+                self._swap(load(self.task, candidate, self._run_as), candidate.key)
+            self._refused = ""
+            self._note(None)
+        except EchoplaneError as error:
+            self._note(str(error))
+        except Exception as error:  # a registry or a runtime may raise anything; the old model must stay
+            log.exception("slot %s", self.task)
+            self._note(f"{type(error).__name__} while looking for a model; the log has more.")
+
+    def close(self) -> None:
+        with self._lock:
+            held, self._held = self._held, None
+        if held:
+            self._retire(held)
+
+    def _swap(self, model: Model, key: str) -> None:
+        with self._lock:
+            old, self._held, self._key = self._held, _Held(model), key
+        log.info("slot %s: version %s, bundle %s", self.task, model.version, model.bundle.id[:12])
+        if old:
+            self._retire(old)
+        metrics.model_in_service(model.labels, serving=True)
+        metrics.SLOT_READY.labels(self.task).set(1)
+        metrics.MODEL_LOADS.labels(self.task, "loaded").inc()
+        settle_memory()
+
+    def _retire(self, held: _Held) -> None:
+        with self._lock:
+            held.retired = True
+            idle = held.users == 0
+        metrics.model_in_service(held.model.labels, serving=False)
+        if idle:
+            held.model.runtime.close()
+
+    def _give_back(self, held: _Held) -> None:
+        with self._lock:
+            held.users -= 1
+            last = held.retired and held.users == 0
+        if last:
+            held.model.runtime.close()
+
+    def _note(self, problem: str | None) -> None:
+        if problem and problem != self.problem:
+            log.error("slot %s: %s", self.task, problem)
+        if problem:
+            metrics.MODEL_LOADS.labels(self.task, "refused").inc()
+        metrics.SLOT_STALE.labels(self.task).set(int(problem is not None and self._held is not None))
+        self.problem = problem
+
+
+def load(task: str, candidate: Candidate, run_as: RunAs) -> Model:
+    """`candidate` ready to answer; BundleError or ConfigError where it may not."""
+    with candidate.folder() as folder:
+        bundle = bundles.read(folder)
+        if bundle.spec.task != task:
+            raise BundleError(f"the bundle is of task {bundle.spec.task}, not {task}.")
+        chosen = run_as.over(candidate.evaluated)
+        runtime = runtimes.load(bundle, precision=chosen.precision, runtime=chosen.runtime, threads=chosen.threads)
+        try:
+            runtimes.check_golden(bundle, runtime)
+            runtimes.answer(bundle.task.example(GOLDEN_SEED), bundle, runtime)
+        except BaseException:
+            runtime.close()
+            raise
+    return Model(candidate.version or bundle.id[:12], bundle, runtime)
+
+
+def settle_memory() -> None:
+    """Leave what is loaded out of later garbage collections, whose pauses would be the tail of the response time."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+class Follower:
+    """The thread that refreshes the slots."""
+
+    def __init__(self, slots: list[Slot], poll_s: float) -> None:
+        self._slots, self._poll_s, self._stop = slots, poll_s, threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            for slot in self._slots:
+                slot.refresh()
+            self._stop.wait(self._poll_s)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
