@@ -68,7 +68,7 @@ class Spec(Contents):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(1, alias="schema")
     files: dict[str, Sha256]
     """SHA-256 of every file."""
 

@@ -1,0 +1,121 @@
+"""Temperature and abstention threshold, fitted on validation clips that no weight was fitted on.
+
+Axes: N clip, K label, B bin."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import scipy.optimize
+
+from echoplane.errors import BundleError
+from echoplane.tasks.classify import expected_calibration_error, softmax
+
+LEAST_CLIPS = 20
+TEMPERATURES = (0.2, 10.0)
+ANSWERED_ACCURACY = 0.99
+"""What the clips that are answered should reach."""
+LEAST_SURE_SHARE = 0.01
+"""At least this share of validation clips lies under the threshold: a clip less sure than 99 in 100 of them is
+unlike what the model was fitted on."""
+MOST_ABSTAINED = 0.10
+"""More "cannot tell" than this is no use to anybody, whatever accuracy it buys."""
+ALWAYS_ANSWERED = 0.9
+"""The threshold never exceeds this: validation clips may all be surer than any clip of another clinic."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted, and its figures on the validation clips."""
+
+    temperature: float
+    abstain_below: float
+    clips: int
+    accuracy: float
+    answered_accuracy: float
+    abstained: float
+    nll_before: float
+    nll_after: float
+    calibration_error_before: float
+    calibration_error_after: float
+
+    def figures(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def calibrate(logits_NK: np.ndarray, truth_N: np.ndarray) -> Calibration:
+    """Temperature, then threshold; BundleError under LEAST_CLIPS clips, which would fit noise."""
+    if len(logits_NK) < LEAST_CLIPS:
+        raise BundleError(f"{len(logits_NK)} validation clips; at least {LEAST_CLIPS} are needed to calibrate.")
+    temperature = fit_temperature(logits_NK, truth_N)
+    before_NK, after_NK = softmax(logits_NK.astype(float)), softmax(logits_NK.astype(float) / temperature)
+    correct_N, confidence_N = after_NK.argmax(axis=1) == truth_N, after_NK.max(axis=1)
+    abstain_below = abstention_threshold(confidence_N, correct_N)
+    answered_N = confidence_N >= abstain_below
+    return Calibration(
+        temperature=temperature,
+        abstain_below=abstain_below,
+        clips=len(truth_N),
+        accuracy=float(correct_N.mean()),
+        answered_accuracy=float(correct_N[answered_N].mean()),
+        abstained=float(1 - answered_N.mean()),
+        nll_before=_nll(before_NK, truth_N),
+        nll_after=_nll(after_NK, truth_N),
+        calibration_error_before=expected_calibration_error(before_NK.max(axis=1), correct_N),
+        calibration_error_after=expected_calibration_error(confidence_N, correct_N),
+    )
+
+
+def fit_temperature(logits_NK: np.ndarray, truth_N: np.ndarray) -> float:
+    """The temperature of least negative log likelihood (Guo et al. 2017, arXiv 1706.04599).
+
+    Where every clip is right, that would be the lowest temperature there is and a confidence of 1 for everything.
+    So one clip's worth of the likelihood is given to the best wrong label, as Platt (1999) gives one to each class.
+    """
+    logits_NK = np.asarray(logits_NK, float)
+    doubt = 1 / (len(logits_NK) + 2)
+    truth_of_N = logits_NK[np.arange(len(truth_N)), truth_N]
+    others_NK = logits_NK.copy()
+    others_NK[np.arange(len(truth_N)), truth_N] = -np.inf
+    wanted_N = (1 - doubt) * truth_of_N + doubt * others_NK.max(axis=1)
+
+    def loss(log_temperature: float) -> float:
+        scaled_NK = logits_NK / np.exp(log_temperature)
+        peak_N = scaled_NK.max(axis=1)
+        total_N = peak_N + np.log(np.exp(scaled_NK - peak_N[:, None]).sum(axis=1))
+        return float((total_N - wanted_N / np.exp(log_temperature)).mean())
+
+    found = scipy.optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    return float(np.exp(found.x))
+
+
+def abstention_threshold(confidence_N: np.ndarray, correct_N: np.ndarray) -> float:
+    """The lowest confidence from which answered clips reach ANSWERED_ACCURACY, bounded:
+    LEAST_SURE_SHARE of the clips lie under it, no more than MOST_ABSTAINED, and it is at most ALWAYS_ANSWERED."""
+    order = np.argsort(confidence_N)
+    sorted_N, right_N = confidence_N[order], correct_N[order]
+    accuracy_from_N = right_N[::-1].cumsum()[::-1] / np.arange(len(right_N), 0, -1)
+    enough = np.flatnonzero(accuracy_from_N >= ANSWERED_ACCURACY)
+    first = int(enough[0]) if len(enough) else len(sorted_N) - 1
+    least, most = int(LEAST_SURE_SHARE * len(sorted_N)), int(MOST_ABSTAINED * len(sorted_N))
+    return min(ALWAYS_ANSWERED, float(sorted_N[min(max(first, least), most)]))
+
+
+def reliability(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """The reliability diagram's bars: of each bin with clips, its range, count, mean confidence and accuracy."""
+    bin_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
+    return [
+        {
+            "from": b / bins,
+            "to": (b + 1) / bins,
+            "clips": int((bin_N == b).sum()),
+            "confidence": float(confidence_N[bin_N == b].mean()),
+            "accuracy": float(correct_N[bin_N == b].mean()),
+        }
+        for b in range(bins)
+        if (bin_N == b).any()
+    ]
+
+
+def _nll(probabilities_NK: np.ndarray, truth_N: np.ndarray) -> float:
+    truth_of_N = probabilities_NK[np.arange(len(truth_N)), truth_N]
+    return float(-np.log(np.maximum(truth_of_N, 1e-12)).mean())

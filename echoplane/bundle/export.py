@@ -1,0 +1,195 @@
+"""From a trained network to a sealed bundle. Needs torch, which is imported inside the functions alone.
+
+Axes: N clip, K label."""
+
+import importlib
+import io
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from pydantic import BaseModel
+
+from echoplane.bundle.bundle import GOLDEN_SEED, Golden
+from echoplane.bundle.calibrate import Calibration, calibrate
+from echoplane.bundle.card import card
+from echoplane.bundle.seal import seal, write_golden
+from echoplane.bundle.spec import CARD, MODEL, WEIGHTS, Code, Contents, InputShape, labels_of
+from echoplane.dataset.shards import Shards
+from echoplane.errors import BundleError, ConfigError
+from echoplane.tasks import by_name, learning
+
+OPSET = 17
+"""Read by every runtime that we know of, older TensorRT included."""
+PARITY = 1e-4
+"""Largest difference between torch and ONNX in float32, as a share of the largest output (at least 1)."""
+PARITY_CLIPS = 48
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The sealed bundle's id, how its thresholds were found, and how far ONNX is from torch."""
+
+    bundle_id: str
+    calibration: Calibration
+    parity: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the train stage left: `checkpoint.safetensors` and `training.json`."""
+
+    folder: Path
+    task: str
+    network: dict[str, Any]
+    steps: int
+    split_id: str
+    data_digest: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "Training":
+        stated = json.loads((folder / "training.json").read_text())
+        return cls(
+            folder, stated["task"], stated["network"], stated["steps"], stated["split_id"], stated["data_digest"]
+        )
+
+
+def export(
+    training: Training,
+    shards: Shards,
+    preprocessing: BaseModel,
+    folder: Path,
+    code: Code,
+    on_progress: Callable[[int, int], None],
+) -> Exported:
+    """Export, check against torch, calibrate on the validation clips, seal.
+
+    BundleError where ONNX and torch differ by more than PARITY on the golden input or on validation clips.
+    """
+    network = _trained_network(training)
+    task = by_name(training.task)
+    golden_batch = task.preprocess(task.example(GOLDEN_SEED), preprocessing).batch
+    golden = Golden(golden_batch, *_torch_outputs(network, golden_batch))
+    (folder / MODEL).write_bytes(to_onnx(network, golden_batch))
+    session = _session(folder / MODEL)
+    rows = shards.rows_of("validation")
+    parity = check_parity(network, session, [golden_batch, *_batches(shards, rows[:PARITY_CLIPS])])
+    logits_NK, truth_N = _validation_logits(session, shards, rows, on_progress)
+    calibration = calibrate(logits_NK, truth_N)
+    shutil.copyfile(training.folder / "checkpoint.safetensors", folder / WEIGHTS)
+    write_golden(folder, golden)
+    contents = _contents(training, preprocessing, golden_batch.shape[1:], calibration, code)
+    (folder / CARD).write_text(card(contents, calibration, training.steps, shards))
+    return Exported(seal(folder, contents), calibration, parity)
+
+
+def to_onnx(network: Any, example: np.ndarray) -> bytes:
+    """The network as ONNX with a free batch axis, input `input`, outputs `output` and `embedding`.
+
+    By the TorchScript exporter: the other one takes twenty times as long and gives a newer opset.
+    """
+    torch = importlib.import_module("torch")
+    buffer, names = io.BytesIO(), ("input", "output", "embedding")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.from_numpy(example),),
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[names[0]],
+            output_names=list(names[1:]),
+            dynamic_axes={name: {0: "batch"} for name in names},
+        )
+    return buffer.getvalue()
+
+
+def check_parity(network: Any, session: ort.InferenceSession, batches: list[np.ndarray]) -> float:
+    """The largest absolute difference of outputs and embeddings over `batches`; BundleError beyond PARITY."""
+    worst = 0.0
+    for batch in batches:
+        for name, torchs, onnxs in zip(
+            ("output", "embedding"), _torch_outputs(network, batch), _onnx_outputs(session, batch), strict=True
+        ):
+            off = float(np.abs(torchs - onnxs).max())
+            allowed = PARITY * max(1.0, float(np.abs(torchs).max()))
+            if not off <= allowed:
+                raise BundleError(f"{name} of ONNX is off torch's by {off:.2g}, {allowed:.2g} allowed: not sealed.")
+            worst = max(worst, off)
+    return worst
+
+
+def _trained_network(training: Training) -> Any:
+    """The network with the checkpoint's weights, ready to answer."""
+    load_file = importlib.import_module("safetensors.torch").load_file
+    half = learning(training.task)
+    network = half.network(half.Network.model_validate(training.network))
+    try:
+        network.load_state_dict(load_file(training.folder / "checkpoint.safetensors"))
+    except RuntimeError as error:
+        raise ConfigError("the checkpoint's weights do not fit the network that training.json describes.") from error
+    return network.eval()
+
+
+def _torch_outputs(network: Any, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    torch = importlib.import_module("torch")
+    with torch.inference_mode():
+        output, embedding = network(torch.from_numpy(batch))
+    return output.numpy(), embedding.numpy()
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _onnx_outputs(session: ort.InferenceSession, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    output, embedding = session.run(["output", "embedding"], {"input": batch})
+    return output, embedding
+
+
+def _batches(shards: Shards, rows: np.ndarray) -> list[np.ndarray]:
+    return [np.stack([shards.sample(row) for row in rows[i : i + BATCH]]) for i in range(0, len(rows), BATCH)]
+
+
+def _validation_logits(
+    session: ort.InferenceSession, shards: Shards, rows: np.ndarray, on_progress: Callable[[int, int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and truth of every validation sample; a sample of several rows gets their mean, as `interpret` does."""
+    logits, done = [], 0
+    for batch in _batches(shards, rows):
+        logits.append(_onnx_outputs(session, batch)[0])
+        done += len(batch)
+        on_progress(done, len(rows))
+    if not logits:
+        raise BundleError("the dataset has no validation sample; a bundle can't be calibrated without.")
+    _, first, sample_of_row = np.unique(shards.index["sample"][rows], return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), logits[0].shape[1]))
+    np.add.at(sums, sample_of_row, np.concatenate(logits))
+    return sums / np.bincount(sample_of_row)[:, None], shards.index["label"][rows][first]
+
+
+def _contents(
+    training: Training, preprocessing: BaseModel, shape: tuple[int, ...], calibration: Calibration, code: Code
+) -> Contents:
+    return Contents(
+        task=training.task,
+        labels=labels_of(training.task),
+        preprocessing=preprocessing.model_dump(mode="json"),
+        network=training.network,
+        input=InputShape(shape=shape),
+        temperature=calibration.temperature,
+        abstain_below=calibration.abstain_below,
+        data_digest=training.data_digest,
+        split_id=training.split_id,
+        code=code,
+    )

@@ -1,0 +1,49 @@
+"""The stage `export`: a checkpoint -> a sealed bundle (model.onnx, weights, golden input, card, bundle.json)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from echoplane import __version__
+from echoplane.bundle import Code
+from echoplane.bundle.export import Training, export
+from echoplane.dataset.shards import read_shards
+from echoplane.errors import ConfigError
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, package_digest, run_stage
+from echoplane.tasks import by_name
+
+
+class Config(StageConfig):
+    """Export a trained network, calibrate it on validation clips and seal it as a bundle."""
+
+    samples: ManifestPath
+    """Manifest of the `dataset` stage that the network was trained on."""
+    checkpoint: ManifestPath
+    """Manifest of the `train` stage."""
+
+
+def run(config: Config) -> Manifest:
+    """The sealed bundle of `config`, made or found finished."""
+    return run_stage("export", config, lambda folder: _work(config, folder))
+
+
+def _work(config: Config, folder: Path) -> Counts:
+    samples = Manifest.read(config.samples).path
+    training = Training.read(Manifest.read(config.checkpoint).path)
+    dataset = json.loads((samples / "dataset.json").read_text())
+    _check_same_data(training, dataset)
+    preprocessing = by_name(training.task).Preprocessing(**dataset["preprocessing"])
+    code = Code(version=__version__, package_digest=package_digest())
+    done = export(training, read_shards(samples), preprocessing, folder, code, printed("export"))
+    return {"bundle_id": done.bundle_id, "parity": done.parity} | done.calibration.figures()
+
+
+def _check_same_data(training: Training, dataset: dict[str, Any]) -> None:
+    """A model calibrated on another split's validation clips may have seen them in training."""
+    for name in ("task", "split_id", "data_digest"):
+        if getattr(training, name) != dataset[name]:
+            raise ConfigError(
+                f"the checkpoint was trained with {name} {getattr(training, name)[:16]}, "
+                f"the dataset has {dataset[name][:16]}. Give the dataset that it was trained on."
+            )
