@@ -1,0 +1,13 @@
+"""Synthetic patients: a beating 4D heart, an ultrasound probe over it, and DICOM with invented names.
+
+heart, landmarks, anatomy, valves, shapes   what lies where, and how it moves; known volumes
+probe, echo                                 where the probe is held, and what it sees
+styles, screen, trace                       the machine's screen
+identity, patient, dicom, cohort            who, and files on disk
+"""
+
+from echoplane.phantom.cohort import write_cohort, write_patient
+from echoplane.phantom.dicom import write_clip
+from echoplane.phantom.patient import EchoClip, Patient, make_patient, scan_echo
+
+__all__ = ["EchoClip", "Patient", "make_patient", "scan_echo", "write_clip", "write_cohort", "write_patient"]

@@ -1,0 +1,184 @@
+"""What lies where: the tissue at any point of a patient at any moment, as signed distances (mm, negative inside).
+
+Parts that beat are measured in material coordinates, parts that do not in space. A scanner paints the parts in the
+order of `Part`, later over earlier: blood over the wall that encloses it, valves over blood.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from echoplane.phantom import shapes
+from echoplane.phantom.heart import Heart, Material, Moment, moments, trace_back
+from echoplane.phantom.landmarks import Landmarks, Vec, landmarks
+from echoplane.phantom.shapes import Array, Points
+from echoplane.phantom.valves import arterial_valve, cone_valve
+
+
+class Part(IntEnum):
+    """The parts of the body that are told apart, in the order in which they are painted."""
+
+    SOFT = 0
+    LIVER = 1
+    HEPATIC_VEIN = 2
+    CAVA_WALL = 3
+    PERICARDIUM = 4
+    HEART_WALL = 5
+    """Walls of the right ventricle and of both atria."""
+    CAVA_BLOOD = 6
+    RV_BLOOD = 7
+    RA_BLOOD = 8
+    LA_BLOOD = 9
+    PULMONARY_WALL = 10
+    PULMONARY_BLOOD = 11
+    MYOCARDIUM = 12
+    LV_BLOOD = 13
+    PAPILLARY = 14
+    AORTA_WALL = 15
+    AORTA_BLOOD = 16
+    """With the part of the outflow tract that bulges beyond the ventricle's ellipsoid."""
+    SPINE = 17
+    VALVE = 18
+
+
+Distances = dict[Part, Array]
+WALL_MM = {"rv": 4.0, "atrium": 2.6, "aorta": 2.2, "pulmonary": 2.0, "cava": 1.6}
+FAR_MM = np.float32(99)
+_Z = np.array([0.0, 0.0, 1.0])
+
+
+def tissue_at(heart: Heart, points: Points, phase: float) -> NDArray[np.uint8]:
+    """The `Part` at each point (arrays x, y, z of shape (1, n, m)) at one phase of the beat."""
+    moment = moments(heart, np.array([phase]))
+    material = trace_back(heart, points, moment.contraction)
+    parts = all_parts(heart, landmarks(heart), points, material, moment)
+    labels = np.zeros(points[0].shape, np.uint8)
+    for part, distance in parts.items():
+        labels[np.broadcast_to(distance, labels.shape) < 0] = part
+    return labels
+
+
+def all_parts(heart: Heart, marks: Landmarks, points: Points, material: Material, moment: Moment) -> Distances:
+    """Every part at points in space, in the order of painting."""
+    still, beating = still_parts(heart, marks, points, moment), beating_parts(heart, marks, material, moment)
+    both = {part: np.minimum(still[part], beating[part]) for part in still.keys() & beating.keys()}
+    return dict(sorted((still | beating | both).items()))
+
+
+def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Moment) -> Distances:
+    """Everything that moves with the heart."""
+    p = material.points
+    length = np.float32(heart.lv_length_mm)
+    above = p[2] - length
+    cavity = np.maximum(np.maximum(material.endocardium_mm, above), -p[2])
+    wall = np.maximum(np.maximum(material.epicardium_mm, above - 2), -p[2] - np.float32(0.75 * heart.wall_mm))
+    rv = _right_ventricle(marks, p)
+    la = _atrium(p, marks.la, heart.la_radius_mm, marks.mitral, marks.mitral_radius_mm)
+    ra = _atrium(p, marks.ra, heart.ra_radius_mm, marks.tricuspid, marks.tricuspid_radius_mm)
+    root = _tube(p, marks.root, marks.root_radii_mm)
+    trunk = _tube(p, marks.pulmonary_trunk, np.array([11.5, 11.0]))
+    walls = np.minimum(np.minimum(rv - WALL_MM["rv"], la - WALL_MM["atrium"]), ra - WALL_MM["atrium"])
+    return {
+        Part.PERICARDIUM: np.minimum(wall, walls) - np.float32(2.4),
+        Part.HEART_WALL: walls,
+        Part.RV_BLOOD: rv,
+        Part.RA_BLOOD: ra,
+        Part.LA_BLOOD: la,
+        Part.PULMONARY_WALL: trunk - np.float32(WALL_MM["pulmonary"]),
+        Part.PULMONARY_BLOOD: trunk,
+        Part.MYOCARDIUM: wall,
+        Part.LV_BLOOD: cavity,
+        Part.PAPILLARY: np.maximum(_papillary(heart, p), cavity),
+        Part.AORTA_WALL: np.maximum(root - np.float32(WALL_MM["aorta"]), -cavity),
+        Part.AORTA_BLOOD: np.maximum(root, -cavity),
+        Part.VALVE: _valves(heart, marks, p, moment),
+    }
+
+
+def still_parts(heart: Heart, marks: Landmarks, points: Points, moment: Moment) -> Distances:
+    """Everything that stays with the chest; the aorta widens with the pulse."""
+    pulse = np.float32(1.1) * moment.pulse
+    arch = _long_tube(points, marks.arch, marks.arch_radii_mm)
+    for line in marks.neck:
+        arch = np.minimum(arch, _tube(points, line, np.array([5.0, 4.0])))
+    cava = _tube(points, marks.cava, marks.cava_radii_mm)
+    veins = [_tube(points, line, np.array([4.5, 3.0])) for line in marks.hepatic_veins]
+    right = _tube(points, marks.right_pulmonary, np.array([11.0, 9.0]))
+    arch = arch - pulse
+    return {
+        Part.LIVER: shapes.ellipsoid(points, shapes.vector(marks.liver), (86.0, 70.0, 62.0)),
+        Part.HEPATIC_VEIN: np.minimum(*veins),
+        Part.CAVA_WALL: cava - np.float32(WALL_MM["cava"]),
+        Part.CAVA_BLOOD: cava,
+        Part.AORTA_WALL: arch - np.float32(WALL_MM["aorta"]),
+        Part.AORTA_BLOOD: arch,
+        Part.PULMONARY_WALL: right - np.float32(WALL_MM["pulmonary"]),
+        Part.PULMONARY_BLOOD: right,
+        Part.SPINE: _spine(marks, points),
+    }
+
+
+def _tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
+    """A tube, or "far" where the points' bounding box shows that nothing of it is in reach."""
+    gap = 0.0
+    for p, axis in zip(points, line.T, strict=True):
+        apart = max(axis.min() - float(p.max()), float(p.min()) - axis.max(), 0.0)
+        gap = max(gap, apart)
+    return np.full((1, 1, 1), FAR_MM) if gap > radii_mm.max() + 9 else shapes.tube(points, line, radii_mm)
+
+
+def _long_tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
+    """A tube taken segment by segment, so that those far from the points cost nothing."""
+    whole = np.full((1, 1, 1), FAR_MM)
+    for k in range(len(line) - 1):
+        whole = np.minimum(whole, _tube(points, line[k : k + 2], radii_mm[k : k + 2]))
+    return whole
+
+
+def _atrium(p: Points, centre: Vec, radius_mm: float, valve: Vec, valve_radius_mm: float) -> Array:
+    """An ellipsoid with a neck to its valve."""
+    body = shapes.ellipsoid(p, shapes.vector(centre), (radius_mm, radius_mm, 1.15 * radius_mm))
+    neck = shapes.tube(p, np.array([valve, centre]), np.array([valve_radius_mm - 2.0, 0.85 * radius_mm]))
+    # The neck's round end would bulge through the valve.
+    return np.minimum(body, np.maximum(neck, float(valve[2]) - 1 - p[2]))
+
+
+def _right_ventricle(marks: Landmarks, p: Points) -> Array:
+    """Inflow and body as an ellipsoid cut at the tricuspid valve, and the outflow tract to the pulmonary valve."""
+    body = shapes.ellipsoid(p, shapes.vector(marks.rv), shapes.vector(marks.rv_radii_mm))
+    floor = shapes.half_space(p, shapes.vector(marks.tricuspid + _Z * 1.5), (0.1, -0.45, 0.887))
+    start = marks.rv + np.array([6, 14, 0.12 * marks.rv_radii_mm[2]])
+    outlet = shapes.tube(p, np.array([start, marks.pulmonary]), np.array([13.0, 11.0]))
+    return np.minimum(np.maximum(body, floor), outlet)
+
+
+def _papillary(heart: Heart, p: Points) -> Array:
+    """Two muscles that rise from the wall at a third of the cavity's length, heads towards the valve."""
+    muscles = []
+    for azimuth_deg in (145.0, 250.0):
+        out = np.array([np.cos(np.radians(azimuth_deg)), np.sin(np.radians(azimuth_deg)), 0])
+        foot = out * 0.86 * heart.lv_radius_mm + [0, 0, 0.34 * heart.lv_length_mm]
+        head = out * 0.52 * heart.lv_radius_mm + [0, 0, 0.62 * heart.lv_length_mm]
+        muscles.append(shapes.tube(p, np.array([foot, head]), np.array([6.0, 4.2])))
+    return np.minimum(*muscles)
+
+
+def _valves(heart: Heart, marks: Landmarks, p: Points, moment: Moment) -> Array:
+    mitral_top = marks.mitral - 0.22 * marks.mitral_radius_mm * marks.outflow
+    mitral = cone_valve(p, marks.mitral, mitral_top, marks.mitral_radius_mm, moment.mitral, thickness_mm=1.5)
+    tricuspid = cone_valve(
+        p, marks.tricuspid, marks.tricuspid - [2.0, 0, 0], marks.tricuspid_radius_mm, moment.mitral, thickness_mm=1.2
+    )
+    aortic = arterial_valve(p, marks.aortic, marks.aortic_axis, marks.aortic_radius_mm, moment.aortic)
+    pulmonary = arterial_valve(p, marks.pulmonary, marks.pulmonary_axis, 11.0, moment.aortic)
+    return np.minimum(np.minimum(mitral, tricuspid), np.minimum(aortic, pulmonary))
+
+
+def _spine(marks: Landmarks, points: Points) -> Array:
+    """A column behind the aorta; vertebral bodies bulge between the discs."""
+    up = marks.body.superior
+    ends = np.array([marks.spine - 110 * up, marks.spine + 170 * up])
+    column = shapes.tube(points, ends, np.array([17.0, 17.0]))
+    along = shapes.half_space(points, shapes.vector(marks.spine), shapes.vector(up))
+    return column - np.float32(2.0) * np.abs(np.sin(along * np.float32(np.pi / 30)))

@@ -1,0 +1,69 @@
+"""Write studies to disk: one patient, or many over processes.
+
+A patient is written under a temporary name and renamed when whole: a folder that has its final name is complete, and
+an interrupted run goes on where it stopped. The same seed gives the same bytes, whatever the number of workers.
+"""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from echoplane.phantom.dicom import write_clip
+from echoplane.phantom.patient import VIEW_NAMES, make_patient, scan_echo
+
+
+def write_patient(folder: Path, seed: int, *, views: Sequence[str] | None = None, frames: int = 24) -> list[Path]:
+    """Write one study to `folder/PATIENT_ID/IM00001 ...`, in an order that says nothing of the views."""
+    patient = make_patient(seed)
+    final = folder / patient.identity.patient_id
+    order = np.random.default_rng([seed, 31]).permutation(list(views or VIEW_NAMES))
+    files = [final / f"IM{number:05d}" for number in range(1, len(order) + 1)]
+    if final.exists():
+        return files
+    temporary = folder / f".{seed}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for number, view in enumerate(order, start=1):
+        clip = scan_echo(patient, str(view), number, frames=frames, number=number)
+        write_clip(clip, patient, temporary / f"IM{number:05d}")
+    temporary.rename(final)
+    return files
+
+
+def write_cohort(
+    folder: Path,
+    *,
+    patients: int,
+    seed: int,
+    frames: int = 24,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """Write `patients` studies; `progress(done, total)` after each. All files, in the order of the seeds."""
+    seeds = [seed * 100_003 + k for k in range(patients)]
+    workers = min(workers or len(os.sched_getaffinity(0)), max(patients, 1))
+    written: dict[int, list[Path]] = {}
+    if workers == 1:
+        for done, each in enumerate(seeds, start=1):
+            written[each] = write_patient(folder, each, frames=frames)
+            progress(done, patients)
+        return [path for each in seeds for path in written[each]]
+    # spawn: a forked child would inherit locks of threads that it does not have.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        jobs = {pool.submit(write_patient, folder, each, frames=frames): each for each in seeds}
+        for done, job in enumerate(as_completed(jobs), start=1):
+            written[jobs[job]] = job.result()
+            progress(done, patients)
+    return [path for each in seeds for path in written[each]]
+
+
+def _one_thread() -> None:
+    """Workers share the cores among themselves: OpenCV's own threads would only contend."""
+    cv2.setNumThreads(1)

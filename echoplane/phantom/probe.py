@@ -1,0 +1,137 @@
+"""Where a sonographer holds the probe for each of the twelve views.
+
+A pose is found as at the bedside: from a window in the chest towards a landmark, turned until a second direction
+lies in the picture. So each view follows the patient's own anatomy. Orientation as ASE shows it: apex up in apical
+views, the base to the right in long-axis views, the patient's left to the right in the others (Mitchell 2019).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from echoplane.phantom.heart import Heart
+from echoplane.phantom.landmarks import Landmarks, Vec
+from echoplane.phantom.shapes import unit
+
+
+@dataclass(frozen=True)
+class Pose:
+    """The scan plane: the probe's place (mm, heart coordinates), and unit vectors down and right on the screen."""
+
+    origin_mm: Vec
+    down: Vec
+    right: Vec
+
+
+def pose(heart: Heart, marks: Landmarks, view: str, rng: np.random.Generator) -> Pose:
+    """The pose for a view, as far off the ideal one as a careful hand is: about 3 degrees and 3 mm."""
+    origin, target, hint = _aim(heart, marks, view)
+    origin = origin + rng.normal(0, 2.5, 3)
+    target = target + rng.normal(0, 2.5, 3)
+    down = unit(target - origin)
+    right = unit(hint - (hint @ down) * down)
+    return _turn(Pose(origin, down, right), np.radians(rng.normal(0, [3.0, 2.0, 3.5])))
+
+
+def _turn(at: Pose, angles_rad: Vec) -> Pose:
+    """Swing within the plane, tilt out of it, rotate about the beam."""
+    swing, tilt, spin = angles_rad
+    normal = np.cross(at.down, at.right)
+    down = unit(at.down + np.tan(swing) * at.right + np.tan(tilt) * normal)
+    right = at.right * np.cos(spin) + normal * np.sin(spin)
+    return Pose(at.origin_mm, down, unit(right - (right @ down) * down))
+
+
+def _aim(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
+    """Origin, target and the direction to the right of the screen."""
+    if view in APICAL:
+        return _apical(heart, marks, view)
+    if view in PARASTERNAL:
+        return PARASTERNAL[view](heart, marks)
+    return OTHER[view](heart, marks)
+
+
+APICAL = ("a4c", "a5c", "a2c", "a3c")
+
+
+def _apical(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
+    length = heart.lv_length_mm
+    origin = np.array([0.0, 0.0, -0.75 * heart.wall_mm - heart.window_mm])
+    if view == "a5c":
+        return origin, marks.aortic + 8 * marks.aortic_axis, np.array([-1.0, 0.0, 0.0])
+    azimuth_deg = {"a4c": 168.0, "a2c": 106.0, "a3c": heart.outflow_deg}[view]
+    azimuth = np.radians(azimuth_deg)
+    hint = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
+    target = np.array([0, 0, length]) + {"a4c": -9 * hint, "a2c": 0 * hint, "a3c": 5 * hint}[view]
+    return origin, target, hint
+
+
+def _chest(heart: Heart, marks: Landmarks) -> float:
+    """Distance of the parasternal window from the long axis of the left ventricle, mm."""
+    return float(1.62 * (heart.lv_radius_mm + heart.wall_mm) + heart.window_mm)
+
+
+def _plax(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    length, out = heart.lv_length_mm, _chest(heart, marks)
+    origin = out * marks.outflow + [0, 0, 0.93 * length]
+    return origin, -20 * marks.outflow + [0, 0, 0.90 * length], np.array([0.0, 0.0, 1.0])
+
+
+def _rv_inflow(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    window = marks.tricuspid + np.array([20, 44, -0.42 * heart.lv_length_mm])
+    origin = window + heart.window_mm * 0.7 * unit((17.0, 42.0, -25.0))
+    return origin, marks.tricuspid + np.array([0, -4, 4]), np.array([0.0, 0.0, 1.0])
+
+
+def _lateral(marks: Landmarks) -> Vec:
+    """To the right of the short-axis screen: across the beam, to the lateral wall."""
+    return np.array([-marks.outflow[1], marks.outflow[0], 0.0])
+
+
+def _sax_basal(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    origin = _chest(heart, marks) * marks.outflow + [0, 0, 0.90 * heart.lv_length_mm]
+    return origin, marks.aortic + 9 * marks.aortic_axis, _lateral(marks)
+
+
+def _sax_mid(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    height = np.array([0, 0, 0.50 * heart.lv_length_mm])
+    return _chest(heart, marks) * marks.outflow + 1.06 * height, height, _lateral(marks)
+
+
+PARASTERNAL = {"plax": _plax, "rv-inflow": _rv_inflow, "sax-basal": _sax_basal, "sax-mid": _sax_mid}
+
+
+def _xiphoid(heart: Heart, marks: Landmarks) -> Vec:
+    """Below the breastbone, in front of the liver."""
+    return marks.cava[3] + (62 + heart.window_mm) * marks.body.anterior + 4 * marks.body.right
+
+
+def _subcostal_4c(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    origin = _xiphoid(heart, marks)
+    target = np.array([6, -2, 0.78 * heart.lv_length_mm])
+    atria = 0.5 * (marks.la + marks.ra)
+    return origin, target, np.array([-2.0, 0.0, 0.15 * heart.lv_length_mm]) - atria
+
+
+def _subcostal_ivc(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    return _xiphoid(heart, marks), marks.cava[1], marks.ra - marks.cava[-1]
+
+
+def _subcostal_aorta(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    middle = marks.arch[-4]
+    origin = middle + (70 + heart.window_mm) * marks.body.anterior
+    return origin, middle, marks.arch[-8] - marks.arch[-1]
+
+
+def _suprasternal(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
+    top = marks.arch[7]
+    origin = top + (22 + 1.2 * heart.window_mm) * marks.body.superior + 10 * marks.body.anterior
+    return origin, top - 34 * marks.body.superior, marks.arch[12] - marks.arch[2]
+
+
+OTHER = {
+    "subcostal-4c": _subcostal_4c,
+    "subcostal-ivc": _subcostal_ivc,
+    "subcostal-aorta": _subcostal_aorta,
+    "suprasternal": _suprasternal,
+}
