@@ -1,0 +1,145 @@
+"""The figures of a scored test set, as `evaluation.json`: plain data that the gate, the report and MLflow read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from echoplane.bundle import Bundle
+from echoplane.bundle.calibrate import reliability
+from echoplane.dataset.split import assert_disjoint
+from echoplane.errors import ConfigError
+from echoplane.evaluation.intervals import RESAMPLES, bootstrap, take
+from echoplane.evaluation.scores import SUBGROUPS, as_rows
+from echoplane.runtimes import Runtime
+from echoplane.tasks import Rows, Task, by_name
+from echoplane.tasks.classify import confusion_matrix
+
+SUBGROUP_RESAMPLES = 400
+"""Fewer than for the whole: a dozen groups, and nothing is decided on their intervals."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the figures were measured under."""
+
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+
+def check_test_set(catalogue: pa.Table, data_digest: str, split_id: str, bundle: Bundle) -> pa.Table:
+    """The catalogue's test rows; ConfigError where they are not those that `bundle` was kept from."""
+    for name, found, expected in (
+        ("catalogue", data_digest, bundle.spec.data_digest),
+        ("split", split_id, bundle.spec.split_id),
+    ):
+        if found != expected:
+            raise ConfigError(
+                f"the {name} is {found[:16]}, the bundle was made from {expected[:16]}: its training patients could "
+                "be among those tested. Give the dataset that it was trained on."
+            )
+    assert_disjoint(catalogue["patient"].to_pylist(), catalogue["split"].to_pylist())
+    test = catalogue.take(np.flatnonzero(catalogue["split"].to_numpy() == "test"))
+    if not len(test):
+        raise ConfigError("the dataset has no test study; make its test fraction larger.")
+    return test
+
+
+def evaluation(
+    scores: pa.Table, catalogue: pa.Table, bundle: Bundle, runtime: Runtime, conditions: Conditions
+) -> dict[str, Any]:
+    """All figures. A figure is {value, low, high}: the 95% interval, patients resampled."""
+    task, rows = bundle.task, as_rows(scores)
+    intervals = bootstrap(rows, task.summary, conditions.resamples, conditions.seed)
+    return {
+        "schema": 1,
+        "task": bundle.spec.task,
+        "bundle_id": bundle.id,
+        "split_id": bundle.spec.split_id,
+        "data_digest": bundle.spec.data_digest,
+        "runtime": {"name": runtime.name, "precision": runtime.precision, "threads": runtime.threads},
+        "bootstrap": {"resamples": conditions.resamples, "seed": conditions.seed, "unit": "patient"},
+        **_size(rows),
+        "figures": _with_intervals(task.summary(rows), intervals),
+        "labels": {
+            label.name: _size(take(rows, np.flatnonzero(rows["truth"] == k))) for k, label in enumerate(task.labels())
+        },
+        "subgroups": {name: _subgroups(rows, name, task, conditions.seed) for name in SUBGROUPS},
+        "confusion": confusion(rows, bundle.spec.task),
+        "reliability": _reliability(rows),
+        "latency_ms": _latency(scores),
+        "data": _data(catalogue),
+        "misclassified": _misclassified(scores, bundle),
+    }
+
+
+def confusion(rows: Rows, task: str) -> dict[str, Any]:
+    """Counts and percent along true rows, labels in their display order: views that are confused stand together."""
+    names = [label.name for label in by_name(task).labels()]
+    counts_KK = confusion_matrix(rows["truth"], rows["probabilities"].argmax(axis=1), len(names))
+    percent_KK = 100 * counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
+    return {"labels": names, "counts": counts_KK.tolist(), "percent": percent_KK.round(1).tolist()}
+
+
+def _with_intervals(
+    figures: dict[str, float], intervals: dict[str, tuple[float, float]]
+) -> dict[str, dict[str, float]]:
+    return {
+        name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]} for name, value in figures.items()
+    }
+
+
+def _size(rows: Rows) -> dict[str, int]:
+    return {"patients": len(np.unique(rows["patient"])), "clips": len(rows["patient"])}
+
+
+def _subgroups(rows: Rows, column: str, task: Task, seed: int) -> dict[str, Any]:
+    groups = {}
+    for value in sorted(set(rows[column])):
+        part = take(rows, np.flatnonzero(rows[column] == value))
+        intervals = bootstrap(part, task.summary, SUBGROUP_RESAMPLES, seed)
+        groups[str(value)] = _size(part) | {"figures": _with_intervals(task.summary(part), intervals)}
+    return groups
+
+
+def _reliability(rows: Rows) -> list[dict[str, float]]:
+    correct_N = rows["probabilities"].argmax(axis=1) == rows["truth"]
+    return reliability(rows["probabilities"].max(axis=1), correct_N)
+
+
+def _latency(scores: pa.Table) -> dict[str, float]:
+    """From the DICOM file's bytes to the answer, without HTTP."""
+    latency_N = scores["latency_ms"].to_numpy()
+    return {
+        "p50": float(np.percentile(latency_N, 50)),
+        "p95": float(np.percentile(latency_N, 95)),
+        "preprocess_p50": float(np.percentile(scores["preprocess_ms"].to_numpy(), 50)),
+        "inference_p50": float(np.percentile(scores["inference_ms"].to_numpy(), 50)),
+    }
+
+
+def _data(catalogue: pa.Table) -> dict[str, int]:
+    """What the gate asks of the data: over all splits, since training data travel in the weights."""
+    splits_of: dict[str, set[str]] = {}
+    for patient, split in zip(catalogue["patient"].to_pylist(), catalogue["split"].to_pylist(), strict=True):
+        splits_of.setdefault(patient, set()).add(split)
+    return {
+        "samples": len(catalogue),
+        "without_deid": sum(not deid for deid in catalogue["deid"].to_pylist()),
+        "patients_in_two_splits": sum(len(splits) > 1 for splits in splits_of.values()),
+    }
+
+
+def _misclassified(scores: pa.Table, bundle: Bundle) -> list[dict[str, Any]]:
+    """Clips whose most probable label is wrong, the surest first: what a person should look at."""
+    names = [label.name for label in bundle.spec.labels]
+    wrong = []
+    for row in scores.to_pylist():
+        said = names[int(np.argmax(row["probabilities"]))]
+        if said != row["truth_label"]:
+            wrong.append(
+                {"sample": row["sample"], "truth": row["truth_label"], "said": said}
+                | {name: row[name] for name in ("confidence", "abstained", "manufacturer")}
+            )
+    return sorted(wrong, key=lambda clip: -clip["confidence"])

@@ -1,0 +1,74 @@
+"""The stage `evaluate`: the bundle on the test split's DICOM -> scores.parquet, evaluation.json, report.html."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from echoplane.bundle import read
+from echoplane.dataset.catalogue import read_catalogue
+from echoplane.runtimes import DEFAULT_THREADS, check_golden, load
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
+
+
+class Config(StageConfig):
+    """Score a bundle on the studies of patients that its training never saw."""
+
+    studies: ManifestPath
+    """Manifest of the `deid` stage: the DICOM files themselves, as serving gets them."""
+    samples: ManifestPath
+    """Manifest of the `dataset` stage."""
+    bundle: ManifestPath
+    """Manifest of the `export` stage."""
+    runtime: Literal["openvino", "onnxruntime"] = "openvino"
+    """What will serve the bundle."""
+    precision: Literal["auto", "f32", "bf16"] = "f32"
+    """The precision that will serve it."""
+    threads: int = Field(DEFAULT_THREADS, ge=1)
+    """Cores for one study."""
+    resamples: int = Field(2000, ge=100)
+    """Draws of patients behind each interval."""
+    seed: int = 0
+    """Of the draws."""
+
+
+def run(config: Config) -> Manifest:
+    """The evaluation of `config`, made or found finished."""
+    return run_stage("evaluate", config, lambda folder: _work(config, folder))
+
+
+def _work(config: Config, folder: Path) -> Counts:
+    # Matplotlib takes a second to import; a finished evaluation is found without it.
+    import pyarrow.parquet as pq
+
+    from echoplane.evaluation.evaluation import Conditions, check_test_set, evaluation
+    from echoplane.evaluation.report import write_report
+    from echoplane.evaluation.scores import score
+
+    samples = Manifest.read(config.samples).path
+    bundle = read(Manifest.read(config.bundle).path)
+    data_digest = hashlib.sha256((samples / "catalogue.parquet").read_bytes()).hexdigest()
+    split_id = json.loads((samples / "dataset.json").read_text())["split_id"]
+    catalogue = read_catalogue(samples / "catalogue.parquet")
+    test = check_test_set(catalogue, data_digest, split_id, bundle)
+    runtime = load(bundle, precision=config.precision, runtime=config.runtime, threads=config.threads)
+    check_golden(bundle, runtime)
+    scores = score(test, Manifest.read(config.studies).path, bundle, runtime, printed("evaluate"))
+    found = evaluation(scores, catalogue, bundle, runtime, Conditions(config.resamples, config.seed))
+    pq.write_table(scores, folder / "scores.parquet")
+    (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
+    write_report(found, folder)
+    accuracy = found["figures"]["accuracy"]
+    return {
+        "accuracy": accuracy["value"],
+        "accuracy_low": accuracy["low"],
+        "accuracy_high": accuracy["high"],
+        "patients": found["patients"],
+        "clips": found["clips"],
+        "misclassified": len(found["misclassified"]),
+        "latency_p50_ms": found["latency_ms"]["p50"],
+        "latency_p95_ms": found["latency_ms"]["p95"],
+    }
