@@ -1,0 +1,94 @@
+"""Which patients train, validate and test: by a salted hash of the pseudonym, or by a list.
+
+The rule "threshold" compares each patient's hash with the fractions: a patient never moves, whoever joins later, so
+it is the rule for data that grow; with few patients the sizes fluctuate. The rule "rank" orders the patients by hash
+and cuts at the fractions: sizes are exact, but a patient who joins can move others, so its `split_id` also covers
+the patients themselves, and no two models trained before and after are ever compared on that split.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from echoplane.errors import ConfigError
+
+SPLITS = ("train", "validation", "test")
+
+
+class SplitRule(BaseModel):
+    """How patients are divided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    rule: Literal["rank", "threshold", "list"] = "rank"
+    """"rank": exact sizes, for data that stay as they are. "threshold": a patient never moves, for data that grow.
+    "list": `patients` says it."""
+    salt: str = "echoplane-1"
+    """Public. Another salt is another split."""
+    validation: float = Field(default=0.15, ge=0, lt=1)
+    """Part of the patients on whom temperature and threshold are fitted and training is watched."""
+    test: float = Field(default=0.4, ge=0, lt=1)
+    """Part of the patients whom only evaluation sees."""
+    patients: dict[str, Literal["train", "validation", "test"]] | None = None
+    """The split of each pseudonym, for the rule "list"; patients not named are left out."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SplitRule":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation {self.validation} and test {self.test} leave no patient to train on.")
+        if (self.rule == "list") != (self.patients is not None):
+            raise ValueError('`patients` belongs to the rule "list", which needs it.')
+        return self
+
+
+def split_patients(patients: Iterable[str], rule: SplitRule) -> dict[str, str]:
+    """The split of each patient, whatever their order; with a list, of those it names."""
+    everyone = sorted(set(patients))
+    if rule.rule == "list":
+        return {p: rule.patients[p] for p in everyone if p in rule.patients}  # type: ignore[index, operator]
+    if rule.rule == "threshold":
+        return {p: _side(_hash(p, rule.salt), rule) for p in everyone}
+    ranked = sorted(everyone, key=lambda p: _hash(p, rule.salt))
+    return {p: _side((place + 0.5) / len(ranked), rule) for place, p in enumerate(ranked)}
+
+
+def split_id(rule: SplitRule, patients: Iterable[str]) -> str:
+    """Digest of what decides the split: rule, salt and fractions, or the list; for "rank" also the patients."""
+    decides: dict[str, object] = {"rule": rule.rule}
+    if rule.rule == "list":
+        decides["patients"] = rule.patients
+    else:
+        decides |= {"salt": rule.salt, "validation": rule.validation, "test": rule.test}
+    if rule.rule == "rank":
+        decides["patients"] = sorted(set(patients))
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def assert_disjoint(patients: Iterable[str], splits: Iterable[str]) -> None:
+    """ConfigError where one patient is in two splits; both arguments are columns of one table."""
+    split_of: dict[str, str] = {}
+    torn = {p for p, split in zip(patients, splits, strict=True) if split_of.setdefault(p, split) != split}
+    if torn:
+        raise ConfigError(
+            f"{len(torn)} patient(s) are in more than one split; a patient belongs to one. Build the dataset again."
+        )
+
+
+def patients_by_split(split_of: Mapping[str, str]) -> dict[str, int]:
+    """How many patients each split has."""
+    return {name: sum(split == name for split in split_of.values()) for name in SPLITS}
+
+
+def _hash(patient: str, salt: str) -> float:
+    """Uniform over [0, 1)."""
+    digest = hashlib.sha256(f"{salt}\n{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _side(place: float, rule: SplitRule) -> str:
+    if place < rule.test:
+        return "test"
+    return "validation" if place < rule.test + rule.validation else "train"

@@ -1,0 +1,105 @@
+"""The stage `dataset`: de-identified studies -> catalogue, split, shards.
+
+The folder holds `catalogue.parquet`, `clips-NNNN.npy`, `index.parquet` and `dataset.json` (task, preprocessing, split
+rule, split_id, data_digest)."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+from pydantic import BaseModel, Field, ValidationError
+
+from echoplane.dataset.catalogue import Source, build_catalogue, write_catalogue
+from echoplane.dataset.shards import write_shards
+from echoplane.dataset.split import SPLITS, SplitRule
+from echoplane.errors import ConfigError
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
+from echoplane.tasks import by_name
+
+
+class Config(StageConfig):
+    """Catalogue, split by patient and prepare de-identified studies."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
+
+    studies: ManifestPath
+    """Manifest of the `deid` stage."""
+    task: str = "echo-view-video"
+    """What the labels are for."""
+    preprocessing: dict[str, Any] = {}
+    """Settings of the task's preprocessing that differ from its defaults; they travel in the bundle."""
+    split: SplitRule = SplitRule()
+    """Which patients train, validate and test."""
+    site: str = "local"
+    """Where the studies come from, as subgroup tables name it; never read from a file."""
+    most_studies: int = Field(default=50, ge=1)
+    """Studies that one patient can plausibly have; a pseudonym with more is refused."""
+    workers: int = Field(default=2, ge=1)
+    """Processes that decode. Results do not depend on it."""
+
+
+def run(config: Config) -> Manifest:
+    """The dataset of `config`, made or found finished."""
+    preprocessing = _preprocessing(config)
+    return run_stage("dataset", config, lambda folder: _work(config, preprocessing, folder))
+
+
+def _work(config: Config, preprocessing: BaseModel, folder: Path) -> Counts:
+    studies = Manifest.read(config.studies).path
+    for old in folder.glob("clips-*.npy"):
+        old.unlink()
+    source = Source(studies, config.task, config.site, _deid_digest(studies), config.most_studies)
+    catalogue = build_catalogue(source, config.split, workers=config.workers)
+    if not len(catalogue.table):
+        raise ConfigError(f"no labelled clip was found ({catalogue.left_out or 'no file at all'}).")
+    data_digest = write_catalogue(catalogue.table, folder / "catalogue.parquet")
+    unusable = write_shards(
+        catalogue.table,
+        studies,
+        config.task,
+        preprocessing,
+        folder,
+        workers=config.workers,
+        on_progress=printed("dataset"),
+    )
+    description = {
+        "schema": 1,
+        "task": config.task,
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "split": config.split.model_dump(mode="json"),
+        "split_id": catalogue.split_id,
+        "data_digest": data_digest,
+    }
+    (folder / "dataset.json").write_text(json.dumps(description, indent=1))
+    return _counts(catalogue.table) | {
+        "left_out": catalogue.left_out | unusable,
+        "data_digest": data_digest,
+        "split_id": catalogue.split_id,
+    }
+
+
+def _preprocessing(config: Config) -> BaseModel:
+    try:
+        return by_name(config.task).Preprocessing(**config.preprocessing)
+    except ValidationError as error:
+        raise ConfigError(f"`preprocessing` of {config.task} is not valid: {error}") from None
+
+
+def _deid_digest(studies: Path) -> str:
+    """What says how the studies were de-identified: the digest of the report beside them."""
+    report = studies / "report.json"
+    if not report.exists():
+        raise ConfigError("the studies come without a de-identification report (report.json); run `deid` on them.")
+    return hashlib.sha256(report.read_bytes()).hexdigest()
+
+
+def _counts(table: pa.Table) -> Counts:
+    rows = table.select(["patient", "split", "label"]).to_pylist()
+    return {
+        "patients": {s: len({row["patient"] for row in rows if row["split"] == s}) for s in SPLITS},
+        "samples": {s: dict(sorted(Counter(r["label"] for r in rows if r["split"] == s).items())) for s in SPLITS},
+    }

@@ -1,0 +1,123 @@
+"""The stage `train`: shards -> trained weights, by Ray Train.
+
+The folder holds `checkpoint.safetensors` (weights) and `training.json` (task, preprocessing, network, augmentation,
+training settings, history, steps, split_id, data_digest, the patients seen)."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from echoplane.dataset.catalogue import read_catalogue
+from echoplane.dataset.shards import SHARDED, read_shards
+from echoplane.dataset.split import assert_disjoint
+from echoplane.errors import ConfigError
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
+from echoplane.tasks import Learning
+from echoplane.training.config import TrainConfig
+
+RAY_FOLDER = "ray"
+"""Ray's checkpoints, in the unfinished folder alone."""
+
+
+class Config(StageConfig):
+    """Train a task's network on a dataset."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root"})
+
+    samples: ManifestPath
+    """Manifest of the `dataset` stage."""
+    network: dict[str, Any] = {}
+    """Settings of the task's network that differ from its defaults."""
+    augmentation: dict[str, Any] = {}
+    """Settings of the task's augmentation that differ from its defaults."""
+    training: TrainConfig = TrainConfig()
+    """Steps, batch, learning rate, seed, and the control experiment with shuffled labels."""
+    workers: int = Field(default=2, ge=1)
+    """Processes that train together. On a CPU: as many as cores."""
+    gpu: bool = False
+    """One GPU a worker."""
+
+
+def run(config: Config) -> Manifest:
+    """The weights of `config`, trained or found finished; an interrupted run goes on from its last checkpoint."""
+    return run_stage("train", config, lambda folder: _work(config, folder))
+
+
+def _work(config: Config, folder: Path) -> Counts:
+    from safetensors.torch import save_file
+
+    from echoplane.adapters.ray_training import Job, fit
+    from echoplane.tasks import learning
+
+    samples = Manifest.read(config.samples).path
+    dataset = json.loads((samples / "dataset.json").read_bytes())
+    patients = _patients_seen(samples)
+    parts = _settings(config, learning(dataset["task"]))
+    job = Job(task=dataset["task"], samples=str(samples), training=config.training, **parts)
+    state = fit(
+        job, folder / RAY_FOLDER, workers=config.workers, gpu=config.gpu, on_progress=printed_with_loss("train")
+    )
+    weights = state.best if config.training.keep == "best" else state.weights
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "checkpoint.safetensors")
+    described = {name: dataset[name] for name in ("task", "preprocessing", "split_id", "data_digest")}
+    settings = {"training": config.training.model_dump(mode="json"), "workers": config.workers}
+    outcome = {"steps": state.steps, "history": state.history, "patients_seen": patients}
+    (folder / "training.json").write_text(json.dumps({"schema": 1} | described | parts | settings | outcome, indent=1))
+    shutil.rmtree(folder / RAY_FOLDER)
+    return {
+        "steps": state.steps,
+        "epochs": state.epoch,
+        "last": state.history[-1],
+        "patients": {split: len(names) for split, names in patients.items()},
+        "split_id": dataset["split_id"],
+        "data_digest": dataset["data_digest"],
+    }
+
+
+def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:
+    """The complete settings of network and augmentation."""
+    try:
+        return {
+            "network": learning.Network(**config.network).model_dump(mode="json"),
+            "augmentation": learning.Augmentation(**config.augmentation).model_dump(mode="json"),
+        }
+    except ValidationError as error:
+        raise ConfigError(f"`network` or `augmentation` is not valid: {error}") from None
+
+
+def _patients_seen(samples: Path) -> dict[str, list[str]]:
+    """Pseudonyms by split of what is trained and tuned on, none of them anywhere else in the catalogue."""
+    catalogue = read_catalogue(samples / "catalogue.parquet")
+    index = read_shards(samples).index
+    assert_disjoint(
+        np.concatenate([catalogue["patient"].to_numpy(), index["patient"]]),
+        np.concatenate([catalogue["split"].to_numpy(), index["split"]]),
+    )
+    return {split: sorted(set(index["patient"][index["split"] == split].tolist())) for split in SHARDED}
+
+
+def printed_with_loss(stage: str, every_s: float = 1.0, waiting_s: float = 5.0) -> Callable[..., None]:
+    """Prints "stage done/total elapsed  loss": at most once in `every_s`, in `waiting_s` where nothing moved."""
+    start, last_s, last_done = time.monotonic(), -waiting_s, -1
+
+    def show(done: int, total: int, loss: float | None) -> None:
+        nonlocal last_s, last_done
+        now_s = time.monotonic() - start
+        ended = done == total
+        if (ended and last_done == done) or (
+            not ended and now_s - last_s < (waiting_s if done == last_done else every_s)
+        ):
+            return
+        last_s, last_done = now_s, done
+        shown = "" if loss is None else f"  loss {loss:.2f}"
+        sys.stdout.write(f"{stage} {done}/{total} {now_s:.0f} s{shown}\n")
+        sys.stdout.flush()
+
+    return show

@@ -1,0 +1,57 @@
+"""Batches from shards. What an epoch shows depends on seed and epoch alone, never on the number of workers.
+
+Axes: N sample, B batch, D draw of an epoch."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from echoplane.dataset.sampling import epoch_rows
+from echoplane.dataset.shards import Shards
+from echoplane.training.config import TrainConfig
+
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray]
+"""Samples (batch, ...) and their labels (batch)."""
+
+
+def training_labels(shards: Shards, shuffle_seed: int | None) -> np.ndarray:
+    """The label of every row; with a seed, those of the training split permuted among themselves."""
+    label_N = shards.index["label"].astype(np.int64)
+    if shuffle_seed is not None:
+        rows = shards.rows_of("train")
+        label_N[rows] = np.random.default_rng(shuffle_seed).permutation(label_N[rows])
+    return label_N
+
+
+def training_batches(
+    shards: Shards, augment: Augment, config: TrainConfig, *, epoch: int, steps: int, rank: int = 0, world: int = 1
+) -> Iterator[Batch]:
+    """The `steps` batches that worker `rank` of `world` trains on in `epoch`, each its part of `config.batch`."""
+    label_N = training_labels(shards, config.shuffle_labels_seed)
+    rows = shards.rows_of("train")
+    picks_D = epoch_rows(
+        label_N[rows],
+        shards.index["patient"][rows],
+        draws=steps * config.batch,
+        seed=config.seed,
+        epoch=epoch,
+        balance=config.balance,
+    )
+    for step in range(steps):
+        places = range(step * config.batch + rank, (step + 1) * config.batch, world)
+        rows_B = [rows[picks_D[place]] for place in places]
+        # a generator a draw: the same augmentation whichever worker shows it
+        samples = [
+            augment(shards.sample(row), np.random.default_rng([config.seed, epoch, place]))
+            for row, place in zip(rows_B, places, strict=True)
+        ]
+        yield np.stack(samples), label_N[rows_B]
+
+
+def validation_batches(shards: Shards, batch: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    """The validation split as it is, worker `rank`'s part of it."""
+    rows_N = shards.rows_of("validation")[rank::world]
+    for start in range(0, len(rows_N), batch):
+        rows_B = rows_N[start : start + batch]
+        yield np.stack([shards.sample(row) for row in rows_B]), shards.index["label"][rows_B].astype(np.int64)
