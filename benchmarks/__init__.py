@@ -1,0 +1,1 @@
+"""What the figures in docs/results.md come from: `make bench`."""

@@ -1,0 +1,37 @@
+"""docs/results.md from `build/bench/*.json`: every figure with its command, seed, date and machine kind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+MEASURED = CHECKOUT / "build" / "bench"
+PAGE = CHECKOUT / "docs" / "results.md"
+
+OPENING = """# Results
+
+Every figure below was measured by the command beside it; `make bench` measures them all again and rewrites this page.
+Phantom patients are synthetic: these figures say that the platform works, not how well a model reads real hearts.
+"""
+
+
+def record(name: str, title: str, figures: list[dict[str, Any]], conditions: dict[str, Any], text: str) -> None:
+    """Keep one benchmark's figures (`figure`, `value`, optional `expected`), with its conditions, as JSON."""
+    MEASURED.mkdir(parents=True, exist_ok=True)
+    result = {"title": title, "text": text, "figures": figures, "conditions": conditions}
+    (MEASURED / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def write_page(names: list[str]) -> None:
+    """The page, in the order of `names`; a benchmark that has not run is an error, not a gap."""
+    sections = [_section(json.loads((MEASURED / f"{name}.json").read_text())) for name in names]
+    PAGE.write_text("\n".join([OPENING, *sections]))
+
+
+def _section(result: dict[str, Any]) -> str:
+    conditions = result["conditions"]
+    lines = [f"## {result['title']}", "", result["text"], "", "| figure | measured | expected |", "|---|---|---|"]
+    lines += [f"| {f['figure']} | {f['value']} | {f.get('expected', '')} |" for f in result["figures"]]
+    seed = "" if conditions["seed"] is None else f", seed {conditions['seed']}"
+    lines += ["", f"`{conditions['command']}`{seed}, {conditions['date']}, {conditions['machine']}.", ""]
+    return "\n".join(lines)
