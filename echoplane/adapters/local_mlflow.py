@@ -1,0 +1,114 @@
+"""A real MLflow server beside a run on one machine: SQLite, artifacts through the server, 127.0.0.1.
+
+As a program (`python -m echoplane.adapters.local_mlflow`) it starts `mlflow server` and ends it, with all its workers,
+as soon as the process that asked for it is gone.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from echoplane.errors import StageError
+
+SETTINGS = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and 2 GB less
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+START_S = 90
+POLL_S = 0.2
+
+
+@contextlib.contextmanager
+def local_server(folder: str | Path, port: int | None = None) -> Iterator[str]:
+    """The URI of a server that keeps everything under `folder`, ready to answer; it ends with the context.
+
+    It also ends when this process is killed. StageError where it is not up in START_S seconds; `server.log` under
+    `folder` says why. Starting takes about 10 s: enter early, do other work, call `wait_until_healthy` later with
+    `start_server`.
+    """
+    server, uri = start_server(folder, port)
+    try:
+        wait_until_healthy(server, uri)
+        yield uri
+    finally:
+        stop_server(server)
+
+
+def start_server(folder: str | Path, port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:
+    """Start without waiting: the process and the URI at which it will answer."""
+    folder = Path(folder).resolve()
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    with (folder / "server.log").open("ab") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(os.getpid()), str(folder), str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | SETTINGS,
+        )
+    return server, f"http://127.0.0.1:{port}"
+
+
+def wait_until_healthy(server: subprocess.Popen[bytes], uri: str) -> None:
+    """Return when the server answers; StageError where it ended or takes longer than START_S."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise StageError("the MLflow server ended while starting; server.log in its folder says why.")
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{uri}/health", timeout=2):  # noqa: S310
+            return
+        time.sleep(POLL_S)
+    stop_server(server)
+    raise StageError(f"the MLflow server did not answer within {START_S} s; server.log in its folder says why.")
+
+
+def stop_server(server: subprocess.Popen[bytes]) -> None:
+    """End it and all that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        _kill(psutil.Process(server.pid))
+    server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _serve(parent: int, folder: Path, port: int) -> int:
+    """Run the server until it ends or `parent` does."""
+    try:
+        asked_by = psutil.Process(parent)
+    except psutil.NoSuchProcess:
+        return 1
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    server = subprocess.Popen(command)
+    while server.poll() is None and asked_by.is_running() and asked_by.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(POLL_S)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        _kill(psutil.Process(server.pid))
+    return server.wait()
+
+
+def _kill(process: psutil.Process) -> None:
+    """With every descendant: uvicorn's worker would keep the port."""
+    for one in [*process.children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(_serve(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,43 @@
+"""A bundle as an MLflow pyfunc, loaded by module name: nothing is pickled."""
+
+from pathlib import Path
+from typing import Any
+
+from echoplane.bundle import read
+from echoplane.runtimes import answer, check_golden, load
+from echoplane.study.dicom import read_dicom
+
+
+class BundleModel:
+    """What `mlflow.pyfunc.load_model` wraps: in float32, which is the same on every processor."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._bundle = read(folder)
+        self._runtime = load(self._bundle, precision="f32")
+        check_golden(self._bundle, self._runtime)
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Of each DICOM file (its path or its bytes; one, a list, or a frame's first column) the answer."""
+        return [self._answer(file) for file in _files(model_input)]
+
+    def _answer(self, file: str | Path | bytes) -> dict[str, Any]:
+        result = answer(read_dicom(Path(file) if isinstance(file, str) else file), self._bundle, self._runtime).result
+        return {
+            "label": result.label,
+            "confidence": result.confidence,
+            "probabilities": result.probabilities,
+            "warnings": list(result.warnings),
+        }
+
+
+def _files(model_input: Any) -> list[str | Path | bytes]:
+    if isinstance(model_input, str | Path | bytes):
+        return [model_input]
+    if hasattr(model_input, "iloc"):
+        return list(model_input.iloc[:, 0])
+    return list(model_input)
+
+
+def _load_pyfunc(path: str) -> BundleModel:
+    """Called by MLflow, which fixes the name."""
+    return BundleModel(path)

@@ -1,0 +1,151 @@
+"""Writing to the registry: a run with the evaluation, a version with the bundle, a decision, aliases.
+
+Everything may be repeated: a bundle is registered once, an evaluation recorded once, a decision carried out once.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from echoplane.adapters.registry import (
+    BUNDLE_TAG,
+    CHAMPION,
+    EVALUATION_FOLDER,
+    PREVIOUS,
+    RUN_TAG,
+    Registry,
+    Version,
+    answering,
+)
+from echoplane.bundle import Bundle
+
+EXPERIMENT = "echoplane"
+EVALUATION_TAG, DECIDED_TAG = "evaluation_digest", "decided"
+PYFUNC = "echoplane.adapters.pyfunc"
+NEEDED = ("numpy", "openvino", "onnxruntime", "opencv-python-headless", "pydantic", "pydicom", "simplejpeg")
+"""What the pyfunc imports beside echoplane itself, which is on no package index."""
+
+
+def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) -> Version:
+    """The version that holds `bundle`, with the evaluation in folder `evaluation` recorded; `digest` is the folder's.
+
+    Found where it is registered, else made: a pyfunc by module name, without pickle.
+    """
+    version = registry.version_of(bundle.spec.task, bundle.id)
+    if version and version.tags.get(EVALUATION_TAG) == digest:
+        return version
+    figures = json.loads((evaluation / "evaluation.json").read_text())
+    with answering(), _run(registry, bundle) as run_id:
+        _log_evaluation(registry, run_id, bundle, evaluation, figures)
+        tags = _tags(bundle, figures) | {RUN_TAG: run_id, EVALUATION_TAG: digest, BUNDLE_TAG: bundle.id}
+        if version:
+            _tag(registry, version, tags)
+            return replace(version, tags={**version.tags, **tags})
+        return Version(bundle.spec.task, _create(bundle, tags), bundle.id, tags)
+
+
+def rival(registry: Registry, version: Version) -> Version | None:
+    """Whom `version` has to match: the champion, or, where `version` is that itself, the one it followed."""
+    champion = registry.champion(version.name)
+    if champion and champion.number == version.number:
+        return registry.by_alias(version.name, PREVIOUS)
+    return champion
+
+
+def carry_out(
+    registry: Registry, version: Version, rival: Version | None, decision: Mapping[str, Any], digest: str
+) -> None:
+    """Tell MLflow the decision (artifact, tags) and, where it passed, move the aliases: previous, then champion.
+
+    Done once for a decision of that `digest`: an alias that a person moved since, in a rollback, stays where it is.
+    """
+    if version.tags.get(DECIDED_TAG) == digest:
+        return
+    with answering():
+        registry.client.log_dict(version.tags[RUN_TAG], dict(decision), "decision.json")
+        failed = [reason["name"] for reason in decision["reasons"] if not reason["passed"]]
+        tags = {"decision": "passed" if decision["passed"] else "refused", "failed_checks": ", ".join(failed) or "none"}
+        _tag(registry, version, tags)
+        if decision["passed"]:
+            if rival:
+                registry.client.set_registered_model_alias(version.name, PREVIOUS, rival.number)
+            registry.client.set_registered_model_alias(version.name, CHAMPION, version.number)
+        _tag(registry, version, {DECIDED_TAG: digest})
+
+
+@contextmanager
+def _run(registry: Registry, bundle: Bundle) -> Iterator[str]:
+    """The run that the environment names (MLFLOW_RUN_ID), left running for whoever started it, or one of our own."""
+    import mlflow
+
+    joined = os.environ.get("MLFLOW_RUN_ID")
+    if not joined and not {"MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & set(os.environ):
+        mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run(run_id=joined, run_name=None if joined else f"{bundle.spec.task} {bundle.id[:8]}") as run:
+        yield run.info.run_id
+    if joined:
+        registry.client.update_run(joined, status="RUNNING")
+
+
+def _log_evaluation(
+    registry: Registry, run_id: str, bundle: Bundle, evaluation: Path, figures: Mapping[str, Any]
+) -> None:
+    import mlflow
+
+    spec = bundle.spec
+    mlflow.log_params(
+        {"task": spec.task, "temperature": spec.temperature, "abstain_below": spec.abstain_below}
+        | {f"network.{name}": value for name, value in spec.network.items()}
+        | {f"preprocessing.{name}": value for name, value in spec.preprocessing.items()}
+        | {name: figures[name] for name in ("runtime", "precision", "threads")}
+    )
+    mlflow.log_metrics(_metrics(figures))
+    registry.client.log_artifacts(run_id, str(evaluation), EVALUATION_FOLDER)
+
+
+def _create(bundle: Bundle, tags: Mapping[str, str]) -> str:
+    """A new version of the task's model, its number. It has its tags from the start: one without could not be found
+    again after an interruption, and the bundle would be registered twice."""
+    import mlflow
+    import mlflow.pyfunc
+
+    with tempfile.TemporaryDirectory() as temporary:
+        # MLflow names the data after their folder: always "bundle", whatever the stage called it.
+        link = Path(temporary) / "bundle"
+        link.symlink_to(bundle.folder.resolve(), target_is_directory=True)
+        logged = mlflow.pyfunc.log_model(
+            name="bundle",
+            loader_module=PYFUNC,
+            data_path=str(link),
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in NEEDED],
+        )
+    return str(mlflow.register_model(logged.model_uri, bundle.spec.task, tags=dict(tags)).version)
+
+
+def _metrics(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Every figure and its interval, patients, clips and latency; MLflow allows `/` in a name."""
+    metrics = {"patients": float(figures["patients"]), "clips": float(figures["clips"])}
+    for name, figure in figures["figures"].items():
+        metrics |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+    return metrics | {f"latency_ms_{name}": value for name, value in figures["latency_ms"].items()}
+
+
+def _tags(bundle: Bundle, figures: Mapping[str, Any]) -> dict[str, str]:
+    spec = bundle.spec
+    tags = {"split_id": spec.split_id, "data_digest": spec.data_digest, "code_version": spec.code.version}
+    tags |= {name: str(figures[name]) for name in ("runtime", "precision", "threads", "patients", "clips")}
+    for name, figure in figures["figures"].items():
+        if not name.startswith("recall/"):
+            tags |= {name: f"{figure['value']:.4f}", f"{name}_low": f"{figure['low']:.4f}"}
+    return tags | {"latency_p95_ms": f"{figures['latency_ms']['p95']:.1f}"}
+
+
+def _tag(registry: Registry, version: Version, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        registry.client.set_model_version_tag(version.name, version.number, key, value)

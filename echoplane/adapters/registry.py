@@ -1,0 +1,127 @@
+"""The model registry: an MLflow server over HTTP, the source of truth for which bundle serves.
+
+Everything here needs no more than mlflow-skinny; writing to the registry is in `registration`. A registered model is
+called as its task. Aliases: `champion` serves, `previous` is what a rollback goes back to.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from echoplane.bundle import Bundle, read
+from echoplane.errors import BundleError, ConfigError
+
+CHAMPION, PREVIOUS = "champion", "previous"
+BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
+EVALUATION_FOLDER = "evaluation"
+"""Where a run keeps what the evaluate stage wrote."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+"""MLflow's own defaults keep trying a dead server for minutes; what the environment sets stands."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered bundle: `name` is its task, `tags` has runtime, precision and threads that it was evaluated on."""
+
+    name: str
+    number: str
+    bundle_id: str
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """The registry at `tracking_uri`; ConfigError for another address than a server's.
+
+    Methods raise BundleError where the server does not answer. MLflow keeps one address a process, so one process
+    talks to one registry.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        if not tracking_uri.startswith(("http://", "https://")):
+            raise ConfigError(
+                "the MLflow tracking URI must be a server's http:// or https:// address: set MLFLOW_TRACKING_URI."
+            )
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        import mlflow
+
+        mlflow.set_tracking_uri(tracking_uri)
+        self.client: Any = mlflow.MlflowClient(tracking_uri)
+
+    def champion(self, task: str) -> Version | None:
+        """What serves `task`; None where nothing has been promoted."""
+        return self.by_alias(task, CHAMPION)
+
+    def by_alias(self, task: str, alias: str) -> Version | None:
+        from mlflow.exceptions import MlflowException
+
+        with answering():
+            try:
+                return _version(self.client.get_model_version_by_alias(task, alias))
+            except MlflowException as error:
+                # No such model, and a model without the alias, which MLflow calls an invalid parameter.
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def version_of(self, task: str, bundle_id: str) -> Version | None:
+        """The version that holds a bundle; None where it is not registered."""
+        with answering():
+            found = self.client.search_model_versions(f"name = '{task}' and tags.{BUNDLE_TAG} = '{bundle_id}'")
+        return _version(min(found, key=lambda v: int(v.version))) if found else None
+
+    def download(self, version: Version, folder: str | Path) -> Bundle:
+        """Bring a version's bundle to `folder`, whole or not at all; BundleError where it is not the one registered.
+
+        What is at `folder` already is replaced.
+        """
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
+            found = self._download(f"models:/{version.name}/{version.number}/data", temporary)
+            places = list(found.rglob("bundle.json"))
+            if len(places) != 1:
+                raise BundleError(f"version {version.number} of {version.name} holds {len(places)} bundles; 1 is due.")
+            bundle = read(places[0].parent)
+            if bundle.id != version.bundle_id:
+                raise BundleError(
+                    f"version {version.number} of {version.name} holds bundle {bundle.id[:12]}, "
+                    f"its tag says {version.bundle_id[:12]}. Register it again."
+                )
+            shutil.rmtree(folder, ignore_errors=True)
+            bundle.folder.rename(folder)
+        return read(folder)
+
+    def download_scores(self, version: Version, folder: Path) -> Path:
+        """The scores.parquet of the evaluation behind a version, into `folder`."""
+        run = version.tags[RUN_TAG]
+        return self._download(f"runs:/{run}/{EVALUATION_FOLDER}/scores.parquet", str(folder))
+
+    def _download(self, uri: str, folder: str) -> Path:
+        import mlflow.artifacts
+
+        with answering():
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """What MLflow and HTTP raise becomes a BundleError that names no address: it may hold a password."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except requests.RequestException as error:
+        raise BundleError(f"the MLflow server can't be reached ({type(error).__name__}).") from error
+    except MlflowException as error:
+        raise BundleError(f"the MLflow server refused or did not answer: {error.error_code}.") from error
+
+
+def _version(version: Any) -> Version:
+    return Version(version.name, str(version.version), version.tags.get(BUNDLE_TAG, ""), dict(version.tags))

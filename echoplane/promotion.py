@@ -1,0 +1,209 @@
+"""The gate: figures, scores and a policy in, a decision with its reasons out. A refusal is an answer, not an error."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from echoplane.errors import ConfigError
+from echoplane.evaluation.intervals import bootstrap_difference, take
+from echoplane.tasks import Rows, by_name
+
+Figures = Mapping[str, Any]
+"""`evaluation.json` as data."""
+
+
+class Policy(BaseModel):
+    """What a model must show before it serves; `echoplane/policies/default.yaml` says each in words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    schema_version: Literal[1] = Field(alias="schema")
+    least_patients: int = Field(ge=1)
+    """Test patients."""
+    floors_low: dict[str, float]
+    """Figure: least lower end of its 95% interval."""
+    margins: dict[str, float]
+    """Figure: how much worse than the champion's the lower end of the difference may be."""
+    least_shared: float = Field(gt=0, le=1)
+    """Part of the test clips that the champion must have answered too."""
+    label_recall: float = Field(ge=0, le=1)
+    """Least recall of each label with `least_group_patients`."""
+    subgroup_accuracy: float = Field(ge=0, le=1)
+    """Least accuracy of each subgroup with `least_group_patients`."""
+    least_group_patients: int = Field(ge=1)
+    calibration_error: float = Field(ge=0, le=1)
+    """Largest expected calibration error."""
+    abstained: float = Field(ge=0, le=1)
+    """Largest part of clips answered "cannot tell"."""
+    latency_p95_ms: float = Field(gt=0)
+    """From DICOM bytes to answer, on the runtime that was evaluated."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves: its version, bundle, split, and scores on its test set."""
+
+    version: str
+    bundle_id: str
+    split_id: str
+    scores: Rows
+
+
+@dataclass(frozen=True)
+class Check:
+    """One demand: the value found against its limit, and the sentence that a person reads."""
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    passed: bool
+    reasons: tuple[Check, ...]
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_policy(source: str = "default") -> Policy:
+    """The policy of that name in the package, or of a YAML file; ConfigError where it is not a policy."""
+    try:
+        if source == "default":
+            text = resources.files("echoplane").joinpath("policies/default.yaml").read_text()
+        else:
+            text = Path(source).read_text()
+        return Policy.model_validate(yaml.safe_load(text))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"the promotion policy can't be read: {error}") from None
+
+
+def decide(figures: Figures, scores: Rows, policy: Policy, champion: Champion | None) -> Decision:
+    """Every demand of `policy` on the candidate's evaluation; passed where all are. Without a champion: floors only."""
+    reasons = (
+        *_data_checks(figures, policy),
+        *_floor_checks(figures, policy),
+        *_group_checks(figures, policy),
+        *_ceiling_checks(figures, policy),
+        *(_champion_checks(figures, scores, policy, champion) if champion else ()),
+    )
+    return Decision(all(check.passed for check in reasons), reasons)
+
+
+def _data_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
+    data = figures["data"]
+    unproven, samples = data["without_deid"], data["samples"]
+    sentence = f"{unproven} of {samples} samples have neither proof of de-identification nor a public source"
+    yield _at_most("data/without_deid", unproven, 0, sentence)
+    shared = data["patients_in_two_splits"]
+    yield _at_most("data/patients_in_two_splits", shared, 0, f"{shared} patients are in more than one split")
+    yield _at_least(
+        "data/test_patients", figures["patients"], policy.least_patients, f"{figures['patients']} patients were tested"
+    )
+
+
+def _floor_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
+    for name, floor in policy.floors_low.items():
+        found = _figure(figures, name)
+        yield _at_least(
+            f"floor/{name}",
+            found["low"],
+            floor,
+            f"{name} is {found['value']:.3f}, lower end of its 95% interval {found['low']:.3f}",
+        )
+
+
+def _group_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
+    for label, size in figures["labels"].items():
+        if size["patients"] >= policy.least_group_patients:
+            recall = _figure(figures, f"recall/{label}")["value"]
+            sentence = f"recall of {label} is {recall:.3f} ({size['patients']} patients)"
+            yield _at_least(f"recall/{label}", recall, policy.label_recall, sentence)
+    for column, groups in figures["subgroups"].items():
+        for value, group in groups.items():
+            if group["patients"] >= policy.least_group_patients:
+                accuracy = group["figures"]["accuracy"]["value"]
+                sentence = f"accuracy for {column} {value} is {accuracy:.3f} ({group['patients']} patients)"
+                yield _at_least(f"{column}/{value}", accuracy, policy.subgroup_accuracy, sentence)
+
+
+def _ceiling_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
+    error = _figure(figures, "calibration_error")["value"]
+    yield _at_most(
+        "calibration_error", error, policy.calibration_error, f"the expected calibration error is {error:.3f}"
+    )
+    abstained = _figure(figures, "abstained")["value"]
+    yield _at_most("abstained", abstained, policy.abstained, f'{100 * abstained:.1f}% of clips got "cannot tell"')
+    p95 = figures["latency_ms"]["p95"]
+    sentence = f"the 95th percentile of latency is {p95:.0f} ms on {figures['runtime']} at {figures['precision']}"
+    yield _at_most("latency_p95_ms", p95, policy.latency_p95_ms, sentence)
+
+
+def _champion_checks(figures: Figures, scores: Rows, policy: Policy, champion: Champion) -> Iterator[Check]:
+    """Not inferior, paired by clip, patients as clusters."""
+    same = figures["split_id"] == champion.split_id
+    yield Check(
+        "champion/same_split",
+        same,
+        float(same),
+        1.0,
+        f"version {champion.version}, which serves, was tested on {'the same' if same else 'another'} split"
+        + ("." if same else ": the two can't be compared. Evaluate it on this one, or move the alias by hand."),
+    )
+    ours, theirs = paired(scores, champion.scores)
+    share = len(ours["sample"]) / len(scores["sample"])
+    sentence = f"version {champion.version} answered {100 * share:.1f}% of these clips too"
+    shared = _at_least("champion/shared_clips", share, policy.least_shared, sentence)
+    yield shared
+    if same and shared.passed:
+        yield from _differences(by_name(figures["task"]).summary, ours, theirs, policy, champion)
+
+
+def _differences(
+    summary: Callable[[Rows], dict[str, float]], ours: Rows, theirs: Rows, policy: Policy, champion: Champion
+) -> Iterator[Check]:
+    intervals = bootstrap_difference(ours, theirs, summary)
+    mine, other = summary(ours), summary(theirs)
+    for name, margin in policy.margins.items():
+        low, high = intervals[name]
+        yield _at_least(
+            f"champion/{name}",
+            low,
+            -margin,
+            f"{name} is {mine[name] - other[name]:+.3f} against version {champion.version} on the same "
+            f"{len(ours['sample'])} clips (95% interval {low:+.3f} to {high:+.3f})",
+        )
+
+
+def paired(scores: Rows, others: Rows) -> tuple[Rows, Rows]:
+    """Both on the samples that they share, in one order, and with the first one's truth: labels may have been
+    corrected since the second was scored."""
+    _, mine, other = np.intersect1d(scores["sample"], others["sample"], return_indices=True)
+    ours = take(scores, mine)
+    return ours, {**take(others, other), "truth": ours["truth"], "patient": ours["patient"]}
+
+
+def _figure(figures: Figures, name: str) -> Mapping[str, float]:
+    if name not in figures["figures"]:
+        raise ConfigError(f"the policy asks for {name}; the evaluation has {', '.join(figures['figures'])}.")
+    found: Mapping[str, float] = figures["figures"][name]
+    return found
+
+
+def _at_least(name: str, value: float, limit: float, finding: str) -> Check:
+    passed = value >= limit
+    return Check(name, passed, float(value), float(limit), f"{finding}; at least {limit:g} is asked.")
+
+
+def _at_most(name: str, value: float, limit: float, finding: str) -> Check:
+    passed = value <= limit
+    return Check(name, passed, float(value), float(limit), f"{finding}; at most {limit:g} is allowed.")

@@ -1,0 +1,94 @@
+"""The stage `promote`: register the bundle in MLflow, run the gate, write decision.json, move the aliases if it passed.
+
+What is in MLflow lies outside of the stage's folder, so it is looked at on every run: a registry that lacks the bundle
+gets it again. Only the decision itself is kept as any stage's work is; whom it was measured against joins its key.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from echoplane.bundle import read
+from echoplane.errors import ConfigError
+from echoplane.promotion import Champion, Policy, decide, read_policy
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, die_with_runner, digest_of, run_stage
+
+
+class Config(StageConfig):
+    """Register an evaluated bundle and make it the champion if it passes the gate."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "policy"})
+
+    bundle: ManifestPath
+    """Manifest of the `export` stage."""
+    evaluation: ManifestPath
+    """Manifest of the `evaluate` stage."""
+    tracking_uri: str = ""
+    """Address of the MLflow server. Left out: MLFLOW_TRACKING_URI."""
+    policy: str = "default"
+    """Path of a YAML policy, or "default" for the one that comes with echoplane."""
+
+
+def run(config: Config) -> Manifest:
+    """The decision on a bundle, carried out in MLflow; a refusal is a decision too."""
+    from echoplane.adapters.registration import carry_out, register, rival
+    from echoplane.adapters.registry import Registry
+
+    die_with_runner()
+    policy, progress = read_policy(config.policy), printed("promote")
+    bundle = read(Manifest.read(config.bundle).path)
+    evaluated = Manifest.read(config.evaluation)
+    figures = json.loads((evaluated.path / "evaluation.json").read_text())
+    if figures["bundle_id"] != bundle.id:
+        raise ConfigError(f"the evaluation is of bundle {figures['bundle_id'][:12]}, not of {bundle.id[:12]}.")
+    registry = Registry(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    version = register(registry, bundle, evaluated.path, evaluated.digest)
+    progress(1, 3)
+    against = rival(registry, version)
+    key = digest_of([policy.model_dump(), against.bundle_id if against else None])
+    manifest = run_stage(
+        "promote",
+        config,
+        lambda folder: _work(folder, evaluated.path, policy, _champion(registry, against)),
+        extra_key=key,
+    )
+    progress(2, 3)
+    decision = json.loads((manifest.path / "decision.json").read_text())
+    carry_out(registry, version, against, decision, manifest.digest)
+    progress(3, 3)
+    return manifest
+
+
+def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | None) -> Counts:
+    from echoplane.evaluation.scores import as_rows, read_scores
+
+    figures = json.loads((evaluated / "evaluation.json").read_text())
+    decision = decide(figures, as_rows(read_scores(evaluated / "scores.parquet")), policy, champion)
+    stated = decision.as_data() | {
+        "bundle_id": figures["bundle_id"],
+        "task": figures["task"],
+        "champion": champion.bundle_id if champion else None,
+        "policy": policy.model_dump(by_alias=True),
+        "figures": figures["figures"],
+    }
+    (folder / "decision.json").write_text(json.dumps(stated, indent=1))
+    return {
+        "passed": decision.passed,
+        "checks": len(decision.reasons),
+        "refused_by": [check.sentence for check in decision.reasons if not check.passed],
+        "champion": champion.bundle_id if champion else None,
+    }
+
+
+def _champion(registry: Any, version: Any) -> Champion | None:
+    """The rival with its scores, out of the registry."""
+    from echoplane.evaluation.scores import as_rows, read_scores
+
+    if version is None:
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        scores = as_rows(read_scores(registry.download_scores(version, Path(temporary))))
+    return Champion(version.number, version.bundle_id, version.tags["split_id"], scores)
