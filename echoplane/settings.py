@@ -20,27 +20,27 @@ class ServingSettings(BaseSettings):
     """Bundle folders to serve, comma separated: FOLDER, or TASK=FOLDER to insist on its task."""
     tasks: str = ",".join(NAMES)
     """Tasks whose champion is followed where MLFLOW_TRACKING_URI is set and no folder is given for them."""
-    mlflow_tracking_uri: str = Field("", validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
     """The registry's address, http or https."""
-    poll_s: float = Field(10, gt=0)
+    poll_s: float = Field(default=10, gt=0)
     """How often a slot looks for another model."""
     runtime: Literal["", "openvino", "onnxruntime"] = ""
     """Runtime of every slot; empty for the one that the bundle was evaluated on."""
     precision: Literal["", "auto", "f32", "bf16"] = ""
     """Precision of every slot; empty for the one that the bundle was evaluated at."""
-    runtime_threads: int = Field(0, ge=0)
+    runtime_threads: int = Field(default=0, ge=0)
     """Cores for one inference; 0 for the number that the bundle was evaluated with."""
-    max_upload_mib: int = Field(256, gt=0)
+    max_upload_mib: int = Field(default=256, gt=0)
     """Largest request body; more gets 413. A 2 s clip of 600x800 RGB at 50 Hz is 137 uncompressed."""
-    max_files: int = Field(64, gt=0)
+    max_files: int = Field(default=64, gt=0)
     """Most files in one request to /v1/study."""
-    max_in_flight: int = Field(8, gt=0)
+    max_in_flight: int = Field(default=8, gt=0)
     """Most studies received or answered at once by one process; more get 429."""
-    answer_threads: int = Field(2, gt=0)
+    answer_threads: int = Field(default=2, gt=0)
     """Threads that decode and infer; at most this many uploads are held in memory whole."""
-    upload_timeout_s: float = Field(120, gt=0)
+    upload_timeout_s: float = Field(default=120, gt=0)
     """Time to receive one request's body; more gets 408."""
-    deadline_s: float = Field(30, gt=0)
+    deadline_s: float = Field(default=30, gt=0)
     """Time to answer one file once it is received; more gets 504."""
 
 

@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict
 
 from echoplane import runtimes
 from echoplane.bundle.spec import LabelCode
-from echoplane.errors import InputError, UnusableStudy
+from echoplane.errors import InputError, NotAnImage, UnusableStudy
 from echoplane.monitoring import metrics
 from echoplane.runtimes import Answer
 from echoplane.study.dicom import read_dicom
 from echoplane.study.study import Study
 from serving import problems
+from serving.guard import log_failure
 from serving.problems import ProblemBody
 from serving.slots import Model, Slot
 
@@ -126,7 +127,7 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
     """
     begin = time.perf_counter()
     try:
-        study = read_dicom(file.read())
+        study = read_study(file.read(), received.request_id)
         read = time.perf_counter()
         task = task or choose_task(study, slots)
         with slots[task].lease() as model:
@@ -141,12 +142,23 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
     return body
 
 
+def read_study(data: bytes, request_id: str) -> Study:
+    """The study in a client's file. What the reader did not foresee is the file's fault too, and is logged."""
+    try:
+        return read_dicom(data)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can make a parser fail in any way
+        log_failure(request_id, error)
+        raise NotAnImage(f"the file is damaged ({type(error).__name__} while reading it).") from None
+
+
 def choose_task(study: Study, slots: Mapping[str, Slot]) -> str:
     """By modality and frames; UnusableStudy where no task served here takes such a file."""
     instance = study.only
     kind = "still" if instance.frame_count == 1 else "clip"
     task = TASK_BY_MODALITY.get((instance.modality, kind))
-    if task not in slots:
+    if task is None or task not in slots:
         raise UnusableStudy(f"no model here answers a {kind} of modality {instance.modality}; see /v1/models.")
     return task
 

@@ -145,7 +145,11 @@ def _add_problems(app: FastAPI) -> None:
         status = getattr(error, "status_code", 400)
         return problems.of_status(status).response(request.state.request_id)
 
+    async def on_failure(request: Request, error: Exception) -> Response:
+        return problems.unexpected().response(request.state.request_id)
+
     app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(Exception, on_failure)  # raised again after it answered: the guard logs it
     app.add_exception_handler(HTTPException, on_status)
     app.add_exception_handler(RequestValidationError, on_status)
 

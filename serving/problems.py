@@ -2,7 +2,6 @@
 a file name or a patient."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from pydantic import BaseModel, ConfigDict
@@ -30,14 +29,12 @@ class ProblemBody(BaseModel):
     """Ours and random: quote it when you ask for help."""
 
 
-@dataclass(frozen=True)
 class Problem(Exception):
     """A request, or one file of it, that gets no answer. `kind` ends the problem's type."""
 
-    status: int
-    kind: str
-    detail: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.detail, self.headers = status, kind, detail, headers or {}
 
     def body(self, request_id: str) -> ProblemBody:
         title = HTTPStatus(self.status).phrase

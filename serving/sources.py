@@ -20,13 +20,22 @@ EVALUATION = "evaluation.json"
 
 
 class Evaluated(BaseModel):
-    """On what a bundle was evaluated, as `evaluation.json` or the version's tags say; the rest is not read here."""
+    """The runtime that a bundle was evaluated on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    runtime: str
+    name: str
     precision: str
     threads: int = DEFAULT_THREADS
+
+
+class Evaluation(BaseModel):
+    """What is read here of `evaluation.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    bundle_id: str
+    runtime: Evaluated
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,9 @@ class RunAs:
 
     def over(self, evaluated: Evaluated | None) -> Evaluated:
         """Serve as evaluated: another precision or number of threads gives other figures than were accepted."""
-        base = evaluated or Evaluated(runtime="openvino", precision="auto")
+        base = evaluated or Evaluated(name="openvino", precision="auto")
         return Evaluated(
-            runtime=self.runtime or base.runtime,
+            name=self.runtime or base.name,
             precision=self.precision or base.precision,
             threads=self.threads or base.threads,
         )
@@ -59,7 +68,8 @@ class Candidate:
 
 
 class Source(Protocol):
-    kind: str
+    @property
+    def kind(self) -> str: ...
 
     def newest(self) -> Candidate:
         """What should answer now; EchoplaneError where there is nothing."""
@@ -76,22 +86,23 @@ class FolderSource:
     def newest(self) -> Candidate:
         folder = self.path.resolve()
         try:
-            digest = hashlib.sha256((folder / "bundle.json").read_bytes())
+            bundle_id = hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
         except OSError:
             raise BundleError("there is no bundle.json in the configured folder.") from None
-        evaluation = folder / EVALUATION
-        content = evaluation.read_bytes() if evaluation.is_file() else b""
-        digest.update(content)
-        return Candidate(digest.hexdigest(), "", _evaluated(content), lambda: contextlib.nullcontext(folder))
+        evaluated = evaluated_on(folder / EVALUATION, bundle_id)
+        key = f"{bundle_id} {evaluated}"
+        return Candidate(key, "", evaluated, lambda: contextlib.nullcontext(folder))
 
 
-def _evaluated(content: bytes) -> Evaluated | None:
-    if not content:
+def evaluated_on(path: Path, bundle_id: str) -> Evaluated | None:
+    """The runtime that `evaluation.json` at `path` names; None where there is no such file for this bundle."""
+    if not path.is_file():
         return None
     try:
-        return Evaluated.model_validate_json(content)
+        evaluation = Evaluation.model_validate_json(path.read_bytes())
     except ValidationError:
         raise BundleError(f"{EVALUATION} beside the bundle names no runtime and precision; evaluate again.") from None
+    return evaluation.runtime if evaluation.bundle_id == bundle_id else None
 
 
 def configured_sources(settings: ServingSettings) -> dict[str, Source]:
