@@ -43,7 +43,7 @@ class Part(IntEnum):
 
 
 Distances = dict[Part, Array]
-WALL_MM = {"rv": 4.0, "atrium": 2.6, "aorta": 2.2, "pulmonary": 2.0, "cava": 1.6}
+WALL_MM = {"rv": 4.0, "atrium": 2.6, "aorta": 1.7, "pulmonary": 1.6, "cava": 1.6}
 FAR_MM = np.float32(99)
 _Z = np.array([0.0, 0.0, 1.0])
 
@@ -73,9 +73,10 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
     above = p[2] - length
     cavity = np.maximum(np.maximum(material.endocardium_mm, above), -p[2])
     wall = np.maximum(np.maximum(material.epicardium_mm, above - 2), -p[2] - np.float32(0.75 * heart.wall_mm))
-    rv = _right_ventricle(marks, p)
-    la = _atrium(p, marks.la, heart.la_radius_mm, marks.mitral, marks.mitral_radius_mm)
-    ra = _atrium(p, marks.ra, heart.ra_radius_mm, marks.tricuspid, marks.tricuspid_radius_mm)
+    uneven = _uneven(heart, p)
+    rv = _right_ventricle(marks, p, uneven)
+    la = _atrium(p, marks.la, heart.la_radius_mm, marks.mitral, marks.mitral_radius_mm, uneven)
+    ra = _atrium(p, marks.ra, heart.ra_radius_mm, marks.tricuspid, marks.tricuspid_radius_mm, -uneven)
     root = _tube(p, marks.root, marks.root_radii_mm)
     trunk = _tube(p, marks.pulmonary_trunk, np.array([11.5, 11.0]))
     walls = np.minimum(np.minimum(rv - WALL_MM["rv"], la - WALL_MM["atrium"]), ra - WALL_MM["atrium"])
@@ -87,7 +88,7 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
         Part.LA_BLOOD: la,
         Part.PULMONARY_WALL: trunk - np.float32(WALL_MM["pulmonary"]),
         Part.PULMONARY_BLOOD: trunk,
-        Part.MYOCARDIUM: wall,
+        Part.MYOCARDIUM: np.maximum(wall, -la),
         Part.LV_BLOOD: cavity,
         Part.PAPILLARY: np.maximum(_papillary(heart, p), cavity),
         Part.AORTA_WALL: np.maximum(root - np.float32(WALL_MM["aorta"]), -cavity),
@@ -136,17 +137,26 @@ def _long_tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
     return whole
 
 
-def _atrium(p: Points, centre: Vec, radius_mm: float, valve: Vec, valve_radius_mm: float) -> Array:
+def _atrium(p: Points, centre: Vec, radius_mm: float, valve: Vec, valve_radius_mm: float, uneven: Array) -> Array:
     """An ellipsoid with a neck to its valve."""
-    body = shapes.ellipsoid(p, shapes.vector(centre), (radius_mm, radius_mm, 1.15 * radius_mm))
+    body = shapes.ellipsoid(p, shapes.vector(centre), (radius_mm, radius_mm, 1.15 * radius_mm)) + uneven
     neck = shapes.tube(p, np.array([valve, centre]), np.array([valve_radius_mm - 2.0, 0.85 * radius_mm]))
     # The neck's round end would bulge through the valve.
     return np.minimum(body, np.maximum(neck, float(valve[2]) - 1 - p[2]))
 
 
-def _right_ventricle(marks: Landmarks, p: Points) -> Array:
+def _uneven(heart: Heart, p: Points) -> Array:
+    """Bulges and trabeculae, about 2 mm: no chamber but the left ventricle has a smooth shape."""
+    turns = np.random.default_rng(heart.seed).uniform(0, 6.28, 3)
+    waves = [
+        np.sin(axis * np.float32(k) + np.float32(t)) for axis, k, t in zip(p, (0.17, 0.15, 0.13), turns, strict=True)
+    ]
+    return np.asarray(np.float32(1.1) * (waves[0] * waves[1] + waves[2] * waves[0] * waves[0]))
+
+
+def _right_ventricle(marks: Landmarks, p: Points, uneven: Array) -> Array:
     """Inflow and body as an ellipsoid cut at the tricuspid valve, and the outflow tract to the pulmonary valve."""
-    body = shapes.ellipsoid(p, shapes.vector(marks.rv), shapes.vector(marks.rv_radii_mm))
+    body = shapes.ellipsoid(p, shapes.vector(marks.rv), shapes.vector(marks.rv_radii_mm)) + uneven
     floor = shapes.half_space(p, shapes.vector(marks.tricuspid + _Z * 1.5), (0.1, -0.45, 0.887))
     start = marks.rv + np.array([6, 14, 0.12 * marks.rv_radii_mm[2]])
     outlet = shapes.tube(p, np.array([start, marks.pulmonary]), np.array([13.0, 11.0]))
@@ -176,9 +186,7 @@ def _valves(heart: Heart, marks: Landmarks, p: Points, moment: Moment) -> Array:
 
 
 def _spine(marks: Landmarks, points: Points) -> Array:
-    """A column behind the aorta; vertebral bodies bulge between the discs."""
-    up = marks.body.superior
-    ends = np.array([marks.spine - 110 * up, marks.spine + 170 * up])
-    column = shapes.tube(points, ends, np.array([17.0, 17.0]))
-    along = shapes.half_space(points, shapes.vector(marks.spine), shapes.vector(up))
-    return column - np.float32(2.0) * np.abs(np.sin(along * np.float32(np.pi / 30)))
+    """Vertebral bodies bulge between the discs, 30 mm apart."""
+    column = _tube(points, marks.spine, np.full(len(marks.spine), 17.0))
+    along = shapes.half_space(points, shapes.vector(marks.spine[1]), shapes.vector(marks.body.superior))
+    return column - np.float32(1.5) * np.abs(np.sin(along * np.float32(np.pi / 30)))

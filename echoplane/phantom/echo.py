@@ -12,6 +12,7 @@ from functools import cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from echoplane.phantom.anatomy import Distances, Part, all_parts
 from echoplane.phantom.heart import Heart, Material, moments, trace_back
@@ -23,8 +24,8 @@ COARSE = (80, 176)
 FINE = (144, 352)
 """Lines and samples of the two grids."""
 TEXTURE = 64
-GRAIN_MM = 0.7
-"""Edge of a texture cell; the texture repeats after TEXTURE of them, which blur and motion hide."""
+SPECK_MM, GRAIN_MM = 0.7, 1.5
+"""Edges of the cells of both textures, which repeat after TEXTURE of them."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def draw_optics(rng: np.random.Generator) -> Optics:
         gain_db=float(rng.normal(0, 2.5)),
         dynamic_range_db=float(rng.uniform(46, 60)),
         tgc_db=tuple(rng.normal(0, 1.5, 8).tolist()),
-        clutter_db=float(rng.uniform(-34, -22)),
-        noise_db=float(rng.uniform(-52, -42)),
+        clutter_db=float(rng.uniform(-44, -30)),
+        noise_db=float(rng.uniform(-62, -52)),
         contact=tuple(edges.tolist()),
         persistence=float(rng.uniform(0.0, 0.3)),
         seed=int(rng.integers(2**31)),
@@ -66,34 +67,36 @@ def draw_optics(rng: np.random.Generator) -> Optics:
 
 @dataclass(frozen=True)
 class Echogenicity:
-    """How a part answers: diffuse amplitude in dB, impedance against blood (its steps mirror), dB/cm above average."""
+    """How a part answers: diffuse level, impedance against blood (its steps mirror), loss above average, unevenness."""
 
     diffuse_db: float
     impedance: float
     loss_db_cm: float = 0.0
+    patchy_db: float = 0.0
 
 
 ECHOES: dict[Part, Echogenicity] = {
-    Part.LIVER: Echogenicity(-23, 0.45, 0.1),
-    Part.HEPATIC_VEIN: Echogenicity(-46, 0.1),
-    Part.CAVA_WALL: Echogenicity(-17, 0.8),
-    Part.PERICARDIUM: Echogenicity(-9, 1.9, 1.2),
-    Part.HEART_WALL: Echogenicity(-21, 0.6),
-    Part.CAVA_BLOOD: Echogenicity(-48, 0.0, -0.3),
-    Part.RV_BLOOD: Echogenicity(-46, 0.0, -0.3),
-    Part.RA_BLOOD: Echogenicity(-46, 0.0, -0.3),
-    Part.LA_BLOOD: Echogenicity(-47, 0.0, -0.3),
-    Part.PULMONARY_WALL: Echogenicity(-14, 0.9),
-    Part.PULMONARY_BLOOD: Echogenicity(-47, 0.0, -0.3),
-    Part.MYOCARDIUM: Echogenicity(-21, 0.5),
-    Part.LV_BLOOD: Echogenicity(-48, 0.0, -0.3),
-    Part.PAPILLARY: Echogenicity(-18, 0.6),
-    Part.AORTA_WALL: Echogenicity(-10, 1.3),
-    Part.AORTA_BLOOD: Echogenicity(-48, 0.0, -0.3),
-    Part.SPINE: Echogenicity(-12, 3.0, 14.0),
-    Part.VALVE: Echogenicity(-9, 1.4),
+    Part.LIVER: Echogenicity(-24, 0.45, 0.1, 1.5),
+    Part.HEPATIC_VEIN: Echogenicity(-48, 0.15),
+    Part.CAVA_WALL: Echogenicity(-22, 0.8),
+    Part.PERICARDIUM: Echogenicity(-16, 1.9, 0.9, 2.0),
+    Part.HEART_WALL: Echogenicity(-24, 0.55, 0.0, 2.5),
+    Part.CAVA_BLOOD: Echogenicity(-52, 0.0, -0.3),
+    Part.RV_BLOOD: Echogenicity(-52, 0.0, -0.3),
+    Part.RA_BLOOD: Echogenicity(-52, 0.0, -0.3),
+    Part.LA_BLOOD: Echogenicity(-52, 0.0, -0.3),
+    Part.PULMONARY_WALL: Echogenicity(-20, 0.9, 0.0, 2.0),
+    Part.PULMONARY_BLOOD: Echogenicity(-52, 0.0, -0.3),
+    Part.MYOCARDIUM: Echogenicity(-24, 0.5, 0.0, 2.5),
+    Part.LV_BLOOD: Echogenicity(-54, 0.0, -0.3),
+    Part.PAPILLARY: Echogenicity(-24, 0.5, 0.0, 1.5),
+    Part.AORTA_WALL: Echogenicity(-21, 1.1, 0.0, 2.0),
+    Part.AORTA_BLOOD: Echogenicity(-52, 0.0, -0.3),
+    Part.SPINE: Echogenicity(-16, 2.6, 14.0, 2.0),
+    Part.VALVE: Echogenicity(-15, 1.2, 0.0, 1.5),
 }
-SOFT = Echogenicity(-19, 0.7, 0.25)
+WALLS = (Part.MYOCARDIUM, Part.HEART_WALL, Part.PERICARDIUM, Part.AORTA_WALL, Part.PULMONARY_WALL, Part.CAVA_WALL)
+SOFT = Echogenicity(-22, 0.7, 0.35, 4.0)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def scan(heart: Heart, pose: Pose, optics: Optics, phases: NDArray[np.float64]) 
     moment = moments(heart, phases)
     material = trace_back(heart, points, moment.contraction)
     parts = all_parts(heart, landmarks(heart), points, material, moment)
-    tissue = _echoes(parts, material, optics)
+    tissue = _echoes(parts, material, optics, heart.seed)
     return _detect(tissue, material, optics, heart.seed)
 
 
@@ -125,27 +128,42 @@ def _grid(pose: Pose, optics: Optics) -> Points:
     return x, y, z
 
 
-def _echoes(parts: Distances, material: Material, optics: Optics) -> Tissue:
+def _echoes(parts: Distances, material: Material, optics: Optics, seed: int) -> Tissue:
     step_mm = optics.depth_mm / (COARSE[1] - 1)
-    shape = material.epicardium_mm.shape
-    # Beyond the heart fat and lung scatter less the farther they are.
-    far = np.clip(parts[Part.PERICARDIUM], 0, 60)
-    diffuse = _amplitude(SOFT.diffuse_db) * (0.12 + 0.88 * np.exp(-far / 14))
-    impedance, loss = np.full(shape, np.float32(SOFT.impedance)), np.full(shape, np.float32(SOFT.loss_db_cm))
+    grain = _grain(seed % 8)[_cells(material.points, GRAIN_MM)]
+    # Beyond the heart lie fat and lung: less and less comes back.
+    far: Array = np.clip(parts[Part.PERICARDIUM], 0, 60)
+    diffuse = _amplitude(SOFT.diffuse_db) * (0.10 + 0.90 * np.exp(-far / 16))
+    impedance = np.float32(SOFT.impedance) + np.float32(0.06) * grain
+    loss, patchy = np.float32(SOFT.loss_db_cm) + far / 60, np.full_like(far, SOFT.patchy_db)
     for part, distance in parts.items():
         echo = ECHOES[part]
         cover = np.clip(0.5 - distance * np.float32(0.6), 0, 1)
         if not cover.any():
             continue
         strength: Array | np.float32 = _amplitude(echo.diffuse_db)
-        if part in (Part.MYOCARDIUM, Part.HEART_WALL):
+        if part in WALLS:
             strength = strength * _facing(distance, step_mm)
         diffuse = diffuse + cover * (strength - diffuse)
         impedance += cover * (np.float32(echo.impedance) - impedance)
         loss += cover * (np.float32(echo.loss_db_cm) - loss)
-    through = 10 ** (-np.cumsum(loss, axis=-1) * np.float32(2 * step_mm / 10 / 20))
-    mirror = np.abs(np.diff(impedance, axis=-1, append=impedance[..., -1:])) * np.float32(0.30)
-    return Tissue(diffuse * through, mirror**1.5 * through)
+        patchy += cover * (np.float32(echo.patchy_db) - patchy)
+    through = _from_db(-np.cumsum(loss, axis=-1, dtype=np.float32) * np.float32(2 * step_mm / 10))
+    step = np.abs(np.diff(impedance, axis=-1, append=impedance[..., -1:]))
+    mirror: Array = np.asarray(step * np.sqrt(step), np.float32) * np.float32(0.35)
+    return Tissue(
+        np.asarray((diffuse * _from_db(grain * patchy) + _haze(mirror)) * through, np.float32), mirror * through
+    )
+
+
+def _haze(mirror: Array) -> Array:
+    """Side lobes: a strong mirror echo is also heard by the lines beside it."""
+    return np.stack([cv2.blur(frame, (3, 21)) for frame in mirror]) * np.float32(0.07)
+
+
+def _from_db(level_db: Array) -> Array:
+    """Amplitude ratios."""
+    return np.exp(level_db * np.float32(np.log(10) / 20))
 
 
 def _amplitude(level_db: float) -> np.float32:
@@ -159,11 +177,25 @@ def _facing(distance: Array, step_mm: float) -> Array:
 
 
 @cache
-def _texture(seed: int) -> NDArray[np.float32]:
-    """Scatterers, (TEXTURE**3, 2): real and imaginary part, unit power, with some coarse grain of fibre bundles."""
+def _texture(seed: int) -> NDArray[np.complex64]:
+    """Scatterers, (TEXTURE**3,): complex amplitudes."""
     rng = np.random.default_rng(seed)
-    field = rng.standard_normal((TEXTURE,) * 3 + (2,), dtype=np.float32)
-    return np.ascontiguousarray(field.reshape(-1, 2))
+    return rng.standard_normal(2 * TEXTURE**3, dtype=np.float32).view(np.complex64)
+
+
+@cache
+def _grain(seed: int) -> NDArray[np.float32]:
+    """Slow change of echogenicity, (TEXTURE**3,): smooth noise of mean 0 and deviation 1 that repeats seamlessly."""
+    field = np.random.default_rng(seed).standard_normal((TEXTURE,) * 3)
+    fine, broad = (gaussian_filter(field, sigma, mode="wrap") for sigma in (1.6, 4.5))
+    mixed = fine / fine.std() + broad / broad.std()
+    return np.asarray(mixed / mixed.std(), np.float32).ravel()
+
+
+def _cells(points: Points, cell_mm: float) -> NDArray[np.int32]:
+    """Flat texture index of points; cells of `cell_mm`, repeated in all directions."""
+    x, y, z = ((p * np.float32(1 / cell_mm)).astype(np.int32) & (TEXTURE - 1) for p in points)
+    return np.asarray((x * TEXTURE + y) * TEXTURE + z)
 
 
 def _scatterers(material: Material, seed: int, frame: int) -> NDArray[np.float32]:
@@ -171,9 +203,9 @@ def _scatterers(material: Material, seed: int, frame: int) -> NDArray[np.float32
     index = np.zeros(FINE, np.int32)
     for axis in material.points:
         plane = np.ascontiguousarray(np.broadcast_to(axis, material.epicardium_mm.shape)[frame])
-        cell = cv2.resize(plane * np.float32(1 / GRAIN_MM), FINE[::-1])
+        cell = cv2.resize(plane * np.float32(1 / SPECK_MM), FINE[::-1])
         index = index * TEXTURE + (cell.astype(np.int32) & (TEXTURE - 1))
-    return _texture(seed % 8)[index]
+    return _texture(seed % 8)[index].view(np.float32).reshape(*FINE, 2)
 
 
 def _detect(tissue: Tissue, material: Material, optics: Optics, seed: int) -> NDArray[np.uint8]:

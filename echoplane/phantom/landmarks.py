@@ -58,6 +58,7 @@ class Landmarks:
     hepatic_veins: tuple[Vec, ...]
     liver: Vec
     spine: Vec
+    """The middle of the vertebral bodies."""
 
 
 def body_axes(heart: Heart) -> Body:
@@ -94,7 +95,7 @@ def landmarks(heart: Heart) -> Landmarks:
     ra = np.array([tricuspid[0] - 2, -13, length - 5 + 1.15 * heart.ra_radius_mm])
     root, root_radii = _root(heart, aortic, axis, valve_radius)
     arch, arch_radii = _arch(heart, body, root[-1], la)
-    pulmonary = aortic + 15 * body.anterior - 15 * body.right + 11 * body.superior
+    pulmonary = aortic + 15 * body.anterior - 12 * body.right + 18 * body.superior
     trunk_axis = unit(0.6 * body.superior - 0.7 * body.anterior - 0.2 * body.right)
     fork = pulmonary + 42 * trunk_axis
     cava, cava_radii = _cava(heart, body, ra)
@@ -130,7 +131,7 @@ def landmarks(heart: Heart) -> Landmarks:
         cava_radii_mm=cava_radii,
         hepatic_veins=veins,
         liver=middle + 22 * body.right + 18 * body.anterior - 14 * body.superior,
-        spine=arch[-5] - 30 * body.anterior + 12 * body.right,
+        spine=_spine(body, arch),
     )
 
 
@@ -154,13 +155,28 @@ def _arch(heart: Heart, body: Body, start: Vec, la: Vec) -> tuple[Vec, Vec]:
             start + 40 * body.superior + 52 * across,
             start + 18 * body.superior + 66 * across,
             behind,
-            behind - 45 * body.superior + 6 * body.right + 6 * body.anterior,
-            low + 22 * body.anterior,
-            low - 75 * body.superior + 30 * body.anterior,
+            behind - 45 * body.superior + 9 * body.right + 9 * body.anterior,
+            low + 20 * body.anterior,
+            low - 75 * body.superior + 15 * body.right + 34 * body.anterior,
         ]
     )
     radii = heart.aorta_radius_mm * np.interp(np.linspace(0, 1, 25), [0, 0.45, 1], [1.0, 0.85, 0.62])
     return smooth_line(points, 25), radii
+
+
+def _spine(body: Body, arch: Vec) -> Vec:
+    """Behind the descending aorta, close to it from the diaphragm down."""
+    top, middle, low = arch[15], arch[19], arch[24]
+    side = 6 * body.right
+    return np.array(
+        [
+            top + 60 * body.superior - 52 * body.anterior + side,
+            top - 48 * body.anterior + side,
+            middle - 34 * body.anterior + side,
+            low - 33 * body.anterior + side,
+            low - 60 * body.superior - 33 * body.anterior + side,
+        ]
+    )
 
 
 def _neck(body: Body, arch: Vec) -> tuple[Vec, ...]:

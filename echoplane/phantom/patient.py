@@ -95,7 +95,7 @@ def scan_echo(
     acquired = patient.identity.study_start + timedelta(seconds=45 * number + int(rng.integers(30)))
     phases = phase_at_start + np.arange(frames) * frame_time_ms / 1000 * heart_rate_bpm / 60
     sector = screen.place_sector(look, optics, rng)
-    texts = screen.captions(look, patient.identity, optics, acquired, heart_rate_bpm, rng)
+    texts = screen.captions(look, patient.identity, optics, acquired, frame_time_ms, heart_rate_bpm, rng)
     still = screen.still_screen(look, sector, texts, float(rng.uniform(60, 110)))
     sweep_from = float(rng.uniform())
 

@@ -24,13 +24,13 @@ class Pose:
 
 
 def pose(heart: Heart, marks: Landmarks, view: str, rng: np.random.Generator) -> Pose:
-    """The pose for a view, as far off the ideal one as a careful hand is: about 3 degrees and 3 mm."""
+    """The pose for a view, as far off the ideal one as a careful hand is: about 3 degrees and 2 mm."""
     origin, target, hint = _aim(heart, marks, view)
-    origin = origin + rng.normal(0, 2.5, 3)
-    target = target + rng.normal(0, 2.5, 3)
+    origin = origin + rng.normal(0, 2.0, 3)
+    target = target + rng.normal(0, 2.0, 3)
     down = unit(target - origin)
     right = unit(hint - (hint @ down) * down)
-    return _turn(Pose(origin, down, right), np.radians(rng.normal(0, [3.0, 2.0, 3.5])))
+    return _turn(Pose(origin, down, right), np.radians(rng.normal(0, [3.0, 1.5, 3.0])))
 
 
 def _turn(at: Pose, angles_rad: Vec) -> Pose:
@@ -55,15 +55,16 @@ APICAL = ("a4c", "a5c", "a2c", "a3c")
 
 
 def _apical(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
-    length = heart.lv_length_mm
     origin = np.array([0.0, 0.0, -0.75 * heart.wall_mm - heart.window_mm])
     if view == "a5c":
         return origin, marks.aortic + 8 * marks.aortic_axis, np.array([-1.0, 0.0, 0.0])
-    azimuth_deg = {"a4c": 168.0, "a2c": 106.0, "a3c": heart.outflow_deg}[view]
-    azimuth = np.radians(azimuth_deg)
-    hint = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
-    target = np.array([0, 0, length]) + {"a4c": -9 * hint, "a2c": 0 * hint, "a3c": 5 * hint}[view]
-    return origin, target, hint
+    if view == "a4c":
+        return origin, 0.62 * marks.la + 0.38 * marks.ra, marks.la - marks.ra
+    if view == "a3c":
+        return origin, 0.6 * marks.mitral + 0.4 * marks.aortic, marks.outflow
+    azimuth = np.radians(106.0)
+    base = np.array([0.0, 0.0, heart.lv_length_mm])
+    return origin, 0.5 * base + 0.5 * marks.la, np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
 
 
 def _chest(heart: Heart, marks: Landmarks) -> float:
@@ -90,7 +91,7 @@ def _lateral(marks: Landmarks) -> Vec:
 
 def _sax_basal(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
     origin = _chest(heart, marks) * marks.outflow + [0, 0, 0.90 * heart.lv_length_mm]
-    return origin, marks.aortic + 9 * marks.aortic_axis, _lateral(marks)
+    return origin, marks.aortic + 6 * marks.aortic_axis, _lateral(marks)
 
 
 def _sax_mid(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
@@ -109,7 +110,7 @@ def _xiphoid(heart: Heart, marks: Landmarks) -> Vec:
 def _subcostal_4c(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
     origin = _xiphoid(heart, marks)
     target = np.array([6, -2, 0.78 * heart.lv_length_mm])
-    atria = 0.5 * (marks.la + marks.ra)
+    atria = 0.62 * marks.la + 0.38 * marks.ra
     return origin, target, np.array([-2.0, 0.0, 0.15 * heart.lv_length_mm]) - atria
 
 
@@ -118,9 +119,9 @@ def _subcostal_ivc(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
 
 
 def _subcostal_aorta(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
-    middle = marks.arch[-4]
-    origin = middle + (70 + heart.window_mm) * marks.body.anterior
-    return origin, middle, marks.arch[-8] - marks.arch[-1]
+    middle = marks.arch[21]
+    origin = middle + (68 + heart.window_mm) * marks.body.anterior
+    return origin, middle, marks.arch[19] - marks.arch[23]
 
 
 def _suprasternal(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:

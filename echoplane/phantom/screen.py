@@ -90,7 +90,13 @@ def compose(polar: Frames, style: Style, sector: Sector, still: Frames) -> Frame
 
 
 def captions(
-    style: Style, identity: Identity, optics: Optics, acquired: datetime, heart_rate_bpm: int, rng: np.random.Generator
+    style: Style,
+    identity: Identity,
+    optics: Optics,
+    acquired: datetime,
+    frame_time_ms: float,
+    heart_rate_bpm: int,
+    rng: np.random.Generator,
 ) -> tuple[Caption, ...]:
     """All text of a screen: who and where at the top, settings in the style's column."""
     left, right = (int(share * style.width) for share in style.columns)
@@ -100,7 +106,7 @@ def captions(
         (plain(identity.hospital), acquired.strftime(style.dates)),
     ]
     settings = [
-        f"{1000 / 33:.0f} Hz" if rng.random() < 0.2 else f"FR {int(rng.integers(22, 60))} Hz",
+        f"FR {1000 / frame_time_ms:.0f} Hz",
         f"{optics.depth_mm / 10:.1f} cm",
         "2D",
         f"G {50 + 2 * optics.gain_db:.0f} %",

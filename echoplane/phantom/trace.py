@@ -24,7 +24,7 @@ def ecg_mv(time_s: NDArray[np.float64], heart_rate_bpm: float, phase_at_start: f
 def trace_box(style: Style) -> tuple[int, int, int, int]:
     """First column, first row, last column, last row of the trace."""
     (top, bottom), (left, right) = style.ecg_rows, style.ecg_columns
-    width = int((right - left) * style.width * (0.86 if right > 0.8 else 1))
+    width = int((right - left) * style.width)
     x0 = int(left * style.width)
     return x0, int(top * style.height), x0 + width - 1, int(bottom * style.height) - 1
 

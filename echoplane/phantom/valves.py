@@ -37,12 +37,12 @@ def arterial_valve(p: Points, centre: Vec, axis: Vec, radius_mm: float, opening:
     u = shapes.half_space(p, shapes.vector(centre), shapes.vector(first))
     v = shapes.half_space(p, shapes.vector(centre), shapes.vector(second))
     rho = np.sqrt(u * u + v * v) + np.float32(1e-3)
-    belly = _leaflet(rho - radius_mm, height, 1.0 * radius_mm, np.float32(0.45) + opening * np.float32(0.95))
+    belly = _leaflet(rho - radius_mm, height, 1.0 * radius_mm, np.float32(0.25) + opening * np.float32(1.15))
     lines = np.minimum.reduce([_ray(u, v, rho, turn) for turn in (0.5, 2.594, 4.689)])
     band = np.maximum(np.abs(height - 6) - 4.5, 0)
     # Open cusps leave the middle of the vessel: the lines of contact are gone, not moved.
     closure = np.sqrt(lines * lines + band * band) + 12 * opening
-    return np.maximum(np.minimum(belly, closure), rho - radius_mm) - np.float32(0.6)
+    return np.maximum(np.minimum(belly, closure), rho - radius_mm) - np.float32(0.5)
 
 
 def _ray(u: Array, v: Array, rho: Array, turn_rad: float) -> Array:

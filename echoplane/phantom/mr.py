@@ -1,0 +1,275 @@
+"""An MR scanner over the beating heart: cine slices in balanced SSFP contrast with exact label maps.
+
+What a picture shows beyond anatomy: partial volume over edge and slice thickness, a receive coil's bias, Rician noise,
+slices that moved between breath holds, blood darkened by flow, banding from an uneven field, papillary muscles and
+trabeculae. Axes: T phase, N, M rows and columns of a slice.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from echoplane.phantom.anatomy import Distances, Part, all_parts
+from echoplane.phantom.chest import FAT, Chest, background, make_chest
+from echoplane.phantom.heart import Heart, make_heart, moments, trace_back
+from echoplane.phantom.landmarks import Vec, landmarks
+from echoplane.phantom.shapes import Array, Points, unit
+
+LV_CAVITY, MYOCARDIUM, RV_CAVITY, LEFT_ATRIUM, RIGHT_ATRIUM = 1, 2, 3, 4, 5
+"""Values of a label map, as the task's; papillary muscles belong to the cavity, as the reference's readers drew it."""
+
+BLOOD_PARTS = (Part.RV_BLOOD, Part.RA_BLOOD, Part.LA_BLOOD, Part.LV_BLOOD, Part.AORTA_BLOOD, Part.PULMONARY_BLOOD)
+LABEL_OF_PART = {
+    "short-axis": {
+        Part.RV_BLOOD: RV_CAVITY,
+        Part.MYOCARDIUM: MYOCARDIUM,
+        Part.LV_BLOOD: LV_CAVITY,
+        Part.PAPILLARY: LV_CAVITY,
+    },
+    "2-chamber": {Part.LA_BLOOD: LEFT_ATRIUM},
+    "4-chamber": {Part.LA_BLOOD: LEFT_ATRIUM, Part.RA_BLOOD: RIGHT_ATRIUM},
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one scanner sees; signals against blood = 1."""
+
+    myocardium: tuple[float, float]
+    """Range over patients."""
+    fat: tuple[float, float]
+    blur_mm: tuple[float, float]
+    noise: tuple[float, float]
+    """Deviation in each of the two receiver channels."""
+    bias: float
+    """Logarithm of the coil's fall-off over the picture."""
+    banding: float
+    """Share of pictures with a dark band."""
+    flow: float
+    """Largest darkening of blood by flow."""
+
+
+FIELDS = {
+    "north": Field((0.26, 0.42), (0.9, 1.3), (0.5, 1.1), (0.02, 0.05), 0.7, 0.2, 0.25),
+    "east": Field((0.20, 0.36), (1.0, 1.6), (0.3, 0.9), (0.01, 0.04), 1.1, 0.3, 0.35),
+    "south": Field((0.34, 0.52), (0.7, 1.1), (0.8, 1.5), (0.03, 0.08), 0.5, 0.2, 0.2),
+    "west": Field((0.18, 0.30), (1.2, 1.9), (0.7, 1.3), (0.02, 0.07), 1.4, 0.5, 0.45),
+}
+UNSEEN_FIELD = "west"
+"""Kept out of training: how far a scanner that nobody trained on costs accuracy is measured with it."""
+
+
+@dataclass(frozen=True)
+class MrPatient:
+    """A heart in its chest, on one scanner."""
+
+    seed: int
+    heart: Heart
+    chest: Chest
+    field: str
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A slice's place: its middle (mm, heart coordinates), unit vectors down and right in the picture, its kind."""
+
+    kind: str
+    middle_mm: Vec
+    down: Vec
+    right: Vec
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Sampling of every slice of a series."""
+
+    rows: int = 176
+    columns: int = 176
+    pixel_mm: float = 1.4
+    thickness_mm: float = 8.0
+
+
+def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
+    """The patient of a seed. Hearts reach further than the echo phantom's: thick, dilated and small ones."""
+    rng = np.random.default_rng([seed, 41])
+    heart = make_heart(rng)
+    grown = float(np.clip(rng.lognormal(0, 0.16), 0.75, 1.5))
+    heart = replace(
+        heart,
+        lv_radius_mm=heart.lv_radius_mm * grown,
+        lv_length_mm=heart.lv_length_mm * grown**0.4,
+        wall_mm=float(np.clip(rng.lognormal(np.log(9.5), 0.25), 5, 20)),
+        ef=float(np.clip(heart.ef + rng.normal(0, 0.06), 0.12, 0.75)),
+        rv_size=float(rng.uniform(0.8, 1.25)),
+        seed=int(rng.integers(2**31)),
+    )
+    seen = [name for name in FIELDS if name != UNSEEN_FIELD]
+    return MrPatient(seed, heart, make_chest(heart, rng), field or str(rng.choice(seen)))
+
+
+def short_axis_planes(patient: MrPatient, spacing_mm: float = 10.0) -> list[Plane]:
+    """A stack from above the mitral valve to below the apex, base first, turned a little off the ideal axis."""
+    rng = np.random.default_rng([patient.seed, 42])
+    right, down = unit(rng.normal([-1, 0, 0], 0.05)), rng.normal([0, -1, 0], 0.05)
+    down = unit(down - (down @ right) * right)
+    normal = np.cross(down, right)
+    normal = normal if normal[2] > 0 else -normal
+    turn = rng.normal(0, np.radians(12))
+    right, down = right * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - right * np.sin(turn)
+    centre = np.array([6.0, 0.0, 0.5 * patient.heart.lv_length_mm]) + rng.normal(0, 8, 3) * (1, 1, 0)
+    reach = 0.5 * patient.heart.lv_length_mm + rng.uniform(2, 14)
+    count = int(2 * reach / spacing_mm) + 1
+    offsets = (np.arange(count) - (count - 1) / 2)[::-1] * spacing_mm
+    return [Plane("short-axis", centre + s * normal, down, right) for s in offsets]
+
+
+def long_axis_plane(patient: MrPatient, kind: str) -> Plane:
+    """The 2- or 4-chamber plane: through the apex and the middles of the atria that it shows."""
+    rng = np.random.default_rng([patient.seed, 43, kind == "4-chamber"])
+    marks, length = landmarks(patient.heart), patient.heart.lv_length_mm
+    down = unit(marks.la + rng.normal(0, 2, 3))
+    side = marks.ra if kind == "4-chamber" else np.array([np.cos(np.radians(106)), np.sin(np.radians(106)), 0])
+    right = unit(side - (side @ down) * down)
+    turn = rng.normal(0, np.radians(20))
+    turned = right * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - right * np.sin(turn)
+    return Plane(kind, 0.75 * length * down + rng.normal(0, 5) * right, turned[1], turned[0])
+
+
+def scan_plane(
+    patient: MrPatient, plane: Plane, grid: Grid, phases: NDArray[np.float64], breath_mm: float = 1.5
+) -> tuple[Array, NDArray[np.uint8]]:
+    """Signal (T, N, M), blood about 1, and labels (T, N, M) at these phases of the beat (0 is end diastole).
+
+    `breath_mm` is the deviation of a slice's shift between breath holds; labels move with the picture.
+    """
+    rng = np.random.default_rng([patient.seed, 44, round(1000 * float(np.abs(plane.middle_mm).sum()))])
+    shift = rng.normal(0, breath_mm, 2)
+    moved = replace(plane, middle_mm=plane.middle_mm + shift[0] * plane.down + shift[1] * plane.right)
+    normal = np.cross(plane.down, plane.right)
+    look = _Look.draw(FIELDS[patient.field], patient, rng)
+    layers = [
+        _layer(patient, _points(moved, grid, offset * normal), phases, look)
+        for offset in np.array([-1, 0, 1]) * grid.thickness_mm / 3
+    ]
+    signal = np.mean([signal for signal, _ in layers], axis=0)
+    return _received(signal, grid, look, rng), _labels(layers[1][1], plane.kind, signal.shape)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One series' own contrast, drawn from its field's ranges."""
+
+    field: Field
+    myocardium: float
+    fat: float
+    pericardium: float
+    blur_mm: float
+    noise: float
+    flow: float
+    trabeculae: float
+    texture: int
+    """Seed of what lies around the heart in this slice."""
+
+    @classmethod
+    def draw(cls, field: Field, patient: MrPatient, rng: np.random.Generator) -> "_Look":
+        own = np.random.default_rng([patient.seed, 45])  # one scanner setting a patient; flow is a slice's own
+        return cls(
+            field,
+            myocardium=float(own.uniform(*field.myocardium)),
+            fat=float(own.uniform(*field.fat)),
+            pericardium=float(own.uniform(0.1, 1.0)),
+            blur_mm=float(own.uniform(*field.blur_mm)),
+            noise=float(own.uniform(*field.noise)),
+            flow=float(rng.uniform(0, field.flow)),
+            trabeculae=float(own.uniform(0, 0.5)),
+            texture=int(rng.integers(2**31)),
+        )
+
+    def of(self, part: Part) -> float:
+        """Signal of a part of the anatomy."""
+        if part in (*BLOOD_PARTS, Part.CAVA_BLOOD, Part.HEPATIC_VEIN):
+            return 1.0 if part in (Part.LV_BLOOD, Part.RV_BLOOD) else 0.95
+        special = {Part.PERICARDIUM: self.pericardium, Part.LIVER: 1.3 * self.myocardium, Part.SPINE: 0.55}
+        return special.get(part, 0.6 if part == Part.VALVE else self.myocardium)
+
+
+def _points(plane: Plane, grid: Grid, offset_mm: Vec) -> Points:
+    """Pixel centres (1, N, M) in heart coordinates, mm."""
+    down_mm = (np.arange(grid.rows) - (grid.rows - 1) / 2)[:, None] * grid.pixel_mm
+    right_mm = (np.arange(grid.columns) - (grid.columns - 1) / 2)[None] * grid.pixel_mm
+    middle = plane.middle_mm + offset_mm
+    x, y, z = (
+        (m + down_mm * d + right_mm * r).astype(np.float32)[None]
+        for m, d, r in zip(middle, plane.down, plane.right, strict=True)
+    )
+    return x, y, z
+
+
+def _layer(patient: MrPatient, points: Points, phases: NDArray[np.float64], look: _Look) -> tuple[Array, Distances]:
+    """Signal of an infinitely thin slice, (T, N, M), and the distances that it was painted from."""
+    moment = moments(patient.heart, phases)
+    material = trace_back(patient.heart, points, moment.contraction)
+    parts = all_parts(patient.heart, landmarks(patient.heart), points, material, moment)
+    heart_mm = parts[Part.PERICARDIUM].min(axis=0)
+    signal = background(patient.chest, points, heart_mm, look.texture) * np.float32(look.fat / FAT)
+    signal = np.broadcast_to(signal, (len(phases), *points[0].shape[1:]))
+    grain = _grain(patient.heart.seed, material.points)
+    for part, distance in parts.items():
+        share = np.clip(0.5 - distance / 1.4, 0, 1)
+        value = np.float32(look.of(part)) * (1 + 0.06 * grain)
+        if part == Part.LV_BLOOD:  # trabeculae: muscle in the cavity's outermost millimetres
+            value = value - look.trabeculae * np.clip(1 + distance / 5, 0, 1) * (grain > 0.4)
+        if part in BLOOD_PARTS:
+            value = value * (1 - look.flow * np.clip(grain, 0, 2) * moment.contraction)
+        signal = signal + share * (value - signal)
+    return np.asarray(signal, np.float32), parts
+
+
+def _grain(seed: int, points: Points) -> Array:
+    """Texture that travels with the tissue: a few plane waves of random direction."""
+    rng = np.random.default_rng(seed)
+    waves = rng.normal(0, 0.22, (5, 3)), rng.uniform(0, 2 * np.pi, 5)
+    total = sum(np.sin(sum(p * np.float32(k) for p, k in zip(points, wave, strict=True)) + np.float32(start))
+                for wave, start in zip(*waves, strict=True))  # fmt: skip
+    return np.asarray(total / np.float32(1.6), np.float32)
+
+
+def _labels(parts: Distances, kind: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The label map of a thin slice, painted in the anatomy's own order: a later part covers an earlier one."""
+    labels, wanted = np.zeros(shape, np.uint8), LABEL_OF_PART[kind]
+    for part, distance in parts.items():
+        inside = np.broadcast_to(distance < 0, shape)
+        if part == Part.VALVE and kind != "short-axis":
+            continue  # leaflets are thinner than a voxel: a reader's contour runs over them
+        labels[inside] = wanted.get(part, 0)
+    return labels
+
+
+def _received(signal_TNM: Array, grid: Grid, look: _Look, rng: np.random.Generator) -> Array:
+    """What coil and receiver make of a signal."""
+    sigma = look.blur_mm / grid.pixel_mm
+    blurred = gaussian_filter(signal_TNM, (0, sigma, sigma)) * _coil(signal_TNM.shape[1:], look.field, rng)
+    if rng.random() < look.field.banding:
+        blurred = blurred * _band(signal_TNM.shape[1:], rng)
+    channels = rng.normal(0, look.noise, (2, *blurred.shape))
+    return np.hypot(blurred + channels[0], channels[1]).astype(np.float32)
+
+
+def _coil(shape: tuple[int, ...], field: Field, rng: np.random.Generator) -> Array:
+    """Sensitivity that falls off from the chest wall: e to a random plane and bowl."""
+    down, across = (np.linspace(-1, 1, n) for n in shape)
+    slope = rng.normal(0, 0.5, 2) * field.bias
+    bowl = -0.5 * abs(rng.normal(0, 0.5)) * field.bias
+    log = slope[0] * down[:, None] + slope[1] * across[None] + bowl * (down[:, None] ** 2 + across[None] ** 2)
+    return np.exp(log).astype(np.float32)
+
+
+def _band(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """A dark line where the field is off by half a turn each repetition."""
+    down, across = (np.linspace(-1, 1, n) for n in shape)
+    angle, place, width = rng.uniform(0, np.pi), rng.uniform(-0.9, 0.9), rng.uniform(0.02, 0.06)
+    bend = rng.normal(0, 0.3) * (down[:, None] ** 2 - across[None] ** 2)
+    along = np.cos(angle) * down[:, None] + np.sin(angle) * across[None] + bend - place
+    return (1 - rng.uniform(0.3, 0.8) * np.exp(-((along / width) ** 2))).astype(np.float32)
