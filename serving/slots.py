@@ -146,7 +146,7 @@ def load(task: str, candidate: Candidate, run_as: RunAs) -> Model:
         if bundle.spec.task != task:
             raise BundleError(f"the bundle is of task {bundle.spec.task}, not {task}.")
         chosen = run_as.over(candidate.evaluated)
-        runtime = runtimes.load(bundle, precision=chosen.precision, runtime=chosen.name, threads=chosen.threads)
+        runtime = runtimes.load(bundle, precision=chosen.precision, runtime=chosen.runtime, threads=chosen.threads)
         try:
             runtimes.check_golden(bundle, runtime)
             runtimes.answer(bundle.task.example(GOLDEN_SEED), bundle, runtime)

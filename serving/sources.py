@@ -1,16 +1,19 @@
 """Where a slot's models come from: a bundle folder, or the champion of an MLflow registry over HTTP."""
 
 import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from echoplane.adapters.registry import Registry, Version
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes import DEFAULT_THREADS
 from echoplane.settings import ServingSettings
@@ -20,22 +23,14 @@ EVALUATION = "evaluation.json"
 
 
 class Evaluated(BaseModel):
-    """The runtime that a bundle was evaluated on."""
+    """On what a bundle was evaluated: read from `evaluation.json` or a registered version's tags."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    name: str
-    precision: str
-    threads: int = DEFAULT_THREADS
-
-
-class Evaluation(BaseModel):
-    """What is read here of `evaluation.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    bundle_id: str
-    runtime: Evaluated
+    runtime: Literal["openvino", "onnxruntime"] = "openvino"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    threads: int = Field(default=DEFAULT_THREADS, ge=1)
+    bundle_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,14 +41,10 @@ class RunAs:
     precision: str | None = None
     threads: int | None = None
 
-    def over(self, evaluated: Evaluated | None) -> Evaluated:
+    def over(self, evaluated: Evaluated) -> Evaluated:
         """Serve as evaluated: another precision or number of threads gives other figures than were accepted."""
-        base = evaluated or Evaluated(name="openvino", precision="auto")
-        return Evaluated(
-            name=self.runtime or base.name,
-            precision=self.precision or base.precision,
-            threads=self.threads or base.threads,
-        )
+        insisted = {name: value for name, value in vars(self).items() if value is not None}
+        return evaluated.model_copy(update=insisted)
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,7 @@ class Candidate:
 
     key: str
     version: str
-    evaluated: Evaluated | None
+    evaluated: Evaluated
     folder: Callable[[], AbstractContextManager[Path]]
 
 
@@ -90,19 +81,44 @@ class FolderSource:
         except OSError:
             raise BundleError("there is no bundle.json in the configured folder.") from None
         evaluated = evaluated_on(folder / EVALUATION, bundle_id)
-        key = f"{bundle_id} {evaluated}"
-        return Candidate(key, "", evaluated, lambda: contextlib.nullcontext(folder))
+        return Candidate(f"{bundle_id} {evaluated}", "", evaluated, lambda: contextlib.nullcontext(folder))
 
 
-def evaluated_on(path: Path, bundle_id: str) -> Evaluated | None:
-    """The runtime that `evaluation.json` at `path` names; None where there is no such file for this bundle."""
+def evaluated_on(path: Path, bundle_id: str) -> Evaluated:
+    """As `evaluation.json` at `path` says; the defaults where there is none for this bundle."""
     if not path.is_file():
-        return None
+        return Evaluated()
     try:
-        evaluation = Evaluation.model_validate_json(path.read_bytes())
+        evaluated = Evaluated.model_validate_json(path.read_bytes())
     except ValidationError:
         raise BundleError(f"{EVALUATION} beside the bundle names no runtime and precision; evaluate again.") from None
-    return evaluation.runtime if evaluation.bundle_id == bundle_id else None
+    return evaluated if evaluated.bundle_id == bundle_id else Evaluated()
+
+
+@dataclass(frozen=True)
+class RegistrySource:
+    """The champion of a task. `registry` connects when it is first called: importing MLflow takes seconds."""
+
+    task: str
+    registry: Callable[[], Registry]
+    kind: str = "registry"
+
+    def newest(self) -> Candidate:
+        version = self.registry().champion(self.task)
+        if version is None:
+            raise BundleError(f"the registry has no champion of {self.task}; promote a model.")
+        try:
+            evaluated = Evaluated.model_validate(version.tags)
+        except ValidationError:
+            raise BundleError(f"the tags of version {version.number} name no runtime and precision.") from None
+        key = f"{version.number} {version.bundle_id} {evaluated}"
+        return Candidate(key, version.number, evaluated, lambda: self._downloaded(version))
+
+    @contextlib.contextmanager
+    def _downloaded(self, version: Version) -> Iterator[Path]:
+        """The bundle's folder while it is loaded; a loaded model needs no file."""
+        with tempfile.TemporaryDirectory(prefix="echoplane-") as folder:
+            yield self.registry().download(version, Path(folder) / "bundle").folder
 
 
 def configured_sources(settings: ServingSettings) -> dict[str, Source]:
@@ -114,7 +130,13 @@ def configured_sources(settings: ServingSettings) -> dict[str, Source]:
         if task in sources:
             raise ConfigError(f"ECHOPLANE_BUNDLES has two folders of {task}; one a task is served.")
         sources[_known(task)] = FolderSource(Path(folder))
-    return sources
+    return _followed(settings) | sources if settings.mlflow_tracking_uri else sources
+
+
+def _followed(settings: ServingSettings) -> dict[str, Source]:
+    registry = functools.cache(lambda: Registry(settings.mlflow_tracking_uri))
+    tasks = filter(None, map(str.strip, settings.tasks.split(",")))
+    return {_known(task): RegistrySource(task, registry) for task in tasks}
 
 
 def _known(task: str) -> str:

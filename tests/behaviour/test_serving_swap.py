@@ -140,8 +140,8 @@ def test_a_bundle_is_served_on_the_runtime_that_it_was_evaluated_on(
     service: Running, link: Path, folders: list[Path], tmp_path: Path
 ) -> None:
     evaluated = make_tiny_bundle(tmp_path / "evaluated", seed=3)
-    runtime = {"name": "onnxruntime", "precision": "f32", "threads": 1}
-    stated = {"bundle_id": bundles.read(evaluated).id, "runtime": runtime, "figures": {}}
+    runtime = {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
+    stated = {"bundle_id": bundles.read(evaluated).id, "figures": {}} | runtime
     (evaluated / "evaluation.json").write_text(json.dumps(stated))
     with service.client() as client:
         point(link, evaluated)
