@@ -1,0 +1,145 @@
+"""Runtimes: the same answer as numpy's, from any thread, at a precision that is told; a wrong model is refused."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from echoplane.bundle import Bundle, Golden, read, seal, write_golden
+from echoplane.bundle.spec import Contents
+from echoplane.errors import BundleError, ConfigError, UnusableStudy
+from echoplane.runtimes import answer, check_golden, load
+from echoplane.study.study import Study
+from echoplane.tasks.classify import softmax
+from tests.tiny_bundle import forward, make_tiny_bundle
+
+RUNTIMES = ("openvino", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return read(make_tiny_bundle(tmp_path_factory.mktemp("bundle")))
+
+
+def _clips(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, 16, 64, 64), dtype=np.uint8)
+
+
+def _reseal(folder: Path, bundle: Bundle) -> Bundle:
+    """Sealed again after its files were changed: intact by its digests, and wrong."""
+    stated = bundle.spec.model_dump(by_alias=False)
+    seal(folder, Contents(**{name: stated[name] for name in Contents.model_fields}))
+    return read(folder)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_outputs_equal_the_same_model_in_numpy(bundle: Bundle, name: str) -> None:
+    runtime = load(bundle, precision="f32", runtime=name)
+    outputs = runtime.run(_clips(3))
+    output, embedding = forward(_clips(3), load_file(bundle.folder / "weights.safetensors"))
+    assert np.abs(outputs.output - output).max() < 1e-4
+    assert np.abs(outputs.embedding - embedding).max() < 1e-5
+    assert (runtime.name, runtime.precision) == (name, "f32")
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_golden_bundle_passes_and_one_with_another_golden_output_is_refused(tmp_path: Path, name: str) -> None:
+    bundle = read(make_tiny_bundle(tmp_path / "b"))
+    check_golden(bundle, load(bundle, precision="f32", runtime=name))
+    golden = bundle.golden
+    write_golden(bundle.folder, Golden(golden.batch, golden.output + 0.05, golden.embedding))
+    wrong = _reseal(bundle.folder, bundle)
+    with pytest.raises(BundleError, match="golden output"):
+        check_golden(wrong, load(wrong, precision="f32", runtime=name))
+
+
+def test_a_bundle_whose_example_is_prepared_otherwise_here_is_refused(tmp_path: Path) -> None:
+    bundle = read(make_tiny_bundle(tmp_path / "b"))
+    golden = bundle.golden
+    weights = load_file(bundle.folder / "weights.safetensors")
+    darker = golden.batch // 2
+    write_golden(bundle.folder, Golden(darker, *forward(darker, weights)))
+    wrong = _reseal(bundle.folder, bundle)
+    with pytest.raises(BundleError, match="grey levels"):
+        check_golden(wrong, load(wrong, precision="f32"))
+
+
+def test_a_model_that_is_not_onnx_is_refused(tmp_path: Path) -> None:
+    bundle = read(make_tiny_bundle(tmp_path / "b"))
+    (bundle.folder / "model.onnx").write_bytes(b"not a model")
+    wrong = _reseal(bundle.folder, bundle)
+    for name in RUNTIMES:
+        with pytest.raises(BundleError, match="does not load"):
+            load(wrong, runtime=name)
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"runtime": "abacus"}, "abacus"),
+        ({"device": "tpu"}, "tpu"),
+        ({"precision": "f64"}, "f64"),
+        ({"runtime": "onnxruntime", "precision": "bf16"}, "onnxruntime runs in f32"),
+    ],
+)
+def test_what_is_not_there_is_told_by_name(bundle: Bundle, wish: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(bundle, **wish)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_many_threads_get_what_one_gets_to_the_last_bit(bundle: Bundle, name: str) -> None:
+    runtime, clips = load(bundle, precision="f32", runtime=name), _clips(32)
+    alone = [runtime.run(clip[None]).output for clip in clips]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda clip: runtime.run(clip[None]).output, clips))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_closed_runtime_says_so(bundle: Bundle, name: str) -> None:
+    runtime = load(bundle, runtime=name)
+    runtime.close()
+    with pytest.raises(BundleError, match="closed"):
+        runtime.run(_clips(1))
+
+
+def test_auto_is_a_precision_that_passes_the_golden_check(bundle: Bundle) -> None:
+    runtime = load(bundle, precision="auto")
+    assert runtime.precision in ("f32", "bf16")
+    check_golden(bundle, runtime)
+
+
+def test_an_answer_is_what_preprocess_model_and_temperature_give(bundle: Bundle) -> None:
+    study = bundle.task.example(5)
+    given = answer(study, bundle, load(bundle, precision="f32"))
+    batch = bundle.task.preprocess(study, bundle.preprocessing).batch
+    output, embedding = forward(batch, load_file(bundle.folder / "weights.safetensors"))
+    expected = softmax(output[0].astype(float) / bundle.spec.temperature)
+    assert list(given.result.probabilities.values()) == pytest.approx(expected, abs=1e-5)
+    assert given.embedding == pytest.approx(embedding[0], abs=1e-5)
+    assert set(given.timings_ms) == {"preprocess", "inference", "interpret"}
+    assert all(ms >= 0 for ms in given.timings_ms.values())
+
+
+def test_warnings_of_preparing_reach_the_answer_and_unusable_studies_do_not_become_one(bundle: Bundle) -> None:
+    from dataclasses import replace
+
+    clip, runtime = bundle.task.example(0).only, load(bundle)
+    given = answer(Study((replace(clip, frame_time_ms=None),)), bundle, runtime)
+    assert any("no frame time" in warning for warning in given.result.warnings)
+    with pytest.raises(UnusableStudy):
+        answer(Study((replace(clip, frame_count=1),)), bundle, runtime)
+
+
+def test_answering_needs_none_of_what_serving_does_not_have() -> None:
+    import subprocess
+
+    absent = ("torch", "kfp", "mlflow", "ray", "pandas", "matplotlib", "pyarrow", "scipy", "onnx", "safetensors")
+    code = "import sys; [sys.modules.__setitem__(name, None) for name in sys.argv[1:]]\n"
+    code += "import echoplane.bundle, echoplane.runtimes.openvino, echoplane.runtimes.onnxruntime, echoplane.html"
+    done = subprocess.run([sys.executable, "-c", code, *absent], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
