@@ -1,0 +1,172 @@
+"""One file from disk to disk: read, clean, verify, publish, or set aside.
+
+Under the output folder: `dicom/` the results, `quarantine/` originals that hold PHI (mode 0700, named by keyed
+digest), `ledger/` one small record for each instance written. The record is claimed with a hard link, which only
+one process can make, so two files with the same SOP Instance UID can't both become the output.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from echoplane import __version__
+from echoplane.deid import instance, verify
+from echoplane.deid.key import Key
+from echoplane.deid.outcome import Outcome
+from echoplane.deid.policy import Policy
+from echoplane.deid.reasons import QUARANTINED, WRITTEN, Held, status_of
+
+
+def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
+    """De-identify one file into `out_dir`. Never raises for what is in the file; see `Outcome.reason`."""
+    data = b""
+    try:
+        data = read_source(source, policy)
+        return _publish(source, data, out_dir, key, policy)
+    except Held as held:
+        reason = held.reason
+    except (RecursionError, MemoryError, OSError):
+        reason = "unreadable"
+    except Exception:  # the worker must live, and the exception's text may quote the file
+        reason = "internal"
+    outcome = Outcome(source, status_of(reason), key.digest(data), reason)
+    if outcome.status == QUARANTINED:
+        set_aside(data, outcome, out_dir)
+    return outcome
+
+
+def read_source(source: Path, policy: Policy) -> bytes:
+    """The bytes of a regular file; links, devices and files over the cap are held."""
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise Held("not-a-file") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Held("not-a-file")
+        if status.st_size > policy.max_file_mib << 20:
+            raise Held("too-large")
+        if file.read(132)[128:] != b"DICM":
+            raise Held("not-dicom")
+        file.seek(0)
+        return file.read()
+
+
+def _publish(source: Path, data: bytes, out_dir: Path, key: Key, policy: Policy) -> Outcome:
+    digest = key.digest(data)
+    done = _finished(source, data, digest, out_dir, key, policy)
+    if done is not None:
+        return done
+    clean = instance.clean(data, key, policy)
+    raw = clean.to_bytes()
+    context = clean.context
+    final = Path("dicom", context.pseudonym, str(clean.dataset.StudyInstanceUID), f"{clean.sop_instance_uid}.dcm")
+    outcome = Outcome(
+        source=source,
+        status=WRITTEN,
+        input_digest=digest,
+        output=final,
+        output_digest=hashlib.sha256(raw).hexdigest(),
+        pseudonym=context.pseudonym,
+        new_sop_uid=clean.sop_instance_uid,
+        flags=clean.flags,
+        actions=dict(context.actions),
+    )
+    temporary = _write_temporary(raw, out_dir / final)
+    try:
+        _verify(temporary, clean)
+        _claim(outcome, out_dir, policy)
+        temporary.replace(out_dir / final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return outcome
+
+
+def _verify(path: Path, clean: instance.Instance) -> None:
+    """Read the file from disk again, and look for the patient in it."""
+    context = clean.context
+    written = verify.header(path.read_bytes(), context.own, context.pseudonym, context.shift_days, instance.STATED)
+    if clean.shape is not None and clean.boxes is not None:
+        verify.pixels(written, clean.shape, clean.boxes)
+
+
+def _write_temporary(content: bytes, final: Path) -> Path:
+    """A finished file beside `final` under a name of its own."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=final.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return Path(name)
+
+
+def _policy_digest(policy: Policy) -> str:
+    return hashlib.sha256(f"{__version__} {policy.model_dump_json()}".encode()).hexdigest()
+
+
+def _record_path(out_dir: Path, new_sop_uid: str | None) -> Path:
+    return out_dir / "ledger" / f"{new_sop_uid}.json"
+
+
+def _finished(source: Path, data: bytes, digest: str, out_dir: Path, key: Key, policy: Policy) -> Outcome | None:
+    """The outcome of an earlier run for these very bytes, if its output is still what it was."""
+    pointer = out_dir / "ledger" / f"{digest}.json"
+    if not pointer.exists():
+        return None
+    record = json.loads(pointer.read_text())
+    output = out_dir / record["outcome"]["output"]
+    if record["policy"] != _policy_digest(policy) or not output.exists():
+        return None
+    if hashlib.sha256(output.read_bytes()).hexdigest() != record["outcome"]["output_digest"]:
+        return None
+    fields = record["outcome"]
+    return Outcome(
+        source=source,
+        status=fields["status"],
+        input_digest=fields["input_digest"],
+        output=Path(fields["output"]),
+        output_digest=fields["output_digest"],
+        pseudonym=fields["pseudonym"],
+        new_sop_uid=fields["new_sop_uid"],
+        flags=tuple(fields["flags"]),
+        actions=record["actions"],
+    )
+
+
+def _claim(outcome: Outcome, out_dir: Path, policy: Policy) -> None:
+    """Record the instance as coming from this input; Held where another input has it already."""
+    record = {"policy": _policy_digest(policy), "outcome": outcome.to_dict(), "actions": dict(outcome.actions)}
+    path = _record_path(out_dir, outcome.new_sop_uid)
+    temporary = _write_temporary(json.dumps(record).encode(), path)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        owner = json.loads(path.read_text())["outcome"]
+        if outcome.output_digest != owner["output_digest"] and outcome.input_digest != owner["input_digest"]:
+            raise Held("conflict") from None
+        if outcome.input_digest == owner["input_digest"]:
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _write_temporary(json.dumps(record).encode(), path).replace(out_dir / "ledger" / f"{outcome.input_digest}.json")
+
+
+def set_aside(data: bytes, outcome: Outcome, out_dir: Path) -> None:
+    """The original into the quarantine, for a person to look at; it holds PHI."""
+    quarantine = out_dir / "quarantine"
+    quarantine.mkdir(parents=True, exist_ok=True, mode=0o700)
+    quarantine.chmod(0o700)
+    for name, content in (
+        (f"{outcome.input_digest}.dcm", data),
+        (f"{outcome.input_digest}.json", json.dumps(outcome.to_dict()).encode()),
+    ):
+        _write_temporary(content, quarantine / name).replace(quarantine / name)
+
+
+def relative_to(outcome: Outcome, folder: Path) -> Outcome:
+    """The same outcome with its source as a path below `folder`, as label tables name it."""
+    return replace(outcome, source=outcome.source.relative_to(folder))

@@ -1,0 +1,204 @@
+"""The header of the output, built anew from the allow list (PS3.15 annex E, PS3.3 modules).
+
+Nothing is deleted from the original: an empty data set is filled with what the rules let through, by the same
+rules at every depth. What remains is pure ASCII, so that the new character set is always right.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from echoplane.deid import dates, rules
+from echoplane.deid.key import Key
+from echoplane.deid.policy import Policy
+from echoplane.deid.reasons import Held
+from echoplane.deid.rules import Allowed
+from echoplane.deid.values import OwnValues
+
+_PLAIN = re.compile(r"[A-Za-z0-9 _.,/+:;()\[\]{}%*^'-]*")
+_TOKEN = re.compile(r"[^\W_]+")
+_CODE_VALUE = re.compile(r"[A-Za-z0-9.\-_\[\]{}/%*']{1,16}")
+_NUMBER = {"DS": re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?"), "IS": re.compile(r"[+-]?\d{1,10}")}
+_BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
+_SEX = frozenset("MFO")
+# their bytes are checked and written with the pixels and the signal
+_BULK_VRS = frozenset(("OB", "OW", "OB or OW"))
+
+
+@dataclass
+class Context:
+    """What a value is judged by: the rules of its class, the key, the policy, and the patient's own values."""
+
+    object_class: str
+    key: Key
+    policy: Policy
+    own: OwnValues
+    pseudonym: str
+    shift_days: int
+    actions: Counter[str] = field(default_factory=Counter)
+    extra_words: frozenset[str] = frozenset()
+
+    def note(self, keyword: str, action: str) -> None:
+        self.actions[f"{keyword} {action}"] += 1
+
+
+def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
+    """The new data set without pixels: what the allow list names, each value proven or emptied."""
+    if depth > context.policy.max_depth:
+        raise Held("too-deep")
+    allowed = rules.allow_list(context.object_class)
+    built = Dataset()
+    for tag in list(original.keys()):
+        rule = allowed.get(int(tag))
+        if rule is None:
+            context.note(_public_name(int(tag)), "removed")
+            continue
+        element = _convert(original, rule, context, depth)
+        if element is not None:
+            built.add(element)
+    return built
+
+
+def _public_name(tag: int) -> str:
+    # a keyword of the standard; a private or unknown tag could be an identifier in itself
+    return "(private)" if tag >> 16 & 1 else keyword_for_tag(tag) or "(unknown)"
+
+
+def _convert(original: Dataset, rule: Allowed, context: Context, depth: int) -> DataElement | None:
+    action = rules.action(rule, context.policy)
+    if action == "drop":
+        context.note(rule.keyword, "removed")
+        return None
+    if action == "empty":
+        context.note(rule.keyword, "emptied")
+        return DataElement(rule.tag, rule.vr, [] if rule.vr == "SQ" else None)
+    if rule.vr == "SQ":
+        return _convert_sequence(original, rule, context, depth)
+    if rule.vr in _BULK_VRS:
+        return None
+    if action == "pseudonym":
+        context.note(rule.keyword, "replaced")
+        return DataElement(rule.tag, rule.vr, context.pseudonym)
+    if rule.vr in _BINARY_BYTES:
+        return _convert_binary(original, rule, context)
+    before = strings(original, rule.tag)
+    after = [_convert_string(value, rule, action, context) for value in before]
+    changed = "shifted" if action == "shift" else "mapped" if rule.vr == "UI" else "cleaned"
+    context.note(rule.keyword, "kept" if before == after else changed)
+    return DataElement(rule.tag, rule.vr, after if len(after) > 1 else after[0] if after else None)
+
+
+def strings(dataset: Dataset, tag: int) -> list[str]:
+    """The values of a text element, from its bytes: nothing is parsed on the way."""
+    item = dataset.get_item(tag)
+    if item is None or item.value is None:
+        return []
+    if isinstance(item, RawDataElement):
+        return [part.strip("\0 ") for part in item.value.decode("latin-1").rstrip("\0 ").split("\\")]
+    values = item.value if isinstance(item.value, (list, tuple)) or item.VM > 1 else [item.value]
+    return [str(value).strip("\0 ") for value in values]
+
+
+def _convert_sequence(original: Dataset, rule: Allowed, context: Context, depth: int) -> DataElement | None:
+    value = original[rule.tag].value
+    if not isinstance(value, Sequence):
+        context.note(rule.keyword, "removed")
+        return None
+    items = [rebuild(item, context, depth + 1) for item in value]
+    kept = [item for item in items if len(item) and _is_public_code(item)]
+    context.note(rule.keyword, "kept" if len(kept) == len(value) else "cleaned")
+    return DataElement(rule.tag, "SQ", Sequence(kept))
+
+
+def _is_public_code(item: Dataset) -> bool:
+    """An item that is no code, or a code of a listed scheme; a site's own code can be a person."""
+    if "CodeValue" not in item and "LongCodeValue" not in item:
+        return True
+    return item.get("CodingSchemeDesignator") in rules.coding_schemes() and bool(item.get("CodeValue"))
+
+
+def _convert_binary(original: Dataset, rule: Allowed, context: Context) -> DataElement | None:
+    item = original.get_item(rule.tag)
+    size = _BINARY_BYTES[rule.vr]
+    if isinstance(item, RawDataElement) and len(item.value or b"") % size:
+        context.note(rule.keyword, "removed")
+        return None
+    element = original[rule.tag]
+    if rule.vr == "AT" and any(int(tag) >> 16 & 1 for tag in _as_list(element.value)):
+        context.note(rule.keyword, "removed")
+        return None
+    context.note(rule.keyword, "kept")
+    return DataElement(rule.tag, element.VR, element.value)
+
+
+def _as_list(value: object) -> list[int]:
+    return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "__iter__") else [value]  # type: ignore[list-item]
+
+
+def _convert_string(value: str, rule: Allowed, action: str, context: Context) -> str:
+    if action == "shift":
+        return _shift(value, rule.vr, context.shift_days)
+    if rule.vr == "UI":
+        return context.key.uid(value) if re.fullmatch(r"[0-9.]{1,64}", value) else ""
+    if rule.vr in _NUMBER:
+        return value if _is_number(value, rule.vr, context) else ""
+    if rule.vr == "AS":
+        return dates.capped_age(value)
+    if rule.keyword == "CodeValue":
+        return value if _CODE_VALUE.fullmatch(value) and not _names_someone(value, context) else ""
+    if rule.keyword == "PatientSex":
+        return value if value in _SEX else ""
+    if rule.vr == "CS":
+        return value if _is_known_term(value, context) else ""
+    if action == "keep":  # device identity: as it is, unless it names the patient
+        return value if _PLAIN.fullmatch(value) and not _names_someone(value, context, names_only=True) else ""
+    return clean_text(value, context)
+
+
+def _shift(value: str, vr: str, days: int) -> str:
+    if vr == "DA":
+        return dates.shift_date(value, days)
+    return dates.shift_datetime(value, days) if vr == "DT" else dates.valid_time(value)
+
+
+def _is_number(value: str, vr: str, context: Context) -> bool:
+    if value and (len(value) > 16 or not _NUMBER[vr].fullmatch(value)):
+        return False
+    return len(value) < 5 or value.lower() not in context.own.identifiers
+
+
+def _is_known_term(value: str, context: Context) -> bool:
+    """A CS of which every token is on the word list: coded strings are terms, but files put names there."""
+    return len(value) <= 16 and all(
+        _listed(token, context) or len(token) == 1 or _is_short_number(token, context)
+        for token in _TOKEN.findall(value)
+    )
+
+
+def _is_short_number(token: str, context: Context) -> bool:
+    return rules.short_number(token) and not context.own.name_someone(token)
+
+
+def _listed(token: str, context: Context) -> bool:
+    return token.upper() in rules.words() or token.upper() in context.extra_words
+
+
+def _names_someone(value: str, context: Context, names_only: bool = False) -> bool:
+    tokens = [token.lower() for token in _TOKEN.findall(value)]
+    return any(t in context.own.names if names_only else context.own.name_someone(t) for t in tokens)
+
+
+def clean_text(value: str, context: Context) -> str:
+    """Free text with only its listed words and short numbers left (PS3.15 E.3.2, clean descriptors)."""
+    tokens = _TOKEN.findall(value)
+    kept = [
+        token
+        for token in tokens
+        if (_listed(token, context) or _is_short_number(token, context)) and not context.own.name_someone(token)
+    ]
+    return value if len(kept) == len(tokens) and _PLAIN.fullmatch(value) else " ".join(kept)

@@ -1,0 +1,177 @@
+"""One instance from bytes to clean bytes: structure, policy, header, pixels, file meta, in that order."""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import MPEG2MPHL, MPEG2MPML, UID, ExplicitVRLittleEndian
+
+from echoplane import __version__
+from echoplane.deid import bulk, pixels, regions, rules, structure, values
+from echoplane.deid.header import Context, rebuild, strings
+from echoplane.deid.key import Key
+from echoplane.deid.policy import Policy
+from echoplane.deid.reasons import Held
+from echoplane.deid.regions import Box
+
+IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
+_VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
+_VIDEO = frozenset((MPEG2MPML, MPEG2MPHL))
+# CID 7050
+_CODES = {
+    "113100": "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113105": "Clean Descriptors Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+    "113108": "Retain Patient Characteristics Option",
+    "113109": "Retain Device Identity Option",
+}
+STATED = frozenset(_CODES.values())
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The clean instance in memory, and what verification needs to judge it."""
+
+    context: Context
+    dataset: Dataset
+    shape: pixels.Geometry | None
+    boxes: tuple[Box, ...] | None
+    flags: tuple[str, ...]
+
+    @property
+    def sop_instance_uid(self) -> str:
+        return str(self.dataset.SOPInstanceUID)
+
+    def to_bytes(self) -> bytes:
+        """The file (PS3.10): an empty preamble, a new file meta, the data set."""
+        buffer = BytesIO()
+        dcmwrite(buffer, self.dataset, enforce_file_format=True)
+        return buffer.getvalue()
+
+
+def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
+    """Parse a file whose structure has been walked first; Held where it is not whole."""
+    meta = structure.read_meta(data)
+    syntax = meta.transfer_syntax
+    if syntax in _VIDEO or syntax.startswith(_VIDEO_PREFIXES):
+        raise Held("video")
+    if structure.is_deflated(syntax):
+        plain = structure.inflate(data, meta, policy.max_file_mib << 20)
+        end = structure.check(plain, 0, ExplicitVRLittleEndian, policy.max_depth)
+        return read_dataset(BytesIO(plain[:end]), is_implicit_VR=False, is_little_endian=True), syntax
+    if syntax not in pixels.NATIVE | pixels.DECODED | {UID("1.2.840.10008.1.2.4.50")}:
+        raise Held("transfer-syntax")
+    end = structure.check(data, meta.start, syntax, policy.max_depth)
+    return dcmread(BytesIO(data if end == len(data) else data[:end])), syntax
+
+
+def object_class(dataset: Dataset, policy: Policy) -> str:
+    """The class whose allow list applies; Held where policy refuses the SOP class."""
+    found = rules.sop_classes().get("".join(strings(dataset, 0x00080016)[:1]), "sop-class")
+    if found in policy.classes:
+        return found
+    raise Held(
+        found if found in ("report", "encapsulated-document", "secondary-capture", "dicomdir", "video") else "sop-class"
+    )
+
+
+def clean(data: bytes, key: Key, policy: Policy) -> Instance:
+    """De-identify one file in memory."""
+    original, syntax = read(data, policy)
+    kind = object_class(original, policy)
+    context, flags = _context(original, kind, key, policy)
+    shape, boxes = None, None
+    if kind != "ecg":
+        shape = pixels.geometry(original, policy)
+        boxes = _boxes(original, kind, shape)
+    built = rebuild(original, context)
+    transfer_syntax = ExplicitVRLittleEndian
+    if shape is None:
+        bulk.copy_waveforms(original, built)
+    else:
+        transfer_syntax = _add_pixels(original, built, syntax, shape, boxes)
+    _state_what_was_done(built, policy, masked=boxes is not None)
+    _add_file_meta(built, transfer_syntax)
+    return Instance(context, built, shape, boxes, flags)
+
+
+def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Context, tuple[str, ...]]:
+    own = values.collect(original)
+    patient = "".join(strings(original, 0x00100020)[:1])
+    study = "".join(strings(original, 0x0020000D)[:1])
+    if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
+        raise Held("malformed")
+    # two patients without an id must not become one: each study gets a pseudonym of its own
+    identity = patient or f"study {study}"
+    context = Context(
+        object_class=kind,
+        key=key,
+        policy=policy,
+        own=own,
+        pseudonym=key.pseudonym(identity),
+        shift_days=key.shift_days(identity),
+        extra_words=frozenset(word.upper() for word in policy.extra_words),
+    )
+    if key.issued_pseudonym(identity):
+        own.names.clear()
+    return context, () if patient else ("no-patient-id",)
+
+
+def _boxes(original: Dataset, kind: str, shape: pixels.Geometry) -> tuple[Box, ...] | None:
+    if kind == "ultrasound":
+        return regions.scan_boxes(original, shape.rows, shape.columns)
+    if original.get("BurnedInAnnotation") == "YES":
+        raise Held("burned-in")
+    return None
+
+
+def _add_pixels(
+    original: Dataset, built: Dataset, syntax: UID, shape: pixels.Geometry, boxes: tuple[Box, ...] | None
+) -> UID:
+    bulk.copy_palette(original, built)
+    cleaned = pixels.clean(original, syntax, shape, boxes)
+    for keyword, value in cleaned.attributes.items():
+        setattr(built, keyword, value)
+    built.add_new(0x7FE00010, "OB" if cleaned.transfer_syntax.is_encapsulated else "OW", cleaned.value)
+    built["PixelData"].is_undefined_length = cleaned.transfer_syntax.is_encapsulated
+    return cleaned.transfer_syntax
+
+
+def _state_what_was_done(built: Dataset, policy: Policy, masked: bool) -> None:
+    """PS3.15 E.1.1 step 9 and PS3.3 C.7.1.1, C.12.1.1."""
+    done = {
+        "113100": True,
+        "113101": masked,
+        "113105": policy.descriptors,
+        "113107": policy.dates == "shift",
+        "113108": policy.patient_characteristics,
+        "113109": policy.device_identity,
+    }
+    built.SpecificCharacterSet = "ISO_IR 192"
+    built.PatientIdentityRemoved = "YES"
+    built.DeidentificationMethod = f"echoplane {__version__}"
+    built.DeidentificationMethodCodeSequence = [_code(code) for code, applied in done.items() if applied]
+    built.LongitudinalTemporalInformationModified = "MODIFIED" if policy.dates == "shift" else "REMOVED"
+    if masked:
+        built.BurnedInAnnotation = "NO"
+
+
+def _code(value: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", _CODES[value]
+    return code
+
+
+def _add_file_meta(built: Dataset, transfer_syntax: UID) -> None:
+    """PS3.10 7.1: nothing of the old file meta or preamble is carried over."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = built.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = built.SOPInstanceUID
+    meta.TransferSyntaxUID = transfer_syntax
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = f"ECHOPLANE_{__version__}"[:16]
+    built.file_meta = meta
+    built.preamble = b"\0" * 128

@@ -1,0 +1,212 @@
+"""Masking of baseline JPEG without touching what is kept (ISO/IEC 10918-1).
+
+A frame is parsed marker by marker, its masked minimum coded units (MCU) get black coefficients, and it is written
+with tables and scan alone: application and comment segments and bytes after the end are gone. An MCU stays only
+if all of it that is visible lies inside a box, so nothing outside survives; up to one MCU of the scan's margin
+goes black with the border.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import simplejpeg
+
+from echoplane.deid import libjpeg
+from echoplane.deid.reasons import Held
+from echoplane.deid.regions import Box
+
+_SOI, _EOI, _SOF0, _DHT, _SOS, _DQT, _DRI, _COM, _APP0, _APP14 = (
+    0xD8, 0xD9, 0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xEE,
+)  # fmt: skip
+_MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_ADOBE_BYTES = 14
+
+
+@dataclass(frozen=True)
+class Component:
+    """Sampling factors of one component, and its quantisation table's first entry (of the DC)."""
+
+    horizontal: int
+    vertical: int
+    dc_quantiser: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a frame's header says; equal for all frames of a clip that share it."""
+
+    rows: int
+    columns: int
+    components: tuple[Component, ...]
+
+    @property
+    def mcu_shape(self) -> tuple[int, int]:
+        """Rows and columns of pixels of one MCU."""
+        return 8 * max(c.vertical for c in self.components), 8 * max(c.horizontal for c in self.components)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Rows and columns of blocks of each component, whole MCUs."""
+        height, width = self.mcu_shape
+        down, across = -(-self.rows // height), -(-self.columns // width)
+        return [(down * c.vertical, across * c.horizontal) for c in self.components]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame cut into its header (start to the end of the scan header) and its scan (to the end marker)."""
+
+    layout: Layout
+    header: bytes
+    stream: bytes
+
+
+def parse(data: bytes) -> Frame:
+    """Read the markers; Held where the frame is no whole, single-scan, 8-bit baseline JPEG."""
+    if data[:2] != b"\xff\xd8":
+        raise Held("codec")
+    quantisers: dict[int, int] = {}
+    frame_header: bytes | None = None
+    scan_start = 0
+    for marker, segment, end in _segments(data):
+        if marker == _DQT:
+            quantisers |= _quantisers(segment)
+        elif marker == _SOF0:
+            frame_header = segment
+        elif marker == _SOS:
+            scan_start = end
+            break
+        elif marker not in (_DHT, _DRI, _COM) and not _APP0 <= marker <= _APP0 + 15:
+            raise Held("codec")
+    else:
+        raise Held("codec")
+    closing = _MARKER_IN_SCAN.search(data, scan_start)
+    if frame_header is None or closing is None or closing.group()[-1] != _EOI:
+        raise Held("codec")
+    return Frame(_layout(frame_header, quantisers), data[:scan_start], data[: closing.end()])
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Marker, segment and the position after it, up to and with the scan header."""
+    position = 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            raise Held("codec")
+        if data[position + 1] == 0xFF:  # fill byte
+            position += 1
+            continue
+        marker, length = data[position + 1], struct.unpack_from(">H", data, position + 2)[0]
+        end = position + 2 + length
+        if length < 2 or end > len(data):
+            raise Held("codec")
+        yield marker, data[position + 4 : end], end
+        position = end
+
+
+def _quantisers(segment: bytes) -> dict[int, int]:
+    """Table number -> quantiser of the DC coefficient (B.2.4.1)."""
+    found, position = {}, 0
+    while position < len(segment):
+        precision, table = segment[position] >> 4, segment[position] & 15
+        size = 64 * (precision + 1)
+        if precision > 1 or position + 1 + size > len(segment):
+            raise Held("codec")
+        found[table] = int.from_bytes(segment[position + 1 : position + 2 + precision], "big")
+        position += 1 + size
+    return found
+
+
+def _layout(segment: bytes, quantisers: dict[int, int]) -> Layout:
+    if len(segment) < 6 or segment[0] != 8 or segment[5] not in (1, 3) or len(segment) != 6 + 3 * segment[5]:
+        raise Held("codec")
+    rows, columns = struct.unpack_from(">HH", segment, 1)
+    parts = [segment[6 + 3 * i : 9 + 3 * i] for i in range(segment[5])]
+    if not rows or not columns or any(not quantisers.get(part[2]) for part in parts):
+        raise Held("codec")
+    if len(parts) == 1:  # one component is never interleaved: its MCU is one block (A.2.2)
+        return Layout(rows, columns, (Component(1, 1, quantisers[parts[0][2]]),))
+    components = tuple(Component(part[1] >> 4, part[1] & 15, quantisers[part[2]]) for part in parts)
+    if any(c.horizontal not in (1, 2, 4) or c.vertical not in (1, 2, 4) for c in components):
+        raise Held("codec")
+    return Layout(rows, columns, components)
+
+
+def kept_mcus(layout: Layout, boxes: tuple[Box, ...]) -> np.ndarray:
+    """Which MCUs lie inside a box with all of their visible pixels, as (rows of MCUs, columns of MCUs)."""
+    height, width = layout.mcu_shape
+    tops, lefts = np.arange(0, layout.rows, height), np.arange(0, layout.columns, width)
+    bottoms, rights = np.minimum(tops + height, layout.rows), np.minimum(lefts + width, layout.columns)
+    kept = np.zeros((len(tops), len(lefts)), bool)
+    for box in boxes:
+        inside_rows = (tops >= box.top) & (bottoms <= box.bottom)
+        inside_columns = (lefts >= box.left) & (rights <= box.right)
+        kept |= inside_rows[:, None] & inside_columns
+    return kept
+
+
+@lru_cache(maxsize=64)
+def _masked_blocks(layout: Layout, boxes: tuple[Box, ...]) -> tuple[np.ndarray, ...]:
+    """Of each component, the (row, column) indices of blocks to blacken."""
+    masked = ~kept_mcus(layout, boxes)
+    grids = (masked.repeat(c.vertical, 0).repeat(c.horizontal, 1) for c in layout.components)
+    return tuple(np.stack(np.nonzero(grid)) for grid in grids)
+
+
+class Masker:
+    """Masks the frames of one clip. `boxes` None keeps all pixels and rewrites the stream alone."""
+
+    def __init__(self, rows: int, columns: int, boxes: tuple[Box, ...] | None, inverted: bool) -> None:
+        self.shape = rows, columns
+        self.boxes = boxes
+        self.inverted = inverted  # MONOCHROME1: black is the largest value
+        self._proven: set[bytes] = set()
+
+    def mask(self, data: bytes) -> bytes:
+        """The frame with everything outside the boxes black."""
+        frame = parse(data)
+        if (frame.layout.rows, frame.layout.columns) != self.shape:
+            raise Held("pixel-data")
+        self._prove(frame)
+        result, warnings = libjpeg.transcode(
+            frame.stream, frame.layout.blocks(), lambda space, parts: self._blacken(frame.layout, space, parts)
+        )
+        if warnings:
+            raise Held("codec")
+        return strip(result)
+
+    def _prove(self, frame: Frame) -> None:
+        """Read a header once with a decoder that survives errors, before libjpeg, which does not, sees it."""
+        if frame.header not in self._proven:
+            try:
+                simplejpeg.decode_jpeg(frame.stream, "GRAY", strict=True)
+            except ValueError as error:
+                raise Held("codec") from error
+            self._proven.add(frame.header)
+
+    def _blacken(self, layout: Layout, colour_space: int, parts: list[np.ndarray]) -> None:
+        if self.boxes is None:
+            return
+        masked = _masked_blocks(layout, self.boxes)
+        for index, (component, blocks, (down, across)) in enumerate(zip(layout.components, parts, masked, strict=True)):
+            black = np.zeros(64, np.int16)
+            if index == 0 or colour_space == libjpeg.RGB:
+                # sample = DC * quantiser / 8 + 128: at most -1024 is black, at least 1016 white
+                steps = -(-1024 // component.dc_quantiser)
+                black[0] = steps if self.inverted else -steps
+            blocks[down, across] = black
+
+
+def strip(stream: bytes) -> bytes:
+    """The stream without application and comment segments, except the writer's own Adobe colour marker."""
+    parts = [stream[:2]]
+    for marker, segment, end in _segments(stream):
+        own_colour = marker == _APP14 and len(segment) == _ADOBE_BYTES - 2
+        if own_colour or not (_APP0 <= marker <= _APP0 + 15 or marker == _COM):
+            parts.append(stream[end - len(segment) - 4 : end])
+        if marker == _SOS:
+            parts.append(stream[end:])
+            break
+    return b"".join(parts)

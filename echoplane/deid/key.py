@@ -1,0 +1,131 @@
+"""The project's secret and all that is derived from it: pseudonyms, UIDs, date shifts, digests.
+
+Everything is HMAC-SHA256 of a purpose and the value, so it is the same in every process and after every
+restart, and two projects with two keys can't be linked. Pseudonyms and UIDs carry a keyed check of themselves:
+what this key has issued is recognised and left as it is, which makes a second pass over an output harmless.
+"""
+
+import base64
+import hmac
+import os
+import re
+import uuid
+from pathlib import Path
+
+from pydicom.uid import UID_dictionary
+
+from echoplane.errors import ConfigError
+
+ENVIRONMENT_VARIABLE = "ECHOPLANE_DEID_KEY"
+MIN_BYTES = 32
+_MIN_DISTINCT_BYTES = 8
+_ID_CHARACTERS, _CHECK_CHARACTERS = 12, 4
+_CHECK_BITS = 32
+_LARGEST_SHIFT_DAYS = 1825
+
+
+class Key:
+    """The de-identification key. Its repr shows nothing; it is pickled only to reach worker processes."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < MIN_BYTES or len(set(secret)) < _MIN_DISTINCT_BYTES:
+            raise ConfigError(
+                f"the de-identification key has {len(secret)} bytes, or repeats itself; "
+                f"{MIN_BYTES} random bytes are needed. Make one with: openssl rand -hex 32"
+            )
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return "Key(...)"
+
+    def __getstate__(self) -> bytes:
+        return self._secret
+
+    def __setstate__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def _mac(self, purpose: str, data: bytes) -> bytes:
+        return hmac.digest(self._secret, purpose.encode() + b"\0" + data, "sha256")
+
+    def digest(self, data: bytes) -> str:
+        """Keyed digest of a file: names it in reports and quarantine without letting others look it up."""
+        return self._mac("digest", data).hex()
+
+    def pseudonym(self, patient_id: str) -> str:
+        """The patient's pseudonym, 'P-' and 16 base32 characters; a pseudonym of this key stays as it is."""
+        if self.issued_pseudonym(patient_id):
+            return patient_id.strip()
+        return self._checked(_base32(self._mac("pseudonym", _normal(patient_id)))[:_ID_CHARACTERS])
+
+    def _checked(self, body: str) -> str:
+        return f"P-{body}{_base32(self._mac('pseudonym-check', body.encode()))[:_CHECK_CHARACTERS]}"
+
+    def issued_pseudonym(self, text: str) -> bool:
+        """Whether this key made that pseudonym."""
+        match = re.fullmatch(rf"P-([A-Z2-7]{{{_ID_CHARACTERS}}})[A-Z2-7]{{{_CHECK_CHARACTERS}}}", text.strip())
+        return match is not None and hmac.compare_digest(self._checked(match[1]), text.strip())
+
+    def uid(self, uid: str) -> str:
+        """The UID that replaces `uid` (PS3.5 B.2, 2.25 and a UUID); well-known UIDs stay."""
+        uid = uid.strip("\0 ")
+        if uid in UID_dictionary or self.issued_uid(uid):
+            return uid
+        body = int.from_bytes(self._mac("uid", uid.encode()), "big") >> (256 - 122 + _CHECK_BITS)
+        return self._checked_uid(body)
+
+    def _checked_uid(self, body: int) -> str:
+        check = int.from_bytes(self._mac("uid-check", body.to_bytes(12, "big"))[:4], "big")
+        payload = body << _CHECK_BITS | check
+        # RFC 9562 version 8: 48 custom bits, the version, 12 custom bits, the variant, 62 custom bits
+        return (
+            f"2.25.{payload >> 74 << 80 | 8 << 76 | (payload >> 62 & 0xFFF) << 64 | 2 << 62 | payload & (1 << 62) - 1}"
+        )
+
+    def issued_uid(self, uid: str) -> bool:
+        """Whether this key made that UID."""
+        match = re.fullmatch(r"2\.25\.(\d{30,39})", uid)
+        if match is None or int(match[1]) >> 128:
+            return False
+        number = uuid.UUID(int=int(match[1])).int
+        payload = number >> 80 << 74 | (number >> 64 & 0xFFF) << 62 | number & (1 << 62) - 1
+        return hmac.compare_digest(self._checked_uid(payload >> _CHECK_BITS), uid)
+
+    def shift_days(self, patient_id: str) -> int:
+        """Days added to every date of the patient, always into the past; 0 for a patient already shifted."""
+        if self.issued_pseudonym(patient_id):
+            return 0
+        number = int.from_bytes(self._mac("shift", _normal(patient_id))[:8], "big")
+        return -1 - number % _LARGEST_SHIFT_DAYS
+
+
+def _normal(patient_id: str) -> bytes:
+    return patient_id.strip("\0 ").encode()
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode()
+
+
+def load_key(path: Path | None) -> Key:
+    """The key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw."""
+    if path is not None:
+        try:
+            return Key(_decode(path.read_bytes()))
+        except OSError as error:
+            raise ConfigError(f"the key file can't be read ({error.strerror}); give a readable file") from error
+    value = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not value:
+        raise ConfigError(
+            f"no de-identification key: give --key-file or set {ENVIRONMENT_VARIABLE}. "
+            "Make one with: openssl rand -hex 32"
+        )
+    return Key(_decode(value.encode()))
+
+
+def _decode(raw: bytes) -> bytes:
+    text = raw.strip()
+    if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", text):
+        return bytes.fromhex(text.decode())
+    return raw

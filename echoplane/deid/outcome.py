@@ -1,0 +1,99 @@
+"""What de-identification answers: an outcome a file, a report a folder. Neither tells who the patients were.
+
+`Outcome.source` is the path that the caller gave, for joining labels to new instances. Paths often hold names, so
+it stays in memory: it is in no repr and in nothing that `to_json` writes.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from echoplane.deid.reasons import SENTENCES, WRITTEN
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file."""
+
+    source: Path = field(repr=False, compare=False)
+    status: str
+    """written, quarantined or refused"""
+    input_digest: str
+    reason: str | None = None
+    output: Path | None = None
+    """relative to the output folder"""
+    output_digest: str | None = None
+    pseudonym: str | None = None
+    new_sop_uid: str | None = None
+    flags: tuple[str, ...] = ()
+    actions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words for people."""
+        return "De-identified and verified." if self.reason is None else SENTENCES[self.reason]
+
+    def to_dict(self) -> dict[str, object]:
+        """All that may be written down."""
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "input_digest": self.input_digest,
+            "output": self.output.as_posix() if self.output else None,
+            "output_digest": self.output_digest,
+            "pseudonym": self.pseudonym,
+            "new_sop_uid": self.new_sop_uid,
+            "flags": list(self.flags),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a folder."""
+
+    outcomes: tuple[Outcome, ...]
+    policy: Mapping[str, object]
+    version: str
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Files by outcome."""
+        found = Counter(outcome.status for outcome in self.outcomes)
+        return {status: found[status] for status in (WRITTEN, "quarantined", "refused")}
+
+    @cached_property
+    def reasons(self) -> dict[str, int]:
+        """Files that were not written, by reason code."""
+        return dict(Counter(outcome.reason for outcome in self.outcomes if outcome.reason).most_common())
+
+    @cached_property
+    def actions(self) -> dict[str, dict[str, int]]:
+        """Attribute keyword -> what was done -> how often, over all written files."""
+        total: dict[str, Counter[str]] = {}
+        for outcome in self.outcomes:
+            for name, count in outcome.actions.items():
+                keyword, action = name.rsplit(" ", 1)
+                total.setdefault(keyword, Counter())[action] += count
+        return {keyword: dict(total[keyword]) for keyword in sorted(total)}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all outcomes, in an order that does not depend on file names."""
+        return hashlib.sha256(_canonical(self._content())).hexdigest()
+
+    def _content(self) -> dict[str, object]:
+        listed = sorted((outcome.to_dict() for outcome in self.outcomes), key=_canonical)
+        return {"schema": 1, "version": self.version, "policy": dict(self.policy), "outcomes": listed}
+
+    def to_json(self) -> str:
+        """The report without any identity: counts, reasons, actions, keyed digests."""
+        summary = {"digest": self.digest, "counts": self.counts, "reasons": self.reasons, "actions": self.actions}
+        return json.dumps(summary | self._content(), indent=1)
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,62 @@
+"""Why a file did not become an output: the code, what happens to the file, and the sentence for people.
+
+`refused` is policy: the kind of file is not handled, and nothing of it is kept. `quarantined` is doubt: the
+file may be wanted, but could not be proven clean; its original waits in the quarantine for a person.
+The sentences are fixed, so no value of a file can reach a log, a report or an error through them.
+"""
+
+from echoplane.errors import InputError
+
+REFUSED = "refused"
+QUARANTINED = "quarantined"
+WRITTEN = "written"
+
+_REFUSALS = {
+    "not-dicom": "The file has no DICOM preamble and prefix. Send DICOM files (PS3.10).",
+    "not-a-file": "A link, a device or a socket is not read. Send regular files.",
+    "too-large": "The file or its decoded pixels are larger than the policy allows. Raise the cap if that is expected.",
+    "sop-class": "This SOP class has no allow list. Only the classes of the policy are de-identified.",
+    "report": "Structured reports hold free text that can't be proven clean.",
+    "encapsulated-document": "PDF, CDA and other encapsulated documents can't be proven clean.",
+    "secondary-capture": "Secondary captures are often report pages, with text anywhere.",
+    "dicomdir": "A DICOMDIR names every patient of a medium. Send the files that it lists.",
+    "video": "MPEG and H.264 streams carry metadata of their own and are not transcoded.",
+    "transfer-syntax": "The transfer syntax is not one that can be rewritten.",
+}
+
+_DOUBTS = {
+    "truncated": "The file ends before its data do.",
+    "malformed": "The file's structure contradicts itself.",
+    "too-deep": "Sequences are nested deeper than any real object.",
+    "wrong-transfer-syntax": "The data are not encoded as the file meta says.",
+    "pixel-data": "The pixel data do not match rows, columns and frames.",
+    "palette": "A colour table is missing, segmented, or not as long as it says.",
+    "codec": "A frame could not be decoded, or is not the codec that the transfer syntax promises.",
+    "region-missing": "The ultrasound image has no region that says where the scan ends and the text begins.",
+    "region-out-of-bounds": "An ultrasound region lies outside the image.",
+    "region-covers-image": "The ultrasound region covers the whole image, with whatever is written on it.",
+    "burned-in": "The header says that annotations are burned into the pixels.",
+    "text-in-pixels": "Text was found inside the scan region.",
+    "verify-header": "A value of the patient was found in the written file.",
+    "verify-pixels": "The written pixels outside the scan region are not black.",
+    "conflict": "Another file with the same SOP Instance UID, but other contents, was written before.",
+    "unreadable": "The file could not be read.",
+    "internal": "The file made the software fail. It was set aside; please report the software version.",
+}
+
+SENTENCES = _REFUSALS | _DOUBTS
+
+
+class Held(InputError):
+    """A file that does not pass, with the reason code. Raised inside the room; callers get an `Outcome`."""
+
+    kind = "deid-held"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(SENTENCES[reason])
+        self.reason = reason
+
+
+def status_of(reason: str) -> str:
+    """What happens to a file that is held for this reason."""
+    return REFUSED if reason in _REFUSALS else QUARANTINED

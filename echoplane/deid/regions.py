@@ -1,0 +1,57 @@
+"""Where the scan is: the boxes of an ultrasound image that may keep their pixels (PS3.3 C.8.5.5).
+
+Only regions that show the scan itself count: 2D tissue and colour flow, M-mode, spectral Doppler. Traces (ECG,
+respiration), colour bars and graphics carry labels and go with the border. A region that can't be right is not
+mended; the file is held.
+
+Boxes are (top, left, bottom, right) in pixels, bottom and right exclusive.
+"""
+
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from echoplane.deid.reasons import Held
+
+# (RegionSpatialFormat, RegionDataType)
+_SCAN = frozenset(((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (3, 4)))
+# a larger region leaves no border for the text that every scanner writes, so the text must be inside
+_MAX_AREA_FRACTION = 0.9
+
+
+@dataclass(frozen=True)
+class Box:
+    """One region of the scan."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:
+    """The validated boxes of the scan; Held where there is none, or one that can't be trusted."""
+    regions = dataset.get("SequenceOfUltrasoundRegions") or ()
+    boxes = tuple(_box(region) for region in regions if _shows_scan(region))
+    if not boxes:
+        raise Held("region-missing")
+    for box in boxes:
+        if not (0 <= box.top < box.bottom <= rows and 0 <= box.left < box.right <= columns):
+            raise Held("region-out-of-bounds")
+    if any((b.bottom - b.top) * (b.right - b.left) > _MAX_AREA_FRACTION * rows * columns for b in boxes):
+        raise Held("region-covers-image")
+    return boxes
+
+
+def _shows_scan(region: Dataset) -> bool:
+    return (region.get("RegionSpatialFormat"), region.get("RegionDataType")) in _SCAN
+
+
+def _box(region: Dataset) -> Box:
+    names = ("RegionLocationMinY0", "RegionLocationMinX0", "RegionLocationMaxY1", "RegionLocationMaxX1")
+    corners = [region.get(name) for name in names]
+    if not all(isinstance(corner, int) for corner in corners):
+        raise Held("region-out-of-bounds")
+    top, left, bottom, right = corners
+    # the standard's maximum is the last pixel inside
+    return Box(top, left, bottom + 1, right + 1)

@@ -1,0 +1,88 @@
+"""The report on disk: `report.json`, and `report.html` with a contact sheet of the written pixels.
+
+Nothing of the originals is shown: pictures are decoded from the output files, and every value is escaped.
+"""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+from pydicom import dcmread
+from pydicom.pixels import apply_color_lut, pixel_array
+
+from echoplane.deid.outcome import Outcome, Report
+from echoplane.deid.reasons import SENTENCES, WRITTEN
+
+_PICTURES = 24
+_PICTURE_WIDTH = 240
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One thumbnail of a written file."""
+
+    data_uri: str
+    caption: str
+
+
+def write(report: Report, out_dir: Path) -> None:
+    """Both files, each whole or not at all."""
+    pictures = list(contact_sheet(report, out_dir))
+    _replace(out_dir / "report.json", report.to_json())
+    _replace(out_dir / "report.html", html(report, pictures))
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".writing-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def html(report: Report, pictures: list[Picture]) -> str:
+    """The page for a person who signs the batch."""
+    text = (resources.files("echoplane.deid") / "data" / "report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(text).render(report=report, sentences=SENTENCES, pictures=pictures)
+
+
+def contact_sheet(report: Report, out_dir: Path) -> Iterator[Picture]:
+    """The middle frame of up to 24 outputs, spread over the batch."""
+    written = [outcome for outcome in report.outcomes if outcome.status == WRITTEN and outcome.output]
+    step = max(1, -(-len(written) // _PICTURES))
+    for outcome in written[::step]:
+        picture = _picture(outcome, out_dir / outcome.output) if outcome.output else None
+        if picture is not None:
+            yield picture
+
+
+def _picture(outcome: Outcome, path: Path) -> Picture | None:
+    dataset = dcmread(path)
+    if "PixelData" not in dataset:
+        return None
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    frame = pixel_array(dataset, index=frames // 2) if frames > 1 else pixel_array(dataset)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        frame = apply_color_lut(frame, dataset) >> 8 * (dataset["RedPaletteColorLookupTableDescriptor"].value[2] > 8)
+    small = _shrink(_to_bytes(frame, dataset.PhotometricInterpretation == "MONOCHROME1"))
+    encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    uri = f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
+    return Picture(uri, f"{outcome.pseudonym}, {frames} frame{'s' * (frames > 1)}")
+
+
+def _to_bytes(frame: np.ndarray, inverted: bool) -> np.ndarray:
+    """Eight bits, in OpenCV's order of colours."""
+    if frame.dtype != np.uint8:
+        low, high = float(frame.min()), float(frame.max())
+        frame = ((frame - low) * (255 / max(high - low, 1))).astype(np.uint8)
+    frame = 255 - frame if inverted else frame
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if frame.ndim == 3 else frame
+
+
+def _shrink(frame: np.ndarray) -> np.ndarray:
+    height = max(1, round(frame.shape[0] * _PICTURE_WIDTH / frame.shape[1]))
+    return cv2.resize(frame, (_PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,116 @@
+"""The rules as data: which attributes may stay in which class of object, and what PS3.15 says of each.
+
+`data/allowed.csv` is the allow list, `data/ps3_15_e1.csv` is table E.1-1 with its option columns, `data/words.csv`
+are the words that free text may keep, `data/sop_classes.csv` are the classes. What no file lists is removed.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from echoplane.deid.policy import Policy
+
+DATE_VRS = frozenset(("DA", "DT", "TM"))
+TEXT_VRS = frozenset(("LO", "SH", "ST", "LT", "UT", "UC"))
+# 25, E95, CX50, 0001, 7C: model numbers, counters and sizes, too short to be a record number or a year
+_SHORT_NUMBER = re.compile(r"\d{1,3}|0\d{3}|(?=.*\d)[A-Z0-9]{1,4}", re.IGNORECASE)
+_FOUR_DIGITS = re.compile(r"[1-9]\d{3}")
+_IDENTITY = frozenset(("PatientName", "PatientID"))
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """One row of the allow list."""
+
+    tag: int
+    keyword: str
+    vr: str
+    classes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One row of PS3.15 table E.1-1; X remove, Z empty, D dummy, U new UID, K keep, C clean."""
+
+    basic: str
+    device: str
+    patient: str
+    modified_dates: str
+    descriptors: str
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (resources.files("echoplane.deid") / "data" / name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@cache
+def allow_list(object_class: str) -> dict[int, Allowed]:
+    """The attributes that may stay in this class, by tag; the same list holds at every depth."""
+    rows = [
+        Allowed(int(row["tag"], 16), row["keyword"], row["vr"], frozenset(row["classes"].split()))
+        for row in _rows("allowed.csv")
+    ]
+    return {row.tag: row for row in rows if row.classes & {"all", object_class}}
+
+
+@cache
+def profile() -> dict[int, Profile]:
+    """Table E.1-1 by tag. Repeating groups (50xx, 60xx) and private ones are never on the allow list."""
+    return {
+        int(row["tag"], 16): Profile(*(row[k] for k in ("basic", "device", "patient", "modified_dates", "descriptors")))
+        for row in _rows("ps3_15_e1.csv")
+        if not set(row["tag"]) - set("0123456789ABCDEF")
+    }
+
+
+@cache
+def words() -> frozenset[str]:
+    """Words, in capitals, that a description may keep."""
+    return frozenset(row["word"] for row in _rows("words.csv"))
+
+
+def short_number(token: str) -> bool:
+    """Whether a token that is on no list may stay as a number: 25, E95, 0001, but not 1948."""
+    return bool(_SHORT_NUMBER.fullmatch(token)) and not _FOUR_DIGITS.fullmatch(token)
+
+
+@cache
+def coding_schemes() -> frozenset[str]:
+    """Coding schemes whose code values are public terms (PS3.16 section 8); other items are dropped."""
+    return frozenset(row["scheme"] for row in _rows("coding_schemes.csv"))
+
+
+@cache
+def sop_classes() -> dict[str, str]:
+    """SOP Class UID -> class of object, or the reason code with which it is refused."""
+    return {row["uid"]: row["class"] for row in _rows("sop_classes.csv")}
+
+
+@cache
+def action(rule: Allowed, policy: Policy) -> str:
+    """What is done with an attribute of the allow list: keep, shift, words, empty, drop or pseudonym."""
+    row = profile().get(rule.tag)
+    if rule.keyword in _IDENTITY:
+        return "pseudonym"
+    if rule.vr in DATE_VRS:
+        shifted = policy.dates == "shift" and (row is None or row.modified_dates == "C")
+        return "shift" if shifted else "empty"
+    if row is not None:
+        return _by_profile(row, policy)
+    return "words" if rule.vr in TEXT_VRS else "keep"
+
+
+def _by_profile(row: Profile, policy: Policy) -> str:
+    chosen = (
+        row.patient if policy.patient_characteristics else "",
+        row.device if policy.device_identity else "",
+        row.descriptors if policy.descriptors else "",
+    )
+    if "C" in chosen:
+        return "words"
+    if "K" in chosen or row.basic == "U" or row.basic == "X/Z/U":
+        return "keep"
+    return "empty" if "Z" in row.basic else "drop"

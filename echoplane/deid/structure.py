@@ -1,0 +1,214 @@
+"""A walk over the bytes of a DICOM file before any parser is trusted with them (PS3.5 section 7, PS3.10 section 7).
+
+It is iterative and reads tags and lengths alone, so nesting, lies about lengths and cut-off files are found in
+bounded time and memory. What passes is whole: every element ends where its container says it ends.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from pydicom.datadict import dictionary_VR
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from echoplane.deid.reasons import Held
+
+_LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
+_SHORT_VRS = frozenset(
+    (
+        "AE",
+        "AS",
+        "AT",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "FD",
+        "FL",
+        "IS",
+        "LO",
+        "LT",
+        "PN",
+        "SH",
+        "SL",
+        "SS",
+        "ST",
+        "TM",
+        "UI",
+        "UL",
+        "US",
+    )
+)
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXEL_DATA = 0x7FE00010
+_META_START = 132
+_STRAY_DELIMITERS = (b"\xfe\xff\x0d\xe0\0\0\0\0", b"\xfe\xff\xdd\xe0\0\0\0\0")
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The transfer syntax that the file meta names, and where the data set begins."""
+
+    transfer_syntax: UID
+    start: int
+
+
+def read_meta(data: bytes) -> Meta:
+    """Group 0002 (PS3.10 7.1), always explicit little endian; everything in it but the syntax is ignored."""
+    if data[128:_META_START] != b"DICM":
+        raise Held("not-dicom")
+    position, syntax = _META_START, ""
+    while data[position : position + 2] == b"\x02\x00":
+        if position + 8 > len(data):
+            raise Held("truncated")
+        element = _element(data, position, explicit=True, order="<")
+        value = data[element.value : element.value + element.length]
+        if len(value) < element.length:
+            raise Held("truncated")
+        if element.tag == 0x00020010:
+            syntax = value.rstrip(b"\0 ").decode("ascii", "replace")
+        position = element.value + element.length
+    if not syntax:
+        raise Held("wrong-transfer-syntax")
+    return Meta(UID(syntax), position)
+
+
+def inflate(data: bytes, meta: Meta, cap: int) -> bytes:
+    """The data set of a deflated file (PS3.5 A.5), or Held before it grows over `cap` bytes."""
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = stream.decompress(data[meta.start :], cap)
+    except zlib.error as error:
+        raise Held("truncated") from error
+    if stream.unconsumed_tail:
+        raise Held("too-large")
+    if not stream.eof:
+        raise Held("truncated")
+    return plain
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    tag: int
+    vr: str
+    length: int
+    value: int  # offset
+
+
+def _element(data: bytes, position: int, explicit: bool, order: str) -> _Element:
+    group, number = struct.unpack_from(order + "HH", data, position)
+    tag = group << 16 | number
+    if not explicit or group == 0xFFFE:
+        return _Element(tag, "", struct.unpack_from(order + "I", data, position + 4)[0], position + 8)
+    vr = data[position + 4 : position + 6].decode("latin-1")
+    if vr in _SHORT_VRS:
+        return _Element(tag, vr, struct.unpack_from(order + "H", data, position + 6)[0], position + 8)
+    if vr not in _LONG_VRS:
+        raise Held("malformed")
+    if position + 12 > len(data):
+        raise Held("truncated")
+    return _Element(tag, vr, struct.unpack_from(order + "I", data, position + 8)[0], position + 12)
+
+
+@dataclass(slots=True)
+class _Level:
+    """One container on the way down: a data set (elements) or a sequence (items), and where it must end."""
+
+    items: bool
+    end: int | None
+    explicit: bool
+
+
+def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
+    """Walk the whole data set; Held where it is cut off, too deep, or not in its transfer syntax.
+
+    Returns where the last element ends: padding, or a stray delimiter, may follow."""
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    explicit = syntax != ImplicitVRLittleEndian
+    _check_first(data, start, explicit, order)
+    levels, position = [_Level(items=False, end=len(data), explicit=explicit)], start
+    while levels:
+        level = levels[-1]
+        if level.end is not None and position >= level.end:
+            if position > level.end:
+                raise Held("malformed")
+            levels.pop()
+            continue
+        if position + 8 > len(data):
+            raise Held("truncated")
+        if len(levels) == 1 and _is_padding(data, position):
+            return position
+        position = _step(data, position, levels, order)
+        if sum(level.items for level in levels) > max_depth:
+            raise Held("too-deep")
+    return position
+
+
+def _is_padding(data: bytes, position: int) -> bool:
+    """Zeros to the end, or one delimiter too many: some writers close the data set itself."""
+    if data[position : position + 8] in _STRAY_DELIMITERS and position + 8 == len(data):
+        return True
+    return not any(data[position : position + 8]) and not any(data[position:])
+
+
+def _check_first(data: bytes, start: int, explicit: bool, order: str) -> None:
+    if start + 8 > len(data):
+        raise Held("truncated")
+    looks_explicit = data[start + 4 : start + 6].decode("latin-1") in _SHORT_VRS | _LONG_VRS
+    group = struct.unpack_from(order + "H", data, start)[0]
+    if looks_explicit != explicit or group > 0x00FF:
+        raise Held("wrong-transfer-syntax")
+
+
+def _step(data: bytes, position: int, levels: list[_Level], order: str) -> int:
+    """Read one element or item, opening or closing levels; the position after it."""
+    level = levels[-1]
+    element = _element(data, position, level.explicit, order)
+    if element.tag in (_ITEM_END, _SEQUENCE_END):
+        if level.end is not None or level.items != (element.tag == _SEQUENCE_END):
+            raise Held("malformed")
+        levels.pop()
+        return element.value
+    if level.items != (element.tag == _ITEM):
+        raise Held("malformed")
+    end = None if element.length == _UNDEFINED else element.value + element.length
+    if end is not None and end > min([one.end for one in levels if one.end is not None], default=len(data)):
+        raise Held("truncated" if end > len(data) else "malformed")
+    if element.tag == _ITEM:
+        levels.append(_Level(items=False, end=end, explicit=level.explicit))
+        return element.value
+    if element.tag == _PIXEL_DATA and end is None:
+        return _skip_fragments(data, element.value, order)
+    if end is None or _is_sequence(element):
+        # UN of undefined length holds implicit little endian items (PS3.5 6.2.2)
+        levels.append(_Level(items=True, end=end, explicit=level.explicit and element.vr != "UN"))
+        return element.value
+    return end
+
+
+def _skip_fragments(data: bytes, position: int, order: str) -> int:
+    """The end of encapsulated pixel data (PS3.5 A.4)."""
+    while True:
+        if position + 8 > len(data):
+            raise Held("truncated")
+        item = _element(data, position, explicit=False, order=order)
+        position = item.value + (0 if item.tag == _SEQUENCE_END else item.length)
+        if item.tag == _SEQUENCE_END:
+            return position
+        if item.tag != _ITEM:
+            raise Held("malformed")
+
+
+def _is_sequence(element: _Element) -> bool:
+    if element.vr:
+        return element.vr == "SQ"
+    try:
+        return dictionary_VR(element.tag) == "SQ"
+    except KeyError:
+        return False
+
+
+def is_deflated(syntax: UID) -> bool:
+    """Whether the whole data set is compressed (PS3.5 A.5)."""
+    return syntax == DeflatedExplicitVRLittleEndian

@@ -1,0 +1,126 @@
+"""The patient's own values: what the original file says of the person, to be looked for in what is kept.
+
+Names are searched even where a word of the word list is one (a patient called Long). Identifiers, places and
+other people come from attributes that name someone; `other` are the words of any further text that the rules
+drop. Everything is in lower case.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from echoplane.deid import rules
+
+_TEXT = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"))
+_LONG_TEXT = rules.TEXT_VRS | {"AE", "UR"}
+_NAMES_SOMEONE = ("ID", "Name", "Institution", "Physician", "Address", "Operator", "Telephone", "Telecom", "Number")
+_NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSequenceName", "ManufacturerModelName"))
+_MAX_UNKNOWN_BYTES = 65536
+_WORD = re.compile(r"\w+")
+_DATE = re.compile(r"(?<!\d)(?:1[89]|20)\d{6}(?!\d{2})|(?<!\d)(?:1[89]|20)\d{6}(?=\d{4})")
+
+
+@dataclass
+class OwnValues:
+    """Tokens of the original; `phrases` are whole names and identifiers."""
+
+    names: set[str] = field(default_factory=set)
+    identifiers: set[str] = field(default_factory=set)
+    other: set[str] = field(default_factory=set)
+    phrases: set[str] = field(default_factory=set)
+    uids: set[str] = field(default_factory=set)
+    dates: set[str] = field(default_factory=set)
+
+    def __repr__(self) -> str:
+        return f"OwnValues({len(self.names)} names, {len(self.identifiers)} identifiers, {len(self.other)} other)"
+
+    def name_someone(self, token: str) -> bool:
+        """Whether a token of kept text belongs to the patient or to another person or place of the file."""
+        token = token.lower()
+        return (len(token) > 2 and token in self.names) or (token in self.identifiers and not _listed(token))
+
+
+def _listed(token: str) -> bool:
+    return token.upper() in rules.words()
+
+
+def _may_stay(token: str) -> bool:
+    return _listed(token) or rules.short_number(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One element as text: `value` in the file's own character set, `raw` as it is in the file."""
+
+    tag: int
+    vr: str
+    value: str
+    raw: bytes
+
+
+def elements(dataset: Dataset) -> Iterator[Text]:
+    """Every element that may hold text, at every depth, public or private."""
+    for tag in list(dataset.keys()):
+        item = dataset.get_item(tag)
+        vr = item.VR or _dictionary_vr(tag)
+        if vr == "SQ" or isinstance(item.value, Sequence):
+            for nested in dataset[tag].value or ():
+                yield from elements(nested)
+        elif vr in _TEXT or vr in ("UI", "DA", "DT", "TM"):
+            yield _text(dataset, int(tag), vr)
+
+
+def _text(dataset: Dataset, tag: int, vr: str) -> Text:
+    item = dataset.get_item(tag)
+    raw = item.value if isinstance(item, RawDataElement) else str(item.value).encode("utf-8", "replace")
+    raw = raw or b""
+    if vr == "UN" or raw.isascii():
+        return Text(tag, vr, raw[:_MAX_UNKNOWN_BYTES].decode("latin-1"), raw)
+    value = dataset[tag].value
+    return Text(tag, vr, "\\".join(map(str, value)) if isinstance(value, list) else str(value), raw)
+
+
+def _dictionary_vr(tag: int) -> str:
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return "UN"
+
+
+def collect(dataset: Dataset) -> OwnValues:
+    """Read the original once and note what must not be found in the output."""
+    own = OwnValues()
+    for text in elements(dataset):
+        value = text.value.strip("\0 ")
+        if text.vr == "UI":
+            own.uids |= {part for part in value.split("\\") if len(part) > 9}
+        elif text.vr in ("DA", "DT"):
+            own.dates |= set(_DATE.findall(value.replace(".", "")))
+        elif text.vr != "TM":
+            _note_text(own, text, value)
+    return own
+
+
+def _note_text(own: OwnValues, text: Text, value: str) -> None:
+    tokens = {token.lower() for token in _WORD.findall(value.replace("_", " "))}
+    if text.vr == "PN":
+        own.names |= {token for token in tokens if len(token) > 1}
+    elif _is_identity(text.tag):
+        own.identifiers |= {token for token in tokens if len(token) > 2}
+    else:
+        own.other |= {t for t in tokens if len(t) > 3 and not t.isdigit() and not _may_stay(t)}
+        return
+    phrases = (part.strip().lower() for part in re.split(r"[\\^=]", value))
+    own.phrases |= {p for p in phrases if len(p) > 4 and not all(map(_listed, _WORD.findall(p)))}
+
+
+def _is_identity(tag: int) -> bool:
+    keyword = keyword_for_tag(tag)
+    if not keyword or keyword in _NAMES_A_THING or dictionary_VR(tag) not in _LONG_TEXT:
+        return False
+    return any(word in keyword for word in _NAMES_SOMEONE)

@@ -1,0 +1,172 @@
+"""The last gate: the written file, read again from its bytes, against what the original said of the patient.
+
+It shares no code with the rules that wrote the file, apart from the word list: tokens of the new header, the raw
+bytes in several encodings, every UID and date, and the pixels outside the scan, decoded by another decoder.
+"""
+
+import re
+from io import BytesIO
+
+import numpy as np
+import simplejpeg
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEGBaseline8Bit, UID_dictionary
+
+from echoplane.deid import dates, jpeg, rules
+from echoplane.deid.pixels import Geometry, keep_mask, palette
+from echoplane.deid.reasons import Held
+from echoplane.deid.regions import Box
+from echoplane.deid.values import OwnValues, elements
+
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_ISSUED_UID = re.compile(rb"2\.25\.\d{30,39}")
+_TOKEN = re.compile(r"[^\W_]+")
+_ENCODINGS = ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859-5")
+_TERMS = frozenset(("CS", "UI", "DA", "DT", "TM", "PN"))
+_MIN_RAW_BYTES, _MIN_PIXEL_BYTES = 5, 7
+_BULK = tuple(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue"))
+
+
+def header(raw: bytes, own: OwnValues, pseudonym: str, shift_days: int, stated: frozenset[str]) -> Dataset:
+    """Read the written bytes; Held where the header still says anything of the patient.
+
+    stated: the sentences that de-identification itself has added."""
+    written = dcmread(BytesIO(raw))
+    for text in elements(written):
+        if text.vr == "UI":
+            if any(uid in own.uids and uid not in UID_dictionary for uid in text.value.strip("\0 ").split("\\")):
+                raise Held("verify-header")
+        elif text.vr in ("DA", "DT"):
+            _check_date(text.value.strip("\0 ")[:8], own, shift_days)
+        elif text.vr not in _TERMS and text.value.strip("\0 ") not in stated | {pseudonym}:
+            _check_tokens(text.value, own)
+    _check_bytes(raw, written, own, pseudonym)
+    return written
+
+
+def _check_tokens(value: str, own: OwnValues) -> None:
+    tokens = [token.lower() for token in _TOKEN.findall(value)]
+    if any(own.name_someone(token) or token in own.other for token in tokens):
+        raise Held("verify-header")
+
+
+def _check_date(value: str, own: OwnValues, shift_days: int) -> None:
+    """A date of the original may appear only as another date of it, shifted."""
+    if shift_days and value in own.dates and dates.shift_date(value, -shift_days) not in own.dates:
+        raise Held("verify-header")
+
+
+def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, pseudonym: str) -> None:
+    start = raw.find(_PIXEL_DATA)
+    head = raw if start < 0 else raw[:start]
+    issued = {pseudonym.encode()} | {moment.encode() for moment in _moments(written)}
+    for value in issued | {written[name].value for name in _BULK if name in written}:
+        head = head.replace(value, b"\0")
+    head = _ISSUED_UID.sub(b"\0", head).lower()
+    pattern = _pattern(own)
+    if pattern is not None and pattern.search(head):
+        raise Held("verify-header")
+    if start >= 0:
+        body = raw[start:].lower()
+        if any(needle in body for needle in _needles(own.phrases, _MIN_PIXEL_BYTES)):
+            raise Held("verify-header")
+
+
+def _moments(dataset: Dataset) -> set[str]:
+    # times stay; an identifier made of the time of day is looked for everywhere else
+    return {text.value.strip("\0 ") for text in elements(dataset) if text.vr in ("DA", "DT", "TM") and text.value}
+
+
+def _needles(texts: set[str], min_bytes: int) -> set[bytes]:
+    """The texts as they would be written in any of the encodings that DICOM files carry."""
+    found = set()
+    for text in texts:
+        for encoding in _ENCODINGS if not text.isascii() else ("utf-8", "utf-16-le", "utf-16-be"):
+            try:
+                needle = text.encode(encoding).lower()
+            except UnicodeEncodeError:
+                continue
+            if len(needle) >= min_bytes:
+                found.add(needle)
+    return found
+
+
+def _pattern(own: OwnValues) -> re.Pattern[bytes] | None:
+    """One search for everything: long values anywhere, short ones and numbers as whole words."""
+    known = (
+        {token for token in own.names | own.identifiers if token.upper() not in rules.words()} | own.phrases | own.dates
+    )
+    parts = [re.escape(needle) for needle in _needles({t for t in known if not t.isdigit()}, _MIN_RAW_BYTES)]
+    short = {t for t in known if t.isdigit() and len(t) > 4} | {
+        t for t in known if 2 < len(t) < _MIN_RAW_BYTES and t.isalpha()
+    }
+    parts += [rb"(?<![a-z0-9.])" + re.escape(t.encode()) + rb"(?![a-z0-9.])" for t in short]
+    return re.compile(b"|".join(sorted(parts))) if parts else None
+
+
+def pixels(written: Dataset, shape: Geometry, boxes: tuple[Box, ...]) -> None:
+    """Held where any frame of the written file has anything but black outside the boxes."""
+    if written.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
+        _check_jpeg(written, shape, boxes)
+    elif shape.photometric != "YBR_FULL_422":
+        _check_native(written, shape, boxes)
+
+
+def _check_jpeg(written: Dataset, shape: Geometry, boxes: tuple[Box, ...]) -> None:
+    """Each luminance block at an eighth of the size: one pixel a block, decoded by another library."""
+    frames = list(generate_frames(written.PixelData, number_of_frames=shape.frames))
+    black = 255 if shape.photometric == "MONOCHROME1" else 0
+    masked = None
+    for frame in frames:
+        layout = jpeg.parse(frame).layout
+        try:
+            eighth_HW = simplejpeg.decode_jpeg(frame, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)[
+                ..., 0
+            ]
+        except ValueError as error:
+            raise Held("verify-pixels") from error
+        if masked is None:
+            masked = _masked_eighths(eighth_HW.shape, layout, boxes)
+        if len(frames) != shape.frames or np.any(eighth_HW[masked] != black):
+            raise Held("verify-pixels")
+
+
+def _masked_eighths(shape: tuple[int, ...], layout: jpeg.Layout, boxes: tuple[Box, ...]) -> np.ndarray:
+    """Blocks that lie outside every box, or only partly inside one."""
+    rows, columns = np.arange(shape[0]) * 8, np.arange(shape[1]) * 8
+    masked = np.ones(shape[:2], bool)
+    for box in boxes:
+        bottoms, rights = np.minimum(rows + 8, layout.rows), np.minimum(columns + 8, layout.columns)
+        masked &= ~(
+            ((rows >= box.top) & (bottoms <= box.bottom))[:, None] & ((columns >= box.left) & (rights <= box.right))
+        )
+    return masked
+
+
+def _check_native(written: Dataset, shape: Geometry, boxes: tuple[Box, ...]) -> None:
+    dtype = np.dtype(f"<{'i' if written.get('PixelRepresentation') == 1 else 'u'}{shape.bits_allocated // 8}")
+    count = shape.frames * shape.rows * shape.columns * shape.samples
+    values = np.frombuffer(written.PixelData, dtype, count).reshape(shape.frames, shape.rows, shape.columns, -1)
+    outside = values[:, ~keep_mask(shape, boxes)]
+    if outside.size and not np.all(outside == outside[:1, :1]):
+        raise Held("verify-pixels")
+    if outside.size:
+        _check_black(written, outside[0, 0])
+
+
+def _check_black(written: Dataset, value: np.ndarray) -> None:
+    photometric = written.PhotometricInterpretation
+    if photometric == "PALETTE COLOR":
+        first = int(written["RedPaletteColorLookupTableDescriptor"].value[1])
+        brightness = np.sum([table.astype(int) for table in palette(written)], axis=0)
+        black = brightness[int(value[0]) - first] <= brightness.min() + 3 * 8
+    elif photometric.startswith("YBR"):
+        black = bool(value[0] == 0)
+    else:
+        stored = written.BitsStored
+        low = -(1 << stored - 1) if written.get("PixelRepresentation") == 1 else 0
+        black = bool(np.all(value == (low + (1 << stored) - 1 if photometric == "MONOCHROME1" else low)))
+    if not black:
+        raise Held("verify-pixels")
