@@ -149,7 +149,7 @@ def read_study(data: bytes, request_id: str) -> Study:
     except InputError:
         raise
     except Exception as error:  # a damaged file can make a parser fail in any way
-        log_failure(request_id, error)
+        log_failure(f"request {request_id}", error)
         raise NotAnImage(f"the file is damaged ({type(error).__name__} while reading it).") from None
 
 

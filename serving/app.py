@@ -76,7 +76,7 @@ class Service:
         except Problem as problem:
             return FileBody(index=index, problem=problem.body(request_id))
         except Exception as error:
-            log_failure(request_id, error)
+            log_failure(f"request {request_id}", error)
             return FileBody(index=index, problem=problems.unexpected().body(request_id))
 
     def models(self) -> Response:

@@ -46,7 +46,7 @@ class Guard:
         try:
             await self._app(scope, receive, safe_send)
         except Exception as error:
-            log_failure(request_id, error)
+            log_failure(f"request {request_id}", error)
             if not status:
                 await problems.unexpected().response(request_id)(scope, receive, safe_send)
         self._count(scope, status, request_id, 1000 * (time.perf_counter() - start))
@@ -58,8 +58,8 @@ class Guard:
         log.info("%s %s %s %d %.1f ms", request_id, method, route, status, elapsed_ms)
 
 
-def log_failure(request_id: str, error: BaseException) -> None:
-    """Where it failed, without the message: that may quote the file."""
+def log_failure(what: str, error: BaseException) -> None:
+    """Where `what` failed, without the message: that may quote a file or an address with a password."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    log.error("request %s failed: %s in %s", request_id, type(error).__name__, where)
+    log.error("%s failed: %s in %s", what, type(error).__name__, where)

@@ -3,6 +3,7 @@
 Its metrics and access log stay off: both would carry the path that a client made up. Ours are bounded."""
 
 import logging
+import os
 import warnings
 
 import bentoml
@@ -12,6 +13,9 @@ from echoplane.settings import ServingSettings, read_serving_settings
 from serving import app
 from serving.slots import Follower, Slot
 from serving.sources import RunAs, configured_sources
+
+for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_telemetry, "true")  # here, because BentoML reads it once this module is imported
 
 FAR_OFF_S = 3600
 """BentoML's own timeout: ours answers first, with a problem body."""

@@ -20,6 +20,7 @@ from echoplane.errors import BundleError, EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.runtimes import Runtime
 from serving import problems
+from serving.guard import log_failure
 from serving.sources import Candidate, RunAs, Source
 
 log = logging.getLogger("echoplane.serving")
@@ -95,7 +96,7 @@ class Slot:
         except EchoplaneError as error:
             self._note(str(error))
         except Exception as error:  # a registry or a runtime may raise anything; the old model must stay
-            log.exception("slot %s", self.task)
+            log_failure(f"slot {self.task}", error)
             self._note(f"{type(error).__name__} while looking for a model; the log has more.")
 
     def close(self) -> None:

@@ -1,0 +1,314 @@
+"""The service's parts without a server: who is let in, how models are swapped, what is configured."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from echoplane import runtimes
+from echoplane.errors import BundleError, ConfigError
+from echoplane.settings import ServingSettings, read_serving_settings
+from serving import app, slots
+from serving.admission import Admission
+from serving.problems import Problem
+from serving.slots import RETRY_S, Slot
+from serving.sources import Candidate, Evaluated, FolderSource, RegistrySource, RunAs, configured_sources
+from tests import dicom_files as dicom
+from tests.tiny_bundle import make_tiny_bundle
+
+TASK = "echo-view-video"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return [make_tiny_bundle(tmp_path_factory.mktemp("bundles") / str(seed), seed) for seed in range(2)]
+
+
+@pytest.fixture
+def link(tmp_path: Path, folders: list[Path]) -> Path:
+    link = tmp_path / "champion"
+    link.symlink_to(folders[0])
+    return link
+
+
+@pytest.fixture
+def slot(link: Path) -> Iterator[Slot]:
+    slot = Slot(TASK, FolderSource(link), RunAs(precision="f32"))
+    slot.refresh()
+    yield slot
+    slot.close()
+
+
+def point(link: Path, folder: Path) -> None:
+    link.unlink()
+    link.symlink_to(folder)
+
+
+def ask(
+    slot: Slot,
+    settings: ServingSettings,
+    content: Callable[[], AsyncIterator[bytes]] | bytes,
+    path: str = f"/v1/{TASK}",
+) -> httpx.Response:
+    """One raw DICOM body through the app, without a server."""
+
+    async def post() -> httpx.Response:
+        transport = httpx.ASGITransport(app.build(app.Service({TASK: slot}, settings)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            body = content if isinstance(content, bytes) else content()
+            return await client.post(path, content=body, headers={"content-type": "application/dicom"})
+
+    return asyncio.run(post())
+
+
+def test_a_deadline_gives_504_and_keeps_the_place_until_the_thread_is_done() -> None:
+    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
+
+    async def scenario() -> list[int]:
+        statuses = []
+        try:
+            with admission.ticket() as ticket:
+                await ticket.run(lambda: release.wait(10), limit_s=0.05)
+        except Problem as problem:
+            statuses.append(problem.status)
+        try:
+            with admission.ticket():
+                statuses.append(200)
+        except Problem as problem:
+            statuses.append(problem.status)
+        release.set()
+        while admission._in_flight:
+            await asyncio.sleep(0.01)
+        with admission.ticket() as ticket:
+            statuses.append(await ticket.run(lambda: 200, limit_s=5))
+        return statuses
+
+    assert asyncio.run(scenario()) == [504, 429, 200]
+
+
+def test_work_that_never_got_a_thread_is_dropped_at_its_deadline() -> None:
+    release, admission, ran = threading.Event(), Admission(most_in_flight=2, threads=1), []
+
+    async def scenario() -> None:
+        with admission.ticket() as first, admission.ticket() as second:
+            busy = asyncio.create_task(first.run(lambda: release.wait(10), limit_s=10))
+            await asyncio.sleep(0)
+            with pytest.raises(Problem, match="no answer within"):
+                await second.run(lambda: ran.append(1), limit_s=0.05)
+            release.set()
+            await busy
+
+    asyncio.run(scenario())
+    assert (ran, admission._in_flight) == ([], 0)
+
+
+def test_a_late_failure_is_not_logged_with_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
+
+    def fail() -> None:
+        release.wait(10)
+        raise ValueError(dicom.PATIENT)
+
+    async def scenario() -> None:
+        with pytest.raises(Problem), admission.ticket() as ticket:
+            await ticket.run(fail, limit_s=0.05)
+        release.set()
+        while admission._in_flight:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+    assert dicom.PATIENT not in caplog.text
+
+
+def test_a_held_file_is_closed_when_the_place_is_given_back(tmp_path: Path) -> None:
+    admission = Admission(most_in_flight=1, threads=1)
+    file = (tmp_path / "upload").open("w+b")
+    with admission.ticket() as ticket:
+        ticket.hold([file])
+        assert not file.closed
+    assert file.closed
+
+
+def test_a_body_that_comes_too_slowly_gets_408(slot: Slot) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"DI"
+        await asyncio.sleep(5)
+        yield b"CM"
+
+    response = ask(slot, ServingSettings(upload_timeout_s=0.05), slow)
+    assert (response.status_code, response.json()["type"]) == (408, "urn:echoplane:problem:slow-upload")
+
+
+def test_an_answer_over_its_deadline_gets_504(slot: Slot) -> None:
+    response = ask(slot, ServingSettings(deadline_s=1e-6), dicom.jpeg_clip())
+    assert (response.status_code, response.json()["type"]) == (504, "urn:echoplane:problem:deadline")
+
+
+@pytest.mark.parametrize("path", [f"/v1/{TASK}", "/v1/study"])
+def test_a_failure_of_our_own_says_nothing_of_the_file(
+    slot: Slot, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(dicom.PATIENT)
+
+    monkeypatch.setattr(runtimes, "answer", fail)
+    response = ask(slot, ServingSettings(), dicom.jpeg_clip(), path)
+    problem = response.json() if path != "/v1/study" else response.json()["files"][0]["problem"]
+    assert (problem["status"], problem["type"]) == (500, "urn:echoplane:problem:unexpected")
+    assert dicom.PATIENT not in response.text + caplog.text
+    assert "RuntimeError" in caplog.text
+
+
+def test_a_reader_that_fails_on_a_file_blames_the_file_and_is_logged(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: bytes) -> None:
+        raise NotImplementedError(dicom.PATIENT)
+
+    monkeypatch.setattr("serving.answers.read_dicom", fail)
+    response = ask(slot, ServingSettings(), dicom.jpeg_clip())
+    assert (response.status_code, response.json()["type"]) == (400, "urn:echoplane:problem:not-an-image")
+    assert dicom.PATIENT not in response.text + caplog.text
+    assert "NotImplementedError" in caplog.text
+
+
+def test_a_replaced_model_is_closed_when_its_last_request_is_done(
+    slot: Slot, link: Path, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert slot.model is not None
+    old, closed = slot.model, []
+    monkeypatch.setattr(old.runtime, "close", lambda: closed.append(old.version))
+    with slot.lease() as first:
+        with slot.lease():
+            point(link, folders[1])
+            slot.refresh()
+        assert slot.model.bundle.id != old.bundle.id
+        assert first is old
+        assert closed == []
+    assert closed == [old.version]
+
+
+def test_an_idle_model_is_closed_as_soon_as_it_is_replaced(
+    slot: Slot, link: Path, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert slot.model is not None
+    closed: list[int] = []
+    monkeypatch.setattr(slot.model.runtime, "close", lambda: closed.append(1))
+    point(link, folders[1])
+    slot.refresh()
+    assert closed == [1]
+
+
+def test_a_refused_model_is_not_tried_again_at_every_look(
+    slot: Slot, link: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = make_tiny_bundle(tmp_path / "broken", seed=5)
+    (broken / "card.md").write_text("another card")
+    tries, load, now = [], slots.load, [0.0]
+
+    def counted(*args: object) -> object:
+        tries.append(1)
+        return load(*args)
+
+    monkeypatch.setattr(slots, "load", counted)
+    monkeypatch.setattr(slots.time, "monotonic", lambda: now[0])
+    point(link, broken)
+    for _ in range(3):
+        slot.refresh()
+    assert (len(tries), slot.model is not None) == (1, True)
+    assert "card.md has changed" in (slot.problem or "")
+    now[0] += RETRY_S + 1
+    slot.refresh()
+    assert len(tries) == 2
+
+
+def test_a_bundle_of_another_task_is_refused(folders: list[Path]) -> None:
+    with pytest.raises(BundleError, match="is of task echo-view-video, not echo-view-still"):
+        slots.load("echo-view-still", FolderSource(folders[0]).newest(), RunAs())
+
+
+def test_a_model_that_fails_its_golden_check_is_closed_and_refused(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], runtimes.load
+
+    def wrong(*args: object, **settings: object) -> runtimes.Runtime:
+        runtime = load(*args, **settings)
+        run = runtime.run
+        runtime.run = lambda batch: runtimes.Outputs(run(batch).output + 100, run(batch).embedding)
+        loaded.append(runtime)
+        return runtime
+
+    monkeypatch.setattr(runtimes, "load", wrong)
+    with pytest.raises(BundleError, match="golden output"):
+        slots.load(TASK, FolderSource(folders[0]).newest(), RunAs())
+    with pytest.raises(BundleError, match="closed"):
+        loaded[0].run(None)
+
+
+def test_whatever_a_source_raises_the_old_model_stays(slot: Slot, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        kind = "folder"
+
+        def newest(self) -> Candidate:
+            raise OSError(5, "input/output error", "/somewhere/secret")
+
+    slot.source = Broken()
+    slot.refresh()
+    assert slot.model is not None
+    assert slot.problem == "OSError while looking for a model; the log has more."
+    assert "secret" not in caplog.text
+
+
+def test_serving_follows_the_evaluation_unless_told_otherwise(folders: list[Path], tmp_path: Path) -> None:
+    folder = make_tiny_bundle(tmp_path / "evaluated")
+    stated = {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
+    bundle_id = slots.bundles.read(folder).id
+    (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": bundle_id, "figures": {}}))
+    evaluated = FolderSource(folder).newest().evaluated
+    assert RunAs().over(evaluated) == Evaluated(**stated, bundle_id=bundle_id)
+    assert RunAs(runtime="openvino", threads=2).over(evaluated).precision == "f32"
+    (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": "of another bundle"}))
+    assert FolderSource(folder).newest().evaluated == Evaluated()
+    (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": bundle_id, "precision": "0.93"}))
+    with pytest.raises(BundleError, match="names no runtime and precision"):
+        FolderSource(folder).newest()
+
+
+def test_each_task_gets_its_folder_and_the_registry_the_rest(folders: list[Path]) -> None:
+    (source,) = configured_sources(ServingSettings(bundles=str(folders[0]))).values()
+    assert source == FolderSource(folders[0])
+    named = configured_sources(
+        ServingSettings(bundles=f" {TASK}={folders[0]} ", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    )
+    assert named == {TASK: FolderSource(folders[0])}
+    (followed,) = configured_sources(ServingSettings(MLFLOW_TRACKING_URI="http://127.0.0.1:9")).values()
+    assert isinstance(followed, RegistrySource)
+    assert configured_sources(ServingSettings()) == {}
+
+
+@pytest.mark.parametrize(
+    ("bundles", "says"),
+    [
+        ("/nowhere", "no readable bundle.json"),
+        ("heart-mood=/nowhere", "no task 'heart-mood'"),
+        (f"{TASK}=/a,{TASK}=/b", "two folders of echo-view-video"),
+    ],
+)
+def test_a_wrong_bundle_setting_says_what_to_do(bundles: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        configured_sources(ServingSettings(bundles=bundles))
+
+
+def test_settings_are_read_from_the_environment_and_a_wrong_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOPLANE_MAX_UPLOAD_MIB", "17")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    settings = read_serving_settings()
+    assert (settings.max_upload_mib, settings.mlflow_tracking_uri) == (17, "http://127.0.0.1:9")
+    monkeypatch.setenv("ECHOPLANE_MAX_IN_FLIGHT", "none")
+    with pytest.raises(ConfigError, match="max_in_flight"):
+        read_serving_settings()
