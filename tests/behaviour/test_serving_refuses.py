@@ -1,0 +1,246 @@
+"""What the service refuses, and how: bad files, bad requests, too many; it lives on and tells nobody's name."""
+
+import concurrent.futures
+import json
+import re
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from tests import dicom_files as dicom
+from tests.serving_checks import MAX_UPLOAD_MIB, TASK, assert_answer, assert_problem, send
+from tests.serving_process import Running
+
+
+def refused() -> dict[str, tuple[bytes, int, str]]:
+    """What is sent, the status and the kind of the problem."""
+    clip, disc_THW = dicom.jpeg_clip(), dicom.moving_disc()
+    return {
+        "text": (b"not an image", 400, "not-an-image"),
+        "a PNG": (b"\x89PNG\r\n\x1a\n" + bytes(500), 400, "not-an-image"),
+        "preamble alone": (clip[:132], 400, "not-an-image"),
+        "half a file": (clip[: len(clip) // 2], 400, "not-an-image"),
+        "a third of an uncompressed file": (dicom.grey_clip()[:150_000], 400, "not-an-image"),
+        "no pixel data": (dicom.grey_clip(change=dicom.without("PixelData")), 400, "not-an-image"),
+        "no rows": (dicom.grey_clip(change=dicom.without("Rows")), 400, "not-an-image"),
+        "zero rows": (dicom.grey_clip(change=dicom.setting(Rows=0)), 400, "not-an-image"),
+        "fewer than no frames": (dicom.jpeg_clip(change=dicom.setting(NumberOfFrames=-5)), 400, "not-an-image"),
+        "more frames than there are": (dicom.jpeg_clip(change=dicom.setting(NumberOfFrames=99)), 400, "not-an-image"),
+        "millions of frames": (dicom.jpeg_clip(change=dicom.setting(NumberOfFrames=2**31 - 1)), 413, "too-large"),
+        "one frame": (dicom.jpeg_clip(disc_THW[:1]), 422, "unusable-study"),
+        "unknown transfer syntax": (clip.replace(b"10008.1.2.4.50", b"10008.1.2.4.99"), 415, "unsupported"),
+        "video transfer syntax": (dicom.jpeg_clip(change=_called_h264), 415, "unsupported"),
+        "unknown SOP class": (clip.replace(b"5.1.4.1.1.3.1", b"5.1.4.1.1.9.1"), 415, "unsupported"),
+    }
+
+
+def _called_h264(dataset: dicom.Dataset) -> None:
+    dataset.file_meta.TransferSyntaxUID = dicom.UID("1.2.840.10008.1.2.4.102")
+
+
+@pytest.mark.parametrize("name", refused())
+def test_a_bad_file_is_refused_with_its_own_status(client: httpx.Client, name: str) -> None:
+    data, status, kind = refused()[name]
+    assert_problem(send(client, data), status, kind)
+
+
+def test_a_jpeg_that_is_broken_in_the_middle_is_answered_or_refused_never_a_failure(client: httpx.Client) -> None:
+    clip = dicom.jpeg_clip()
+    for seed in range(10):
+        broken = bytearray(clip)
+        at = int(np.random.default_rng(seed).integers(len(clip) // 4, len(clip) - 2000))
+        broken[at : at + 1500] = np.random.default_rng(seed).bytes(1500)
+        response = send(client, bytes(broken))
+        assert_answer(response) if response.status_code == 200 else assert_problem(response, 400, "not-an-image")
+
+
+def test_a_deflated_bomb_is_refused_and_takes_little_memory(service: Running, client: httpx.Client) -> None:
+    before_mib = service.memory_mib()
+    bomb = dicom.deflated_bomb(1100)
+    assert len(bomb) < 4 << 20
+    assert_problem(send(client, bomb), 413, "too-large")
+    assert service.memory_mib() < before_mib + 200
+
+
+def test_two_hundred_random_damages_never_make_the_service_fail(service: Running, client: httpx.Client) -> None:
+    """Bytes flipped, cut out or put in, mostly in the header, where most of the parsing is."""
+    rng = np.random.default_rng(20_261_123)
+    sources = [dicom.jpeg_clip(dicom.moving_disc(8, 48, 64)), dicom.grey_clip(dicom.moving_disc(8, 48, 64))]
+    before_mib, statuses = service.memory_mib(), []
+    for number in range(200):
+        response = send(client, damaged(sources[number % 2], rng))
+        statuses.append(response.status_code)
+        assert_answer(response) if response.status_code == 200 else assert_problem(response, response.status_code)
+    assert set(statuses) <= {200, 400, 413, 415, 422}
+    assert len(set(statuses)) > 2
+    assert service.memory_mib() < before_mib + 300
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    broken = bytearray(data)
+    for _ in range(int(rng.integers(1, 8))):
+        at = int(rng.integers(132, 1500 if rng.random() < 0.8 else len(broken)))
+        match rng.integers(3):
+            case 0:
+                broken[at] = int(rng.integers(256))
+            case 1:
+                del broken[at : at + int(rng.integers(1, 40))]
+            case _:
+                broken[at:at] = rng.bytes(int(rng.integers(1, 40)))
+    return bytes(broken)
+
+
+def test_random_bytes_are_no_image(client: httpx.Client) -> None:
+    rng = np.random.default_rng(1)
+    for size in (1, 131, 132, 5000):
+        assert_problem(send(client, rng.bytes(size)), 400, "not-an-image")
+        assert_problem(send(client, bytes(128) + b"DICM" + rng.bytes(size)), 400, "not-an-image")
+
+
+def test_requests_that_send_no_one_file_are_bad_requests(client: httpx.Client) -> None:
+    clip = dicom.jpeg_clip()
+    requests = {
+        "empty body": {"content": b""},
+        "empty raw body": {"content": b"", "headers": {"content-type": "application/dicom"}},
+        "empty file": {"files": {"file": ("a.dcm", b"")}},
+        "wrong field": {"files": {"image": ("a.dcm", clip)}},
+        "an address": {"files": {"file": (None, "http://127.0.0.1:9/secret")}},
+        "two files": {"files": [("file", ("a.dcm", clip)), ("file", ("b.dcm", clip))]},
+        "a field beside it": {"files": {"file": ("a.dcm", clip), "patient": (None, dicom.PATIENT)}},
+        "long text": {"files": {"file": (None, "x" * 100_000)}},
+        "no boundary": {"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data"}},
+        "broken form": {"content": b"nonsense", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+        "cut form": {
+            "content": b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nDI',
+            "headers": {"content-type": "multipart/form-data; boundary=x"},
+        },
+    }
+    for name, request in requests.items():
+        response = client.post(TASK, **request)
+        assert response.status_code == 400, (name, response.text)
+        assert_problem(response, 400)
+
+
+def test_nothing_but_a_form_or_dicom_is_read(client: httpx.Client) -> None:
+    address = {"file": "http://127.0.0.1:9/secret"}
+    assert_problem(client.post(TASK, json=address), 415, "unsupported-media-type")
+    assert_problem(client.post(TASK, data=address), 415, "unsupported-media-type")
+
+
+def test_a_body_over_the_limit_is_refused_whether_or_not_it_says_its_size(
+    service: Running, client: httpx.Client
+) -> None:
+    before_mib = service.memory_mib()
+    piece = bytes(1 << 20)
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(MAX_UPLOAD_MIB + 40):
+            yield piece
+
+    raw = {"content-type": "application/dicom"}
+    assert_problem(client.post(TASK, content=bytes((MAX_UPLOAD_MIB << 20) + 1), headers=raw), 413, "too-large")
+    assert_problem(client.post(TASK, content=endless(), headers=raw), 413, "too-large")
+    assert_problem(send(client, bytes((MAX_UPLOAD_MIB + 1) << 20)), 413, "too-large")
+    assert service.memory_mib() < before_mib + 100
+
+
+def test_unknown_paths_and_methods_get_problems_and_no_label_of_their_own(client: httpx.Client) -> None:
+    for path in (f"/v1/{dicom.PATIENT}", "/nothing", "/v1/models/x", "/%3Cscript%3E"):
+        assert_problem(client.get(path), 404, "not-found")
+    assert_problem(client.post("/v1/echo-view-still", files={"file": ("a", b"x")}), 404, "not-found")
+    assert_problem(client.get(TASK), 405, "method")
+    assert_problem(client.delete("/v1/models"), 405, "method")
+    assert_problem(client.request("QUETZAL", "/v1/models"), 405, "method")
+    exposed = client.get("/metrics").text
+    assert set(re.findall(r'route="([^"]*)"', exposed)) <= {
+        *("/v1/echo-view-video", "/v1/study", "/v1/models", "/metrics", "/docs", "/openapi.json", "other")
+    }
+    assert set(re.findall(r'method="([^"]*)"', exposed)) <= {"GET", "POST", "HEAD", "other"}
+    assert "bentoml_service_request" not in exposed
+
+
+def test_over_the_limit_in_flight_clients_are_told_to_come_back(client: httpx.Client, service: Running) -> None:
+    """Four clips that are being received hold all places; a fifth gets 429 at once, /v1/models stays open."""
+    slow = _SlowClients(service, 4)
+    try:
+        slow.wait_until_in_flight(client)
+        response = send(client, dicom.jpeg_clip())
+        assert_problem(response, 429, "busy")
+        assert int(response.headers["retry-after"]) >= 1
+        assert client.get("/v1/models").status_code == 200
+    finally:
+        statuses = slow.finish()
+    assert statuses == [200] * 4
+    assert_answer(send(client, dicom.jpeg_clip()))
+
+
+class _SlowClients:
+    """Clients that send half a clip and wait for leave to send the rest."""
+
+    def __init__(self, service: Running, count: int) -> None:
+        self._service, self._go = service, concurrent.futures.Future()
+        self._count, self._pool = count, concurrent.futures.ThreadPoolExecutor(count)
+        self._sent = [self._pool.submit(self._send) for _ in range(count)]
+
+    def _send(self) -> int:
+        data = dicom.jpeg_clip()
+
+        def halves() -> Iterator[bytes]:
+            yield data[: len(data) // 2]
+            self._go.result(timeout=30)
+            yield data[len(data) // 2 :]
+
+        with self._service.client() as client:
+            headers = {"content-type": "application/dicom"}
+            return client.post(TASK, content=halves(), headers=headers).status_code
+
+    def wait_until_in_flight(self, client: httpx.Client) -> None:
+        for _ in range(200):
+            if f"echoplane_in_flight {self._count:.1f}" in client.get("/metrics").text:
+                return
+        raise AssertionError("the slow clients never arrived")
+
+    def finish(self) -> list[int]:
+        self._go.set_result(None)
+        with self._pool:
+            return [sent.result(timeout=30) for sent in self._sent]
+
+
+def test_many_clients_at_once_get_answers_or_429_and_nothing_else(service: Running) -> None:
+    clips = [dicom.jpeg_clip(dicom.moving_disc(seed=seed)) for seed in range(8)]
+
+    def many(data: bytes) -> list[tuple[int, str]]:
+        with service.client() as client:
+            responses = [send(client, data) for _ in range(10)]
+        return [
+            (r.status_code, r.json().get("probabilities") and json.dumps(r.json()["probabilities"])) for r in responses
+        ]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(many, clips))
+    assert {status for answers in seen for status, _ in answers} <= {200, 429}
+    for answers in seen:  # a clip's answer does not depend on what is answered beside it
+        assert len({probabilities for status, probabilities in answers if status == 200}) == 1
+
+
+def test_no_patient_in_log_or_metrics(service: Running, client: httpx.Client) -> None:
+    """Sends a planted name in every place that a client can fill, then reads all that the service ever wrote."""
+    hostile = dicom.setting(
+        **dict.fromkeys(("Manufacturer", "ManufacturerModelName", "ImageType", "ProtocolName"), dicom.PATIENT),
+        SpecificCharacterSet="ISO_IR 100",
+        StudyDate="Quetzal",
+        FrameTime="1",
+        NumberOfFrames="8",
+    )
+    clip = dicom.jpeg_clip(change=hostile)
+    send(client, clip, name=f"{dicom.PATIENT}.dcm")
+    send(client, clip.replace(b"ISO_IR 100", b"Zyxwvut^QQ"))  # pydicom quotes an unknown character set in a warning
+    headers = {"x-request-id": dicom.PATIENT_ID, "user-agent": dicom.PATIENT, "cookie": dicom.PATIENT}
+    client.post(f"{TASK}?name={dicom.PATIENT}", files={"file": (dicom.PATIENT, b"x")}, headers=headers)
+    client.get(f"/v1/models/{dicom.PATIENT}")
+    client.post(TASK, files={dicom.PATIENT: (dicom.PATIENT, b"x")})
+    written = service.log + client.get("/metrics").text
+    assert not [word for word in dicom.PLANTED if word in written]
+    assert "Traceback" not in service.log
