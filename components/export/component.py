@@ -1,0 +1,19 @@
+"""Component `export`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def export(
+    root: str,
+    samples: dsl.Input[dsl.Dataset],
+    checkpoint: dsl.Input[dsl.Model],
+    bundle: dsl.Output[dsl.Model],
+) -> None:
+    """Calibrate the trained network on validation patients and seal it as a bundle: the folder that is served."""
+    from echoplane.stages import export
+
+    config = export.Config(root=root, samples=samples.path, checkpoint=checkpoint.path)
+    export.run(config).write(bundle.path)

@@ -1,0 +1,14 @@
+"""Component `phantom`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def phantom(root: str, patients: int, seed: int, frames: int, source: str, studies: dsl.Output[dsl.Dataset]) -> None:
+    """Make synthetic patients as DICOM, so that a run needs no data; none where `source` is given."""
+    from echoplane.stages import phantom
+
+    config = phantom.Config(root=root, patients=patients, seed=seed, frames=frames, source=source)
+    phantom.run(config).write(studies.path)

@@ -1,0 +1,29 @@
+"""Component `train`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    root: str,
+    samples: dsl.Input[dsl.Dataset],
+    network: dict,
+    augmentation: dict,
+    training: dict,
+    workers: int,
+    checkpoint: dsl.Output[dsl.Model],
+) -> None:
+    """Train the task's network with Ray; an interrupted run goes on from its last checkpoint."""
+    from echoplane.stages import train
+
+    config = train.Config(
+        root=root,
+        samples=samples.path,
+        network=network,
+        augmentation=augmentation,
+        training=training,
+        workers=workers,
+    )
+    train.run(config).write(checkpoint.path)

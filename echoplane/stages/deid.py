@@ -1,0 +1,222 @@
+"""Stage `deid`: DICOM in, de-identified DICOM out, with the view labels joined to the new instances.
+
+What goes in is either the phantom stage's studies or a folder of one's own (`source`). Quarantine still holds
+patients: it lies apart, under `ROOT/quarantine` (mode 0700), outside the stage's folder, digest and manifest, so that
+no later step and no artifact can carry it. The key never enters a config, a manifest or a log; a one-way fingerprint
+of it joins the stage's key, so that another key means other pseudonyms and a run of its own.
+"""
+
+import csv
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from echoplane.deid.policy import Policy
+from echoplane.errors import ConfigError
+from echoplane.stages.phantom import DICOM
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import (
+    Counts,
+    Manifest,
+    ManifestPath,
+    StageConfig,
+    digest_of,
+    file_digests,
+    inputs_of,
+    run_stage,
+    stage_key,
+)
+from echoplane.study.views import VIDEO_VIEWS
+
+KEY_VARIABLE = "ECHOPLANE_DEID_KEY"
+PHANTOM_KEY = b"echoplane phantoms: invented patients, no secret"
+"""Never used for `source`: whoever knows a key can find a patient by trying every id."""
+OWN_NAMES = {"dicom", "quarantine", "ledger", "report.json", "report.html", "labels.csv", "manifest.json"}
+FINGERPRINT = b"echoplane: which key is this"
+ROWS_NAMED = 5
+"""Wrong rows of a labels file that an error names; a whole column may be wrong."""
+
+
+class Config(StageConfig):
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "source", "labels", "key_file", "workers"})
+
+    studies: ManifestPath = ""
+    """Manifest of the phantom stage. Left out, or without studies, where `source` is given."""
+    source: str = ""
+    """Folder of one's own DICOM, read with all its subfolders."""
+    labels: str = ""
+    """CSV file with the columns file (relative to `source`) and view. Without it, ViewCodeSequence names the views."""
+    key_file: str = ""
+    """File that holds the pseudonym key, 32 bytes or more, in hex; or the variable ECHOPLANE_DEID_KEY holds it."""
+    policy: Policy = Policy()
+    """What is kept, removed and refused."""
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Processes that de-identify side by side."""
+
+
+def run(config: Config) -> Manifest:
+    """De-identified studies under `ROOT/deid`; what could not be cleared lies under `ROOT/quarantine`."""
+    source, labels, key = _inputs(config)
+    apart = Path(config.root).resolve() / "quarantine"
+
+    def work(folder: Path) -> Counts:
+        counts = _deidentify(config, source, folder, key, labels)
+        _move_apart(folder / "quarantine", apart / folder.name.removesuffix(".partial"))
+        return counts
+
+    return run_stage("deid", config, work, extra_key=_extra_key(config, key, labels))
+
+
+def into(folder: Path, config: Config) -> Manifest:
+    """De-identify straight into `folder`, with quarantine/ and manifest.json in it: for people, not for pipelines.
+
+    An interrupted call is repeated to go on; a folder that holds anything else is refused.
+    """
+    if folder.exists() and not {path.name for path in folder.iterdir()} <= OWN_NAMES:
+        raise ConfigError("DST holds files that are not of an earlier call; give a new folder.")
+    source, labels, key = _inputs(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    counts = _deidentify(config, source, folder, key, labels)
+    files = {name: digest for name, digest in file_digests(folder).items() if not name.startswith("quarantine/")}
+    manifest = Manifest(
+        stage="deid",
+        key=stage_key("deid", config, _extra_key(config, key, labels)),
+        digest=digest_of(files),
+        folder=str(folder.resolve()),
+        counts=counts,
+        duration_s=round(time.monotonic() - start, 2),
+    )
+    manifest.write(folder / "manifest.json")
+    return manifest
+
+
+def _inputs(config: Config) -> tuple[Path, dict[str, str], Any]:
+    """The folder to read, the labels by file, and the key."""
+    from echoplane.deid import load_key
+
+    source = _source(config)
+    labels = read_labels(Path(config.labels), source) if config.labels else {}
+    return source, labels, load_key(_key_file(config))
+
+
+def _source(config: Config) -> Path:
+    """One's own folder or the phantoms'; ConfigError for both and for neither."""
+    upstream = inputs_of(config).get("studies")
+    phantoms = upstream is not None and upstream.counts["clips"] > 0
+    if phantoms == bool(config.source):
+        raise ConfigError("give either the phantom stage's studies or `source`, the folder of your own DICOM.")
+    if upstream is not None and phantoms:
+        return upstream.path / DICOM
+    if not Path(config.source).is_dir():
+        raise ConfigError("`source` is not a folder that can be read; give the folder that holds your DICOM.")
+    return Path(config.source)
+
+
+def _key_file(config: Config) -> Path | None:
+    """Where the key is; None for the environment's. Phantoms alone may go without: their key is made beside them."""
+    if config.key_file:
+        return Path(config.key_file)
+    if os.environ.get(KEY_VARIABLE):
+        return None
+    if config.source:
+        raise ConfigError(
+            "patients' pseudonyms need a key. Make one, once, and keep it secret: "
+            f"`(umask 077; openssl rand -hex 32 > deid.key)`; give it as key_file, or in {KEY_VARIABLE}."
+        )
+    return _phantom_key(Path(config.root) / "phantom-deid.key")
+
+
+def _phantom_key(path: Path) -> Path:
+    """A key for invented patients. It is the same everywhere, so that the same phantoms fall into the same split."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(hashlib.sha256(PHANTOM_KEY).hexdigest() + "\n")
+    made.replace(path)
+    return path
+
+
+def _extra_key(config: Config, key: Any, labels: dict[str, str]) -> str:
+    """What the config can't hold: the state of one's own folder, the labels, and which key it is."""
+    return digest_of([_folder_state(Path(config.source)) if config.source else [], labels, key.digest(FINGERPRINT)])
+
+
+def _folder_state(folder: Path) -> list[list[Any]]:
+    """Relative path, size and time of every file: enough to see a change without reading gigabytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+
+
+def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: dict[str, str]) -> Counts:
+    from echoplane.deid import deidentify_folder
+
+    report = deidentify_folder(source, folder, key, config.policy, workers=config.workers, progress=printed("deid"))
+    if config.labels:
+        new_uids = {outcome.source.as_posix(): outcome.new_sop_uid for outcome in report.outcomes}
+        _write_labels(
+            folder / "labels.csv", {uid: labels[file] for file, uid in new_uids.items() if uid and file in labels}
+        )
+    return dict(report.counts)
+
+
+def _move_apart(quarantine: Path, apart: Path) -> None:
+    apart.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    apart.parent.chmod(0o700)
+    shutil.rmtree(apart, ignore_errors=True)
+    if quarantine.exists():
+        quarantine.replace(apart)
+        apart.chmod(0o700)
+
+
+def read_labels(path: Path, source: Path) -> dict[str, str]:
+    """View by file of `source`. An error names rows, never what they hold: a file name may name a patient."""
+    rows = list(_rows(path))
+    if not rows or set(rows[0]) != {"file", "view"}:
+        raise ConfigError("the labels file needs a first row `file,view` and a row for each file below it.")
+    views = {view.name for view in VIDEO_VIEWS}
+    unknown = [number for number, row in enumerate(rows, 2) if row["view"] not in views]
+    missing = [number for number, row in enumerate(rows, 2) if not _within(source, row["file"])]
+    if unknown or missing:
+        raise ConfigError("the labels file does not fit: " + "; ".join(_complaints(unknown, missing, sorted(views))))
+    return {Path(row["file"]).as_posix(): row["view"] for row in rows}
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file, restkey="", restval=""):
+                yield {name.strip(): str(value).strip() for name, value in row.items()}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise ConfigError("the labels file can't be read; expected CSV in UTF-8.") from None
+
+
+def _within(source: Path, file: str) -> bool:
+    """Whether `file` is a file under `source`, and not above it."""
+    path = (source / file).resolve()
+    return path.is_relative_to(source.resolve()) and path.is_file()
+
+
+def _complaints(unknown: list[int], missing: list[int], views: list[str]) -> Iterator[str]:
+    if unknown:
+        yield f"{_named(unknown)} no known view, expected one of {', '.join(views)}"
+    if missing:
+        yield f"{_named(missing)} no file of `source`"
+
+
+def _named(rows: list[int]) -> str:
+    shown = ", ".join(str(row) for row in rows[:ROWS_NAMED]) + (", ..." if len(rows) > ROWS_NAMED else "")
+    return f"row {shown} has" if len(rows) == 1 else f"rows {shown} have"
+
+
+def _write_labels(path: Path, views: dict[str, str]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["instance", "view"])
+        writer.writerows(sorted(views.items()))

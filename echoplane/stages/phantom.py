@@ -1,0 +1,52 @@
+"""Stage `phantom`: synthetic patients, twelve echo clips each, as DICOM with invented names burned in."""
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import Counts, Manifest, StageConfig, run_stage
+
+DICOM = "dicom"
+"""Where the files lie in the stage's folder, apart from its manifest."""
+
+
+class Config(StageConfig):
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
+
+    patients: int = Field(54, ge=0)
+    """Synthetic patients to make, twelve clips each. 54 leave over 20 for the test set; 0 makes none."""
+    seed: int = Field(1, ge=0)
+    """The same seed makes the same patients, to the last bit."""
+    frames: int = Field(24, ge=8, le=500)
+    """Frames of each clip: one beat or so."""
+    source: str = ""
+    """Folder of one's own DICOM. Where it is given, no synthetic patients are made."""
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Processes that render side by side."""
+
+
+def run(config: Config) -> Manifest:
+    """The cohort under `ROOT/phantom`; an empty one where there is nothing to make."""
+    if config.source:
+        config = config.model_copy(update={"patients": 0, "source": ""})
+    return run_stage("phantom", config, lambda folder: fill(folder / DICOM, config))
+
+
+def fill(folder: Path, config: Config) -> Counts:
+    """Write the cohort into `folder`."""
+    if config.patients == 0:
+        return {"patients": 0, "clips": 0}
+    from echoplane.phantom import write_cohort
+
+    clips = write_cohort(
+        folder,
+        patients=config.patients,
+        seed=config.seed,
+        frames=config.frames,
+        workers=config.workers,
+        progress=printed("phantom"),
+    )
+    return {"patients": config.patients, "clips": len(clips)}

@@ -1,0 +1,94 @@
+"""Compile a pipeline for a cluster, run it on this machine, or submit it to Kubeflow.
+
+    python -m pipelines compile echo-view                 # writes build/pipelines/echo-view.yaml
+    python -m pipelines run echo-view --root build/work   # every step a process of this machine
+    python -m pipelines submit echo-view --host https://kubeflow.example.org
+
+A run resumes by itself: each step answers from its finished folder under the root, whatever KFP's own cache says.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pipelines
+from echoplane.errors import EchoplaneError
+
+BUILD = Path("build/pipelines")
+LOCAL_ROOT = "build/work"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m pipelines", description="Compile, run or submit a pipeline.")
+    parser.add_argument("action", choices=["compile", "run", "submit"])
+    parser.add_argument("name", choices=pipelines.NAMES)
+    asked, rest = parser.parse_known_args(arguments)
+    action = {"compile": compile_package, "run": run_here, "submit": submit}[asked.action]
+    try:
+        return action(asked.name, rest)
+    except EchoplaneError as error:
+        print(f"{asked.name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{asked.name}: stopped; the same call goes on from the last finished step.", file=sys.stderr)
+        return 130
+
+
+def compile_package(name: str, arguments: list[str]) -> int:
+    """Write the package that Kubeflow's UI and client upload."""
+    from kfp.compiler import Compiler
+
+    argparse.ArgumentParser(f"python -m pipelines compile {name}").parse_args(arguments)
+    path = BUILD / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Compiler().compile(pipelines.by_name(name), str(path))
+    print(path)
+    return 0
+
+
+def run_here(name: str, arguments: list[str]) -> int:
+    """Run it on this machine and tell where each step's manifest is."""
+    from pipelines import local
+
+    values = _parameters(name, "run", arguments, {"root": LOCAL_ROOT})
+    local.run(name, values)
+    for stage, manifest in local.manifests(Path(values["root"])).items():
+        print(f"{stage}: {manifest.path / 'manifest.json'}")
+    return 0
+
+
+def submit(name: str, arguments: list[str]) -> int:
+    """Start a run on the Kubeflow at --host; prints the run's id."""
+    from kfp import Client
+
+    parser = _parser(name, "submit", {})
+    parser.add_argument("--host", required=True, help="address of Kubeflow Pipelines")
+    values = vars(parser.parse_args(arguments))
+    client = Client(host=values.pop("host"))
+    print(client.create_run_from_pipeline_func(pipelines.by_name(name), arguments=_typed(name, values)).run_id)
+    return 0
+
+
+def _parameters(name: str, action: str, arguments: list[str], defaults: dict[str, Any]) -> dict[str, Any]:
+    return _typed(name, defaults | vars(_parser(name, action, defaults).parse_args(arguments)))
+
+
+def _parser(name: str, action: str, defaults: dict[str, Any]) -> argparse.ArgumentParser:
+    """An option for each of the pipeline's parameters."""
+    parser = argparse.ArgumentParser(f"python -m pipelines {action} {name}", allow_abbrev=False)
+    for parameter, spec in pipelines.by_name(name).component_spec.inputs.items():
+        text = f"{spec.description} Default {json.dumps(defaults.get(parameter, spec.default))}".replace("%", "%%")
+        parser.add_argument(f"--{parameter.replace('_', '-')}", dest=parameter, default=argparse.SUPPRESS, help=text)
+    return parser
+
+
+def _typed(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Strings of the command line as the types that KFP wants; text stays as it is."""
+    inputs = pipelines.by_name(name).component_spec.inputs
+    return {key: value if inputs[key].type == "String" else json.loads(value) for key, value in values.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Pipeline `echo-view`: from studies to a model that serves, or to the reasons why it does not.
+
+With its defaults it makes synthetic patients and needs no data. The data lie under `root`, which every step must
+reach; what passes between steps are manifests.
+"""
+
+# ruff: noqa: B006 (KFP copies a default when it compiles, and None would be another type)
+from kfp import dsl
+
+from components.dataset.component import dataset
+from components.deid.component import deid
+from components.evaluate.component import evaluate
+from components.export.component import export
+from components.phantom.component import phantom
+from components.promote.component import promote
+from components.train.component import train
+
+
+@dsl.pipeline(name="echo-view", display_name="Echo view: train and promote")
+def pipeline(
+    root: str = "/echoplane",
+    patients: int = 54,
+    seed: int = 1,
+    frames: int = 24,
+    source: str = "",
+    labels: str = "",
+    key_file: str = "",
+    deid_policy: dict = {},
+    site: str = "local",
+    split: dict = {},
+    network: dict = {},
+    augmentation: dict = {},
+    training: dict = {},
+    workers: int = 2,
+    runtime: str = "openvino",
+    precision: str = "f32",
+    gate_policy: str = "default",
+    tracking_uri: str = "",
+) -> None:
+    """Teach a model the twelve views of an echo study, test it on unseen patients, and promote it if it is good enough.
+
+    With the defaults it makes and uses synthetic patients, so that a first run needs no data.
+
+    Args:
+        root: Folder under which all steps keep their data, on a volume that every step reaches.
+        patients: Synthetic patients to make, twelve clips each. Not used where `source` is given.
+        seed: Another number makes other synthetic patients.
+        frames: Frames of each synthetic clip.
+        source: Folder of your own DICOM, read with all its subfolders. Empty: synthetic patients are used.
+        labels: CSV file with the columns file (relative to `source`) and view. Empty: ViewCodeSequence names the views.
+        key_file: File that holds the pseudonym key, mounted into the step. Empty: the variable ECHOPLANE_DEID_KEY.
+        deid_policy: What de-identification keeps, where it differs from the defaults, such as {"dates": "remove"}.
+        site: Where the studies come from, as the report's tables name it.
+        split: How patients are divided, where it differs from the defaults, such as {"test": 0.3}.
+        network: Settings of the network that differ from the defaults.
+        augmentation: Settings of the augmentation that differ from the defaults.
+        training: Settings of training that differ from the defaults, such as {"steps": 1000}.
+        workers: Processes that train together. Without a GPU: as many as cores.
+        runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
+        precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
+        gate_policy: Path of a YAML policy that a model must meet to serve, or "default" for the one of echoplane.
+        tracking_uri: Address of the MLflow server. Empty: the variable MLFLOW_TRACKING_URI of the steps.
+    """
+    made = phantom(root=root, patients=patients, seed=seed, frames=frames, source=source)
+    cleared = deid(
+        root=root,
+        studies=made.outputs["studies"],
+        source=source,
+        labels=labels,
+        key_file=key_file,
+        policy=deid_policy,
+    )
+    studies = cleared.outputs["deidentified"]
+    samples = dataset(root=root, studies=studies, site=site, split=split).outputs["samples"]
+    trained = train(
+        root=root,
+        samples=samples,
+        network=network,
+        augmentation=augmentation,
+        training=training,
+        workers=workers,
+    )
+    bundle = export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"]).outputs["bundle"]
+    tested = evaluate(
+        root=root,
+        studies=studies,
+        samples=samples,
+        bundle=bundle,
+        runtime=runtime,
+        precision=precision,
+    )
+    promote(
+        root=root,
+        bundle=bundle,
+        evaluation=tested.outputs["evaluation"],
+        tracking_uri=tracking_uri,
+        policy=gate_policy,
+    )

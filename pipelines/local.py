@@ -1,0 +1,42 @@
+"""Run a pipeline on this machine: every step a process, one after another, by kfp.local.
+
+KFP's own folder is made anew by each run: what a step did before is found by the done-manifests of the stages, and
+the folder is where the latest run's manifests are looked up by step.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pipelines
+from echoplane.errors import StageError
+from echoplane.stages.stage import Manifest, die_with_runner
+
+KFP_FOLDER = "kfp"
+
+
+def run(name: str, values: dict[str, Any]) -> None:
+    """Run pipeline `name` under `values["root"]`; StageError where a step fails."""
+    die_with_runner()
+    # Steps end with this process; unbuffered, their lines come while they work.
+    os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    from kfp import local
+
+    folder = Path(values["root"]).resolve() / KFP_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
+    try:
+        pipelines.by_name(name)(**values)
+    except RuntimeError as error:  # kfp.local's one way to say that a step failed or was interrupted
+        raise StageError(str(error).splitlines()[0]) from error
+
+
+def manifests(root: Path) -> dict[str, Manifest]:
+    """The manifests that the latest run's steps handed on, by stage."""
+    found = {}
+    for path in sorted((root.resolve() / KFP_FOLDER).glob("*/*/*")):
+        if path.is_file() and path.read_bytes()[:1] == b"{":
+            manifest = Manifest.read(path)
+            found[manifest.stage] = manifest
+    return found
