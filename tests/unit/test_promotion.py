@@ -1,0 +1,160 @@
+"""The gate: each demand alone can refuse, and a refusal says which and by how much."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from echoplane.errors import ConfigError
+from echoplane.evaluation.intervals import bootstrap, take
+from echoplane.promotion import Champion, Decision, Policy, decide, paired, read_policy
+from echoplane.tasks import Rows, by_name
+from tests.tiny_bundle import TASK
+from tests.tiny_evaluation import draw_scores
+
+POLICY = read_policy()
+SUMMARY = by_name(TASK).summary
+
+
+def _figures(scores: Rows, split_id: str = "split") -> dict[str, Any]:
+    """An evaluation of `scores`, as far as the gate reads it."""
+    values, intervals = SUMMARY(scores), bootstrap(scores, SUMMARY, resamples=100)
+    figures = {n: {"value": v, "low": intervals[n][0], "high": intervals[n][1]} for n, v in values.items()}
+    patients = len(set(scores["patient"]))
+    group = {"patients": patients, "clips": len(scores["truth"]), "figures": figures}
+    return {
+        "task": TASK,
+        "split_id": split_id,
+        "runtime": "openvino",
+        "precision": "f32",
+        "patients": patients,
+        "clips": len(scores["truth"]),
+        "figures": figures,
+        "labels": {label.name: {"patients": patients, "clips": patients} for label in by_name(TASK).labels()},
+        "subgroups": {"sex": {"F": group}},
+        "latency_ms": {"p95": 20.0},
+        "data": {"samples": 1000, "without_deid": 0, "patients_in_two_splits": 0},
+    }
+
+
+GOOD = draw_scores(accuracy=0.97)
+FIGURES = _figures(GOOD)
+
+
+def _failed(decision: Decision) -> list[str]:
+    return [check.name for check in decision.reasons if not check.passed]
+
+
+def _champion(scores: Rows, split_id: str = "split") -> Champion:
+    return Champion("3", "b" * 64, split_id, scores)
+
+
+def test_a_first_model_that_meets_every_floor_passes() -> None:
+    decision = decide(FIGURES, GOOD, POLICY, None)
+    assert decision.passed, _failed(decision)
+    assert not any(check.name.startswith("champion") for check in decision.reasons)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("data/without_deid", lambda f: f["data"].update(without_deid=1)),
+        ("data/patients_in_two_splits", lambda f: f["data"].update(patients_in_two_splits=1)),
+        ("data/test_patients", lambda f: f.update(patients=19)),
+        ("floor/accuracy", lambda f: f["figures"]["accuracy"].update(low=0.849)),
+        ("floor/f1", lambda f: f["figures"]["f1"].update(low=0.799)),
+        ("recall/a4c", lambda f: f["figures"]["recall/a4c"].update(value=0.69)),
+        ("sex/F", lambda f: f["subgroups"]["sex"]["F"]["figures"]["accuracy"].update(value=0.79)),
+        ("calibration_error", lambda f: f["figures"]["calibration_error"].update(value=0.11)),
+        ("abstained", lambda f: f["figures"]["abstained"].update(value=0.16)),
+        ("latency_p95_ms", lambda f: f["latency_ms"].update(p95=501.0)),
+    ],
+)
+def test_each_single_demand_that_is_not_met_refuses_the_model(name: str, spoil: Callable[[Any], object]) -> None:
+    figures = copy.deepcopy(FIGURES)
+    spoil(figures)
+    decision = decide(figures, GOOD, POLICY, None)
+    assert not decision.passed
+    assert _failed(decision) == [name]
+
+
+def test_a_figure_that_is_not_a_number_refuses_the_model() -> None:
+    figures = copy.deepcopy(FIGURES)
+    figures["figures"]["accuracy"]["low"] = float("nan")
+    assert _failed(decide(figures, GOOD, POLICY, None)) == ["floor/accuracy"]
+
+
+def test_a_group_with_too_few_patients_is_not_judged() -> None:
+    figures = copy.deepcopy(FIGURES)
+    figures["subgroups"]["sex"]["M"] = copy.deepcopy(figures["subgroups"]["sex"]["F"]) | {"patients": 9}
+    figures["subgroups"]["sex"]["M"]["figures"]["accuracy"]["value"] = 0.0
+    assert decide(figures, GOOD, POLICY, None).passed
+    figures["subgroups"]["sex"]["M"]["patients"] = 10
+    assert _failed(decide(figures, GOOD, POLICY, None)) == ["sex/M"]
+
+
+def test_a_model_as_good_as_the_champion_passes_and_a_worse_one_does_not() -> None:
+    assert decide(FIGURES, GOOD, POLICY, _champion(GOOD)).passed
+    worse = draw_scores(accuracy=0.93)
+    decision = decide(_figures(worse), worse, POLICY, _champion(draw_scores(accuracy=0.999)))
+    assert set(_failed(decision)) == {"champion/accuracy", "champion/f1"}
+
+
+def test_patients_are_the_clusters_of_the_comparison() -> None:
+    """The same number of clips lost: scattered over patients it is within the margin's doubt, in one patient not."""
+    policy = POLICY.model_copy(update={"margins": {"accuracy": 0.02}})
+    best = draw_scores(patients=60, accuracy=1.0)
+    scattered, clustered = (dict(best) | {"probabilities": best["probabilities"].copy()} for _ in range(2))
+    for lost, rows in (([60 * n for n in range(6)], scattered), (list(range(6)), clustered)):
+        for row in lost:
+            rows["probabilities"][row] = np.roll(rows["probabilities"][row], 1)
+    lows = {}
+    for name, rows in (("scattered", scattered), ("clustered", clustered)):
+        decision = decide(_figures(rows), rows, policy, _champion(best))
+        lows[name] = next(check.value for check in decision.reasons if check.name == "champion/accuracy")
+    assert lows["scattered"] > -0.02 > lows["clustered"]
+
+
+def test_a_champion_of_another_split_is_not_compared_but_refuses() -> None:
+    assert _failed(decide(FIGURES, GOOD, POLICY, _champion(GOOD, "another"))) == ["champion/same_split"]
+
+
+def test_a_champion_that_answered_too_few_of_these_clips_refuses() -> None:
+    few = take(GOOD, np.arange(100))
+    assert _failed(decide(FIGURES, GOOD, POLICY, _champion(few))) == ["champion/shared_clips"]
+
+
+def test_pairing_is_by_sample_whatever_the_order_and_uses_todays_labels() -> None:
+    shuffled = take(GOOD, np.random.default_rng(0).permutation(len(GOOD["sample"])))
+    relabelled = {**shuffled, "truth": (shuffled["truth"] + 1) % 12}
+    ours, theirs = paired(GOOD, relabelled)
+    assert (ours["sample"] == theirs["sample"]).all()
+    assert (ours["truth"] == theirs["truth"]).all()
+    assert SUMMARY(ours) == SUMMARY(theirs)
+
+
+def test_a_decision_as_json_has_every_check_with_its_value_limit_and_sentence() -> None:
+    decision = decide(FIGURES, GOOD, POLICY, _champion(GOOD))
+    stated = json.loads(json.dumps(decision.as_data()))
+    names = {reason["name"] for reason in stated["reasons"]}
+    labels = {f"recall/{label.name}" for label in by_name(TASK).labels()}
+    assert names >= labels | {"floor/accuracy", "floor/f1", "calibration_error", "latency_p95_ms", "sex/F"}
+    assert names >= {"champion/accuracy", "champion/f1", "data/without_deid", "data/test_patients"}
+    for reason in stated["reasons"]:
+        assert isinstance(reason["value"], float)
+        assert isinstance(reason["limit"], float)
+        assert reason["sentence"].endswith((".", "hand."))
+
+
+def test_a_policy_with_an_unknown_word_or_figure_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("schema: 1\nleast_patiens: 3\n")
+    with pytest.raises(ConfigError, match="least_patiens"):
+        read_policy(str(path))
+    policy = Policy.model_validate(POLICY.model_dump(by_alias=True) | {"floors_low": {"beauty": 0.5}})
+    with pytest.raises(ConfigError, match="beauty"):
+        decide(FIGURES, GOOD, policy, None)
