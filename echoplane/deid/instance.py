@@ -99,7 +99,7 @@ def clean(data: bytes, key: Key, policy: Policy) -> Instance:
 
 
 def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Context, tuple[str, ...]]:
-    own = values.collect(original)
+    own = values.collect(original, key)
     patient = "".join(strings(original, 0x00100020)[:1])
     study = "".join(strings(original, 0x0020000D)[:1])
     if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
@@ -115,8 +115,6 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
         shift_days=key.shift_days(identity),
         extra_words=frozenset(word.upper() for word in policy.extra_words),
     )
-    if key.issued_pseudonym(identity):
-        own.names.clear()
     return context, () if patient else ("no-patient-id",)
 
 

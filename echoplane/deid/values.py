@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from echoplane.deid import rules
+from echoplane.deid.key import Key
 
 _TEXT = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"))
 _LONG_TEXT = rules.TEXT_VRS | {"AE", "UR"}
@@ -92,16 +93,16 @@ def _dictionary_vr(tag: int) -> str:
         return "UN"
 
 
-def collect(dataset: Dataset) -> OwnValues:
-    """Read the original once and note what must not be found in the output."""
+def collect(dataset: Dataset, key: Key) -> OwnValues:
+    """Read the original once and note what must not be found in the output; what the key issued may be."""
     own = OwnValues()
     for text in elements(dataset):
         value = text.value.strip("\0 ")
         if text.vr == "UI":
-            own.uids |= {part for part in value.split("\\") if len(part) > 9}
+            own.uids |= {part for part in value.split("\\") if len(part) > 9 and not key.issued_uid(part)}
         elif text.vr in ("DA", "DT"):
             own.dates |= set(_DATE.findall(value.replace(".", "")))
-        elif text.vr != "TM":
+        elif text.vr != "TM" and not key.issued_pseudonym(value):
             _note_text(own, text, value)
     return own
 

@@ -1,0 +1,285 @@
+"""Pixel cases of a demanding hospital; each test carries the number of its case."""
+
+from pathlib import Path
+
+import jpeglib
+import numpy as np
+import pytest
+import simplejpeg
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels import pixel_array
+from pydicom.uid import (
+    MPEG4HP41,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    TwelveLeadECGWaveformStorage,
+    UltrasoundImageStorage,
+)
+
+from echoplane.deid import Policy
+from tests.unit.test_deid_builder import (
+    BOX,
+    COLUMNS,
+    FRAMES,
+    ROWS,
+    clip,
+    echo,
+    region,
+    run,
+    set_frames,
+    set_native,
+    to_bytes,
+    written,
+    written_bytes,
+)
+
+INSIDE = np.zeros((ROWS, COLUMNS), bool)
+INSIDE[BOX[0] : BOX[2], BOX[1] : BOX[3]] = True
+
+
+def frames_of(dataset: Dataset) -> list[bytes]:
+    return list(generate_frames(dataset.PixelData, number_of_frames=dataset.NumberOfFrames))
+
+
+def coefficients(frame: bytes, folder: Path) -> list[np.ndarray]:
+    """DCT coefficients by a library that the product does not use."""
+    path = folder / "frame.jpg"
+    path.write_bytes(frame)
+    image = jpeglib.read_dct(str(path))
+    return [image.Y, image.Cb, image.Cr]
+
+
+def test_case_15_every_frame_is_masked_also_the_last(tmp_path: Path) -> None:
+    pixels = clip(text="")
+    pixels[-1, :20, :100] = 255
+    result = pixel_array(written(run(echo(pixels), tmp_path), tmp_path))
+    assert result[:, ~INSIDE].max() == 0
+    assert result[-1, INSIDE].min() > 0
+
+
+@pytest.mark.parametrize(
+    ("regions", "reason"),
+    [
+        ([], "region-missing"),
+        ([region(spatial_format=4, data_type=10)], "region-missing"),
+        ([region((32, 32, ROWS + 40, 144))], "region-out-of-bounds"),
+        ([region((32, 144, 112, 32))], "region-out-of-bounds"),
+        ([region((0, 0, ROWS, COLUMNS))], "region-covers-image"),
+    ],
+)
+def test_case_16_a_region_that_cannot_be_right_fails_closed(
+    tmp_path: Path, regions: list[Dataset], reason: str
+) -> None:
+    outcome = run(echo(SequenceOfUltrasoundRegions=regions), tmp_path)
+    assert (outcome.status, outcome.reason) == ("quarantined", reason)
+    assert not (tmp_path / "out" / "dicom").exists()
+
+
+def test_case_17_burned_in_annotation_no_is_not_believed(tmp_path: Path) -> None:
+    result = pixel_array(written(run(echo(BurnedInAnnotation="NO"), tmp_path), tmp_path))
+    assert result[:, ~INSIDE].max() == 0
+
+
+def test_case_18_comments_application_segments_and_trailing_bytes_are_gone(tmp_path: Path) -> None:
+    dataset = echo()
+    name = b"Rosalinde Zwetschgen"
+    spoiled = []
+    for frame in frames_of(dataset):
+        comment = b"\xff\xfe" + (len(name) + 2).to_bytes(2, "big") + name
+        application = b"\xff\xe1" + (len(name) + 2).to_bytes(2, "big") + name
+        spoiled.append(frame[:2] + comment + application + frame[2:] + name)
+    set_frames(dataset, spoiled)
+    outcome = run(dataset, tmp_path)
+    assert b"Rosalinde" not in written_bytes(outcome, tmp_path)
+    for frame in frames_of(written(outcome, tmp_path)):
+        assert b"\xff\xfe" not in frame[:600]
+        assert frame.rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def test_case_19_bytes_beyond_the_expected_pixel_data_are_trimmed(tmp_path: Path) -> None:
+    dataset = echo()
+    set_native(dataset, clip(), "RGB")
+    dataset.PixelData += b"Rosalinde Zwetschgen"
+    outcome = run(dataset, tmp_path)
+    assert len(written(outcome, tmp_path).PixelData) == FRAMES * ROWS * COLUMNS * 3
+    assert b"Rosalinde" not in written_bytes(outcome, tmp_path)
+
+
+@pytest.mark.parametrize("frames", ["2", "4", "0", "-1"])
+def test_case_29_a_wrong_number_of_frames_is_quarantined(tmp_path: Path, frames: str) -> None:
+    dataset = echo()
+    dataset.NumberOfFrames = frames
+    outcome = run(dataset, tmp_path)
+    assert (outcome.status, outcome.reason) == ("quarantined", "pixel-data")
+
+
+def test_case_29_empty_pixel_data_are_quarantined(tmp_path: Path) -> None:
+    dataset = echo()
+    set_native(dataset, clip(), "RGB")
+    dataset.PixelData = b""
+    assert run(dataset, tmp_path).reason == "pixel-data"
+
+
+def test_case_30_video_is_refused(tmp_path: Path) -> None:
+    dataset = echo()
+    dataset.file_meta.TransferSyntaxUID = MPEG4HP41
+    outcome = run(dataset, tmp_path)
+    assert (outcome.status, outcome.reason) == ("refused", "video")
+
+
+def test_case_31_a_deflate_bomb_stops_at_the_cap(tmp_path: Path) -> None:
+    import zlib
+
+    plain = to_bytes(echo())
+    start = plain.index(bytes.fromhex("08000800") + b"CS")
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = squeeze.compress(plain[start:]) + squeeze.compress(bytes(3 << 20)) + squeeze.flush()
+    meta = plain[:start].replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.1.99")
+    outcome = run(meta + bomb, tmp_path, policy=Policy(max_file_mib=1))
+    assert (outcome.status, outcome.reason) == ("refused", "too-large")
+
+
+def test_case_32_decoded_size_is_capped_before_decoding(tmp_path: Path) -> None:
+    dataset = echo()
+    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = 30000, 30000, 5
+    outcome = run(dataset, tmp_path)
+    assert (outcome.status, outcome.reason) == ("refused", "too-large")
+
+
+@pytest.mark.parametrize(
+    ("photometric", "black"), [("RGB", 0), ("MONOCHROME2", 0), ("MONOCHROME1", 255), ("PALETTE COLOR", 9)]
+)
+def test_case_38_the_border_is_true_black_and_the_scan_is_unchanged(
+    tmp_path: Path, photometric: str, black: int
+) -> None:
+    dataset, pixels = echo(), clip()
+    stored = pixels if photometric == "RGB" else pixels[..., 0]
+    set_native(dataset, np.ascontiguousarray(stored), photometric)
+    if photometric == "PALETTE COLOR":
+        ramp = np.roll(np.arange(256, dtype="<u2") * 257, 9)
+        for colour in ("Red", "Green", "Blue"):
+            setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+            setattr(dataset, f"{colour}PaletteColorLookupTableData", ramp.tobytes())
+    result = written(run(dataset, tmp_path), tmp_path)
+    values = np.frombuffer(result.PixelData, np.uint8).reshape(stored.shape)
+    assert np.all(values[:, ~INSIDE] == black)
+    assert np.array_equal(values[:, INSIDE], stored[:, INSIDE])
+    assert result.PhotometricInterpretation == photometric
+
+
+def test_case_38_ybr_full_is_masked_to_black_without_conversion(tmp_path: Path) -> None:
+    dataset, pixels = echo(), clip()
+    set_native(dataset, pixels, "YBR_FULL")
+    values = np.frombuffer(written(run(dataset, tmp_path), tmp_path).PixelData, np.uint8).reshape(pixels.shape)
+    assert np.all(values[:, ~INSIDE] == (0, 128, 128))
+    assert np.array_equal(values[:, INSIDE], pixels[:, INSIDE])
+
+
+def test_case_38_planes_are_masked_like_pixels(tmp_path: Path) -> None:
+    dataset, pixels = echo(), clip()
+    set_native(dataset, pixels, "RGB")
+    dataset.PixelData = pixels.transpose(0, 3, 1, 2).tobytes()
+    dataset.PlanarConfiguration = 1
+    result = written(run(dataset, tmp_path), tmp_path)
+    assert np.array_equal(pixel_array(result)[:, INSIDE], pixels[:, INSIDE])
+    assert pixel_array(result)[:, ~INSIDE].max() == 0
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=lambda s: s.name)
+def test_case_38_compressed_pixels_come_out_lossless(tmp_path: Path, syntax: str) -> None:
+    dataset, pixels = echo(), clip()
+    set_native(dataset, pixels, "RGB")
+    dataset.compress(syntax, generate_instance_uid=False)
+    result = pixel_array(written(run(dataset, tmp_path), tmp_path))
+    assert np.array_equal(result[:, INSIDE], pixels[:, INSIDE])
+    assert result[:, ~INSIDE].max() == 0
+
+
+def test_case_39_jpeg_stays_jpeg_and_coefficients_outside_the_mask_are_identical(tmp_path: Path) -> None:
+    dataset = echo()
+    result = written(run(dataset, tmp_path), tmp_path)
+    assert result.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+    top, left, bottom, right = (side // 8 for side in BOX)
+    for before, after in zip(frames_of(dataset), frames_of(result), strict=True):
+        for index, (old, new) in enumerate(
+            zip(coefficients(before, tmp_path), coefficients(after, tmp_path), strict=True)
+        ):
+            half = 1 if index == 0 else 2  # 4:2:2 halves the columns of chroma
+            box = np.s_[top:bottom, left // half : right // half]
+            assert np.array_equal(old[box], new[box])
+            outside = new.copy()
+            outside[box] = 0
+            outside[..., 0, 0] = 0  # the DC, black in luminance
+            assert not outside.any()
+
+
+def test_case_39_decoded_luminance_inside_is_identical(tmp_path: Path) -> None:
+    dataset = echo()
+    result = written(run(dataset, tmp_path), tmp_path)
+    for before, after in zip(frames_of(dataset), frames_of(result), strict=True):
+        old, new = (simplejpeg.decode_jpeg(frame, "GRAY")[..., 0] for frame in (before, after))
+        assert np.array_equal(old[INSIDE], new[INSIDE])
+        assert new[~INSIDE].max() == 0
+
+
+@pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "Gray"])
+@pytest.mark.parametrize("size", [(120, 160), (113, 149)])
+def test_case_39_every_subsampling_and_odd_sizes_are_masked(
+    tmp_path: Path, subsampling: str, size: tuple[int, int]
+) -> None:
+    pixels = np.ascontiguousarray(clip()[0, : size[0], : size[1]])
+    grey = subsampling == "Gray"
+    source = np.ascontiguousarray(pixels[..., :1]) if grey else pixels
+    colours = {"colorspace": "GRAY"} if grey else {"colorsubsampling": subsampling}
+    frame = simplejpeg.encode_jpeg(source, 95, **colours)
+    dataset = echo(SOPClassUID=UltrasoundImageStorage)
+    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = *size, 1
+    dataset.SamplesPerPixel = 1 if grey else 3
+    dataset.PhotometricInterpretation = "MONOCHROME2" if grey else "YBR_FULL"
+    box = (32, 32, 96, 128)
+    dataset.SequenceOfUltrasoundRegions = [region(box)]
+    set_frames(dataset, [frame])
+    masked = simplejpeg.decode_jpeg(frames_of(written(run(dataset, tmp_path), tmp_path))[0], "GRAY")[..., 0]
+    original = simplejpeg.decode_jpeg(frame, "GRAY")[..., 0]
+    inside = np.zeros(size, bool)
+    inside[box[0] : box[2], box[1] : box[3]] = True
+    assert masked[~inside].max() == 0
+    assert np.array_equal(masked[inside], original[inside])
+
+
+def test_case_39_a_progressive_frame_under_the_baseline_syntax_is_quarantined(tmp_path: Path) -> None:
+    import cv2
+
+    frame = cv2.imencode(".jpg", clip()[0], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    dataset = echo()
+    set_frames(dataset, [frame] * FRAMES)
+    assert run(dataset, tmp_path).reason == "codec"
+
+
+def test_case_42_a_secondary_capture_is_refused(tmp_path: Path) -> None:
+    outcome = run(echo(SOPClassUID=SecondaryCaptureImageStorage), tmp_path)
+    assert (outcome.status, outcome.reason) == ("refused", "secondary-capture")
+    assert not (tmp_path / "out" / "quarantine").exists()
+
+
+def test_case_43_ecg_annotations_are_removed_and_the_signal_is_kept(tmp_path: Path) -> None:
+    dataset = echo(SOPClassUID=TwelveLeadECGWaveformStorage, Modality="ECG")
+    del dataset.PixelData
+    channel, group, note = Dataset(), Dataset(), Dataset()
+    channel.WaveformBitsStored, channel.ChannelSensitivity = 16, "1.25"
+    signal = np.arange(100, dtype="<i2").tobytes()
+    group.NumberOfWaveformChannels, group.NumberOfWaveformSamples, group.SamplingFrequency = 1, 100, "500"
+    group.MultiplexGroupLabel = "Rosalinde"
+    group.ChannelDefinitionSequence, group.WaveformBitsAllocated = [channel], 16
+    group.WaveformSampleInterpretation, group.WaveformOriginality = "SS", "ORIGINAL"
+    group.WaveformData = signal + b"Rosalinde "
+    note.UnformattedTextValue = "Rosalinde, sinus rhythm"
+    dataset.WaveformSequence, dataset.WaveformAnnotationSequence = [group], [note]
+    outcome = run(dataset, tmp_path)
+    result = written(outcome, tmp_path)
+    assert result.WaveformSequence[0].WaveformData == signal
+    assert "WaveformAnnotationSequence" not in result
+    assert b"osalinde" not in written_bytes(outcome, tmp_path)
