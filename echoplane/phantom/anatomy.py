@@ -75,8 +75,10 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
     wall = np.maximum(np.maximum(material.epicardium_mm, above - 2), -p[2] - np.float32(0.75 * heart.wall_mm))
     uneven = _uneven(heart, p)
     rv = _right_ventricle(marks, p, uneven)
-    la = _atrium(p, marks.la, heart.la_radius_mm, marks.mitral, marks.mitral_radius_mm, uneven)
-    ra = _atrium(p, marks.ra, heart.ra_radius_mm, marks.tricuspid, marks.tricuspid_radius_mm, -uneven)
+    # Atria are smallest at end diastole, just after their kick, and half as large again at end systole (Lang 2015).
+    fuller = np.float32(2.0) * moment.contraction
+    la = _atrium(p, marks.la, heart.la_radius_mm, marks.mitral, marks.mitral_radius_mm, uneven - fuller)
+    ra = _atrium(p, marks.ra, heart.ra_radius_mm, marks.tricuspid, marks.tricuspid_radius_mm, -uneven - fuller)
     root = _tube(p, marks.root, marks.root_radii_mm)
     trunk = _tube(p, marks.pulmonary_trunk, np.array([11.5, 11.0]))
     walls = np.minimum(np.minimum(rv - WALL_MM["rv"], la - WALL_MM["atrium"]), ra - WALL_MM["atrium"])
@@ -137,9 +139,9 @@ def _long_tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
     return whole
 
 
-def _atrium(p: Points, centre: Vec, radius_mm: float, valve: Vec, valve_radius_mm: float, uneven: Array) -> Array:
-    """An ellipsoid with a neck to its valve."""
-    body = shapes.ellipsoid(p, shapes.vector(centre), (radius_mm, radius_mm, 1.15 * radius_mm)) + uneven
+def _atrium(p: Points, centre: Vec, radius_mm: float, valve: Vec, valve_radius_mm: float, inward_mm: Array) -> Array:
+    """An ellipsoid, its wall moved in by so much, with a neck to its valve."""
+    body = shapes.ellipsoid(p, shapes.vector(centre), (radius_mm, radius_mm, 1.15 * radius_mm)) + inward_mm
     neck = shapes.tube(p, np.array([valve, centre]), np.array([valve_radius_mm - 2.0, 0.85 * radius_mm]))
     # The neck's round end would bulge through the valve.
     return np.minimum(body, np.maximum(neck, float(valve[2]) - 1 - p[2]))

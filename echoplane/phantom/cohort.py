@@ -13,7 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pydicom import dcmread
 
+from echoplane.errors import ConfigError
 from echoplane.phantom.dicom import write_clip
 from echoplane.phantom.patient import VIEW_NAMES, make_patient, scan_echo
 
@@ -22,18 +24,35 @@ def write_patient(folder: Path, seed: int, *, views: Sequence[str] | None = None
     """Write one study to `folder/PATIENT_ID/IM00001 ...`, in an order that says nothing of the views."""
     patient = make_patient(seed)
     final = folder / patient.identity.patient_id
-    order = np.random.default_rng([seed, 31]).permutation(list(views or VIEW_NAMES))
+    order = acquisition_order(seed, views or VIEW_NAMES)
     files = [final / f"IM{number:05d}" for number in range(1, len(order) + 1)]
     if final.exists():
+        _check(files, frames)
         return files
     temporary = folder / f".{seed}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for number, view in enumerate(order, start=1):
-        clip = scan_echo(patient, str(view), number, frames=frames, number=number)
+        clip = scan_echo(patient, view, number, frames=frames, number=number)
         write_clip(clip, patient, temporary / f"IM{number:05d}")
     temporary.rename(final)
     return files
+
+
+def acquisition_order(seed: int, views: Sequence[str]) -> list[str]:
+    """The views as this patient's sonographer took them: shuffled, or file names would tell the view."""
+    return [str(view) for view in np.random.default_rng([seed, 31]).permutation(list(views))]
+
+
+def _check(files: list[Path], frames: int) -> None:
+    """A study that is there already must be the one that was asked for."""
+    there = sorted(path.name for path in files[0].parent.iterdir())
+    found = int(dcmread(files[0], stop_before_pixels=True).NumberOfFrames) if there else 0
+    if there != [path.name for path in files] or found != frames:
+        raise ConfigError(
+            f"the folder holds a study of {len(there)} clips of {found} frames; {len(files)} of {frames} were asked "
+            "for. Write to an empty folder."
+        )
 
 
 def write_cohort(

@@ -4,7 +4,6 @@ UIDs follow from the patient's seed, so that the same seed gives the same bytes 
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import simplejpeg
@@ -33,7 +32,7 @@ def write_clip(clip: EchoClip, patient: Patient, path: Path) -> str:
     dataset = build(clip, patient)
     temporary = path.with_name(f".{path.name}.part")
     dataset.save_as(temporary, enforce_file_format=True)
-    os.replace(temporary, path)  # noqa: PTH105  Path.replace is the same call; this one says what it is
+    temporary.replace(path)
     return str(dataset.SOPInstanceUID)
 
 
