@@ -30,7 +30,9 @@ class Guard:
         self._app, self._paths = app, frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":  # closed before it is accepted: the client gets 403
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
             return
         request_id, start, status = secrets.token_hex(8), time.perf_counter(), 0
         scope.setdefault("state", {})["request_id"] = request_id

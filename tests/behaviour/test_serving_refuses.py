@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import re
+import socket
 from collections.abc import Iterator
 
 import httpx
@@ -159,6 +160,23 @@ def test_unknown_paths_and_methods_get_problems_and_no_label_of_their_own(client
     }
     assert set(re.findall(r'method="([^"]*)"', exposed)) <= {"GET", "POST", "HEAD", "other"}
     assert "bentoml_service_request" not in exposed
+
+
+def test_a_client_that_goes_away_or_wants_a_socket_does_no_harm(service: Running, client: httpx.Client) -> None:
+    address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
+    head = f"POST {TASK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/dicom\r\nContent-Length: 999999\r\n\r\n"
+    for _ in range(6):  # more than there are places
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(head.encode() + bytes(1000))
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "sec-websocket-version": "13",
+    }
+    assert client.get("/v1/models", headers=upgrade).status_code == 403
+    assert_answer(send(client, dicom.jpeg_clip()))
+    assert "Traceback" not in service.log
 
 
 def test_over_the_limit_in_flight_clients_are_told_to_come_back(client: httpx.Client, service: Running) -> None:
