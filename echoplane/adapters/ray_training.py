@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # a busy machine takes longer than Ray's 60 s to import torch in every worker
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     # workers run at nice 15 otherwise
     "RAY_worker_niceness": "0",
 }

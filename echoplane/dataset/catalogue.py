@@ -7,7 +7,7 @@ import csv
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from echoplane.study.dicom import read_dicom
 from echoplane.study.study import Identity, Instance
 from echoplane.tasks import by_name
 
+Row = dict[str, Any] | str
+"""What one file gives: a row of the catalogue, or why it is none."""
 SCHEMA_VERSION = "1"
 _TEXT = ("sample", "patient", "study", "instance", "uri", "sha256", "task", "label", "split", "site", "manufacturer")
 SCHEMA = pa.schema(
@@ -63,7 +65,13 @@ class Source:
     """Studies that one patient can plausibly have; more means that many patients share a pseudonym."""
 
 
-def build_catalogue(source: Source, rule: SplitRule, *, workers: int = 1) -> Catalogue:
+def build_catalogue(
+    source: Source,
+    rule: SplitRule,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Catalogue:
     """Every labelled clip under `source.folder`, sorted by patient, study and instance.
 
     Raises ConfigError for a label outside the task's list and for a pseudonym with too many studies. Clips without a
@@ -72,7 +80,8 @@ def build_catalogue(source: Source, rule: SplitRule, *, workers: int = 1) -> Cat
     files = sorted(p for p in (source.folder / "dicom").rglob("*") if p.is_file())
     found = in_order(functools.partial(_read, source=source), files, workers)
     left_out: Counter[str] = Counter()
-    rows = _labelled(_readable(found, left_out), source, left_out)
+    counted = _counted(found, len(files), on_progress)
+    rows = _labelled(_readable(counted, left_out), source, left_out)
     _refuse_shared_pseudonyms(rows, source.most_studies)
     split_of = split_patients((row["patient"] for row in rows), rule)
     left_out["patient is in no split of the list"] += sum(row["patient"] not in split_of for row in rows)
@@ -99,8 +108,8 @@ def read_catalogue(path: Path) -> pa.Table:
     return table
 
 
-def _read(path: Path, source: Source) -> dict[str, Any] | str:
-    """A catalogue's row of one file, its label from the file alone; or why it is none."""
+def _read(path: Path, source: Source) -> Row:
+    """A catalogue's row of one file, its label from the file alone."""
     try:
         clip = read_dicom(path).only
     except InputError as error:
@@ -142,7 +151,13 @@ def bmi_band(bmi: float | None) -> str | None:
     return None if bmi is None else next(name for limit, name in BMI_BANDS if bmi < limit)
 
 
-def _readable(found: Any, left_out: Counter[str]) -> list[dict[str, Any]]:
+def _counted(found: Iterable[Row], total: int, on_progress: Callable[[int, int], None]) -> Iterator[Row]:
+    for done, row in enumerate(found, start=1):
+        yield row
+        on_progress(done, total)
+
+
+def _readable(found: Iterable[Row], left_out: Counter[str]) -> list[dict[str, Any]]:
     """The rows among what was found, each file once."""
     rows: dict[str, dict[str, Any]] = {}
     for row in found:

@@ -53,7 +53,7 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> Counts:
     for old in folder.glob("clips-*.npy"):
         old.unlink()
     source = Source(studies, config.task, config.site, _deid_digest(studies), config.most_studies)
-    catalogue = build_catalogue(source, config.split, workers=config.workers)
+    catalogue = build_catalogue(source, config.split, workers=config.workers, on_progress=printed("dataset"))
     if not len(catalogue.table):
         raise ConfigError(f"no labelled clip was found ({catalogue.left_out or 'no file at all'}).")
     data_digest = write_catalogue(catalogue.table, folder / "catalogue.parquet")

@@ -10,9 +10,9 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    steps: int = Field(default=240, ge=1)
+    steps: int = Field(default=180, ge=1)
     """Updates of the weights, all workers together: a resumed run ends with exactly as many."""
-    epoch_steps: int = Field(default=40, ge=1)
+    epoch_steps: int = Field(default=36, ge=1)
     """Updates between two validations and checkpoints: what an interruption can lose."""
     batch: int = Field(default=32, ge=2)
     """Clips an update, over all workers."""

@@ -3,6 +3,7 @@
 An epoch is `epoch_steps` updates. Everything random is seeded by (seed, epoch), so a run resumed from the checkpoint
 of an epoch shows the same clips, in the same order, as one that was never interrupted. Axes: B batch, K label."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -151,7 +152,7 @@ def _after(
         history=history,
         weights=weights,
         best=best if config.keep == "best" else {},
-        optimiser=optimiser.state_dict(),
+        optimiser=copy.deepcopy(optimiser.state_dict()),  # its tensors go on changing
     )
 
 

@@ -137,7 +137,7 @@ def _moved(clip_THW: np.ndarray, rng: np.random.Generator, config: Augmentation)
 def _grey_curve(rng: np.random.Generator, config: Augmentation) -> np.ndarray:
     """A lookup table of gain and gamma."""
     gain, gamma = 1 + rng.uniform(-config.gain, config.gain), 1 + rng.uniform(-config.gamma, config.gamma)
-    return np.clip(255 * gain * np.linspace(0, 1, 256) ** gamma, 0, 255).astype(np.uint8)
+    return np.rint(np.clip(255 * gain * np.linspace(0, 1, 256) ** gamma, 0, 255)).astype(np.uint8)
 
 
 def _speckled(clip_THW: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:

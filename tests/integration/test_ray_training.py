@@ -1,0 +1,81 @@
+"""Training in a real local Ray: a worker killed with signal 9, and what the finished stage leaves."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from echoplane.stages import dataset, train
+from echoplane.stages.stage import Manifest
+from echoplane.tasks.view_video import learning
+from echoplane.training.config import TrainConfig
+from tests.tiny_cohort import write_cohort
+
+TRAINING = TrainConfig(steps=100, epoch_steps=10, batch=8)
+DOCUMENTED = {"checkpoint.safetensors", "training.json", "manifest.json", "files.json"}
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> Manifest:
+    root = tmp_path_factory.mktemp("root")
+    studies = write_cohort(root / "deid", patients=10, views=3)
+    return dataset.run(dataset.Config(root=str(root), studies=str(studies), workers=1))
+
+
+def config(samples: Manifest) -> train.Config:
+    return train.Config(
+        root=str(samples.path.parents[1]),
+        samples=str(samples.path / "manifest.json"),
+        network={"width": 8, "beta": 4},
+        training=TRAINING,
+    )
+
+
+def kill_a_worker_after_the_first_checkpoint(settings: train.Config, killed: list[int]) -> None:
+    """Adds the number of the killed process to `killed`."""
+    stage, deadline = Path(settings.root) / "train", time.monotonic() + 250
+    while time.monotonic() < deadline and not killed:
+        if list(stage.glob("*.partial/ray/run/checkpoint_*/state.pt")):
+            workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in _title(p)]
+            workers[-1].kill()
+            killed.append(workers[-1].pid)
+        time.sleep(0.05)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def test_a_killed_worker_resumes_from_the_last_checkpoint_and_the_steps_are_the_same(samples, capfd):
+    settings, killed = config(samples), []
+    killer = threading.Thread(target=kill_a_worker_after_the_first_checkpoint, args=(settings, killed), daemon=True)
+    killer.start()
+    manifest = train.run(settings)
+    killer.join(timeout=5)
+    assert killed, "no worker was killed: the test proves nothing"
+
+    described = json.loads((manifest.path / "training.json").read_text())
+    assert described["steps"] == manifest.counts["steps"] == TRAINING.steps
+    assert [row["epoch"] for row in described["history"]] == list(range(1, TRAINING.epochs + 1))
+    assert {path.name for path in manifest.path.iterdir()} == DOCUMENTED
+    assert described["split_id"] == samples.counts["split_id"]
+    assert set(described["patients_seen"]["train"]).isdisjoint(described["patients_seen"]["validation"])
+
+    module = learning.network(learning.Network(**described["network"]))
+    module.load_state_dict(load_file(manifest.path / "checkpoint.safetensors"))
+
+    out, err = capfd.readouterr()
+    lines = out.strip().splitlines()
+    assert lines[0].startswith("train 0/100 0 s")
+    assert lines[-1].startswith("train 100/100 ")
+    assert "loss" in lines[-1]
+    assert "Traceback" not in err
+
+    assert train.run(settings) == manifest, "a finished stage answers from its folder"
