@@ -24,7 +24,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-START_S = 90
+START_S = 180
 POLL_S = 0.2
 
 

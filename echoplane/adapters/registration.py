@@ -47,7 +47,7 @@ def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) 
         if version:
             _tag(registry, version, tags)
             return replace(version, tags={**version.tags, **tags})
-        return Version(bundle.spec.task, _create(bundle, tags), bundle.id, tags)
+        return Version(bundle.spec.task, _create(registry, bundle, tags), bundle.id, tags)
 
 
 def rival(registry: Registry, version: Version) -> Version | None:
@@ -84,13 +84,20 @@ def _run(registry: Registry, bundle: Bundle) -> Iterator[str]:
     """The run that the environment names (MLFLOW_RUN_ID), left running for whoever started it, or one of our own."""
     import mlflow
 
-    joined = os.environ.get("MLFLOW_RUN_ID")
-    if not joined and not {"MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & set(os.environ):
-        mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run(run_id=joined, run_name=None if joined else f"{bundle.spec.task} {bundle.id[:8]}") as run:
-        yield run.info.run_id
-    if joined:
+    if joined := os.environ.get("MLFLOW_RUN_ID"):
+        with mlflow.start_run(run_id=joined):
+            yield joined
         registry.client.update_run(joined, status="RUNNING")
+        return
+    named = {"MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & set(os.environ)
+    experiment_id = None if named else _experiment(registry)
+    with mlflow.start_run(experiment_id=experiment_id, run_name=f"{bundle.spec.task} {bundle.id[:8]}") as run:
+        yield run.info.run_id
+
+
+def _experiment(registry: Registry) -> str:
+    found = registry.client.get_experiment_by_name(EXPERIMENT)
+    return str(found.experiment_id if found else registry.client.create_experiment(EXPERIMENT))
 
 
 def _log_evaluation(
@@ -109,11 +116,11 @@ def _log_evaluation(
     registry.client.log_artifacts(run_id, str(evaluation), EVALUATION_FOLDER)
 
 
-def _create(bundle: Bundle, tags: Mapping[str, str]) -> str:
+def _create(registry: Registry, bundle: Bundle, tags: Mapping[str, str]) -> str:
     """A new version of the task's model, its number. It has its tags from the start: one without could not be found
     again after an interruption, and the bundle would be registered twice."""
-    import mlflow
     import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as temporary:
         # MLflow names the data after their folder: always "bundle", whatever the stage called it.
@@ -125,7 +132,15 @@ def _create(bundle: Bundle, tags: Mapping[str, str]) -> str:
             data_path=str(link),
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in NEEDED],
         )
-    return str(mlflow.register_model(logged.model_uri, bundle.spec.task, tags=dict(tags)).version)
+    try:
+        registry.client.create_registered_model(bundle.spec.task)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = registry.client.create_model_version(
+        bundle.spec.task, logged.model_uri, tags[RUN_TAG], tags=dict(tags), model_id=logged.model_id
+    )
+    return str(version.version)
 
 
 def _metrics(figures: Mapping[str, Any]) -> dict[str, float]:
@@ -142,7 +157,8 @@ def _tags(bundle: Bundle, figures: Mapping[str, Any]) -> dict[str, str]:
     tags |= {name: str(figures[name]) for name in ("runtime", "precision", "threads", "patients", "clips")}
     for name, figure in figures["figures"].items():
         if not name.startswith("recall/"):
-            tags |= {name: f"{figure['value']:.4f}", f"{name}_low": f"{figure['low']:.4f}"}
+            # Prefixed: `precision` alone is the arithmetic's, which serving follows.
+            tags |= {f"figure.{name}": f"{figure['value']:.4f}", f"figure.{name}_low": f"{figure['low']:.4f}"}
     return tags | {"latency_p95_ms": f"{figures['latency_ms']['p95']:.1f}"}
 
 

@@ -20,8 +20,14 @@ CHAMPION, PREVIOUS = "champion", "previous"
 BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
 EVALUATION_FOLDER = "evaluation"
 """Where a run keeps what the evaluate stage wrote."""
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
-"""MLflow's own defaults keep trying a dead server for minutes; what the environment sets stands."""
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # its own default keeps trying a dead server for minutes
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the address may hold a password
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""What the environment sets already stands."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Registry:
             raise ConfigError(
                 "the MLflow tracking URI must be a server's http:// or https:// address: set MLFLOW_TRACKING_URI."
             )
-        for name, value in PATIENCE.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         import mlflow
 

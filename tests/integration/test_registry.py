@@ -1,0 +1,253 @@
+"""The registry on a real MLflow server: a bundle goes in once, passes the gate, comes out whole."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from echoplane.adapters.local_mlflow import local_server
+from echoplane.adapters.registry import Registry
+from echoplane.bundle import read
+from echoplane.errors import BundleError, ConfigError
+from echoplane.promotion import read_policy
+from echoplane.stages import evaluate, promote
+from echoplane.stages.stage import Manifest
+from tests.tiny_bundle import TASK, make_tiny_bundle
+from tests.tiny_evaluation import finish, make_chain
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+LENIENT = read_policy().model_dump(by_alias=True) | {
+    "least_patients": 1,
+    "floors_low": {"accuracy": 0.0},
+    "margins": {"accuracy": 1.0},
+    "label_recall": 0.0,
+    "subgroup_accuracy": 0.0,
+    "calibration_error": 1.0,
+    "abstained": 1.0,
+    "latency_p95_ms": 60_000,
+}
+"""What even a model of random weights meets: these tests are of the registry, not of the gate."""
+
+
+class House:
+    """A server and a run folder with a chain of finished stages for a number of bundles."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder, self.uri, self.registry = folder, uri, Registry(uri)
+        self.chain = make_chain(folder / "chain")
+        (folder / "lenient.yaml").write_text(json.dumps(LENIENT))
+
+    def bundle(self, seed: int) -> str:
+        spec = read(Path(self.chain["bundle"]).parent).spec
+        folder = self.folder / f"bundle-{seed}"
+        return finish(make_tiny_bundle(folder, seed, data_digest=spec.data_digest, split_id=spec.split_id), "export")
+
+    def evaluated(self, bundle: str) -> str:
+        chain = self.chain | {"bundle": bundle}
+        done = evaluate.run(evaluate.Config(root=str(self.folder / "run"), resamples=100, **chain))
+        return f"{done.folder}/manifest.json"
+
+    def promote(self, bundle: str, policy: str = "lenient", uri: str | None = None) -> Manifest:
+        return promote.run(
+            promote.Config(
+                root=str(self.folder / "run"),
+                bundle=bundle,
+                evaluation=self.evaluated(bundle),
+                tracking_uri=uri or self.uri,
+                policy=str(self.folder / "lenient.yaml") if policy == "lenient" else policy,
+            )
+        )
+
+    def versions(self) -> int:
+        return len(self.registry.client.search_model_versions(f"name = '{TASK}'"))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("house")
+    with local_server(folder / "mlflow") as uri:
+        yield House(folder, uri)
+
+
+@pytest.fixture(scope="module")
+def first(house: House) -> str:
+    """The manifest of a bundle that was promoted."""
+    assert house.registry.champion(TASK) is None
+    bundle = house.bundle(0)
+    assert house.promote(bundle).counts["passed"]
+    return bundle
+
+
+def test_a_promoted_bundle_is_the_champion_and_comes_back_as_it_was_sealed(
+    house: House, first: str, tmp_path: Path
+) -> None:
+    champion, sealed = house.registry.champion(TASK), read(Path(first).parent)
+    assert champion is not None
+    assert champion.bundle_id == sealed.id
+    assert (champion.tags["split_id"], champion.tags["data_digest"]) == (sealed.spec.split_id, sealed.spec.data_digest)
+    assert (champion.tags["runtime"], champion.tags["precision"], champion.tags["threads"]) == ("openvino", "f32", "2")
+    assert champion.tags["decision"] == "passed"
+    assert float(champion.tags["figure.accuracy_low"]) <= float(champion.tags["figure.accuracy"])
+    assert house.registry.download(champion, tmp_path / "here").id == sealed.id
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here"]
+
+
+def test_promoting_again_registers_nothing_twice_and_moves_nothing(house: House, first: str) -> None:
+    before, decided = house.versions(), house.promote(first)
+    assert house.versions() == before
+    assert house.promote(first).digest == decided.digest
+
+
+def test_the_run_holds_the_figures_the_evaluation_and_the_decision(house: House, first: str) -> None:
+    champion = house.registry.champion(TASK)
+    assert champion is not None
+    run = house.registry.client.get_run(champion.tags["evaluation_run"])
+    assert run.info.status == "FINISHED"
+    assert {"accuracy", "accuracy_low", "f1", "recall/plax", "latency_ms_p95"} <= set(run.data.metrics)
+    assert run.data.params["precision"] == "f32"
+    listed = {a.path for a in house.registry.client.list_artifacts(run.info.run_id, "evaluation")}
+    assert {"evaluation/scores.parquet", "evaluation/evaluation.json", "evaluation/report.html"} <= listed
+    assert "decision.json" in {a.path for a in house.registry.client.list_artifacts(run.info.run_id)}
+
+
+def test_mlflows_own_loader_answers_dicom_by_path_and_bytes_without_a_pickle(house: House, first: str) -> None:
+    import mlflow.pyfunc
+
+    model = mlflow.pyfunc.load_model(f"models:/{TASK}@champion")
+    clip = next((house.folder / "chain" / "studies" / "dicom").rglob("*.dcm"))
+    by_path, by_bytes = model.predict([str(clip)])[0], model.predict(clip.read_bytes())[0]
+    assert by_path == by_bytes
+    assert sum(by_path["probabilities"].values()) == pytest.approx(1)
+    stored = [p for p in (house.folder / "mlflow" / "artifacts").rglob("*") if p.is_file()]
+    assert stored
+    assert not [p for p in stored if p.suffix in (".pkl", ".pickle", ".cloudpickle")]
+    requirements = next(p for p in stored if p.name == "requirements.txt").read_text()
+    assert "openvino==" in requirements
+    assert "torch" not in requirements
+
+
+def test_a_refused_model_is_registered_with_its_reasons_and_serves_nobody(house: House, first: str) -> None:
+    champion, bundle = house.registry.champion(TASK), house.bundle(5)
+    done = house.promote(bundle, policy="default")
+    assert not done.counts["passed"]
+    assert any("patients were tested" in sentence for sentence in done.counts["refused_by"])
+    assert house.registry.champion(TASK) == champion
+    refused = house.registry.version_of(TASK, read(Path(bundle).parent).id)
+    assert refused is not None
+    assert refused.tags["decision"] == "refused"
+    assert "data/test_patients" in refused.tags["failed_checks"]
+
+
+def test_a_second_champion_keeps_the_first_as_previous_and_a_rollback_stays(house: House, first: str) -> None:
+    old, bundle = house.registry.champion(TASK), house.bundle(1)
+    done = house.promote(bundle)
+    new = house.registry.champion(TASK)
+    assert old is not None
+    assert new is not None
+    assert done.counts["champion"] == old.bundle_id
+    decision = json.loads((done.path / "decision.json").read_text())
+    assert "champion/accuracy" in {reason["name"] for reason in decision["reasons"]}
+    assert new.bundle_id == read(Path(bundle).parent).id
+    previous = house.registry.by_alias(TASK, "previous")
+    assert previous is not None
+    assert previous.number == old.number
+    assert house.promote(bundle).digest == done.digest
+    house.registry.client.set_registered_model_alias(TASK, "champion", old.number)
+    house.promote(bundle)
+    assert house.registry.champion(TASK).number == old.number  # type: ignore[union-attr]
+
+
+def test_an_emptied_registry_gets_the_bundle_again_though_the_decision_is_found_finished(
+    house: House, first: str
+) -> None:
+    house.registry.client.delete_registered_model(TASK)
+    house.promote(first)
+    champion = house.registry.champion(TASK)
+    assert champion is not None
+    assert champion.bundle_id == read(Path(first).parent).id
+    assert champion.tags["decision"] == "passed"
+
+
+def test_a_run_that_the_environment_names_is_joined_and_left_running(
+    house: House, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = house.registry.client.create_run("0")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    bundle = house.bundle(7)
+    house.promote(bundle, policy="default")
+    joined = house.registry.client.get_run(run.info.run_id)
+    assert "accuracy" in joined.data.metrics
+    assert joined.info.status == "RUNNING"
+
+
+def test_serving_reads_the_registry_with_what_skinny_has(house: House, first: str, tmp_path: Path) -> None:
+    absent = ("torch", "kfp", "ray", "pandas", "matplotlib", "pyarrow", "scipy", "sklearn", "sqlalchemy", "flask")
+    code = (
+        "import sys; [sys.modules.__setitem__(name, None) for name in sys.argv[3:]]\n"
+        "from echoplane.adapters.registry import Registry\n"
+        f"registry = Registry(sys.argv[1]); champion = registry.champion({TASK!r})\n"
+        "print(registry.download(champion, sys.argv[2]).id == champion.bundle_id)"
+    )
+    command = [sys.executable, "-c", code, house.uri, str(tmp_path / "bundle"), *absent]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_a_download_that_is_not_the_registered_bundle_is_refused(house: House, first: str, tmp_path: Path) -> None:
+    champion = house.registry.champion(TASK)
+    assert champion is not None
+    house.registry.client.set_model_version_tag(TASK, champion.number, "bundle_id", "f" * 64)
+    try:
+        told = house.registry.champion(TASK)
+        assert told is not None
+        with pytest.raises(BundleError, match="its tag says ffff"):
+            house.registry.download(told, tmp_path / "bundle")
+        assert not (tmp_path / "bundle").exists()
+    finally:
+        house.registry.client.set_model_version_tag(TASK, champion.number, "bundle_id", champion.bundle_id)
+
+
+def test_a_server_that_is_away_is_told_as_such_and_an_address_without_http_refused() -> None:
+    code = (
+        "import os; os.environ['MLFLOW_HTTP_REQUEST_MAX_RETRIES'] = '0'\n"
+        "from echoplane.adapters.registry import Registry\n"
+        "Registry('http://user:secret@127.0.0.1:9').champion('echo-view-video')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("echoplane.errors.BundleError: the MLflow server")
+    assert "secret" not in last
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
+        Registry("sqlite:///mlflow.db")
+
+
+def test_the_server_ends_when_whoever_started_it_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from echoplane.adapters.local_mlflow import start_server\n"
+        "server, uri = start_server(sys.argv[1])\n"
+        "print(server.pid, flush=True); time.sleep(600)"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=os.environ
+    )
+    assert owner.stdout is not None
+    server = psutil.Process(int(owner.stdout.readline()))
+    _wait(lambda: server.children())
+    tree = [server, *server.children(recursive=True)]
+    owner.kill()
+    owner.wait()
+    assert not psutil.wait_procs(tree, timeout=20)[1]
+
+
+def _wait(ready: object, limit_s: float = 20) -> None:
+    deadline = time.monotonic() + limit_s
+    while not ready():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
