@@ -44,7 +44,8 @@ class Part(IntEnum):
 
 Distances = dict[Part, Array]
 WALL_MM = {"rv": 4.0, "atrium": 2.6, "aorta": 1.7, "pulmonary": 1.6, "cava": 1.6}
-FAR_MM = np.float32(99)
+FAR = np.full((1, 1, 1), 99, np.float32)
+"""A distance that nothing is painted at, mm."""
 _Z = np.array([0.0, 0.0, 1.0])
 
 
@@ -123,17 +124,21 @@ def still_parts(heart: Heart, marks: Landmarks, points: Points, moment: Moment) 
 
 
 def _tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
-    """A tube, or "far" where the points' bounding box shows that nothing of it is in reach."""
-    gap = 0.0
-    for p, axis in zip(points, line.T, strict=True):
-        apart = max(axis.min() - float(p.max()), float(p.min()) - axis.max(), 0.0)
-        gap = max(gap, apart)
-    return np.full((1, 1, 1), FAR_MM) if gap > radii_mm.max() + 9 else shapes.tube(points, line, radii_mm)
+    """A tube, or "far" where nothing of it is in reach."""
+    return shapes.tube(points, line, radii_mm) if _in_reach(points, line, radii_mm.max()) else FAR
+
+
+def _in_reach(points: Points, line: Vec, radius_mm: float) -> bool:
+    """Whether something of this radius around the line can lie among the points, by their bounding box."""
+    gaps = (
+        max(axis.min() - float(p.max()), float(p.min()) - axis.max()) for p, axis in zip(points, line.T, strict=True)
+    )
+    return max(gaps) <= radius_mm + 9
 
 
 def _long_tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
     """A tube taken segment by segment, so that those far from the points cost nothing."""
-    whole = np.full((1, 1, 1), FAR_MM)
+    whole: Array = FAR
     for k in range(len(line) - 1):
         whole = np.minimum(whole, _tube(points, line[k : k + 2], radii_mm[k : k + 2]))
     return whole
@@ -178,13 +183,22 @@ def _papillary(heart: Heart, p: Points) -> Array:
 
 def _valves(heart: Heart, marks: Landmarks, p: Points, moment: Moment) -> Array:
     mitral_top = marks.mitral - 0.22 * marks.mitral_radius_mm * marks.outflow
-    mitral = cone_valve(p, marks.mitral, mitral_top, marks.mitral_radius_mm, moment.mitral, thickness_mm=1.5)
-    tricuspid = cone_valve(
-        p, marks.tricuspid, marks.tricuspid - [2.0, 0, 0], marks.tricuspid_radius_mm, moment.mitral, thickness_mm=1.2
-    )
-    aortic = arterial_valve(p, marks.aortic, marks.aortic_axis, marks.aortic_radius_mm, moment.aortic)
-    pulmonary = arterial_valve(p, marks.pulmonary, marks.pulmonary_axis, 11.0, moment.aortic)
-    return np.minimum(np.minimum(mitral, tricuspid), np.minimum(aortic, pulmonary))
+    tricuspid_top = marks.tricuspid - np.array([2.0, 0, 0])
+    valves: Array = FAR
+    for centre, top, radius_mm, thickness_mm in (
+        (marks.mitral, mitral_top, marks.mitral_radius_mm, 1.5),
+        (marks.tricuspid, tricuspid_top, marks.tricuspid_radius_mm, 1.2),
+    ):
+        if _in_reach(p, centre[None], 1.5 * radius_mm):
+            leaflets = cone_valve(p, centre, top, radius_mm, moment.mitral, thickness_mm=thickness_mm)
+            valves = np.minimum(valves, leaflets)
+    for centre, axis, radius_mm in (
+        (marks.aortic, marks.aortic_axis, marks.aortic_radius_mm),
+        (marks.pulmonary, marks.pulmonary_axis, 11.0),
+    ):
+        if _in_reach(p, centre[None], 1.5 * radius_mm):
+            valves = np.minimum(valves, arterial_valve(p, centre, axis, radius_mm, moment.aortic))
+    return valves
 
 
 def _spine(marks: Landmarks, points: Points) -> Array:

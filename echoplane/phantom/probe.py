@@ -57,7 +57,8 @@ APICAL = ("a4c", "a5c", "a2c", "a3c")
 def _apical(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
     origin = np.array([0.0, 0.0, -0.75 * heart.wall_mm - heart.window_mm])
     if view == "a5c":
-        return origin, marks.aortic + 8 * marks.aortic_axis, np.array([-1.0, 0.0, 0.0])
+        # Tilted up from four chambers just to the valve, and turned so that the left atrium stays in sight.
+        return origin, marks.aortic + 6 * marks.aortic_axis - np.array([0.0, 3.0, 0.0]), np.array([-1.0, -0.15, 0.0])
     if view == "a4c":
         return origin, 0.62 * marks.la + 0.38 * marks.ra, marks.la - marks.ra
     if view == "a3c":

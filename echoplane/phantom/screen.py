@@ -65,7 +65,9 @@ def _maps(sector: Sector, grid: tuple[int, int]) -> tuple[Frames, Frames, NDArra
     angle = np.arctan2(right, down) / np.float32(sector.half_angle_rad)
     mask = (depth <= 1) & (np.abs(angle) <= 1) & (depth > 0.012)
     sample, line = depth * (grid[1] - 1), (angle + 1) * np.float32((grid[0] - 1) / 2)
-    first, second = cv2.convertMaps(sample, np.clip(line, 0, grid[0] - 1), cv2.CV_16SC2)
+    # Never past the last cell: remap is several times slower where it has to think of the border.
+    sample, line = (np.clip(m, 0, n - 1.02).astype(np.float32) for m, n in ((sample, grid[1]), (line, grid[0])))
+    first, second = cv2.convertMaps(sample, line, cv2.CV_16SC2)
     return first, second, mask
 
 

@@ -127,6 +127,17 @@ def test_a_view_shows_what_it_is_named_for(view):
             assert (labels == part).sum() <= 5, f"patient {seed} shows {part.name}"
 
 
+@pytest.mark.parametrize("view", ["plax", "sax-basal", "a3c", "a5c", "a4c", "a2c"])
+def test_the_aortic_valve_tells_five_chambers_from_four_and_three_from_two(view):
+    for seed in range(12):
+        heart = make_patient(seed).heart
+        marks = landmarks(heart)
+        at = pose(heart, marks, view, np.random.default_rng(seed))
+        cusps = marks.aortic + 5 * marks.aortic_axis
+        off_plane_mm = abs((cusps - at.origin_mm) @ np.cross(at.down, at.right))
+        assert off_plane_mm > 14 if view in ("a4c", "a2c") else off_plane_mm < marks.aortic_radius_mm
+
+
 def test_patients_differ_in_function_size_and_rhythm():
     patients = [make_patient(seed) for seed in range(60)]
     ef = [p.ef_percent for p in patients]
