@@ -263,7 +263,7 @@ def _print_refusal(path: Path, number: int, why: str, asked: argparse.Namespace)
 COMMANDS: dict[str, Command] = {
     "phantom": Command(
         "make synthetic patients as DICOM, with invented names",
-        "echoplane phantom echo phantoms --patients 4",
+        "echoplane phantom echo phantoms --patients 2",
         _run_phantom,
     ),
     "deid": Command(
@@ -305,3 +305,7 @@ COMMANDS: dict[str, Command] = {
         _run_predict,
     ),
 }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

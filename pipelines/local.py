@@ -36,7 +36,7 @@ def manifests(root: Path) -> dict[str, Manifest]:
     """The manifests that the latest run's steps handed on, by stage."""
     found = {}
     for path in sorted((root.resolve() / KFP_FOLDER).glob("*/*/*")):
-        if path.is_file() and path.read_bytes()[:1] == b"{":
+        if path.name != "executor_output.json" and path.is_file() and path.read_bytes()[:1] == b"{":
             manifest = Manifest.read(path)
             found[manifest.stage] = manifest
     return found

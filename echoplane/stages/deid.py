@@ -183,8 +183,11 @@ def read_labels(path: Path, source: Path) -> dict[str, str]:
     views = {view.name for view in VIDEO_VIEWS}
     unknown = [number for number, row in enumerate(rows, 2) if row["view"] not in views]
     missing = [number for number, row in enumerate(rows, 2) if not _within(source, row["file"])]
-    if unknown or missing:
-        raise ConfigError("the labels file does not fit: " + "; ".join(_complaints(unknown, missing, sorted(views))))
+    named = [Path(row["file"]) for row in rows]
+    first = {file: number for number, file in reversed(list(enumerate(named, 2)))}
+    again = [number for number, file in enumerate(named, 2) if first[file] != number]
+    if complaints := list(_complaints(unknown, missing, again)):
+        raise ConfigError(f"the labels file does not fit: {'; '.join(complaints)}. Views: {', '.join(sorted(views))}.")
     return {Path(row["file"]).as_posix(): row["view"] for row in rows}
 
 
@@ -203,11 +206,13 @@ def _within(source: Path, file: str) -> bool:
     return path.is_relative_to(source.resolve()) and path.is_file()
 
 
-def _complaints(unknown: list[int], missing: list[int], views: list[str]) -> Iterator[str]:
+def _complaints(unknown: list[int], missing: list[int], again: list[int]) -> Iterator[str]:
     if unknown:
-        yield f"{_named(unknown)} no known view, expected one of {', '.join(views)}"
+        yield f"{_named(unknown)} no known view"
     if missing:
         yield f"{_named(missing)} no file of `source`"
+    if again:
+        yield f"{_named(again)} a file that is named before"
 
 
 def _named(rows: list[int]) -> str:

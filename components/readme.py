@@ -1,0 +1,65 @@
+"""The README of each component, made from it and its stage's config: `python -m components.readme` writes them all."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote")
+FOLDER = Path(__file__).parent
+
+
+def component(stage: str) -> Any:
+    """The component of `stage` as KFP knows it."""
+    return getattr(importlib.import_module(f"components.{stage}.component"), stage)
+
+
+def readme(stage: str) -> str:
+    """The text of `components/STAGE/README.md`."""
+    made = component(stage)
+    config = importlib.import_module(f"echoplane.stages.{stage}").Config
+    spec = made.component_spec
+    return "\n".join(
+        [
+            f"# {stage}",
+            "",
+            spec.description.splitlines()[0],
+            "",
+            f"A thin call of `echoplane.stages.{stage}`: the same as `echoplane {stage}` on the command line.",
+            "",
+            "| input | type | meaning |",
+            "|---|---|---|",
+            *(_row(name, given.type, config.model_fields[name].description) for name, given in spec.inputs.items()),
+            "",
+            "| output | type | what it holds |",
+            "|---|---|---|",
+            *(_row(name, given.type, _holds(given.type)) for name, given in spec.outputs.items()),
+            "",
+        ]
+    )
+
+
+TYPES = {"String": "text", "Integer": "whole number", "Dict": "JSON object"}
+SHOWN = {"Metrics": "figures", "ClassificationMetrics": "the confusion matrix", "HTML": "a page"}
+
+
+def _row(name: str, kind: str, meaning: str) -> str:
+    plain = TYPES.get(kind) or f"artifact, {_artifact(kind)}"
+    return f"| `{name}` | {plain} | {' '.join(meaning.split()).replace('|', '/')} |"
+
+
+def _artifact(kind: str) -> str:
+    return kind.split("@")[0].removeprefix("system.")
+
+
+def _holds(kind: str) -> str:
+    name = _artifact(kind)
+    return f"{SHOWN[name]} for Kubeflow's UI" if name in SHOWN else "the stage's manifest: where its data lie"
+
+
+def write() -> None:
+    for stage in STAGES:
+        (FOLDER / stage / "README.md").write_text(readme(stage))
+
+
+if __name__ == "__main__":
+    write()
