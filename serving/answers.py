@@ -21,8 +21,6 @@ from serving.slots import Model, Slot
 
 RESEARCH_USE = "Research use only. Not a medical device."
 TASK_BY_MODALITY = {("US", "clip"): "echo-view-video"}
-NO_TASK = "none"
-"""The task label of a file that no task takes."""
 
 
 class _Body(BaseModel):
@@ -136,8 +134,7 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
             timings_ms["total"] = 1000 * (time.perf_counter() - received.start_s)
             body = answer_body(received.request_id, model, answer, timings_ms)
     except InputError as error:
-        metrics.PROBLEMS.labels(task or NO_TASK, error.kind).inc()
-        raise problems.of_input(error) from None
+        raise problems.of_input(error, task) from None
     metrics.answered(task, model.version, body.label, timings_ms)
     return body
 

@@ -46,6 +46,7 @@ class Service:
 
     async def answer(self, request: Request, task: str) -> Response:
         """The answer of `task` to the one file of a request."""
+        request.state.task = task
         with self.admission.ticket() as ticket:
             received, held = await self._receive(request, ticket, most_files=1)
             work = functools.partial(answer_file, held[0], self.slots, received, task)
@@ -73,11 +74,13 @@ class Service:
         """One file's answer; its problem never spoils the others'."""
         try:
             return FileBody(index=index, answer=await ticket.run(work, self.settings.deadline_s))
-        except Problem as problem:
-            return FileBody(index=index, problem=problem.body(request_id))
+        except Problem as refused:
+            problem = refused
         except Exception as error:
             log_failure(f"request {request_id}", error)
-            return FileBody(index=index, problem=problems.unexpected().body(request_id))
+            problem = problems.unexpected()
+        metrics.refused(problem.task, problem.kind)
+        return FileBody(index=index, problem=problem.body(request_id))
 
     def models(self) -> Response:
         return _json(ModelsBody(models=[slot_body(slot) for slot in self.slots.values()]))
@@ -139,6 +142,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
 def _add_problems(app: FastAPI) -> None:
     async def on_problem(request: Request, problem: Any) -> Response:
+        metrics.refused(problem.task or getattr(request.state, "task", None), problem.kind)
         return problem.response(request.state.request_id)
 
     async def on_status(request: Request, error: Exception) -> Response:
@@ -146,7 +150,7 @@ def _add_problems(app: FastAPI) -> None:
         return problems.of_status(status).response(request.state.request_id)
 
     async def on_failure(request: Request, error: Exception) -> Response:
-        return problems.unexpected().response(request.state.request_id)
+        return await on_problem(request, problems.unexpected())
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(Exception, on_failure)  # raised again after it answered: the guard logs it

@@ -30,7 +30,10 @@ class ProblemBody(BaseModel):
 
 
 class Problem(Exception):
-    """A request, or one file of it, that gets no answer. `kind` ends the problem's type."""
+    """A request, or one file of it, that gets no answer. `kind` ends the problem's type, `task` is known once a model
+    is chosen."""
+
+    task: str | None = None
 
     def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -47,9 +50,11 @@ class Problem(Exception):
         return Response(content, self.status, dict(self.headers), MEDIA_TYPE)
 
 
-def of_input(error: InputError) -> Problem:
+def of_input(error: InputError, task: str | None) -> Problem:
     """The problem that a refused file becomes; InputError's messages hold no identities by contract."""
-    return Problem(error.status, error.kind, str(error))
+    problem = Problem(error.status, error.kind, str(error))
+    problem.task = task
+    return problem
 
 
 def bad_request(detail: str) -> Problem:
@@ -76,7 +81,9 @@ def busy(limit: int) -> Problem:
 
 
 def no_model(task: str) -> Problem:
-    return Problem(503, "no-model", f"no model of {task} is loaded yet; see /v1/models.", {"Retry-After": "5"})
+    problem = Problem(503, "no-model", f"no model of {task} is loaded yet; see /v1/models.", {"Retry-After": "5"})
+    problem.task = task
+    return problem
 
 
 def deadline(limit_s: float) -> Problem:

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.multiprocess import MultiProcessCollector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-CANNOT_TELL = "cannot-tell"
+CANNOT_TELL, NO_TASK = "cannot-tell", "none"
 
 REQUESTS = Counter(
     "echoplane_requests", "Requests answered, by route template and status.", ["route", "method", "status"]
@@ -20,7 +20,11 @@ ANSWERS = Counter(
     "Studies answered: outcome is answered or abstained, view the label or cannot-tell.",
     ["task", "version", "view", "outcome"],
 )
-PROBLEMS = Counter("echoplane_problems", "Studies refused, by the end of the problem's type.", ["task", "type"])
+PROBLEMS = Counter(
+    "echoplane_problems",
+    "Studies that got no answer, by the end of the problem's type; task is none where no model was chosen.",
+    ["task", "type"],
+)
 STAGE_SECONDS = Histogram(
     "echoplane_stage_seconds", "Time an answered study spent in each stage.", ["task", "stage"], buckets=SECONDS
 )
@@ -66,6 +70,11 @@ def answered(task: str, version: str, label: str | None, timings_ms: dict[str, f
     ANSWERS.labels(task, version, label or CANNOT_TELL, outcome).inc()
     for stage, elapsed_ms in timings_ms.items():
         STAGE_SECONDS.labels(task, stage).observe(elapsed_ms / 1000)
+
+
+def refused(task: str | None, kind: str) -> None:
+    """Count one study that got no answer; `kind` is the end of the problem's type."""
+    PROBLEMS.labels(task or NO_TASK, kind).inc()
 
 
 def exposition() -> bytes:

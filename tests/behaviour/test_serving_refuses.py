@@ -174,7 +174,8 @@ def test_a_client_that_goes_away_or_wants_a_socket_does_no_harm(service: Running
         "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
         "sec-websocket-version": "13",
     }
-    assert client.get("/v1/models", headers=upgrade).status_code == 403
+    with service.client() as other:  # its connection is closed after the refusal
+        assert other.get("/v1/models", headers=upgrade).status_code == 403
     assert_answer(send(client, dicom.jpeg_clip()))
     assert "Traceback" not in service.log
 
@@ -187,6 +188,7 @@ def test_over_the_limit_in_flight_clients_are_told_to_come_back(client: httpx.Cl
         response = send(client, dicom.jpeg_clip())
         assert_problem(response, 429, "busy")
         assert int(response.headers["retry-after"]) >= 1
+        assert 'echoplane_problems_total{task="echo-view-video",type="busy"}' in client.get("/metrics").text
         assert client.get("/v1/models").status_code == 200
     finally:
         statuses = slow.finish()
