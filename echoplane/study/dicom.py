@@ -4,12 +4,14 @@ A header is checked before anything is decoded, so that a hostile file costs lit
 file is inflated against a cap, and the number of frames must match the pixel data. Errors name attributes and
 numbers, never a value that could name a patient."""
 
+import contextlib
 import functools
 import hashlib
 import io
 import logging
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from echoplane.errors import NotAnImage, TooLarge, Unsupported
+from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
 from echoplane.study.pixels import DicomFrames
 from echoplane.study.study import Identity, Instance, Region, Study
 from echoplane.study.views import View, by_code
@@ -77,8 +79,20 @@ def read_dicom(source: Path | bytes, limits: Limits = Limits()) -> Study:
     Raises NotAnImage (no DICOM, or cut off), Unsupported (transfer syntax or SOP class), TooLarge.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
-    dataset = parse(data, limits)
-    return Study((_instance(dataset, hashlib.sha256(data).hexdigest(), limits),))
+    with told_apart():
+        dataset = parse(data, limits)
+        return Study((_instance(dataset, hashlib.sha256(data).hexdigest(), limits),))
+
+
+@contextlib.contextmanager
+def told_apart() -> Iterator[None]:
+    """Whatever pydicom raises on damaged input becomes NotAnImage; none of its messages may pass."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # values are parsed when they are asked for, each in its own way
+        raise NotAnImage(f"the DICOM file is damaged or cut off ({type(error).__name__} while reading).") from None
 
 
 def parse(data: bytes, limits: Limits) -> FileDataset:
@@ -86,18 +100,11 @@ def parse(data: bytes, limits: Limits) -> FileDataset:
     _quiet_pydicom()
     if data[128:132] != b"DICM":
         raise NotAnImage("this is no DICOM file: the four bytes DICM are missing at byte 128. Send a DICOM file.")
-    try:
-        syntax = _read_file_meta_info(io.BytesIO(data[132:])).get("TransferSyntaxUID")
-        _check_syntax(syntax)
-        if syntax == DeflatedExplicitVRLittleEndian:
-            _check_inflated_size(data, limits)
-        dataset = pydicom.dcmread(io.BytesIO(data))
-        dataset.get("SOPClassUID")
-    except (NotAnImage, TooLarge, Unsupported):
-        raise
-    except Exception as error:  # pydicom raises many kinds on damaged input; none of their messages may pass
-        raise NotAnImage(f"the DICOM file is damaged or cut off ({type(error).__name__} while reading).") from None
-    return dataset
+    syntax = _read_file_meta_info(io.BytesIO(data[132:])).get("TransferSyntaxUID")
+    _check_syntax(syntax)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        _check_inflated_size(data, limits)
+    return pydicom.dcmread(io.BytesIO(data))
 
 
 @functools.cache

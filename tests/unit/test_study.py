@@ -1,5 +1,6 @@
 """The reader: what it gives, and what it says of files that it can't read."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,16 @@ def test_a_file_cut_anywhere_is_never_read_as_whole(clip: Path) -> None:
     for end in np.random.default_rng(0).integers(0, len(data) - 8, 40):
         with pytest.raises(InputError):
             _read_all(data[: int(end)])
+
+
+def test_a_header_with_flipped_bytes_is_read_or_told_apart_never_a_crash(clip: Path) -> None:
+    data, rng = clip.read_bytes(), np.random.default_rng(0)
+    for _ in range(400):
+        damaged = bytearray(data)
+        for place in rng.integers(132, 3000, 6):
+            damaged[place] = rng.integers(0, 256)
+        with contextlib.suppress(InputError):
+            read_dicom(bytes(damaged))
 
 
 def test_sizes_are_capped_before_decoding(clip: Path) -> None:
