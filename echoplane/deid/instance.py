@@ -14,7 +14,7 @@ from echoplane.deid.header import Context, rebuild, strings
 from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Box
+from echoplane.deid.regions import Box, Mask
 
 IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
 _VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
@@ -38,7 +38,7 @@ class Instance:
     context: Context
     dataset: Dataset
     shape: pixels.Geometry | None
-    boxes: tuple[Box, ...] | None
+    mask: Mask | None
     flags: tuple[str, ...]
 
     @property
@@ -83,19 +83,29 @@ def clean(data: bytes, key: Key, policy: Policy) -> Instance:
     original, syntax = read(data, policy)
     kind = object_class(original, policy)
     context, flags = _context(original, kind, key, policy)
-    shape, boxes = None, None
-    if kind != "ecg":
-        shape = pixels.geometry(original, policy)
-        boxes = _boxes(original, kind, shape)
     built = rebuild(original, context)
-    transfer_syntax = ExplicitVRLittleEndian
-    if shape is None:
+    if kind == "ecg":
         bulk.copy_waveforms(original, built)
-    else:
-        transfer_syntax = _add_pixels(original, built, syntax, shape, boxes)
-    _state_what_was_done(built, policy, masked=boxes is not None)
+        _finish(built, policy, ExplicitVRLittleEndian, pixels_clean=False)
+        return Instance(context, built, None, None, flags)
+    shape = pixels.geometry(original, policy)
+    cleaned = pixels.clean(original, syntax, shape, _boxes(original, kind, shape))
+    bulk.copy_palette(original, built)
+    _add_pixels(built, cleaned)
+    _finish(built, policy, cleaned.transfer_syntax, pixels_clean=cleaned.searched)
+    return Instance(context, built, shape, cleaned.mask, flags + _pixel_flags(cleaned))
+
+
+def _pixel_flags(cleaned: pixels.CleanPixels) -> tuple[str, ...]:
+    if cleaned.mask is None:
+        return ()
+    found = ("text-masked",) if cleaned.mask.text_blocks is not None else ()
+    return found if cleaned.searched else (*found, "does-not-move")
+
+
+def _finish(built: Dataset, policy: Policy, transfer_syntax: UID, pixels_clean: bool) -> None:
+    _state_what_was_done(built, policy, pixels_clean)
     _add_file_meta(built, transfer_syntax)
-    return Instance(context, built, shape, boxes, flags)
 
 
 def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Context, tuple[str, ...]]:
@@ -126,23 +136,19 @@ def _boxes(original: Dataset, kind: str, shape: pixels.Geometry) -> tuple[Box, .
     return None
 
 
-def _add_pixels(
-    original: Dataset, built: Dataset, syntax: UID, shape: pixels.Geometry, boxes: tuple[Box, ...] | None
-) -> UID:
-    bulk.copy_palette(original, built)
-    cleaned = pixels.clean(original, syntax, shape, boxes)
+def _add_pixels(built: Dataset, cleaned: pixels.CleanPixels) -> None:
     for keyword, value in cleaned.attributes.items():
         setattr(built, keyword, value)
-    built.add_new(0x7FE00010, "OB" if cleaned.transfer_syntax.is_encapsulated else "OW", cleaned.value)
-    built["PixelData"].is_undefined_length = cleaned.transfer_syntax.is_encapsulated
-    return cleaned.transfer_syntax
+    encapsulated = cleaned.transfer_syntax.is_encapsulated
+    built.add_new(0x7FE00010, "OB" if encapsulated else "OW", cleaned.value)
+    built["PixelData"].is_undefined_length = encapsulated
 
 
-def _state_what_was_done(built: Dataset, policy: Policy, masked: bool) -> None:
+def _state_what_was_done(built: Dataset, policy: Policy, pixels_clean: bool) -> None:
     """PS3.15 E.1.1 step 9 and PS3.3 C.7.1.1, C.12.1.1."""
     done = {
         "113100": True,
-        "113101": masked,
+        "113101": pixels_clean,
         "113105": policy.descriptors,
         "113107": policy.dates == "shift",
         "113108": policy.patient_characteristics,
@@ -153,7 +159,7 @@ def _state_what_was_done(built: Dataset, policy: Policy, masked: bool) -> None:
     built.DeidentificationMethod = f"echoplane {__version__}"
     built.DeidentificationMethodCodeSequence = [_code(code) for code, applied in done.items() if applied]
     built.LongitudinalTemporalInformationModified = "MODIFIED" if policy.dates == "shift" else "REMOVED"
-    if masked:
+    if pixels_clean:
         built.BurnedInAnnotation = "NO"
 
 

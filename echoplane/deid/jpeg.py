@@ -6,24 +6,22 @@ if all of it that is visible lies inside a box, so nothing outside survives; up 
 goes black with the border.
 """
 
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import simplejpeg
 
 from echoplane.deid import libjpeg
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Box
+from echoplane.deid.regions import Mask
 
 _SOI, _EOI, _SOF0, _DHT, _SOS, _DQT, _DRI, _COM, _APP0, _APP14 = (
     0xD8, 0xD9, 0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xFE, 0xE0, 0xEE,
 )  # fmt: skip
-_MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-_ADOBE_BYTES = 14
+# version 100, no flags, colour transform 0 (RGB) or 1 (YCC)
+_ADOBE_MARKERS = tuple(b"Adobe\0\x64\0\0\0\0" + bytes([transform]) for transform in (0, 1))
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,21 @@ def parse(data: bytes) -> Frame:
             raise Held("codec")
     else:
         raise Held("codec")
-    closing = _MARKER_IN_SCAN.search(data, scan_start)
-    if frame_header is None or closing is None or closing.group()[-1] != _EOI:
+    if frame_header is None:
         raise Held("codec")
-    return Frame(_layout(frame_header, quantisers), data[:scan_start], data[: closing.end()])
+    return Frame(_layout(frame_header, quantisers), data[:scan_start], data[: _scan_end(data, scan_start)])
+
+
+def _scan_end(data: bytes, start: int) -> int:
+    """The position after the end marker; Held where another marker but a restart comes first (B.1.1.2)."""
+    values = np.frombuffer(data, np.uint8, offset=start)
+    marks = np.flatnonzero(values[:-1] == 0xFF)
+    following = values[marks + 1]
+    stops = (following != 0) & (following != 0xFF) & ((following < 0xD0) | (following > 0xD7))
+    first = int(np.argmax(stops)) if stops.any() else -1
+    if first < 0 or following[first] != _EOI:
+        raise Held("codec")
+    return start + int(marks[first]) + 2
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
@@ -134,44 +143,42 @@ def _layout(segment: bytes, quantisers: dict[int, int]) -> Layout:
     return Layout(rows, columns, components)
 
 
-def kept_mcus(layout: Layout, boxes: tuple[Box, ...]) -> np.ndarray:
-    """Which MCUs lie inside a box with all of their visible pixels, as (rows of MCUs, columns of MCUs)."""
+def kept_mcus(layout: Layout, mask: Mask) -> np.ndarray:
+    """Which MCUs may stay with all of their visible pixels, as (rows of MCUs, columns of MCUs)."""
     height, width = layout.mcu_shape
-    tops, lefts = np.arange(0, layout.rows, height), np.arange(0, layout.columns, width)
-    bottoms, rights = np.minimum(tops + height, layout.rows), np.minimum(lefts + width, layout.columns)
-    kept = np.zeros((len(tops), len(lefts)), bool)
-    for box in boxes:
-        inside_rows = (tops >= box.top) & (bottoms <= box.bottom)
-        inside_columns = (lefts >= box.left) & (rights <= box.right)
-        kept |= inside_rows[:, None] & inside_columns
-    return kept
+    keep = mask.keeps(layout.rows, layout.columns)
+    keep = np.pad(keep, ((0, -layout.rows % height), (0, -layout.columns % width)), constant_values=True)
+    down, across = keep.shape[0] // height, keep.shape[1] // width
+    return np.asarray(keep.reshape(down, height, across, width).all(axis=(1, 3)))
 
 
-@lru_cache(maxsize=64)
-def _masked_blocks(layout: Layout, boxes: tuple[Box, ...]) -> tuple[np.ndarray, ...]:
+def _masked_blocks(layout: Layout, mask: Mask) -> list[np.ndarray]:
     """Of each component, the (row, column) indices of blocks to blacken."""
-    masked = ~kept_mcus(layout, boxes)
+    masked = ~kept_mcus(layout, mask)
     grids = (masked.repeat(c.vertical, 0).repeat(c.horizontal, 1) for c in layout.components)
-    return tuple(np.stack(np.nonzero(grid)) for grid in grids)
+    return [np.stack(np.nonzero(grid)) for grid in grids]
 
 
 class Masker:
-    """Masks the frames of one clip. `boxes` None keeps all pixels and rewrites the stream alone."""
+    """Masks the frames of one clip. Without a mask all pixels stay, and the stream alone is rewritten."""
 
-    def __init__(self, rows: int, columns: int, boxes: tuple[Box, ...] | None, inverted: bool) -> None:
+    def __init__(self, rows: int, columns: int, mask: Mask | None, inverted: bool) -> None:
         self.shape = rows, columns
-        self.boxes = boxes
+        self.mask = mask
         self.inverted = inverted  # MONOCHROME1: black is the largest value
+        self.eighths: list[np.ndarray] = []
+        """Of each frame, after masking, the mean luminance of every block: the image at an eighth of its size."""
         self._proven: set[bytes] = set()
+        self._blocks: dict[Layout, list[np.ndarray]] = {}
 
-    def mask(self, data: bytes) -> bytes:
-        """The frame with everything outside the boxes black."""
+    def rewrite(self, data: bytes) -> bytes:
+        """The frame with everything outside the mask black."""
         frame = parse(data)
         if (frame.layout.rows, frame.layout.columns) != self.shape:
             raise Held("pixel-data")
         self._prove(frame)
         result, warnings = libjpeg.transcode(
-            frame.stream, frame.layout.blocks(), lambda space, parts: self._blacken(frame.layout, space, parts)
+            frame.stream, frame.layout.blocks(), lambda space, parts: self._change(frame.layout, space, parts)
         )
         if warnings:
             raise Held("codec")
@@ -186,10 +193,18 @@ class Masker:
                 raise Held("codec") from error
             self._proven.add(frame.header)
 
-    def _blacken(self, layout: Layout, colour_space: int, parts: list[np.ndarray]) -> None:
-        if self.boxes is None:
-            return
-        masked = _masked_blocks(layout, self.boxes)
+    def _change(self, layout: Layout, colour_space: int, parts: list[np.ndarray]) -> None:
+        if self.mask is not None:
+            self._blacken(layout, self.mask, colour_space, parts)
+            means = parts[0][..., 0] * (layout.components[0].dc_quantiser / 8) + 128
+            self.eighths.append(
+                np.clip(means, 0, 255)[: -(-layout.rows // 8), : -(-layout.columns // 8)].astype(np.uint8)
+            )
+
+    def _blacken(self, layout: Layout, mask: Mask, colour_space: int, parts: list[np.ndarray]) -> None:
+        if layout not in self._blocks:
+            self._blocks[layout] = _masked_blocks(layout, mask)
+        masked = self._blocks[layout]
         for index, (component, blocks, (down, across)) in enumerate(zip(layout.components, parts, masked, strict=True)):
             black = np.zeros(64, np.int16)
             if index == 0 or colour_space == libjpeg.RGB:
@@ -199,11 +214,19 @@ class Masker:
             blocks[down, across] = black
 
 
+def holds_only_tables(header: bytes) -> bool:
+    """Whether a frame's header has no segment that could carry text; the writer's colour marker is fixed bytes."""
+    return all(
+        marker in (_DQT, _SOF0, _DHT, _DRI, _SOS) or (marker == _APP14 and segment in _ADOBE_MARKERS)
+        for marker, segment, _ in _segments(header)
+    )
+
+
 def strip(stream: bytes) -> bytes:
     """The stream without application and comment segments, except the writer's own Adobe colour marker."""
     parts = [stream[:2]]
     for marker, segment, end in _segments(stream):
-        own_colour = marker == _APP14 and len(segment) == _ADOBE_BYTES - 2
+        own_colour = marker == _APP14 and segment in _ADOBE_MARKERS
         if own_colour or not (_APP0 <= marker <= _APP0 + 15 or marker == _COM):
             parts.append(stream[end - len(segment) - 4 : end])
         if marker == _SOS:

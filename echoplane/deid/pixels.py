@@ -5,10 +5,12 @@ the stored values inside the scan are the stored values of the original.
 Axes: T frame, H row, W column, C sample.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import simplejpeg
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder
@@ -28,10 +30,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from echoplane.deid import jpeg
+from echoplane.deid import jpeg, text
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Box
+from echoplane.deid.regions import Box, Mask
 
 NATIVE = frozenset(
     (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
@@ -72,6 +74,10 @@ class CleanPixels:
     value: bytes
     transfer_syntax: UID
     attributes: dict[str, object]
+    mask: Mask | None = None
+    """what was blackened; None where nothing was to be"""
+    searched: bool = False
+    """whether text was looked for in a clip that moves, and none is left"""
 
 
 def geometry(dataset: Dataset, policy: Policy) -> Geometry:
@@ -100,16 +106,14 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
 
 
 def clean(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
-    """The pixels with everything outside `boxes` black; None keeps them all, decoded and rewritten alike."""
+    """The pixels with text and everything outside `boxes` black; None keeps them all, decoded and rewritten alike."""
     element = dataset.get("PixelData") and dataset["PixelData"]
     if not element or not element.value:
         raise Held("pixel-data")
     if (syntax in NATIVE) == element.is_undefined_length:
         raise Held("wrong-transfer-syntax")
     if syntax == JPEGBaseline8Bit:
-        masker = jpeg.Masker(shape.rows, shape.columns, boxes, inverted=shape.photometric == "MONOCHROME1")
-        frames = [masker.mask(frame) for frame in encapsulated_frames(element.value, shape.frames)]
-        return CleanPixels(encapsulate(frames), JPEGBaseline8Bit, {})
+        return _clean_jpeg(encapsulated_frames(element.value, shape.frames), shape, boxes)
     if syntax in DECODED:
         encapsulated_frames(element.value, shape.frames)
     elif syntax not in NATIVE:
@@ -117,6 +121,48 @@ def clean(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...]
     elif shape.photometric == "YBR_FULL_422":
         return _clean_422(element.value, shape, boxes)
     return _clean_decoded(dataset, syntax, shape, boxes)
+
+
+def _clean_jpeg(frames: list[bytes], shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
+    inverted = shape.photometric == "MONOCHROME1"
+    mask = Mask(boxes) if boxes is not None else None
+    masker = jpeg.Masker(shape.rows, shape.columns, mask, inverted)
+    frames = [masker.rewrite(frame) for frame in frames]
+    if mask is None:
+        return CleanPixels(encapsulate(frames), JPEGBaseline8Bit, {})
+    found = _decide(_search(frames, masker.eighths, shape, mask))
+    if found.blocks.any():
+        mask = Mask(mask.boxes, found.blocks)
+        masker = jpeg.Masker(shape.rows, shape.columns, mask, inverted)
+        frames = [masker.rewrite(frame) for frame in frames]
+        _search_again(_search(frames, masker.eighths, shape, mask))
+    return CleanPixels(encapsulate(frames), JPEGBaseline8Bit, {}, mask, found.moves)
+
+
+def _search(frames: list[bytes], eighths: list[np.ndarray], shape: Geometry, mask: Mask) -> text.Findings:
+    sample_THW = np.stack([_grey(frames[index], shape) for index in text.sample(len(frames))])
+    eighth_THW = np.stack(eighths)
+    return text.search(sample_THW, 255 - eighth_THW if shape.photometric == "MONOCHROME1" else eighth_THW, mask)
+
+
+def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
+    try:
+        grey_HW = simplejpeg.decode_jpeg(frame, "GRAY", strict=True)[..., 0]
+    except ValueError as error:
+        raise Held("codec") from error
+    return 255 - grey_HW if shape.photometric == "MONOCHROME1" else grey_HW
+
+
+def _decide(found: text.Findings) -> text.Findings:
+    """Where nothing moves, strokes in a row may be speckle or a name: not for a program to say."""
+    if found.words.any() and not found.moves:
+        raise Held("text-in-still")
+    return found
+
+
+def _search_again(left: text.Findings) -> None:
+    if left.words.any():
+        raise Held("text-in-pixels")
 
 
 def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
@@ -136,35 +182,82 @@ def _clean_422(value: bytes, shape: Geometry, boxes: tuple[Box, ...] | None) -> 
     if shape.columns % 2 or shape.bits_allocated != 8 or len(value) < size:
         raise Held("pixel-data")
     pairs_THWC = np.frombuffer(value, np.uint8, size).reshape(shape.frames, shape.rows, shape.columns // 2, 4).copy()
-    if boxes is not None:
-        keep = keep_mask(shape, boxes)
+
+    def grey(mask: Mask) -> list[np.ndarray]:
+        keep = mask.keeps(shape.rows, shape.columns)
         pairs_THWC[:, ~(keep[:, ::2] & keep[:, 1::2])] = (0, 0, 128, 128)
-    return CleanPixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0})
+        return list(pairs_THWC[..., :2].reshape(shape.frames, shape.rows, shape.columns))
+
+    mask, searched = _mask_native(grey, boxes)
+    return CleanPixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched)
 
 
-def keep_mask(shape: Geometry, boxes: tuple[Box, ...]) -> np.ndarray:
-    """The pixels inside the boxes, as (rows, columns)."""
-    keep = np.zeros((shape.rows, shape.columns), bool)
-    for box in boxes:
-        keep[box.top : box.bottom, box.left : box.right] = True
-    return keep
+def _mask_native(
+    blacken: Callable[[Mask], list[np.ndarray]], boxes: tuple[Box, ...] | None
+) -> tuple[Mask | None, bool]:
+    """Blacken outside the boxes, look for text in what is left, blacken that, and look again.
+
+    blacken: applies a mask to the frames and returns them in grey."""
+    if boxes is None:
+        return None, False
+    mask = Mask(boxes)
+    found = _decide(_search_grey(blacken(mask), mask))
+    if found.blocks.any():
+        mask = Mask(boxes, found.blocks)
+        _search_again(_search_grey(blacken(mask), mask))
+    return mask, found.moves
+
+
+def _search_grey(frames: list[np.ndarray], mask: Mask) -> text.Findings:
+    eighths = [text.eighth(frame) for frame in frames]
+    return text.search(np.stack([frames[index] for index in text.sample(len(frames))]), np.stack(eighths), mask)
 
 
 def _clean_decoded(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
-    black = _black(dataset, shape) if boxes is not None else 0
-    masked = ~keep_mask(shape, boxes) if boxes is not None else None
-    frames, photometric = [], shape.photometric
-    for frame_HWC, photometric in _decoded_frames(dataset, syntax, shape):
-        if masked is not None:
-            frame_HWC[masked] = (0, 128, 128) if photometric.startswith("YBR") else black
-        frames.append(frame_HWC.astype(frame_HWC.dtype.newbyteorder("<"), copy=False).tobytes())
-    if len(frames) != shape.frames or any(len(frame) != shape.frame_bytes for frame in frames):
+    decoded = list(_decoded_frames(dataset, syntax, shape))
+    frames = [frame.astype(frame.dtype.newbyteorder("<"), copy=False) for frame, _ in decoded]
+    photometric = decoded[-1][1] if decoded else shape.photometric
+    if len(frames) != shape.frames or any(frame.nbytes != shape.frame_bytes for frame in frames):
         raise Held("pixel-data")
+    black = _black(dataset, shape) if boxes is not None else 0
+    show = _shown(dataset, shape, photometric)
+
+    def grey(mask: Mask) -> list[np.ndarray]:
+        keep = mask.keeps(shape.rows, shape.columns)
+        for frame_HWC in frames:
+            frame_HWC[~keep] = (0, 128, 128) if photometric.startswith("YBR") else black
+        return [show(frame) for frame in frames]
+
+    mask, searched = _mask_native(grey, boxes)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0
-    value = b"".join(frames)
-    return CleanPixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed)
+    value = b"".join(frame.tobytes() for frame in frames)
+    return CleanPixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed, mask, searched)
+
+
+def _shown(dataset: Dataset, shape: Geometry, photometric: str) -> Callable[[np.ndarray], np.ndarray]:
+    """How stored values look in grey, 0 to 255."""
+    if photometric == "PALETTE COLOR":
+        brightness = np.mean([table.astype(float) for table in palette(dataset, _order(dataset))], axis=0)
+        look_up = (brightness * (255 / max(brightness.max(), 1))).astype(np.uint8)
+        first = int(dataset["RedPaletteColorLookupTableDescriptor"].value[1])
+        return lambda frame: look_up[np.clip(frame.astype(int) - first, 0, len(look_up) - 1)]
+    if photometric == "RGB":
+        return lambda frame: cv2.cvtColor(_eight_bits(frame, shape), cv2.COLOR_RGB2GRAY)
+    if photometric.startswith("YBR"):
+        return lambda frame: _eight_bits(frame[..., 0], shape)
+    inverted = photometric == "MONOCHROME1"
+    return lambda frame: 255 - _eight_bits(frame, shape) if inverted else _eight_bits(frame, shape)
+
+
+def _eight_bits(frame: np.ndarray, shape: Geometry) -> np.ndarray:
+    shifted = frame if shape.bits_stored <= 8 else frame >> (shape.bits_stored - 8)
+    return np.ascontiguousarray(shifted).astype(np.uint8)
+
+
+def _order(dataset: Dataset) -> str:
+    return ">" if dataset.original_encoding[1] is False else "<"
 
 
 def _decoded_frames(dataset: Dataset, syntax: UID, shape: Geometry) -> Iterator[tuple[np.ndarray, str]]:
@@ -210,7 +303,7 @@ def palette(dataset: Dataset, order: str = "<") -> list[np.ndarray]:
 
 
 def _darkest_index(dataset: Dataset) -> int:
-    order = ">" if dataset.original_encoding[1] is False else "<"
+    order = _order(dataset)
     red, green, blue = (table.astype(float) for table in palette(dataset, order))
     darkest = int(np.argmin(0.299 * red + 0.587 * green + 0.114 * blue))
     return int(dataset["RedPaletteColorLookupTableDescriptor"].value[1]) + darkest

@@ -4,11 +4,12 @@ Only regions that show the scan itself count: 2D tissue and colour flow, M-mode,
 respiration), colour bars and graphics carry labels and go with the border. A region that can't be right is not
 mended; the file is held.
 
-Boxes are (top, left, bottom, right) in pixels, bottom and right exclusive.
+Boxes are (top, left, bottom, right) in pixels, bottom and right exclusive. A block is 8 x 8 pixels.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from echoplane.deid.reasons import Held
@@ -27,6 +28,23 @@ class Box:
     left: int
     bottom: int
     right: int
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What may stay: the boxes, without the blocks in which text was found."""
+
+    boxes: tuple[Box, ...]
+    text_blocks: np.ndarray | None = None
+
+    def keeps(self, rows: int, columns: int) -> np.ndarray:
+        """The pixels that stay, as (rows, columns)."""
+        keep = np.zeros((rows, columns), bool)
+        for box in self.boxes:
+            keep[box.top : box.bottom, box.left : box.right] = True
+        if self.text_blocks is not None:
+            keep &= ~self.text_blocks.repeat(8, 0).repeat(8, 1)[:rows, :columns]
+        return keep
 
 
 def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:

@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import JPEGBaseline8Bit, UID_dictionary
 
-from echoplane.deid import dates, jpeg, rules
-from echoplane.deid.pixels import Geometry, keep_mask, palette
+from echoplane.deid import dates, jpeg, rules, structure
+from echoplane.deid.pixels import Geometry, palette
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Box
+from echoplane.deid.regions import Mask
 from echoplane.deid.values import OwnValues, elements
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
@@ -25,6 +25,7 @@ _ISSUED_UID = re.compile(rb"2\.25\.\d{30,39}")
 _TOKEN = re.compile(r"[^\W_]+")
 _ENCODINGS = ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859-5")
 _TERMS = frozenset(("CS", "UI", "DA", "DT", "TM", "PN"))
+_MAX_DEPTH = 64
 _MIN_RAW_BYTES, _MIN_PIXEL_BYTES = 5, 7
 _BULK = tuple(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue"))
 
@@ -33,6 +34,8 @@ def header(raw: bytes, own: OwnValues, pseudonym: str, shift_days: int, stated: 
     """Read the written bytes; Held where the header still says anything of the patient.
 
     stated: the sentences that de-identification itself has added."""
+    if not _ends_with_its_data(raw):
+        raise Held("verify-header")
     written = dcmread(BytesIO(raw))
     for text in elements(written):
         if text.vr == "UI":
@@ -44,6 +47,15 @@ def header(raw: bytes, own: OwnValues, pseudonym: str, shift_days: int, stated: 
             _check_tokens(text.value, own)
     _check_bytes(raw, written, own, pseudonym)
     return written
+
+
+def _ends_with_its_data(raw: bytes) -> bool:
+    """Whether nothing follows the last element, where no reader would look."""
+    meta = structure.read_meta(raw)
+    try:
+        return structure.check(raw, meta.start, meta.transfer_syntax, _MAX_DEPTH) == len(raw)
+    except Held:
+        return False
 
 
 def _check_tokens(value: str, own: OwnValues) -> None:
@@ -68,7 +80,8 @@ def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, pseudonym: str) -
     pattern = _pattern(own)
     if pattern is not None and pattern.search(head):
         raise Held("verify-header")
-    if start >= 0:
+    # JPEG frames are taken apart one by one in `pixels`
+    if start >= 0 and written.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
         body = raw[start:].lower()
         if any(needle in body for needle in _needles(own.phrases, _MIN_PIXEL_BYTES)):
             raise Held("verify-header")
@@ -106,21 +119,27 @@ def _pattern(own: OwnValues) -> re.Pattern[bytes] | None:
     return re.compile(b"|".join(sorted(parts))) if parts else None
 
 
-def pixels(written: Dataset, shape: Geometry, boxes: tuple[Box, ...]) -> None:
-    """Held where any frame of the written file has anything but black outside the boxes."""
+def pixels(written: Dataset, shape: Geometry, mask: Mask | None) -> None:
+    """Held where any frame of the written file has anything but black outside the mask."""
     if written.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
-        _check_jpeg(written, shape, boxes)
-    elif shape.photometric != "YBR_FULL_422":
-        _check_native(written, shape, boxes)
+        _check_jpeg(written, shape, mask)
+    elif mask is not None and shape.photometric == "YBR_FULL_422":
+        _check_422(written, shape, mask)
+    elif mask is not None:
+        _check_native(written, shape, mask)
 
 
-def _check_jpeg(written: Dataset, shape: Geometry, boxes: tuple[Box, ...]) -> None:
-    """Each luminance block at an eighth of the size: one pixel a block, decoded by another library."""
+def _check_jpeg(written: Dataset, shape: Geometry, mask: Mask | None) -> None:
+    """Tables and scan alone, and each luminance block at an eighth of the size: one pixel a block."""
     frames = list(generate_frames(written.PixelData, number_of_frames=shape.frames))
     black = 255 if shape.photometric == "MONOCHROME1" else 0
     masked = None
     for frame in frames:
-        layout = jpeg.parse(frame).layout
+        parsed = jpeg.parse(frame)
+        if not jpeg.holds_only_tables(parsed.header) or len(frame) - len(parsed.stream) > 1:
+            raise Held("verify-pixels")
+        if mask is None:
+            continue
         try:
             eighth_HW = simplejpeg.decode_jpeg(frame, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)[
                 ..., 0
@@ -128,28 +147,33 @@ def _check_jpeg(written: Dataset, shape: Geometry, boxes: tuple[Box, ...]) -> No
         except ValueError as error:
             raise Held("verify-pixels") from error
         if masked is None:
-            masked = _masked_eighths(eighth_HW.shape, layout, boxes)
+            masked = _masked_eighths(parsed.layout, mask)
         if len(frames) != shape.frames or np.any(eighth_HW[masked] != black):
             raise Held("verify-pixels")
 
 
-def _masked_eighths(shape: tuple[int, ...], layout: jpeg.Layout, boxes: tuple[Box, ...]) -> np.ndarray:
-    """Blocks that lie outside every box, or only partly inside one."""
-    rows, columns = np.arange(shape[0]) * 8, np.arange(shape[1]) * 8
-    masked = np.ones(shape[:2], bool)
-    for box in boxes:
-        bottoms, rights = np.minimum(rows + 8, layout.rows), np.minimum(columns + 8, layout.columns)
-        masked &= ~(
-            ((rows >= box.top) & (bottoms <= box.bottom))[:, None] & ((columns >= box.left) & (rights <= box.right))
-        )
-    return masked
+def _masked_eighths(layout: jpeg.Layout, mask: Mask) -> np.ndarray:
+    """Blocks of which any visible pixel is masked."""
+    keep = np.pad(
+        mask.keeps(layout.rows, layout.columns), ((0, -layout.rows % 8), (0, -layout.columns % 8)), mode="edge"
+    )
+    return ~np.asarray(keep.reshape(keep.shape[0] // 8, 8, keep.shape[1] // 8, 8).all(axis=(1, 3)))
 
 
-def _check_native(written: Dataset, shape: Geometry, boxes: tuple[Box, ...]) -> None:
+def _check_422(written: Dataset, shape: Geometry, mask: Mask) -> None:
+    """Every pair of pixels that is not all inside is black."""
+    size = shape.frames * shape.rows * shape.columns * 2
+    pairs = np.frombuffer(written.PixelData, np.uint8, size).reshape(shape.frames, shape.rows, -1, 4)
+    keep = mask.keeps(shape.rows, shape.columns)
+    if np.any(pairs[:, ~(keep[:, ::2] & keep[:, 1::2])] != (0, 0, 128, 128)):
+        raise Held("verify-pixels")
+
+
+def _check_native(written: Dataset, shape: Geometry, mask: Mask) -> None:
     dtype = np.dtype(f"<{'i' if written.get('PixelRepresentation') == 1 else 'u'}{shape.bits_allocated // 8}")
     count = shape.frames * shape.rows * shape.columns * shape.samples
     values = np.frombuffer(written.PixelData, dtype, count).reshape(shape.frames, shape.rows, shape.columns, -1)
-    outside = values[:, ~keep_mask(shape, boxes)]
+    outside = values[:, ~mask.keeps(shape.rows, shape.columns)]
     if outside.size and not np.all(outside == outside[:1, :1]):
         raise Held("verify-pixels")
     if outside.size:

@@ -19,18 +19,22 @@ from echoplane.deid import Key, Outcome, Policy, deidentify_file
 
 KEY = Key(bytes(range(1, 65)))
 OTHER_KEY = Key(bytes(range(65, 129)))
-ROWS, COLUMNS, FRAMES = 120, 160, 3
+ROWS, COLUMNS, FRAMES = 120, 160, 6
 BOX = (32, 32, 112, 144)  # top, left, bottom, right, exclusive; whole MCUs of 4:2:2
 NAME, PATIENT_ID = "Zwetschgen^Rosalinde", "MRN4711077"
 
 
-def clip(text: str = "ROSALINDE", frames: int = FRAMES, seed: int = 7) -> np.ndarray:
-    """Speckle inside the box, text in the border; (frame, row, column, RGB)."""
+def clip(
+    text: str = "ROSALINDE", frames: int = FRAMES, seed: int = 7, shape: tuple[int, int] = (ROWS, COLUMNS)
+) -> np.ndarray:
+    """Moving speckle inside the box, text in the border; (frame, row, column, RGB)."""
     rng = np.random.default_rng(seed)
-    clip_THWC = np.zeros((frames, ROWS, COLUMNS, 3), np.uint8)
-    top, left, bottom, right = BOX
-    speckle = rng.integers(40, 220, (frames, bottom - top, right - left, 1))
-    clip_THWC[:, top:bottom, left:right] = speckle
+    clip_THWC = np.zeros((frames, *shape, 3), np.uint8)
+    rows, columns = shape[0] / ROWS, shape[1] / COLUMNS
+    top, left, bottom, right = (round(side * (columns if i % 2 else rows)) for i, side in enumerate(BOX))
+    for frame_HWC in clip_THWC:
+        speckle = cv2.GaussianBlur(rng.normal(size=(bottom - top, right - left)), (0, 0), 2)
+        frame_HWC[top:bottom, left:right] = np.clip(110 + 300 * speckle, 30, 230)[..., None]
     for frame_HWC in clip_THWC:
         cv2.putText(frame_HWC, text, (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1)
     return clip_THWC

@@ -1,0 +1,147 @@
+"""Text inside the scan region: what stands still and bright while the heart moves, and what lies beside the fan.
+
+Scanners write in the corners of the region, and over the fan. Beside the fan, everything that is not black in any
+frame goes. Inside it, text is the same in every frame while speckle changes, so it stays bright in the minimum
+over time; thin bright strokes there, several in a row, are words. Where nothing moves this can't be told from
+speckle, so a still is judged by its strokes alone.
+Axes: T frame, H row, W column; a block is 8 x 8 pixels.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from echoplane.deid.regions import Mask
+
+BLOCK = 8
+_BLACK = 10  # grey levels; above the ringing of JPEG beside the fan
+_STROKE_LEVELS = 70  # a stroke over what surrounds it
+_STROKE_PIXELS = 9  # wider than the strokes of any caption
+_MIN_GLYPH_PIXELS, _MAX_GLYPH_PIXELS = 5, 48  # height
+_MIN_GLYPHS = 3
+_STILL_LEVELS = 6
+_STEADY_LEVELS = 45  # JPEG makes text over moving speckle tremble
+_MIN_FLICKER_FRAMES = 5
+_MIN_MOVING_FRACTION = 0.02
+_SAMPLED_FRAMES = 8
+_GROWTH_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Blocks to blacken in every frame, as (rows, columns) of 8 x 8 blocks, and how they were found."""
+
+    beside_fan: np.ndarray
+    words: np.ndarray
+    moves: bool
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """All blocks that hold text, or may."""
+        return self.beside_fan | self.words
+
+
+def sample(frames: int) -> list[int]:
+    """Frames that are looked at in full size, spread over the clip, the first and the last among them."""
+    return sorted({round(index) for index in np.linspace(0, frames - 1, min(frames, _SAMPLED_FRAMES))})
+
+
+def eighth(grey_HW: np.ndarray) -> np.ndarray:
+    """The mean of every block."""
+    rows, columns = grey_HW.shape
+    padded = np.pad(grey_HW, ((0, -rows % BLOCK), (0, -columns % BLOCK)))
+    size = padded.shape[1] // BLOCK, padded.shape[0] // BLOCK
+    return np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
+
+
+def search(sample_THW: np.ndarray, eighth_THW: np.ndarray, mask: Mask) -> Findings:
+    """Look for text in what the mask keeps.
+
+    sample: some frames at full size. eighth: every frame, one value a block."""
+    keep_HW = mask.keeps(*sample_THW.shape[1:])
+    inside_HW = eighth(keep_HW.astype(np.uint8) * 255) > 0
+    brightest_HW = eighth_THW.max(axis=0)
+    fan_HW = _fan((brightest_HW > _BLACK) & inside_HW)
+    beside_HW = inside_HW & ~fan_HW & (brightest_HW > _BLACK) & ~_flickers(eighth_THW)
+    moving_HW = (brightest_HW.astype(np.int16) - eighth_THW.min(axis=0)) > _STILL_LEVELS
+    moves = bool(moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION) if fan_HW.any() else False
+    words_HW = _words(sample_THW.min(axis=0), sample_THW.max(axis=0), inside_HW)
+    return Findings(_grow(beside_HW) & inside_HW, words_HW & inside_HW, moves)
+
+
+def _fan(lit_HW: np.ndarray) -> np.ndarray:
+    """The hull of the largest lit area; the opening parts it from lines of text beside it."""
+    opened = cv2.morphologyEx(lit_HW.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
+    hull = np.zeros(lit_HW.shape, np.uint8)
+    if count > 1:
+        largest = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+        points_xy = np.argwhere(largest)[:, ::-1].astype(np.int32)
+        cv2.fillConvexPoly(hull, cv2.convexHull(points_xy), 1)
+    return _grow(hull)
+
+
+def _grow(blocks_HW: np.ndarray) -> np.ndarray:
+    return cv2.dilate(blocks_HW.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def _flickers(eighth_THW: np.ndarray) -> np.ndarray:
+    """Blocks that change from most frames to the next, as dim speckle at the edge of the fan does and text does not."""
+    if len(eighth_THW) < _MIN_FLICKER_FRAMES:
+        return np.zeros(eighth_THW.shape[1:], bool)
+    steps = np.abs(np.diff(eighth_THW.astype(np.int16), axis=0))
+    return np.asarray((steps >= 1).mean(axis=0) > 0.5)
+
+
+def _words(lowest_HW: np.ndarray, highest_HW: np.ndarray, inside_HW: np.ndarray) -> np.ndarray:
+    """Blocks under rows of thin strokes that are bright and stay the same."""
+    kernel = np.ones((_STROKE_PIXELS, _STROKE_PIXELS), np.uint8)
+    bright = cv2.morphologyEx(lowest_HW, cv2.MORPH_TOPHAT, kernel) > _STROKE_LEVELS
+    strokes = (bright & (cv2.subtract(highest_HW, lowest_HW) < _STEADY_LEVELS)).astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(strokes)
+    heights = stats[:, cv2.CC_STAT_HEIGHT]
+    glyph = (heights >= _MIN_GLYPH_PIXELS) & (heights <= _MAX_GLYPH_PIXELS)
+    glyph[0] = False
+    boxes = stats[glyph][:, :4]
+    found = np.zeros(inside_HW.shape, bool)
+    for line in _lines(boxes):
+        if len(line) >= _MIN_GLYPHS:
+            _cover(found, boxes[line])
+    return _with_neighbours(found, strokes)
+
+
+def _with_neighbours(found: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+    """The words with the strokes beside them: points, signs and letters that alone would be no word."""
+    touched = eighth(strokes * 255) > 0
+    for _ in range(_GROWTH_STEPS if found.any() else 0):
+        near = cv2.dilate(found.astype(np.uint8), np.ones((3, 5), np.uint8)).astype(bool)
+        found = found | (near & touched)
+    return found
+
+
+def _lines(boxes: np.ndarray) -> list[list[int]]:
+    """Glyphs that stand side by side: gaps no wider than one and a half heights, heights alike, rows overlapping."""
+    order = np.argsort(boxes[:, 0]) if len(boxes) else np.zeros(0, int)
+    lines: list[list[int]] = []
+    for index in order:
+        x, y, _, height = boxes[index]
+        for line in lines:
+            last_x, last_y, last_width, last_height = boxes[line[-1]]
+            near = x - (last_x + last_width) <= 1.5 * max(height, last_height)
+            overlap = min(y + height, last_y + last_height) - max(y, last_y)
+            alike = max(height, last_height) <= 2 * min(height, last_height)
+            if near and alike and overlap >= 0.5 * min(height, last_height):
+                line.append(int(index))
+                break
+        else:
+            lines.append([int(index)])
+    return lines
+
+
+def _cover(found: np.ndarray, boxes: np.ndarray) -> None:
+    """Mark the blocks under a line of glyphs, half a glyph wider all round for dots and descenders."""
+    margin = int(boxes[:, 3].max()) // 2
+    left, top = boxes[:, 0].min() - margin, boxes[:, 1].min() - margin
+    right, bottom = (boxes[:, 0] + boxes[:, 2]).max() + margin, (boxes[:, 1] + boxes[:, 3]).max() + margin
+    found[max(0, top) // BLOCK : -(-bottom // BLOCK), max(0, left) // BLOCK : -(-right // BLOCK)] = True
