@@ -1,0 +1,44 @@
+"""`python -m demo` runs the main job; `python -m demo serve` serves its champion on 127.0.0.1:3000."""
+
+import argparse
+import sys
+
+from echoplane.errors import EchoplaneError
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m demo", description="The main job, end to end, on this machine.")
+    parser.add_argument("action", nargs="?", choices=["run", "serve"], default="run")
+    parser.add_argument("--port", type=int, default=3000, help="where `serve` listens. Default 3000")
+    asked = parser.parse_args(arguments)
+    try:
+        return serve(asked.port) if asked.action == "serve" else run()
+    except KeyboardInterrupt:
+        print(
+            "\nStopped." if asked.action == "serve" else "\nStopped. `make demo` goes on from the last finished stage."
+        )
+        return INTERRUPTED
+    except EchoplaneError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def run() -> int:
+    from demo.run import run, summary
+
+    for line in summary(run()):
+        print(line)
+    return 0
+
+
+def serve(port: int) -> int:
+    from demo.run import serve
+
+    serve(port)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""All that a run of the demo has found, and the short form of it that other programs read."""
+
+import functools
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.asking import Asked, times
+from echoplane.stages.stage import Manifest
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """How long a stage took in this run; `resumed` where an earlier run had finished it."""
+
+    name: str
+    seconds: float
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one run: what the steps handed on, and the service's answers."""
+
+    manifests: dict[str, Manifest]
+    times: list[StageTime]
+    asked: list[Asked]
+    metrics: dict[str, float]
+    seconds: float
+    before: Path
+    """The phantom's file that `asked[0]` was before de-identification."""
+
+    @functools.cached_property
+    def evaluation(self) -> dict[str, Any]:
+        return self._read("evaluate", "evaluation.json")
+
+    @functools.cached_property
+    def training(self) -> dict[str, Any]:
+        return self._read("train", "training.json")
+
+    @functools.cached_property
+    def decision(self) -> dict[str, Any]:
+        return self._read("promote", "decision.json")
+
+    @functools.cached_property
+    def report(self) -> dict[str, Any]:
+        """`report.json`."""
+        accuracy = self.evaluation["figures"]["accuracy"]
+        return {
+            "schema": 1,
+            "accuracy": accuracy["value"],
+            "accuracy_low": accuracy["low"],
+            "accuracy_high": accuracy["high"],
+            "n_test_patients": self.evaluation["patients"],
+            "n_test_clips": self.evaluation["clips"],
+            "seconds": round(self.seconds, 1),
+            "stages": [asdict(stage) for stage in self.times],
+            "gate": {name: self.decision[name] for name in ("passed", "reasons", "champion")},
+            "http_ms": times(self.asked),
+            "skew_max": max(clip.skew for clip in self.asked),
+            "data_digest": self.evaluation["data_digest"],
+            "split_id": self.evaluation["split_id"],
+            "bundle_id": self.evaluation["bundle_id"],
+            "steps": self.training["steps"],
+            "runtime": self.evaluation["runtime"],
+            "precision": self.evaluation["precision"],
+        }
+
+    def _read(self, stage: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.manifests[stage].path / name).read_bytes())
+        return found

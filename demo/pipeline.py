@@ -1,0 +1,85 @@
+"""The pipeline as a child: its lines become the demo's progress, its whole output the log."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from demo.console import Display
+from echoplane.errors import StageError
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+STARTED = re.compile(r"Executing task '([\w-]+)'")
+ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
+COUNTED = re.compile(r"^(\w+) (\d+)/(\d+)\b")
+SAID_WHY = re.compile(r"^echoplane\.errors\.\w+: (.+)")
+
+
+@dataclass
+class Followed:
+    """What the lines of a run have told so far."""
+
+    display: Display
+    stage: str = ""
+    began_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of each finished step."""
+    why: str = ""
+    """The last error of our own that a step printed."""
+
+    def read(self, line: str) -> None:
+        line = COLOUR.sub("", line).strip()
+        if found := STARTED.search(line):
+            self.stage, self.began_s = found[1], time.monotonic()
+            self.display.start(self.stage)
+        elif found := ENDED.search(line):
+            self.seconds[found[1]] = round(time.monotonic() - self.began_s, 1)
+            if found[2] == "SUCCESS":
+                self.display.finish(found[1])
+        elif found := COUNTED.match(line):
+            if found[1] == self.stage:
+                self.display.advance(self.stage, int(found[2]), int(found[3]))
+        elif found := SAID_WHY.match(line):
+            self.why = found[1]
+
+
+class PipelineRun:
+    """A running `python -m pipelines run`; it ends with this process, however that ends."""
+
+    def __init__(self, name: str, parameters: dict[str, str], log: Path, environment: dict[str, str]) -> None:
+        options = [part for key, value in parameters.items() for part in (f"--{key.replace('_', '-')}", value)]
+        self._log = log
+        # In a session of its own: Ctrl-C comes to the demo alone, which then ends the run without tracebacks.
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "pipelines", "run", name, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | environment | {"ECHOPLANE_RUNNER_PID": str(os.getpid())},
+            start_new_session=True,
+        )
+
+    def follow(self, display: Display) -> Iterator[Followed]:
+        """Each change as it comes; StageError where a step fails."""
+        followed = Followed(display)
+        with self._log.open("a") as log:
+            for line in self._process.stdout or ():
+                log.write(line)
+                log.flush()
+                followed.read(line)
+                yield followed
+        if self._process.wait():
+            why = followed.why or "see the end of the log."
+            raise StageError(f"step {followed.stage or 'start'} failed: {why} The whole log is {self._log}.")
+
+    def stop(self) -> None:
+        """End it and its steps, if it still runs."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
