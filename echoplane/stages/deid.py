@@ -157,13 +157,20 @@ def _folder_state(folder: Path) -> list[list[Any]]:
 def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: dict[str, str]) -> Counts:
     from echoplane.deid import deidentify_folder
 
-    report = deidentify_folder(source, folder, key, config.policy, workers=config.workers, progress=printed("deid"))
+    report = deidentify_folder(source, folder, key, _policy(config), workers=config.workers, progress=printed("deid"))
     if config.labels:
         new_uids = {outcome.source.as_posix(): outcome.new_sop_uid for outcome in report.outcomes}
         _write_labels(
             folder / "labels.csv", {uid: labels[file] for file, uid in new_uids.items() if uid and file in labels}
         )
     return dict(report.counts)
+
+
+def _policy(config: Config) -> Policy:
+    """The phantoms' machines are invented too: no list of real ones has their names, which subgroup tables show."""
+    upstream = inputs_of(config).get("studies")
+    words = upstream.counts.get("device_words", []) if upstream else []
+    return config.policy.model_copy(update={"extra_words": (*config.policy.extra_words, *words)})
 
 
 def _move_apart(quarantine: Path, apart: Path) -> None:

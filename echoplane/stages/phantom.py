@@ -40,6 +40,7 @@ def fill(folder: Path, config: Config) -> Counts:
     if config.patients == 0:
         return {"patients": 0, "clips": 0}
     from echoplane.phantom import write_cohort
+    from echoplane.phantom.styles import STYLES
 
     clips = write_cohort(
         folder,
@@ -49,4 +50,5 @@ def fill(folder: Path, config: Config) -> Counts:
         workers=config.workers,
         progress=printed("phantom"),
     )
-    return {"patients": config.patients, "clips": len(clips)}
+    devices = {word for style in STYLES.values() for word in f"{style.manufacturer} {style.model}".split()}
+    return {"patients": config.patients, "clips": len(clips), "device_words": sorted(devices)}

@@ -132,7 +132,7 @@ def test_phantom_writes_a_patient_and_ends_with_zero(tmp_path: Path, capsys: pyt
     call = ["phantom", "echo", str(tmp_path / "made"), "--patients", "1", "--frames", "8", "--json"]
     assert cli.main(call) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["counts"] == {"patients": 1, "clips": 12}
+    assert json.loads(out)["counts"].items() >= {"patients": 1, "clips": 12}.items()
     assert "phantom 1/1" in err
     assert len(clips_of(tmp_path / "made")) == 12
 

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from kfp.compiler import Compiler
 
 from components.readme import FOLDER, STAGES, component, readme
+from echoplane.phantom.styles import STYLES
 from echoplane.stages.stage import Manifest, package_digest
 from pipelines.echo_view import pipeline
 
@@ -91,9 +93,11 @@ def test_phantom_deid_and_dataset_run_behind_their_components(tmp_path: Path) ->
     component("dataset").python_func(root=root, studies=cleared, site="here", split=split, samples=samples)
     manifests = [Manifest.read(output.path) for output in (made, cleared, samples)]
     assert [manifest.stage for manifest in manifests] == ["phantom", "deid", "dataset"]
-    assert manifests[0].counts == {"patients": 1, "clips": 12}
+    assert manifests[0].counts.items() >= {"patients": 1, "clips": 12}.items()
     assert manifests[1].counts == {"written": 12, "quarantined": 0, "refused": 0}
     assert manifests[2].counts["patients"]["train"] == 1
+    maker = pq.read_table(manifests[2].path / "catalogue.parquet")["manufacturer"][0].as_py()
+    assert maker in {style.manufacturer for style in STYLES.values()}
 
 
 def test_a_phantom_step_makes_nothing_where_there_are_own_data(tmp_path: Path) -> None:
