@@ -124,32 +124,41 @@ def clean(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...]
 
 
 def _clean_jpeg(frames: list[bytes], shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
-    inverted = shape.photometric == "MONOCHROME1"
-    mask = Mask(boxes) if boxes is not None else None
-    masker = jpeg.Masker(shape.rows, shape.columns, mask, inverted)
-    frames = [masker.rewrite(frame) for frame in frames]
-    if mask is None:
-        return CleanPixels(encapsulate(frames), JPEGBaseline8Bit, {})
-    found = _decide(_search(frames, masker.eighths, shape, mask))
-    if found.blocks.any():
-        mask = Mask(mask.boxes, found.blocks)
-        masker = jpeg.Masker(shape.rows, shape.columns, mask, inverted)
-        frames = [masker.rewrite(frame) for frame in frames]
-        _search_again(_search(frames, masker.eighths, shape, mask))
+    if boxes is None:
+        return CleanPixels(encapsulate(_rewrite(frames, shape, None)[0]), JPEGBaseline8Bit, {})
+    mask = Mask(boxes)
+    found = _decide(text.search(_sample(frames, shape), mask))
+    mask = mask.without(found.blocks)
+    frames, eighth_THW = _rewrite(frames, shape, mask)
+    late = text.appear_later(found, eighth_THW, mask, (shape.rows, shape.columns))
+    if late.any():
+        mask = mask.without(late)
+        frames, _ = _rewrite(frames, shape, mask)
+    if mask.text_blocks is not None and text.search(_sample(frames, shape), mask).words.any():
+        raise Held("text-in-pixels")
     return CleanPixels(encapsulate(frames), JPEGBaseline8Bit, {}, mask, found.moves)
 
 
-def _search(frames: list[bytes], eighths: list[np.ndarray], shape: Geometry, mask: Mask) -> text.Findings:
-    sample_THW = np.stack([_grey(frames[index], shape) for index in text.sample(len(frames))])
-    eighth_THW = np.stack(eighths)
-    return text.search(sample_THW, 255 - eighth_THW if shape.photometric == "MONOCHROME1" else eighth_THW, mask)
+def _rewrite(frames: list[bytes], shape: Geometry, mask: Mask | None) -> tuple[list[bytes], np.ndarray]:
+    """The frames masked, and every frame of them at an eighth of its size, dark as 0."""
+    masker = jpeg.Masker(shape.rows, shape.columns, mask, inverted=shape.photometric == "MONOCHROME1")
+    rewritten = [masker.rewrite(frame) for frame in frames]
+    eighth_THW = np.stack(masker.eighths) if masker.eighths else np.zeros((0, 0, 0), np.uint8)
+    return rewritten, 255 - eighth_THW if masker.inverted else eighth_THW
+
+
+def _sample(frames: list[bytes], shape: Geometry) -> np.ndarray:
+    return np.stack([_grey(frames[index], shape) for index in text.sample(len(frames))])
 
 
 def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
+    jpeg.parse(frame)
     try:
         grey_HW = simplejpeg.decode_jpeg(frame, "GRAY", strict=True)[..., 0]
     except ValueError as error:
         raise Held("codec") from error
+    if grey_HW.shape != (shape.rows, shape.columns):
+        raise Held("pixel-data")
     return 255 - grey_HW if shape.photometric == "MONOCHROME1" else grey_HW
 
 
@@ -158,11 +167,6 @@ def _decide(found: text.Findings) -> text.Findings:
     if found.words.any() and not found.moves:
         raise Held("text-in-still")
     return found
-
-
-def _search_again(left: text.Findings) -> None:
-    if left.words.any():
-        raise Held("text-in-pixels")
 
 
 def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
@@ -201,16 +205,16 @@ def _mask_native(
     if boxes is None:
         return None, False
     mask = Mask(boxes)
-    found = _decide(_search_grey(blacken(mask), mask))
-    if found.blocks.any():
-        mask = Mask(boxes, found.blocks)
-        _search_again(_search_grey(blacken(mask), mask))
+    frames = blacken(mask)
+    found = _decide(text.search(np.stack([frames[index] for index in text.sample(len(frames))]), mask))
+    mask = mask.without(found.blocks)
+    eighth_THW = np.stack([text.eighth(frame) for frame in frames])
+    mask = mask.without(text.appear_later(found, eighth_THW, mask, frames[0].shape))
+    if mask.text_blocks is not None:
+        frames = blacken(mask)
+        if text.search(np.stack([frames[index] for index in text.sample(len(frames))]), mask).words.any():
+            raise Held("text-in-pixels")
     return mask, found.moves
-
-
-def _search_grey(frames: list[np.ndarray], mask: Mask) -> text.Findings:
-    eighths = [text.eighth(frame) for frame in frames]
-    return text.search(np.stack([frames[index] for index in text.sample(len(frames))]), np.stack(eighths), mask)
 
 
 def _clean_decoded(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:

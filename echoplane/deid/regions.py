@@ -37,6 +37,12 @@ class Mask:
     boxes: tuple[Box, ...]
     text_blocks: np.ndarray | None = None
 
+    def without(self, blocks: np.ndarray) -> "Mask":
+        """The mask with these blocks blackened too."""
+        if not blocks.any():
+            return self
+        return Mask(self.boxes, blocks if self.text_blocks is None else self.text_blocks | blocks)
+
     def keeps(self, rows: int, columns: int) -> np.ndarray:
         """The pixels that stay, as (rows, columns)."""
         keep = np.zeros((rows, columns), bool)
@@ -53,12 +59,20 @@ def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:
     boxes = tuple(_box(region) for region in regions if _shows_scan(region))
     if not boxes:
         raise Held("region-missing")
+    boxes = tuple(_clipped(box, rows, columns) for box in boxes)
     for box in boxes:
         if not (0 <= box.top < box.bottom <= rows and 0 <= box.left < box.right <= columns):
             raise Held("region-out-of-bounds")
     if any((b.bottom - b.top) * (b.right - b.left) > _MAX_AREA_FRACTION * rows * columns for b in boxes):
         raise Held("region-covers-image")
     return boxes
+
+
+def _clipped(box: Box, rows: int, columns: int) -> Box:
+    # some scanners write the first pixel outside as the maximum
+    bottom = rows if box.bottom == rows + 1 else box.bottom
+    right = columns if box.right == columns + 1 else box.right
+    return Box(box.top, box.left, bottom, right)
 
 
 def _shows_scan(region: Dataset) -> bool:

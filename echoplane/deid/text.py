@@ -34,6 +34,8 @@ class Findings:
 
     beside_fan: np.ndarray
     words: np.ndarray
+    fan: np.ndarray
+    lit: np.ndarray
     moves: bool
 
     @property
@@ -55,19 +57,26 @@ def eighth(grey_HW: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
 
 
-def search(sample_THW: np.ndarray, eighth_THW: np.ndarray, mask: Mask) -> Findings:
-    """Look for text in what the mask keeps.
-
-    sample: some frames at full size. eighth: every frame, one value a block."""
+def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
+    """Look for text in what the mask keeps, in some frames at full size."""
     keep_HW = mask.keeps(*sample_THW.shape[1:])
     inside_HW = eighth(keep_HW.astype(np.uint8) * 255) > 0
-    brightest_HW = eighth_THW.max(axis=0)
-    fan_HW = _fan((brightest_HW > _BLACK) & inside_HW)
-    beside_HW = inside_HW & ~fan_HW & (brightest_HW > _BLACK) & ~_flickers(eighth_THW)
-    moving_HW = (brightest_HW.astype(np.int16) - eighth_THW.min(axis=0)) > _STILL_LEVELS
+    lowest_HW, highest_HW = (np.where(keep_HW, some, 0) for some in (sample_THW.min(axis=0), sample_THW.max(axis=0)))
+    eighth_THW = np.stack([eighth(frame) for frame in sample_THW])
+    lit_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW
+    fan_HW = _fan(lit_HW)
+    beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
+    moving_HW = np.ptp(eighth_THW, axis=0) > _STILL_LEVELS
     moves = bool(moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION) if fan_HW.any() else False
-    words_HW = _words(sample_THW.min(axis=0), sample_THW.max(axis=0), inside_HW)
-    return Findings(_grow(beside_HW) & inside_HW, words_HW & inside_HW, moves)
+    words_HW = _words(lowest_HW, highest_HW, inside_HW)
+    return Findings(_grow(beside_HW) & inside_HW, words_HW & inside_HW, fan_HW, lit_HW, moves)
+
+
+def appear_later(found: Findings, eighth_THW: np.ndarray, mask: Mask, shape: tuple[int, int]) -> np.ndarray:
+    """Blocks beside the fan that are lit in some frame of all, and were not in the frames that were searched."""
+    inside_HW = eighth(mask.keeps(*shape).astype(np.uint8) * 255) > 0
+    late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & ~found.lit & ~_flickers(eighth_THW)
+    return _grow(late_HW) & inside_HW
 
 
 def _fan(lit_HW: np.ndarray) -> np.ndarray:
