@@ -58,11 +58,14 @@ def read_source(source: Path, policy: Policy) -> bytes:
 
 
 def _publish(source: Path, data: bytes, out_dir: Path, key: Key, policy: Policy) -> Outcome:
+    done = _finished(source, key.digest(data), out_dir, policy)
+    return done or publish(source, data, out_dir, key, policy)
+
+
+def publish(source: Path, data: bytes, out_dir: Path, key: Key, policy: Policy, accepted: bool = False) -> Outcome:
+    """Clean, write, verify and claim one file; Held where it does not pass."""
     digest = key.digest(data)
-    done = _finished(source, data, digest, out_dir, key, policy)
-    if done is not None:
-        return done
-    clean = instance.clean(data, key, policy)
+    clean = instance.clean(data, key, policy, accepted)
     raw = clean.to_bytes()
     context = clean.context
     final = Path("dicom", context.pseudonym, str(clean.dataset.StudyInstanceUID), f"{clean.sop_instance_uid}.dcm")
@@ -112,7 +115,7 @@ def _record_path(out_dir: Path, new_sop_uid: str | None) -> Path:
     return out_dir / "ledger" / f"{new_sop_uid}.json"
 
 
-def _finished(source: Path, data: bytes, digest: str, out_dir: Path, key: Key, policy: Policy) -> Outcome | None:
+def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outcome | None:
     """The outcome of an earlier run for these very bytes, if its output is still what it was."""
     pointer = out_dir / "ledger" / f"{digest}.json"
     if not pointer.exists():

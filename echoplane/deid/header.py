@@ -144,7 +144,7 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
     if action == "shift":
         return _shift(value, rule.vr, context.shift_days)
     if rule.vr == "UI":
-        return context.key.uid(value) if re.fullmatch(r"[0-9.]{1,64}", value) else ""
+        return context.key.uid(value) if value else ""
     if rule.vr in _NUMBER:
         return value if _is_number(value, rule.vr, context) else ""
     if rule.vr == "AS":

@@ -78,8 +78,8 @@ def object_class(dataset: Dataset, policy: Policy) -> str:
     )
 
 
-def clean(data: bytes, key: Key, policy: Policy) -> Instance:
-    """De-identify one file in memory."""
+def clean(data: bytes, key: Key, policy: Policy, accepted: bool = False) -> Instance:
+    """De-identify one file in memory. accepted: a person has looked at the pixels; the header's rules all hold."""
     original, syntax = read(data, policy)
     kind = object_class(original, policy)
     context, flags = _context(original, kind, key, policy)
@@ -89,11 +89,11 @@ def clean(data: bytes, key: Key, policy: Policy) -> Instance:
         _finish(built, policy, ExplicitVRLittleEndian, pixels_clean=False)
         return Instance(context, built, None, None, flags)
     shape = pixels.geometry(original, policy)
-    cleaned = pixels.clean(original, syntax, shape, _boxes(original, kind, shape))
+    cleaned = pixels.clean(original, syntax, shape, _boxes(original, kind, shape, accepted), accepted)
     bulk.copy_palette(original, built)
     _add_pixels(built, cleaned)
     _finish(built, policy, cleaned.transfer_syntax, pixels_clean=cleaned.searched)
-    return Instance(context, built, shape, cleaned.mask, flags + _pixel_flags(cleaned))
+    return Instance(context, built, shape, cleaned.mask, flags + (("accepted",) if accepted else _pixel_flags(cleaned)))
 
 
 def _pixel_flags(cleaned: pixels.CleanPixels) -> tuple[str, ...]:
@@ -128,10 +128,15 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
     return context, () if patient else ("no-patient-id",)
 
 
-def _boxes(original: Dataset, kind: str, shape: pixels.Geometry) -> tuple[Box, ...] | None:
+def _boxes(original: Dataset, kind: str, shape: pixels.Geometry, accepted: bool) -> tuple[Box, ...] | None:
     if kind == "ultrasound":
-        return regions.scan_boxes(original, shape.rows, shape.columns)
-    if original.get("BurnedInAnnotation") == "YES":
+        try:
+            return regions.scan_boxes(original, shape.rows, shape.columns)
+        except Held:
+            if accepted:
+                return None
+            raise
+    if original.get("BurnedInAnnotation") == "YES" and not accepted:
         raise Held("burned-in")
     return None
 

@@ -105,28 +105,32 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
     return found
 
 
-def clean(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
-    """The pixels with text and everything outside `boxes` black; None keeps them all, decoded and rewritten alike."""
+def clean(
+    dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool = False
+) -> CleanPixels:
+    """The pixels with text and everything outside `boxes` black; None keeps them all, decoded and rewritten alike.
+
+    accepted: a person has looked, so what stands inside the boxes stays."""
     element = dataset.get("PixelData") and dataset["PixelData"]
     if not element or not element.value:
         raise Held("pixel-data")
     if (syntax in NATIVE) == element.is_undefined_length:
         raise Held("wrong-transfer-syntax")
     if syntax == JPEGBaseline8Bit:
-        return _clean_jpeg(encapsulated_frames(element.value, shape.frames), shape, boxes)
+        return _clean_jpeg(encapsulated_frames(element.value, shape.frames), shape, boxes, accepted)
     if syntax in DECODED:
         encapsulated_frames(element.value, shape.frames)
     elif syntax not in NATIVE:
         raise Held("transfer-syntax")
     elif shape.photometric == "YBR_FULL_422":
-        return _clean_422(element.value, shape, boxes)
-    return _clean_decoded(dataset, syntax, shape, boxes)
+        return _clean_422(element.value, shape, boxes, accepted)
+    return _clean_decoded(dataset, syntax, shape, boxes, accepted)
 
 
-def _clean_jpeg(frames: list[bytes], shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
-    if boxes is None:
-        return CleanPixels(encapsulate(_rewrite(frames, shape, None)[0]), JPEGBaseline8Bit, {})
-    mask = Mask(boxes)
+def _clean_jpeg(frames: list[bytes], shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool) -> CleanPixels:
+    mask = Mask(boxes) if boxes is not None else None
+    if mask is None or accepted:
+        return CleanPixels(encapsulate(_rewrite(frames, shape, mask)[0]), JPEGBaseline8Bit, {}, mask)
     found = _decide(text.search(_sample(frames, shape), mask))
     mask = mask.without(found.blocks)
     frames, eighth_THW = _rewrite(frames, shape, mask)
@@ -180,7 +184,7 @@ def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
     return frames
 
 
-def _clean_422(value: bytes, shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
+def _clean_422(value: bytes, shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool) -> CleanPixels:
     """Native YBR_FULL_422, Y Y Cb Cr for each pair of pixels (PS3.3 C.7.6.3.1.2); a pair is kept whole or not."""
     size = shape.frames * shape.rows * shape.columns * 2
     if shape.columns % 2 or shape.bits_allocated != 8 or len(value) < size:
@@ -192,12 +196,12 @@ def _clean_422(value: bytes, shape: Geometry, boxes: tuple[Box, ...] | None) -> 
         pairs_THWC[:, ~(keep[:, ::2] & keep[:, 1::2])] = (0, 0, 128, 128)
         return list(pairs_THWC[..., :2].reshape(shape.frames, shape.rows, shape.columns))
 
-    mask, searched = _mask_native(grey, boxes)
+    mask, searched = _mask_native(grey, boxes, accepted)
     return CleanPixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched)
 
 
 def _mask_native(
-    blacken: Callable[[Mask], list[np.ndarray]], boxes: tuple[Box, ...] | None
+    blacken: Callable[[Mask], list[np.ndarray]], boxes: tuple[Box, ...] | None, accepted: bool
 ) -> tuple[Mask | None, bool]:
     """Blacken outside the boxes, look for text in what is left, blacken that, and look again.
 
@@ -206,6 +210,8 @@ def _mask_native(
         return None, False
     mask = Mask(boxes)
     frames = blacken(mask)
+    if accepted:
+        return mask, False
     found = _decide(text.search(np.stack([frames[index] for index in text.sample(len(frames))]), mask))
     mask = mask.without(found.blocks)
     eighth_THW = np.stack([text.eighth(frame) for frame in frames])
@@ -217,7 +223,9 @@ def _mask_native(
     return mask, found.moves
 
 
-def _clean_decoded(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None) -> CleanPixels:
+def _clean_decoded(
+    dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool
+) -> CleanPixels:
     decoded = list(_decoded_frames(dataset, syntax, shape))
     frames = [frame.astype(frame.dtype.newbyteorder("<"), copy=False) for frame, _ in decoded]
     photometric = decoded[-1][1] if decoded else shape.photometric
@@ -232,7 +240,7 @@ def _clean_decoded(dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[
             frame_HWC[~keep] = (0, 128, 128) if photometric.startswith("YBR") else black
         return [show(frame) for frame in frames]
 
-    mask, searched = _mask_native(grey, boxes)
+    mask, searched = _mask_native(grey, boxes, accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0

@@ -45,6 +45,11 @@ _DOUBTS = {
     "internal": "The file made the software fail. It was set aside; please report the software version.",
 }
 
+# what a person can clear by looking at the picture; the header is never a matter of looking
+ACCEPTABLE = frozenset(
+    ("region-missing", "region-out-of-bounds", "region-covers-image", "burned-in", "text-in-pixels", "text-in-still")
+)
+
 SENTENCES = _REFUSALS | _DOUBTS
 
 

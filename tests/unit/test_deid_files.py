@@ -16,7 +16,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from echoplane.deid import Key, Policy, Report, deidentify_file, deidentify_folder, jpeg, load_key, verify
+from echoplane.deid import Key, Policy, Report, accept, deidentify_file, deidentify_folder, jpeg, load_key, verify
 from echoplane.deid import files as deid_files
 from echoplane.errors import ConfigError
 from tests.unit.test_deid_builder import KEY, NAME, PATIENT_ID, clip, echo, run, set_native, to_bytes, written_bytes
@@ -273,3 +273,32 @@ def test_what_the_key_issued_is_recognised_and_nothing_else() -> None:
     assert KEY.shift_days(KEY.pseudonym("4711")) == 0
     assert KEY.pseudonym("P-AAAAAAAAAAAAAAAA") != "P-AAAAAAAAAAAAAAAA"
     assert KEY.uid("1.2.840.10008.1.2.1") == "1.2.840.10008.1.2.1"
+
+
+def test_a_person_can_accept_pixels_and_is_named_in_the_audit(tmp_path: Path) -> None:
+    held = run(echo(SequenceOfUltrasoundRegions=[]), tmp_path)
+    out = tmp_path / "out"
+    outcome = accept(held.input_digest, out, KEY, Policy(), person="R. Reviewer")
+    assert (outcome.status, outcome.flags) == ("written", ("accepted",))
+    line = json.loads((out / "audit.jsonl").read_text())
+    assert (line["person"], line["accepted"], line["new_sop_uid"]) == (
+        "R. Reviewer",
+        "region-missing",
+        outcome.new_sop_uid,
+    )
+    assert not list((out / "quarantine").iterdir())
+    raw = written_bytes(outcome, tmp_path)
+    assert b"113101" not in raw
+    assert not [phi for phi in PHI if phi.encode() in raw.lower()]
+    again = run(echo(SequenceOfUltrasoundRegions=[]), tmp_path)
+    assert again.status == "written"
+
+
+def test_what_looking_cannot_clear_is_not_accepted(tmp_path: Path) -> None:
+    held = run(to_bytes(echo())[:-500], tmp_path)
+    with pytest.raises(ConfigError, match="truncated"):
+        accept(held.input_digest, tmp_path / "out", KEY, Policy(), person="R. Reviewer")
+    with pytest.raises(ConfigError, match="who accepts"):
+        accept(held.input_digest, tmp_path / "out", KEY, Policy(), person=" ")
+    with pytest.raises(ConfigError, match="digest"):
+        accept("../../etc/passwd", tmp_path / "out", KEY, Policy(), person="R. Reviewer")

@@ -1,0 +1,55 @@
+"""Release of a quarantined file after a person has looked at its pixels.
+
+Only doubts about pixels can be cleared this way. The header goes through all rules and the verification again, the
+border outside a valid region is masked again, and the output makes no claim about burned-in text. Who accepted what,
+and when, is a line of `audit.jsonl`.
+"""
+
+import json
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from echoplane.deid import files
+from echoplane.deid.key import Key
+from echoplane.deid.outcome import Outcome
+from echoplane.deid.policy import Policy
+from echoplane.deid.reasons import ACCEPTABLE, QUARANTINED, Held
+from echoplane.errors import ConfigError
+
+_LONGEST_NAME = 64
+
+
+def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str) -> Outcome:
+    """Write the quarantined file with this keyed digest; `person` looked at it and answers for its pixels."""
+    if not person.strip() or len(person) > _LONGEST_NAME or not person.isprintable():
+        raise ConfigError(f"say who accepts: a name of 1 to {_LONGEST_NAME} printable characters")
+    original, reason = _quarantined(digest, out_dir)
+    data = original.read_bytes()
+    if key.digest(data) != digest:
+        raise ConfigError("the file was quarantined under another key; use the key of that run")
+    if reason not in ACCEPTABLE:
+        raise ConfigError(f"a file held as {reason} can't be accepted by looking; {', '.join(sorted(ACCEPTABLE))} can")
+    try:
+        outcome = files.publish(original, data, out_dir, key, policy, accepted=True)
+    except Held as held:
+        return Outcome(original, QUARANTINED, digest, held.reason)
+    _write_audit(out_dir, person.strip(), reason, outcome)
+    original.unlink()
+    original.with_suffix(".json").unlink()
+    return outcome
+
+
+def _quarantined(digest: str, out_dir: Path) -> tuple[Path, str]:
+    original = out_dir / "quarantine" / f"{digest}.dcm"
+    if not re.fullmatch(r"[0-9a-f]{64}", digest) or not original.is_file():
+        raise ConfigError("no quarantined file has this digest; the report lists 64 hexadecimal digits for each")
+    return original, str(json.loads(original.with_suffix(".json").read_text())["reason"])
+
+
+def _write_audit(out_dir: Path, person: str, reason: str, outcome: Outcome) -> None:
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "person": person, "accepted": reason}
+    descriptor = os.open(out_dir / "audit.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line | outcome.to_dict()) + "\n")
