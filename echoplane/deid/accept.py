@@ -32,7 +32,7 @@ def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str)
     if reason not in ACCEPTABLE:
         raise ConfigError(f"a file held as {reason} can't be accepted by looking; {', '.join(sorted(ACCEPTABLE))} can")
     try:
-        outcome = files.publish(original, data, out_dir, key, policy, accepted=True)
+        outcome = files.publish(original, data, digest, out_dir, key, policy, accepted=True)
     except Held as held:
         return Outcome(original, QUARANTINED, digest, held.reason)
     _write_audit(out_dir, person.strip(), reason, outcome)

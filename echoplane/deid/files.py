@@ -58,13 +58,15 @@ def read_source(source: Path, policy: Policy) -> bytes:
 
 
 def _publish(source: Path, data: bytes, out_dir: Path, key: Key, policy: Policy) -> Outcome:
-    done = _finished(source, key.digest(data), out_dir, policy)
-    return done or publish(source, data, out_dir, key, policy)
-
-
-def publish(source: Path, data: bytes, out_dir: Path, key: Key, policy: Policy, accepted: bool = False) -> Outcome:
-    """Clean, write, verify and claim one file; Held where it does not pass."""
     digest = key.digest(data)
+    done = _finished(source, digest, out_dir, policy)
+    return done or publish(source, data, digest, out_dir, key, policy)
+
+
+def publish(
+    source: Path, data: bytes, digest: str, out_dir: Path, key: Key, policy: Policy, accepted: bool = False
+) -> Outcome:
+    """Clean, write, verify and claim one file; Held where it does not pass. digest: the keyed one of `data`."""
     clean = instance.clean(data, key, policy, accepted)
     raw = clean.to_bytes()
     context = clean.context

@@ -153,10 +153,10 @@ def kept_mcus(layout: Layout, mask: Mask) -> np.ndarray:
 
 
 def _masked_blocks(layout: Layout, mask: Mask) -> list[np.ndarray]:
-    """Of each component, the (row, column) indices of blocks to blacken."""
+    """Of each component, the indices of blocks to blacken, row by row."""
     masked = ~kept_mcus(layout, mask)
     grids = (masked.repeat(c.vertical, 0).repeat(c.horizontal, 1) for c in layout.components)
-    return [np.stack(np.nonzero(grid)) for grid in grids]
+    return [np.flatnonzero(grid) for grid in grids]
 
 
 class Masker:
@@ -205,13 +205,13 @@ class Masker:
         if layout not in self._blocks:
             self._blocks[layout] = _masked_blocks(layout, mask)
         masked = self._blocks[layout]
-        for index, (component, blocks, (down, across)) in enumerate(zip(layout.components, parts, masked, strict=True)):
+        for index, (component, blocks, chosen) in enumerate(zip(layout.components, parts, masked, strict=True)):
             black = np.zeros(64, np.int16)
             if index == 0 or colour_space == libjpeg.RGB:
                 # sample = DC * quantiser / 8 + 128: at most -1024 is black, at least 1016 white
                 steps = -(-1024 // component.dc_quantiser)
                 black[0] = steps if self.inverted else -steps
-            blocks[down, across] = black
+            blocks.reshape(-1, 64)[chosen] = black
 
 
 def holds_only_tables(header: bytes) -> bool:

@@ -127,7 +127,7 @@ def _view(reader: ctypes.Array, arrays: int, index: int, rows: int, columns: int
     first = access(ctypes.addressof(reader), array, 0, 1, 1)
     starts = np.ctypeslib.as_array((ctypes.c_size_t * rows).from_address(first))
     stride = int(starts[1] - starts[0]) if rows > 1 else columns * 128
-    if np.any(np.diff(starts) != stride) or stride < columns * 128:
+    if np.any(np.diff(starts) != stride) or stride != columns * 128:
         raise MemoryError("libjpeg holds the coefficients in more than one piece")
     memory = (ctypes.c_int16 * (stride // 2 * rows)).from_address(int(starts[0]))
     return np.ctypeslib.as_array(memory).reshape(rows, -1, 64)

@@ -131,14 +131,16 @@ def _clean_jpeg(frames: list[bytes], shape: Geometry, boxes: tuple[Box, ...] | N
     mask = Mask(boxes) if boxes is not None else None
     if mask is None or accepted:
         return CleanPixels(encapsulate(_rewrite(frames, shape, mask)[0]), JPEGBaseline8Bit, {}, mask)
-    found = _decide(text.search(_sample(frames, shape), mask))
+    sample_THW = _sample(frames, shape)
+    found = _decide(text.search(sample_THW, mask))
     mask = mask.without(found.blocks)
     frames, eighth_THW = _rewrite(frames, shape, mask)
     late = text.appear_later(found, eighth_THW, mask, (shape.rows, shape.columns))
     if late.any():
         mask = mask.without(late)
         frames, _ = _rewrite(frames, shape, mask)
-    if mask.text_blocks is not None and text.search(_sample(frames, shape), mask).words.any():
+    # what the mask keeps is decoded from the same coefficients, so the sample need not be decoded again
+    if mask.text_blocks is not None and text.words(sample_THW, mask).any():
         raise Held("text-in-pixels")
     return CleanPixels(encapsulate(frames), JPEGBaseline8Bit, {}, mask, found.moves)
 
@@ -218,7 +220,7 @@ def _mask_native(
     mask = mask.without(text.appear_later(found, eighth_THW, mask, frames[0].shape))
     if mask.text_blocks is not None:
         frames = blacken(mask)
-        if text.search(np.stack([frames[index] for index in text.sample(len(frames))]), mask).words.any():
+        if text.words(np.stack([frames[index] for index in text.sample(len(frames))]), mask).any():
             raise Held("text-in-pixels")
     return mask, found.moves
 

@@ -59,22 +59,24 @@ def eighth(grey_HW: np.ndarray) -> np.ndarray:
 
 def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     """Look for text in what the mask keeps, in some frames at full size."""
-    keep_HW = mask.keeps(*sample_THW.shape[1:])
-    inside_HW = eighth(keep_HW.astype(np.uint8) * 255) > 0
-    lowest_HW, highest_HW = (np.where(keep_HW, some, 0) for some in (sample_THW.min(axis=0), sample_THW.max(axis=0)))
+    inside_HW = _inside(mask, sample_THW.shape[1:])
     eighth_THW = np.stack([eighth(frame) for frame in sample_THW])
     lit_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW
     fan_HW = _fan(lit_HW)
     beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
     moving_HW = np.ptp(eighth_THW, axis=0) > _STILL_LEVELS
     moves = bool(moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION) if fan_HW.any() else False
-    words_HW = _words(lowest_HW, highest_HW, inside_HW)
-    return Findings(_grow(beside_HW) & inside_HW, words_HW & inside_HW, fan_HW, lit_HW, moves)
+    return Findings(_grow(beside_HW) & inside_HW, words(sample_THW, mask), fan_HW, lit_HW, moves)
+
+
+def _inside(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
+    """Blocks of which the mask keeps anything."""
+    return eighth(mask.keeps(shape[0], shape[1]).astype(np.uint8) * 255) > 0
 
 
 def appear_later(found: Findings, eighth_THW: np.ndarray, mask: Mask, shape: tuple[int, int]) -> np.ndarray:
     """Blocks beside the fan that are lit in some frame of all, and were not in the frames that were searched."""
-    inside_HW = eighth(mask.keeps(*shape).astype(np.uint8) * 255) > 0
+    inside_HW = _inside(mask, shape)
     late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & ~found.lit & ~_flickers(eighth_THW)
     return _grow(late_HW) & inside_HW
 
@@ -103,21 +105,26 @@ def _flickers(eighth_THW: np.ndarray) -> np.ndarray:
     return np.asarray((steps >= 1).mean(axis=0) > 0.5)
 
 
-def _words(lowest_HW: np.ndarray, highest_HW: np.ndarray, inside_HW: np.ndarray) -> np.ndarray:
-    """Blocks under rows of thin strokes that are bright and stay the same."""
+def words(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
+    """Blocks under rows of thin strokes that are bright and stay the same, in what the mask keeps."""
+    keep_HW = mask.keeps(*sample_THW.shape[1:])
+    lowest_HW = np.where(keep_HW, sample_THW.min(axis=0), 0)
     kernel = np.ones((_STROKE_PIXELS, _STROKE_PIXELS), np.uint8)
     bright = cv2.morphologyEx(lowest_HW, cv2.MORPH_TOPHAT, kernel) > _STROKE_LEVELS
-    strokes = (bright & (cv2.subtract(highest_HW, lowest_HW) < _STEADY_LEVELS)).astype(np.uint8)
+    found = np.zeros((-(-keep_HW.shape[0] // BLOCK), -(-keep_HW.shape[1] // BLOCK)), bool)
+    if not bright.any():
+        return found
+    steady = cv2.subtract(np.where(keep_HW, sample_THW.max(axis=0), 0), lowest_HW) < _STEADY_LEVELS
+    strokes = (bright & steady).astype(np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(strokes)
     heights = stats[:, cv2.CC_STAT_HEIGHT]
     glyph = (heights >= _MIN_GLYPH_PIXELS) & (heights <= _MAX_GLYPH_PIXELS)
     glyph[0] = False
     boxes = stats[glyph][:, :4]
-    found = np.zeros(inside_HW.shape, bool)
     for line in _lines(boxes):
         if len(line) >= _MIN_GLYPHS:
             _cover(found, boxes[line])
-    return _with_neighbours(found, strokes)
+    return _with_neighbours(found, strokes) & _inside(mask, keep_HW.shape)
 
 
 def _with_neighbours(found: np.ndarray, strokes: np.ndarray) -> np.ndarray:
