@@ -7,6 +7,7 @@ middle. Axes: N, M rows and columns of a slice plane.
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -66,14 +67,14 @@ def background(chest: Chest, points: Points, heart_mm: Array, texture: int) -> A
     shape = points[0].shape[1:]
     right, front, up = (_along(chest, points, axis) for axis in ("right", "anterior", "superior"))
     skin = _skin(chest, right, front)
-    dome = chest.diaphragm_mm + ((right - 15) ** 2 + (front + 20) ** 2) / 900
-    signal = LUNG * (1 + 2.5 * (_smooth(rng, shape, 1.2) > 2.2))
+    dome: Array = (chest.diaphragm_mm + ((right - 15) ** 2 + (front + 20) ** 2) / 900).astype(np.float32)
+    signal: Array = (LUNG * (1 + 2.5 * (_smooth(rng, shape, 1.2) > 2.2))).astype(np.float32)
     signal = _paint(signal, up + dome, _abdomen(rng, shape, right))
     signal = _paint(signal, np.abs(right - chest.midline_mm) - 24 + 0.2 * np.abs(front), _patches(rng, shape))
     signal = _paint(signal, heart_mm - chest.epicardial_mm - 2 * _smooth(rng, shape, 9), 0.9 * FAT)
-    signal = _paint(signal, -skin - chest.fat_mm - chest.wall_mm, _wall(rng, shape))
-    signal = _paint(signal, -skin - chest.fat_mm - 2 * _smooth(rng, shape, 14), FAT)
-    return _paint(signal, -skin, AIR).astype(np.float32)
+    signal = _paint(signal, skin - chest.fat_mm - chest.wall_mm, _wall(rng, shape))
+    signal = _paint(signal, skin - chest.fat_mm - 2 * _smooth(rng, shape, 14), FAT)
+    return _paint(signal, skin, AIR).astype(np.float32)
 
 
 def _along(chest: Chest, points: Points, name: str) -> Array:
@@ -83,7 +84,7 @@ def _along(chest: Chest, points: Points, name: str) -> Array:
 
 
 def _skin(chest: Chest, right: Array, front: Array) -> Array:
-    """Depth under the skin; negative outside. The heart lies in front of the chest's middle."""
+    """Depth under the skin, negative outside. The heart lies in front of the chest's middle."""
     across = (right - chest.midline_mm) / chest.half_width_mm
     deep = (front + 0.42 * chest.half_depth_mm) / chest.half_depth_mm
     return np.asarray((1 - (np.abs(across) ** 2.4 + np.abs(deep) ** 2.4) ** (1 / 2.4)) * chest.half_depth_mm)
@@ -97,7 +98,7 @@ def _paint(signal: Array, distance_mm: Array, value: Array | float, edge_mm: flo
 
 def _abdomen(rng: np.random.Generator, shape: tuple[int, ...], right: Array) -> Array:
     """Liver to the right; stomach, bowel and spleen to the left, in blobs of any signal."""
-    blobs, levels = _smooth(rng, shape, 11), rng.uniform(0.05, 1.1, 4)
+    blobs, levels = _smooth(rng, shape, 11), rng.uniform(0.05, 1.1, 4).astype(np.float32)
     left = levels[np.digitize(blobs, [-0.7, 0.0, 0.8])] * (1 + 0.1 * _smooth(rng, shape, 2))
     liver = LIVER * rng.uniform(0.7, 1.5) * (1 + 0.5 * (_smooth(rng, shape, 3) > 1.7))
     return _paint(left, 12 - right + 10 * blobs, liver)
@@ -105,7 +106,8 @@ def _abdomen(rng: np.random.Generator, shape: tuple[int, ...], right: Array) -> 
 
 def _patches(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Vessels, airways and fat behind the breastbone."""
-    return rng.uniform(0.1, 1.1, 4)[np.digitize(_smooth(rng, shape, 7), [-0.6, 0.2, 1.0])]
+    levels: Array = rng.uniform(0.1, 1.1, 4).astype(np.float32)
+    return levels[np.digitize(_smooth(rng, shape, 7), [-0.6, 0.2, 1.0])]
 
 
 def _wall(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -116,5 +118,6 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> A
     """Smooth noise of deviation 1 (`sigma` in pixels), made small and enlarged: it has no detail to lose."""
     step = max(1, int(sigma / 2))
     small = gaussian_filter(rng.standard_normal([-(-n // step) + 2 for n in shape]), sigma / step, mode="wrap")
-    small /= small.std() + 1e-9
-    return np.repeat(np.repeat(small, step, 0), step, 1)[: shape[0], : shape[1]]
+    small = (small / (small.std() + 1e-9)).astype(np.float32)
+    rows, columns = small.shape
+    return cv2.resize(small, (columns * step, rows * step), interpolation=cv2.INTER_LINEAR)[: shape[0], : shape[1]]

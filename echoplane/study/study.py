@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from echoplane.errors import UnusableStudy
+from echoplane.study.cine import Cine
 from echoplane.study.views import View
 
 
@@ -91,6 +92,8 @@ class Study:
     """The instances that are answered together; a view task gets one clip, CMR a whole cine."""
 
     instances: tuple[Instance, ...]
+    cines: tuple[Cine, ...] = ()
+    """Cine MR, the short axis first."""
 
     @property
     def only(self) -> Instance:

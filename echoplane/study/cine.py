@@ -1,0 +1,154 @@
+"""A cine: one series of MR slices over the beat, on one grid. Readers make it; nothing here knows a file format.
+
+Places are patient coordinates as DICOM has them (LPS: x to the left, y to the back, z to the head); `affine` is NIfTI's
+(RAS, from column, row, slice index to mm). Axes: T phase, Z slice, H row, W column."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from echoplane.errors import TooLarge, UnusableStudy
+
+LEAST_PHASES, LEAST_SLICES = 2, 3
+MOST_VOXELS = 400_000_000
+"""A study of 500 slices of 512 x 512 has 131 million."""
+
+
+@dataclass(frozen=True)
+class Cine:
+    """Slices of one plane over the beat. Spacings are None where the files do not state them, never assumed."""
+
+    plane: str
+    """short-axis, 2-chamber or 4-chamber."""
+    voxels_TZHW: np.ndarray = field(repr=False)
+    spacing_mm: tuple[float, float] | None = None
+    """(row, column): from one row, or column, to the next."""
+    slice_spacing_mm: float | None = None
+    """From the middle of one slice to that of the next, gap included: blood lies in the gap too."""
+    frame_time_ms: float | None = None
+    heart_rate_bpm: float | None = None
+    """As the scanner counted it; else it follows from the frame time where the cine covers one beat."""
+    affine: np.ndarray | None = field(default=None, repr=False)
+    present_TZ: np.ndarray = field(default_factory=lambda: np.ones((0, 0), bool), repr=False)
+    """Which slices the files hold, a phase each; the others are black in `voxels_TZHW`."""
+    covers_beat: bool = True
+    """False where the phases are a choice, such as end diastole and end systole alone."""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.present_TZ.size:
+            object.__setattr__(self, "present_TZ", np.ones(self.voxels_TZHW.shape[:2], bool))
+
+    @property
+    def phases(self) -> int:
+        return int(self.voxels_TZHW.shape[0])
+
+    @property
+    def slices(self) -> int:
+        return int(self.voxels_TZHW.shape[1])
+
+    @property
+    def pixel_mm2(self) -> float | None:
+        return self.spacing_mm[0] * self.spacing_mm[1] if self.spacing_mm else None
+
+    @property
+    def voxel_mm3(self) -> float | None:
+        return self.pixel_mm2 * self.slice_spacing_mm if self.pixel_mm2 and self.slice_spacing_mm else None
+
+    def said(self, *warnings: str) -> "Cine":
+        return replace(self, warnings=(*self.warnings, *warnings))
+
+
+def check_short_axis(cine: Cine) -> None:
+    """UnusableStudy where function can't be measured from the stack; the reason says what is missing."""
+    if cine.phases < LEAST_PHASES:
+        raise UnusableStudy(
+            f"the cine has {cine.phases} phase(s); at least end diastole and end systole are needed. "
+            "Send the whole cine, not one frame of it."
+        )
+    if cine.slices < LEAST_SLICES:
+        raise UnusableStudy(
+            f"the short axis stack has {cine.slices} slice(s); at least {LEAST_SLICES} are needed to measure a volume."
+        )
+    if min(cine.voxels_TZHW.shape[2:]) < 48:
+        rows, columns = cine.voxels_TZHW.shape[2:]
+        raise UnusableStudy(f"slices have {rows} x {columns} pixels; at least 48 x 48 are needed to see a heart.")
+    if float(cine.voxels_TZHW.max()) <= float(cine.voxels_TZHW.min()):
+        raise UnusableStudy("every voxel of the cine has the same value: there is no picture in it.")
+
+
+def check_size(shape: Sequence[int]) -> None:
+    if int(np.prod(shape, dtype=np.int64)) > MOST_VOXELS:
+        raise TooLarge(f"the cine has {' x '.join(map(str, shape))} voxels; at most {MOST_VOXELS:,} are read.")
+
+
+def one_spacing(places_mm: Sequence[float]) -> tuple[float, list[int]]:
+    """The spacing of slices whose middles lie at `places_mm` (sorted), and each slice's number on that grid.
+
+    A gap that is a whole multiple of the spacing is a missing slice. UnusableStudy where spacings are mixed.
+    """
+    gaps = np.diff(np.asarray(places_mm, float))
+    step = float(np.median(gaps[gaps <= 1.5 * gaps.min()]))
+    numbers = np.rint(gaps / step)
+    off = np.abs(gaps - numbers * step)
+    if np.any(off > np.maximum(0.01 * step * numbers, 0.05)):
+        raise UnusableStudy(
+            f"the slices lie {gaps.min():.1f} to {gaps.max():.1f} mm apart; one spacing within 1% is needed. "
+            "Send the short axis stack alone."
+        )
+    return step, [0, *np.cumsum(numbers).astype(int).tolist()]
+
+
+def to_affine(row_direction: np.ndarray, column_direction: np.ndarray, origin_mm: np.ndarray, step_mm: np.ndarray,
+              spacing_mm: tuple[float, float]) -> np.ndarray:  # fmt: skip
+    """NIfTI's affine (RAS) of a stack given in DICOM's terms (LPS).
+
+    `row_direction` runs along a row (to the next column), `column_direction` down a column (to the next row), `step_mm`
+    from slice to slice (PS3.3 C.7.6.2.1.1).
+    """
+    affine = np.eye(4)
+    affine[:3, 0] = row_direction * spacing_mm[1]
+    affine[:3, 1] = column_direction * spacing_mm[0]
+    affine[:3, 2] = step_mm
+    affine[:3, 3] = origin_mm
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def display_turn(affine: np.ndarray) -> tuple[bool, bool, bool]:
+    """How a slice's array is brought to how readers see it: (transpose, then flip rows, then flip columns).
+
+    Columns then run to the patient's left and back, rows to the feet and back, as scanners store short axis slices.
+    """
+    along_column, down_row = affine[:3, 0], affine[:3, 1]  # RAS
+    right, down = np.array([-0.8, -0.6, 0.0]), np.array([0.0, -0.35, -0.94])
+    best, turn = -np.inf, (False, False, False)
+    for transpose in (False, True):
+        across, downward = (down_row, along_column) if transpose else (along_column, down_row)
+        for flip_rows in (False, True):
+            for flip_columns in (False, True):
+                score = float(_unit(across) @ right) * (-1 if flip_columns else 1)
+                score += float(_unit(downward) @ down) * (-1 if flip_rows else 1)
+                if score > best + 1e-6:
+                    best, turn = score, (transpose, flip_rows, flip_columns)
+    return turn
+
+
+def turned(array: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
+    """The last two axes of `array` turned."""
+    transpose, flip_rows, flip_columns = turn
+    out = np.swapaxes(array, -1, -2) if transpose else array
+    out = out[..., ::-1, :] if flip_rows else out
+    return out[..., ::-1] if flip_columns else out
+
+
+def turned_back(array: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
+    """Undoes `turned`."""
+    transpose, flip_rows, flip_columns = turn
+    out = array[..., ::-1] if flip_columns else array
+    out = out[..., ::-1, :] if flip_rows else out
+    return np.swapaxes(out, -1, -2) if transpose else out
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-9)

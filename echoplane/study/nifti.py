@@ -1,0 +1,193 @@
+"""NIfTI-1 cines in, masks out: X, Y, Z, T on disk, with the affine kept to the last bit.
+
+Only what a cine needs of the format (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h): single files (.nii,
+.nii.gz), either byte order, scaled integers and floats. Axes: X column, Y row, Z slice, T phase, H = Y, W = X."""
+
+import gzip
+import io
+import zlib
+from typing import Literal
+
+import numpy as np
+
+from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
+from echoplane.study.cine import Cine, check_size
+
+HEADER = np.dtype(
+    [
+        ("sizeof_hdr", "i4"), ("unused1", "V35"), ("dim_info", "u1"), ("dim", "i2", 8), ("intent_p", "f4", 3),
+        ("intent_code", "i2"), ("datatype", "i2"), ("bitpix", "i2"), ("slice_start", "i2"), ("pixdim", "f4", 8),
+        ("vox_offset", "f4"), ("scl_slope", "f4"), ("scl_inter", "f4"), ("slice_end", "i2"), ("slice_code", "u1"),
+        ("xyzt_units", "u1"), ("cal_max", "f4"), ("cal_min", "f4"), ("slice_duration", "f4"), ("toffset", "f4"),
+        ("glmax", "i4"), ("glmin", "i4"), ("descrip", "S80"), ("aux_file", "S24"), ("qform_code", "i2"),
+        ("sform_code", "i2"), ("quatern", "f4", 3), ("qoffset", "f4", 3), ("srow", "f4", (3, 4)),
+        ("intent_name", "S16"), ("magic", "S4"),
+    ]
+)  # fmt: skip
+DATA_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
+RGB24, RGBA32 = 128, 2304
+MILLIMETRE, METRE, MICROMETRE = 2, 1, 3
+TO_MM = {METRE: 1000.0, MILLIMETRE: 1.0, MICROMETRE: 0.001}
+TO_MS = {8: 1000.0, 16: 1.0, 24: 0.001}
+MOST_BYTES = 2 << 30
+
+
+def is_nifti(data: bytes) -> bool:
+    """By its magic; a gzip stream is looked into."""
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = zlib.decompressobj(31).decompress(data, 352)
+        except zlib.error:
+            return False
+    return data[344:348] in (b"n+1\x00", b"ni1\x00")
+
+
+def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
+    """The cine in one NIfTI file; NotAnImage, Unsupported, TooLarge or UnusableStudy where it is none."""
+    data = _inflated(data)
+    header = _header(data)
+    shape_XYZT = _shape(header)
+    check_size(shape_XYZT)
+    values_XYZT = _values(data, header, shape_XYZT)
+    spacing_mm, slice_spacing_mm, warnings = _spacings(header)
+    frame_time_ms = _frame_time_ms(header)
+    if frame_time_ms is None:
+        warnings += ("no time between phases in the file (pixdim[4]): no heart rate and no cardiac output",)
+    return Cine(
+        plane=plane,
+        voxels_TZHW=values_XYZT.transpose(3, 2, 1, 0),
+        spacing_mm=spacing_mm,
+        slice_spacing_mm=slice_spacing_mm,
+        frame_time_ms=frame_time_ms,
+        affine=_affine(header),
+        covers_beat=shape_XYZT[3] > 4,
+        warnings=warnings,
+    )
+
+
+def write_nifti(mask_TZHW: np.ndarray, cine: Cine) -> bytes:
+    """A gzipped NIfTI of `mask_TZHW` (uint8) on the grid of `cine`, its affine and spacings kept.
+
+    Without a spacing the affine is that of indices and the unit of length is "unknown": never a silent 1 mm.
+    """
+    header = np.zeros((), HEADER)
+    header["sizeof_hdr"], header["magic"], header["vox_offset"] = 348, b"n+1", 352
+    header["dim"] = (4, *mask_TZHW.shape[::-1], 1, 1, 1)
+    header["datatype"], header["bitpix"], header["scl_slope"] = 2, 8, 1
+    row_mm, column_mm = cine.spacing_mm or (1.0, 1.0)
+    header["pixdim"] = (1, column_mm, row_mm, cine.slice_spacing_mm or 1.0, cine.frame_time_ms or 1.0, 0, 0, 0)
+    header["xyzt_units"] = (MILLIMETRE if cine.spacing_mm else 0) | (16 if cine.frame_time_ms else 0)
+    affine = np.diag([column_mm, row_mm, cine.slice_spacing_mm or 1.0, 1.0]) if cine.affine is None else cine.affine
+    header["sform_code"], header["srow"] = 1 if cine.affine is not None else 0, affine[:3]
+    body = header.tobytes() + bytes(4) + np.ascontiguousarray(mask_TZHW, np.uint8).tobytes()
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as file:
+        file.write(body)
+    return buffer.getvalue()
+
+
+def _inflated(data: bytes) -> bytes:
+    if data[:2] != b"\x1f\x8b":
+        return data
+    inflate = zlib.decompressobj(31)
+    try:
+        out = inflate.decompress(data, MOST_BYTES)
+    except zlib.error:
+        raise NotAnImage("the gzip stream of the NIfTI file is damaged.") from None
+    if inflate.unconsumed_tail:
+        raise TooLarge(f"the NIfTI file is larger than {MOST_BYTES >> 20} MiB when inflated.")
+    if not inflate.eof:
+        raise NotAnImage("the NIfTI file is cut off.")
+    return out
+
+
+def _header(data: bytes) -> np.ndarray:
+    """In the machine's byte order."""
+    if len(data) < 352 or data[344:348] != b"n+1\x00":
+        raise NotAnImage("this is no single-file NIfTI-1: its magic is missing. Save the cine as .nii or .nii.gz.")
+    order: Literal["<", ">"]
+    for order in ("<", ">"):
+        header = np.frombuffer(data, HEADER.newbyteorder(order), 1)[0]
+        if header["sizeof_hdr"] == 348:
+            return header
+    raise NotAnImage("the NIfTI header does not state its size; the file is damaged.")
+
+
+def _shape(header: np.ndarray) -> tuple[int, int, int, int]:
+    count = int(header["dim"][0])
+    sides = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
+    if not sides or min(sides) < 1:
+        raise NotAnImage(f"the NIfTI header states impossible dimensions ({count}).")
+    if any(n != 1 for n in sides[4:]):
+        raise UnusableStudy(f"the NIfTI file has {count} dimensions; X, Y, Z and T are read: a single channel.")
+    sides = [*sides[:4], *[1] * (4 - len(sides[:4]))]
+    if sides[3] < 2:
+        raise UnusableStudy(
+            f"the NIfTI file holds one phase ({' x '.join(map(str, sides[:3]))}); a cine has X, Y, Z and T."
+        )
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.ndarray:
+    kind = int(header["datatype"])
+    if kind in (RGB24, RGBA32):
+        raise UnusableStudy("the NIfTI file has 3 colour channels; a cine MR has one. Send the original series.")
+    if kind not in DATA_TYPES:
+        raise Unsupported(f"NIfTI data type {kind} is not read; integers and floats of one channel are.")
+    stored = np.dtype(DATA_TYPES[kind]).newbyteorder(header.dtype["dim"].base.byteorder)
+    start, count = int(header["vox_offset"]) or 352, int(np.prod(shape_XYZT, dtype=np.int64))
+    if start < 348 or len(data) < start + count * stored.itemsize:
+        needed = start + count * stored.itemsize
+        raise NotAnImage(f"the NIfTI file is cut off: {len(data)} bytes of {needed} are there.")
+    values = np.frombuffer(data, stored, count, start).reshape(shape_XYZT, order="F")
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope not in (0.0, 1.0) or intercept:
+        values = values.astype(np.float32) * (slope or 1.0) + (intercept if np.isfinite(intercept) else 0.0)
+    return np.nan_to_num(values) if values.dtype.kind == "f" else values
+
+
+def _spacings(header: np.ndarray) -> tuple[tuple[float, float] | None, float | None, tuple[str, ...]]:
+    """(row, column), slice: in mm; None where the header has none. A file without a unit means mm, and that is said."""
+    unit = int(header["xyzt_units"]) & 7
+    sides = [abs(float(v)) * TO_MM.get(unit, 1.0) for v in header["pixdim"][1:4]]
+    if not all(0.05 < side < 100 for side in sides):
+        return None, None, ("no spacing in the file: areas are in pixels and there are no millilitres",)
+    if unit == 0 and sides == [1.0, 1.0, 1.0]:
+        return None, None, ("the file has no unit and a spacing of 1, which means none: there are no millilitres",)
+    said = () if unit in TO_MM else ("the file names no unit of length: millimetres, as is usual, were taken",)
+    return (sides[1], sides[0]), sides[2], said
+
+
+def _frame_time_ms(header: np.ndarray) -> float | None:
+    """From pixdim[4]. Without a unit, values below 1 are seconds."""
+    step, unit = float(header["pixdim"][4]), int(header["xyzt_units"]) & 56
+    if not 0 < step < 1e6:
+        return None
+    time_ms = step * TO_MS.get(unit, 1000.0 if step < 1 else 1.0)
+    return time_ms if 5 <= time_ms <= 500 else None
+
+
+def _affine(header: np.ndarray) -> np.ndarray | None:
+    """The sform, else the qform, else None."""
+    if header["sform_code"] > 0:
+        affine = np.eye(4)
+        affine[:3] = header["srow"]
+        return affine if abs(np.linalg.det(affine)) > 1e-9 else None
+    return _qform(header) if header["qform_code"] > 0 else None
+
+
+def _qform(header: np.ndarray) -> np.ndarray:
+    b, c, d = (float(v) for v in header["quatern"])
+    a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    sides = np.array(header["pixdim"][1:4], float)
+    sides[2] *= -1 if header["pixdim"][0] < 0 else 1
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = rotation * sides, header["qoffset"]
+    return affine

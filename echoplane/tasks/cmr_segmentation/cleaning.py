@@ -1,0 +1,59 @@
+"""From raw class maps to masks: what can't belong to a structure is removed.
+
+Axes: T phase, Z slice, H row, W column."""
+
+import numpy as np
+from scipy import ndimage
+
+from echoplane.tasks.cmr_segmentation.structures import BACKGROUND, LV_CAVITY, MYOCARDIUM, RV_CAVITY
+
+SMALL_PIXELS = 10
+"""A component over this is a second structure (Bai et al.: 10 px)."""
+
+
+def cleaned_stack(labels_ZHW: np.ndarray) -> np.ndarray:
+    """One phase of the short axis: of each structure the largest connected part of the stack, cavity without holes."""
+    out = np.zeros_like(labels_ZHW)
+    box = bounding_box(labels_ZHW)
+    part_ZHW, kept_ZHW = labels_ZHW[box], out[box]
+    heart = largest(part_ZHW != BACKGROUND)
+    for structure in (RV_CAVITY, MYOCARDIUM, LV_CAVITY):
+        kept = largest((part_ZHW == structure) & heart)
+        if structure == LV_CAVITY:
+            kept = np.stack([ndimage.binary_fill_holes(mask) for mask in kept])
+        kept_ZHW[kept] = structure
+    return out
+
+
+def bounding_box(labels: np.ndarray) -> tuple[slice, ...]:
+    """What holds every labelled voxel: the rest of a picture costs nothing then."""
+    if not labels.any():
+        return tuple(slice(0, n) for n in labels.shape)
+    places = np.argwhere(labels)
+    return tuple(slice(int(low), int(high) + 1) for low, high in zip(places.min(0), places.max(0), strict=True))
+
+
+def cleaned_slice(labels_HW: np.ndarray, structures: tuple[int, ...]) -> np.ndarray:
+    """One long axis picture: the largest part of each structure."""
+    out = np.zeros_like(labels_HW)
+    for structure in structures[1:]:
+        out[largest(labels_HW == structure)] = structure
+    return out
+
+
+def largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part (face neighbours) of a mask; the mask itself where it is whole or empty."""
+    if not mask.any():
+        return mask
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(parts == sizes.argmax())
+
+
+def component_sizes(mask_HW: np.ndarray) -> list[int]:
+    """Pixels of each connected part, the largest first."""
+    parts, count = ndimage.label(mask_HW)
+    return sorted(np.bincount(parts.ravel(), minlength=count + 1)[1:].tolist(), reverse=True)

@@ -1,0 +1,154 @@
+"""The torch half of cmr-segmentation: networks, loss and augmentation.
+
+A training sample is uint8 (2, row, column): the image and its target (see `structures`). Axes: B batch, K class,
+H row, W column."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from echoplane.tasks.cmr_segmentation.networks import Fcn, UNet
+from echoplane.tasks.cmr_segmentation.structures import (
+    CLASSES,
+    LV_CAVITY,
+    PLANE_SHIFT,
+    PLANES,
+    SHOWN,
+    bits,
+    unknown_of,
+)
+
+FAR_BELOW = -1e4
+"""A logit that softmax turns into nothing."""
+
+
+class Network(BaseModel):
+    """Which network, and how large. Kind fcn with width 16 is the paper's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Literal["fcn", "unet"] = "unet"
+    """The paper's network, or a U-Net."""
+    width: int = Field(default=32, ge=4)
+    """Channels of the first level; the paper's levels double them, the U-Net's have 1, 2, 3 and 4 times as many."""
+
+
+class Augmentation(BaseModel):
+    """How a training slice is changed. The paper: rotation sigma 10 degrees, scale sigma 0.2, clipped at 3 sigma."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    crop: int = Field(default=128, multiple_of=16)
+    """Side of what is cut out, in pixels of the network."""
+    elsewhere: float = Field(default=0.15, ge=0, le=1)
+    """Share of crops cut anywhere; the others are centred on the heart, roughly."""
+    shift: float = Field(default=16.0, ge=0)
+    """Deviation of a crop's centre from the heart's, in pixels."""
+    rotation_degrees: float = Field(default=25.0, ge=0)
+    """Deviation of the turn. More than the paper's: scanners turn the field of view with the patient."""
+    quarter_turns: float = Field(default=0.15, ge=0, le=1)
+    """Share of slices turned by any multiple of 90 degrees first: NIfTI files without an affine lie any way up."""
+    scale: float = Field(default=0.15, ge=0, lt=0.33)
+    """Deviation of the enlargement."""
+    stretch: float = Field(default=0.06, ge=0, lt=0.33)
+    """Deviation of the enlargement of columns against rows."""
+    gamma: float = Field(default=0.35, ge=0)
+    """Deviation of the logarithm of the grey curve's exponent: fat outshines blood in some fields of view."""
+    gain: float = Field(default=0.25, ge=0)
+    """Deviation of the logarithm of brightness."""
+    bias: float = Field(default=0.3, ge=0)
+    """Deviation of the logarithm of a slope of brightness from one side to the other."""
+    noise: float = Field(default=6.0, ge=0)
+    """Largest deviation of added noise, in grey levels."""
+    blur: float = Field(default=0.7, ge=0)
+    """Largest deviation of a Gaussian blur in a quarter of the slices, in pixels."""
+
+
+def network(config: Network) -> nn.Module:
+    module = Fcn(config.width, CLASSES) if config.kind == "fcn" else UNet(config.width, CLASSES)
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def loss(output: torch.Tensor, target: torch.Tensor, dice: float = 1.0) -> torch.Tensor:
+    """Cross entropy of "one of the classes that the pixel may be", and `dice` times one minus the soft Dice.
+
+    `output` (B, K, H, W) logits, `target` (B, H, W) uint8 (see `structures`). Classes of other planes take no part;
+    the Dice of a class counts slices whose source drew it.
+    """
+    shown_BK = _table("shown", output)[(target[:, 0, 0] >> PLANE_SHIFT).long()]
+    logits = output.float().masked_fill(~shown_BK[:, :, None, None], FAR_BELOW)
+    log_p = logits.log_softmax(dim=1)
+    may_be = (target[:, None] & _table("bit", output)[None, :, None, None]) > 0
+    entropy = -log_p.masked_fill(~may_be, FAR_BELOW).logsumexp(dim=1).mean()
+    return entropy + dice * (1 - _soft_dice(log_p.exp(), may_be, shown_BK))
+
+
+def _soft_dice(p: torch.Tensor, may_be: torch.Tensor, shown_BK: torch.Tensor) -> torch.Tensor:
+    """Mean over the classes but background that the batch's sources drew; the batch counts as one volume."""
+    sure = may_be & (may_be.sum(dim=1, keepdim=True) == 1)
+    drawn_BK = shown_BK & ~(may_be & ~sure).any(dim=(2, 3))
+    weight = drawn_BK[:, 1:, None, None]
+    truth, guess = sure[:, 1:] * weight, p[:, 1:] * weight
+    overlap, size = (truth * guess).sum(dim=(0, 2, 3)), (truth.float() + guess).sum(dim=(0, 2, 3))
+    there = drawn_BK[:, 1:].any(dim=0)
+    return ((2 * overlap + 50) / (size + 50))[there].mean() if there.any() else p.new_ones(())
+
+
+def _table(name: str, like: torch.Tensor) -> torch.Tensor:
+    """`shown`: plane by class; `bit`: of each class."""
+    if name == "bit":
+        return torch.tensor([1 << k for k in range(CLASSES)], dtype=torch.uint8, device=like.device)
+    return torch.tensor([[k in SHOWN[plane] for k in range(CLASSES)] for plane in PLANES], device=like.device)
+
+
+def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
+    """uint8 (2, row, column) to (2, crop, crop): turned, scaled, cut out, and its greys changed."""
+    image_HW, target_HW = sample
+    matrix = _matrix(target_HW, rng, config)
+    size, unknown = (config.crop, config.crop), unknown_of(target_HW)
+    image = cv2.warpAffine(image_HW, matrix, size, flags=cv2.INTER_LINEAR)
+    target = cv2.warpAffine(target_HW, matrix, size, flags=cv2.INTER_NEAREST, borderValue=unknown)
+    return np.stack([_regreyed(image, rng, config), target])
+
+
+def _matrix(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
+    """The affine map from the slice to the crop (2, 3), in OpenCV's order (x, y)."""
+    angle, scale, stretch = np.clip(rng.normal(0, 1, 3), -3, 3) * (
+        np.radians(config.rotation_degrees),
+        config.scale,
+        config.stretch,
+    )
+    if rng.random() < config.quarter_turns:
+        angle += np.pi / 2 * rng.integers(4)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < 0.5:  # a mirrored chest: rare in life, but it shows the network twice as many shapes
+        turn = turn @ np.diag([-1, 1])
+    linear = turn @ np.diag([1 + scale + stretch, 1 + scale - stretch])
+    middle = np.full(2, config.crop / 2) - linear @ _centre(target_HW, rng, config)
+    return np.column_stack([linear, middle])
+
+
+def _centre(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
+    """Where a crop is centred, (x, y): about what was drawn, else about the middle; or anywhere."""
+    rows, columns = target_HW.shape
+    if rng.random() < config.elsewhere:
+        return rng.uniform(0, 1, 2) * (columns, rows)
+    drawn = np.argwhere((target_HW & (bits(tuple(range(LV_CAVITY, CLASSES)))) > 0) & (target_HW & 1 == 0))
+    centre = drawn.mean(axis=0)[::-1] if len(drawn) else np.array([columns / 2, rows / 2])
+    return centre + rng.normal(0, config.shift, 2)
+
+
+def _regreyed(image_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
+    """Grey curve, slope of the coil, blur, noise."""
+    grey = (image_HW.astype(np.float32) / 255) ** np.float32(np.exp(np.clip(rng.normal(0, config.gamma), -0.9, 0.9)))
+    slope = np.linspace(-1, 1, len(grey), dtype=np.float32)
+    across, down = rng.normal(0, config.bias, 2).astype(np.float32)
+    grey = grey * np.exp(across * slope[None] + down * slope[:, None] + np.float32(rng.normal(0, config.gain)))
+    if config.blur and rng.random() < 0.25:
+        grey = cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.2, max(config.blur, 0.21)))
+    grey = grey * 255 + rng.uniform(0, config.noise) * rng.standard_normal(grey.shape, np.float32)
+    return np.clip(grey + 0.5, 0, 255).astype(np.uint8)

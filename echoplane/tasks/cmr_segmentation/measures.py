@@ -1,0 +1,152 @@
+"""Volumes, function and mass from masks, as Bai et al. (arXiv 1710.09289) define them.
+
+Every slice counts whole (Simpson's sum of slices); nothing is interpolated at base or apex. Where spacings are not
+known there are no volumes: counts of pixels and ratios only. Axes: T phase, Z slice, H row, W column."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from echoplane.study.cine import Cine
+from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY, MYOCARDIUM, RIGHT_ATRIUM, RV_CAVITY
+
+MYOCARDIUM_G_PER_ML = 1.05
+LATER_ED = 1.10
+"""The paper takes phase 0 as end diastole. A study whose largest LV volume exceeds that of phase 0 by this factor does
+not start there; then the largest is taken, and that is said."""
+HEADERS = {
+    "lvedv_ml": "LVEDV (mL)",
+    "lvesv_ml": "LVESV (mL)",
+    "lvsv_ml": "LVSV (mL)",
+    "lvef_percent": "LVEF (%)",
+    "lvco_l_min": "LVCO (L/min)",
+    "lvm_g": "LVM (g)",
+    "rvedv_ml": "RVEDV (mL)",
+    "rvesv_ml": "RVESV (mL)",
+    "rvsv_ml": "RVSV (mL)",
+    "rvef_percent": "RVEF (%)",
+    "lav_max_ml": "LAV max (mL)",
+    "lav_min_ml": "LAV min (mL)",
+    "rav_max_ml": "RAV max (mL)",
+    "rav_min_ml": "RAV min (mL)",
+}
+"""Columns of measures.csv, the paper's, by the names of measures.json."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A structure's size at every phase: mL where spacings are known, else counts of pixels."""
+
+    size_T: np.ndarray
+    unit: str
+    """mL or pixels."""
+
+
+def slice_counts(labels_TZHW: np.ndarray, structure: int, present_TZ: np.ndarray) -> np.ndarray:
+    """Pixels of `structure` (T, Z). A slice missing between others gets their mean by distance; at the ends none."""
+    counts_TZ = (labels_TZHW == structure).sum(axis=(2, 3)).astype(float)
+    for counts_Z, present_Z in zip(counts_TZ, present_TZ, strict=True):
+        there = np.flatnonzero(present_Z)
+        if 0 < len(there) < len(present_Z):
+            counts_Z[:] = np.interp(np.arange(len(present_Z)), there, counts_Z[there], left=0.0, right=0.0)
+    return counts_TZ
+
+
+def volume_curve(labels_TZHW: np.ndarray, structure: int, cine: Cine) -> Curve:
+    total_T = slice_counts(labels_TZHW, structure, cine.present_TZ).sum(axis=1)
+    return Curve(total_T * cine.voxel_mm3 / 1000, "mL") if cine.voxel_mm3 else Curve(total_T, "pixels")
+
+
+def end_diastole(lv_T: np.ndarray, covers_beat: bool) -> int:
+    """Phase 0 as in the paper; the largest volume where the cine does not start at end diastole."""
+    largest = int(lv_T.argmax())
+    starts_there = lv_T[largest] <= LATER_ED * lv_T[0] if covers_beat else lv_T[largest] <= lv_T[0]
+    return 0 if starts_there else largest
+
+
+def end_systole(lv_T: np.ndarray) -> int:
+    """The phase of the smallest LV volume."""
+    return int(lv_T.argmin())
+
+
+def ejection_fraction_percent(end_diastolic: float, end_systolic: float) -> float | None:
+    """100 (EDV - ESV) / EDV; volumes or, where slices are equal, counts."""
+    return 100 * (end_diastolic - end_systolic) / end_diastolic if end_diastolic > 0 else None
+
+
+def heart_rate_bpm(cine: Cine) -> float | None:
+    """As the scanner counted, else 60 / (T dt) where the phases cover one beat."""
+    if cine.heart_rate_bpm:
+        return cine.heart_rate_bpm
+    if not cine.covers_beat or not cine.frame_time_ms:
+        return None
+    return 60_000 / (cine.phases * cine.frame_time_ms)
+
+
+def ventricles(labels_TZHW: np.ndarray, cine: Cine, ed: int, es: int) -> dict[str, float | None]:
+    """All measures of the short axis stack; None where spacings or rate are not known."""
+    lv, rv, wall = (volume_curve(labels_TZHW, k, cine) for k in (LV_CAVITY, RV_CAVITY, MYOCARDIUM))
+    known = lv.unit == "mL"
+    rate = heart_rate_bpm(cine)
+    stroke = float(lv.size_T[ed] - lv.size_T[es])
+    found: dict[str, float | None] = {
+        "lvedv_ml": float(lv.size_T[ed]),
+        "lvesv_ml": float(lv.size_T[es]),
+        "lvsv_ml": stroke,
+        "lvm_g": float(wall.size_T[ed]) * MYOCARDIUM_G_PER_ML,
+        "rvedv_ml": float(rv.size_T[ed]),
+        "rvesv_ml": float(rv.size_T[es]),
+        "rvsv_ml": float(rv.size_T[ed] - rv.size_T[es]),
+        "lvco_l_min": stroke * rate / 1000 if rate else None,
+    }
+    if not known:
+        found = dict.fromkeys(found)
+    found["lvef_percent"] = ejection_fraction_percent(lv.size_T[ed], lv.size_T[es])
+    found["rvef_percent"] = ejection_fraction_percent(rv.size_T[ed], rv.size_T[es])
+    return {name: found[name] for name in HEADERS if name in found}
+
+
+def long_axis_length_mm(mask_HW: np.ndarray, spacing_mm: tuple[float, float]) -> float:
+    """Length of an atrium: the chord of its mask along its principal axis, through its middle. 0 for an empty mask."""
+    points = np.argwhere(mask_HW) * spacing_mm
+    if len(points) < 3:
+        return 0.0
+    centred = points - points.mean(axis=0)
+    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
+    across = np.abs(centred @ np.array([-axis[1], axis[0]]))
+    on_axis = centred[across <= 0.75 * max(spacing_mm)] @ axis
+    return float(on_axis.max() - on_axis.min() + np.mean(spacing_mm))
+
+
+def area_length_ml(area_mm2: float, other_area_mm2: float, length_mm: float) -> float | None:
+    """8 / (3 pi) A1 A2 / L; with one plane both areas are its own."""
+    return 8 / (3 * np.pi) * area_mm2 * other_area_mm2 / length_mm / 1000 if length_mm > 0 else None
+
+
+def atrial_curve(masks_THW: list[np.ndarray], spacings_mm: list[tuple[float, float]]) -> np.ndarray:
+    """Volume (mL) at every phase from one plane, or from two (biplane); NaN where the atrium is not there.
+
+    Two planes are matched phase by phase; L is the shorter of both lengths (ASE, Lang et al. 2015).
+    """
+    phases = min(len(mask) for mask in masks_THW)
+    volumes_T = np.full(phases, np.nan)
+    for t in range(phases):
+        areas = [mask[t].sum() * s[0] * s[1] for mask, s in zip(masks_THW, spacings_mm, strict=True)]
+        lengths = [long_axis_length_mm(mask[t], s) for mask, s in zip(masks_THW, spacings_mm, strict=True)]
+        if min(lengths) > 0:
+            volumes_T[t] = area_length_ml(areas[0], areas[-1], min(lengths)) or np.nan
+    return volumes_T
+
+
+def atria(masks_THW: dict[tuple[str, int], np.ndarray], cines: dict[str, Cine]) -> dict[str, float | None]:
+    """Largest and smallest volumes of the atria; `masks_THW` by (plane, structure). Biplane where both planes are."""
+    found: dict[str, float | None] = {}
+    for name, structure in (("lav", LEFT_ATRIUM), ("rav", RIGHT_ATRIUM)):
+        planes = [plane for plane, k in masks_THW if k == structure and cines[plane].spacing_mm]
+        spacings = [s for plane in planes if (s := cines[plane].spacing_mm)]
+        if not planes:
+            continue
+        curve_T = atrial_curve([masks_THW[plane, structure] for plane in planes], spacings)
+        if np.isfinite(curve_T).any():
+            found |= {f"{name}_max_ml": float(np.nanmax(curve_T)), f"{name}_min_ml": float(np.nanmin(curve_T))}
+    return found

@@ -1,0 +1,66 @@
+"""What is segmented: structures, the planes that show them, and which of them a source of labels drew.
+
+Numbers are those of Bai et al. (arXiv 1710.09289), not those of ACDC, which counts the other way.
+A pixel of a training target is one byte, `may_be | plane bits`: the low six bits are the classes that the pixel may be,
+the high two its plane. A source that drew the LV cavity alone says "LV cavity" or "any other of this plane", so that a
+class it never drew is neither rewarded nor punished. Axes: H row, W column."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BACKGROUND, LV_CAVITY, MYOCARDIUM, RV_CAVITY, LEFT_ATRIUM, RIGHT_ATRIUM = range(6)
+CLASSES = 6
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One class of a mask; codes are SNOMED CT, as DICOM's CID 3010 and 7134 list them."""
+
+    value: int
+    name: str
+    title: str
+    code: str
+    meaning: str
+
+
+STRUCTURES = (
+    Structure(BACKGROUND, "background", "background", "125040", "Background"),
+    Structure(LV_CAVITY, "lv-cavity", "left ventricular cavity", "87878005", "Left ventricle"),
+    Structure(MYOCARDIUM, "lv-myocardium", "left ventricular myocardium", "74281007", "Myocardium"),
+    Structure(RV_CAVITY, "rv-cavity", "right ventricular cavity", "53085002", "Right ventricle"),
+    Structure(LEFT_ATRIUM, "left-atrium", "left atrium", "82471001", "Left atrium"),
+    Structure(RIGHT_ATRIUM, "right-atrium", "right atrium", "73829009", "Right atrium"),
+)
+SHOWN: dict[str, tuple[int, ...]] = {
+    "short-axis": (BACKGROUND, LV_CAVITY, MYOCARDIUM, RV_CAVITY),
+    "2-chamber": (BACKGROUND, LEFT_ATRIUM),
+    "4-chamber": (BACKGROUND, LEFT_ATRIUM, RIGHT_ATRIUM),
+}
+"""Classes of each plane, in the paper's order. A class of another plane is masked in the loss and in the answer."""
+PLANES: tuple[str, ...] = tuple(SHOWN)
+PLANE_SHIFT = CLASSES
+
+
+def bits(classes: tuple[int, ...]) -> int:
+    return sum(1 << k for k in classes)
+
+
+def target_of(labels_HW: np.ndarray, plane: str, drawn: tuple[int, ...] | None = None) -> np.ndarray:
+    """Training target (row, column) uint8 of a label map in which only the classes `drawn` were drawn (None: all).
+
+    Pixels of no drawn class may be any class of the plane that was not drawn, background included.
+    """
+    shown = SHOWN[plane]
+    kept = shown[1:] if drawn is None else drawn
+    rest = bits(tuple(k for k in shown if k not in kept))
+    target_HW = np.full(labels_HW.shape, rest, np.uint8)
+    for k in kept:
+        target_HW[labels_HW == k] = 1 << k
+    return target_HW | np.uint8(PLANES.index(plane) << PLANE_SHIFT)
+
+
+def unknown_of(target_HW: np.ndarray) -> int:
+    """The target byte of a pixel of which nothing is known, in the same plane."""
+    plane = PLANES[int(target_HW.flat[0]) >> PLANE_SHIFT]
+    return bits(SHOWN[plane]) | PLANES.index(plane) << PLANE_SHIFT
