@@ -148,8 +148,8 @@ def _atrium(p: Points, centre: Vec, radius_mm: float, valve: Vec, valve_radius_m
     """An ellipsoid, its wall moved in by so much, with a neck to its valve."""
     body = shapes.ellipsoid(p, shapes.vector(centre), (radius_mm, radius_mm, 1.15 * radius_mm)) + inward_mm
     neck = shapes.tube(p, np.array([valve, centre]), np.array([valve_radius_mm - 2.0, 0.85 * radius_mm]))
-    # The neck's round end would bulge through the valve.
-    return np.minimum(body, np.maximum(neck, float(valve[2]) - 1 - p[2]))
+    # The round end of the neck would bulge through the valve; 3 mm of overlap leave no wall across its mouth.
+    return np.minimum(body, np.maximum(neck, float(valve[2]) - 3 - p[2]))
 
 
 def _uneven(heart: Heart, p: Points) -> Array:

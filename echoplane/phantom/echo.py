@@ -20,8 +20,8 @@ from echoplane.phantom.landmarks import landmarks
 from echoplane.phantom.probe import Pose
 from echoplane.phantom.shapes import Array, Points
 
-COARSE = (80, 176)
-FINE = (144, 352)
+COARSE = (72, 168)
+FINE = (128, 336)
 """Lines and samples of the two grids."""
 TEXTURE = 64
 SPECK_MM, GRAIN_MM = 0.7, 1.5
@@ -60,7 +60,7 @@ def draw_optics(rng: np.random.Generator) -> Optics:
         clutter_db=float(rng.uniform(-44, -30)),
         noise_db=float(rng.uniform(-62, -52)),
         contact=tuple(edges.tolist()),
-        persistence=float(rng.uniform(0.0, 0.3)),
+        persistence=float(rng.uniform(0.0, 0.15)),
         seed=int(rng.integers(2**31)),
     )
 
