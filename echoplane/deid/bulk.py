@@ -7,8 +7,8 @@ import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from echoplane.deid.pixels import palette
 from echoplane.deid.reasons import Held
+from echoplane.deid.stored import palette, word_order
 
 _COLOURS = ("Red", "Green", "Blue")
 _SAMPLE_BYTES = {"SB": 1, "UB": 1, "MB": 1, "AB": 1, "SS": 2, "US": 2, "SL": 4, "UL": 4}
@@ -18,8 +18,7 @@ def copy_palette(original: Dataset, built: Dataset) -> None:
     """The three colour tables as little endian words (PS3.3 C.7.9)."""
     if built.get("PhotometricInterpretation") != "PALETTE COLOR":
         return
-    big_endian = original.original_encoding[1] is False
-    for colour, table in zip(_COLOURS, palette(original, ">" if big_endian else "<"), strict=True):
+    for colour, table in zip(_COLOURS, palette(original, word_order(original)), strict=True):
         value = table.astype("<u2" if table.itemsize == 2 else np.uint8).tobytes()
         name = f"{colour}PaletteColorLookupTableData"
         built.add(DataElement(original[name].tag, "OW", value + b"\0" * (len(value) % 2)))
@@ -34,6 +33,6 @@ def copy_waveforms(original: Dataset, built: Dataset) -> None:
         if not (sample_bytes and channels and samples and data) or len(data) < channels * samples * sample_bytes:
             raise Held("malformed")
         value = data[: channels * samples * sample_bytes]
-        if original.original_encoding[1] is False and sample_bytes > 1:
+        if word_order(original) == ">" and sample_bytes > 1:
             value = np.frombuffer(value, f">u{sample_bytes}").astype(f"<u{sample_bytes}").tobytes()
         target.add(DataElement(0x54001010, "OW", value + b"\0" * (len(value) % 2)))

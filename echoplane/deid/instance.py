@@ -15,6 +15,7 @@ from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Box, Mask
+from echoplane.deid.stored import Geometry
 
 IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
 _VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
@@ -37,7 +38,7 @@ class Instance:
 
     context: Context
     dataset: Dataset
-    shape: pixels.Geometry | None
+    shape: Geometry | None
     mask: Mask | None
     flags: tuple[str, ...]
 
@@ -70,6 +71,8 @@ def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
 
 def object_class(dataset: Dataset, policy: Policy) -> str:
     """The class whose allow list applies; Held where policy refuses the SOP class."""
+    if "DirectoryRecordSequence" in dataset:  # a DICOMDIR names its class in the file meta alone
+        raise Held("dicomdir")
     found = rules.sop_classes().get("".join(strings(dataset, 0x00080016)[:1]), "sop-class")
     if found in policy.classes:
         return found
@@ -128,7 +131,7 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
     return context, () if patient else ("no-patient-id",)
 
 
-def _boxes(original: Dataset, kind: str, shape: pixels.Geometry, accepted: bool) -> tuple[Box, ...] | None:
+def _boxes(original: Dataset, kind: str, shape: Geometry, accepted: bool) -> tuple[Box, ...] | None:
     if kind == "ultrasound":
         try:
             return regions.scan_boxes(original, shape.rows, shape.columns)

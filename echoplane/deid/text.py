@@ -22,7 +22,7 @@ _MIN_GLYPH_PIXELS, _MAX_GLYPH_PIXELS = 5, 48  # height
 _MIN_GLYPHS = 3
 _STILL_LEVELS = 6
 _STEADY_LEVELS = 45  # JPEG makes text over moving speckle tremble
-_MIN_FLICKER_FRAMES = 5
+_MIN_FRAMES = 5  # fewer say nothing of what moves
 _MIN_MOVING_FRACTION = 0.02
 _SAMPLED_FRAMES = 8
 _GROWTH_STEPS = 3
@@ -65,7 +65,8 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     fan_HW = _fan(lit_HW)
     beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
     moving_HW = np.ptp(eighth_THW, axis=0) > _STILL_LEVELS
-    moves = bool(moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION) if fan_HW.any() else False
+    enough = len(sample_THW) >= _MIN_FRAMES and fan_HW.any()
+    moves = bool(enough and moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION)
     return Findings(_grow(beside_HW) & inside_HW, words(sample_THW, mask), fan_HW, lit_HW, moves)
 
 
@@ -99,7 +100,7 @@ def _grow(blocks_HW: np.ndarray) -> np.ndarray:
 
 def _flickers(eighth_THW: np.ndarray) -> np.ndarray:
     """Blocks that change from most frames to the next, as dim speckle at the edge of the fan does and text does not."""
-    if len(eighth_THW) < _MIN_FLICKER_FRAMES:
+    if len(eighth_THW) < _MIN_FRAMES:
         return np.zeros(eighth_THW.shape[1:], bool)
     steps = np.abs(np.diff(eighth_THW.astype(np.int16), axis=0))
     return np.asarray((steps >= 1).mean(axis=0) > 0.5)

@@ -15,9 +15,9 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import JPEGBaseline8Bit, UID_dictionary
 
 from echoplane.deid import dates, jpeg, rules, structure
-from echoplane.deid.pixels import Geometry, palette
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask
+from echoplane.deid.stored import Geometry, palette
 from echoplane.deid.values import OwnValues, elements
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
