@@ -20,6 +20,8 @@ from echoplane.deid.outcome import Outcome
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, WRITTEN, Held, status_of
 
+_OUTPUT_MODE = 0o644
+
 
 def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
     """De-identify one file into `out_dir`. Never raises for what is in the file; see `Outcome.reason`."""
@@ -82,10 +84,13 @@ def publish(
         flags=clean.flags,
         actions=dict(context.actions),
     )
-    temporary = _write_temporary(raw, out_dir / final)
+    # until it is verified it may hold PHI: it waits where others can't look, also after a crash
+    temporary = _write_temporary(raw, _quarantine(out_dir) / final.name)
     try:
         _verify(temporary, clean)
         _claim(outcome, out_dir, policy)
+        (out_dir / final).parent.mkdir(parents=True, exist_ok=True)
+        temporary.chmod(_OUTPUT_MODE)
         temporary.replace(out_dir / final)
     finally:
         temporary.unlink(missing_ok=True)
@@ -160,11 +165,24 @@ def _claim(outcome: Outcome, out_dir: Path, policy: Policy) -> None:
     _write_temporary(json.dumps(record).encode(), path).replace(out_dir / "ledger" / f"{outcome.input_digest}.json")
 
 
-def set_aside(data: bytes, outcome: Outcome, out_dir: Path) -> None:
-    """The original into the quarantine, for a person to look at; it holds PHI."""
+def _quarantine(out_dir: Path) -> Path:
+    """The folder for what holds PHI, or may."""
     quarantine = out_dir / "quarantine"
     quarantine.mkdir(parents=True, exist_ok=True, mode=0o700)
     quarantine.chmod(0o700)
+    return quarantine
+
+
+def remove_leftovers(out_dir: Path) -> None:
+    """What a killed run has left unfinished; call it where no other run writes."""
+    for folder in ("quarantine", "ledger"):
+        for path in (out_dir / folder).glob(".writing-*"):
+            path.unlink(missing_ok=True)
+
+
+def set_aside(data: bytes, outcome: Outcome, out_dir: Path) -> None:
+    """The original into the quarantine, for a person to look at; it holds PHI."""
+    quarantine = _quarantine(out_dir)
     for name, content in (
         (f"{outcome.input_digest}.dcm", data),
         (f"{outcome.input_digest}.json", json.dumps(outcome.to_dict()).encode()),

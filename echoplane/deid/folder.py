@@ -35,6 +35,7 @@ def deidentify_folder(
     if not source.is_dir():
         raise ConfigError("the source is not a folder; give the folder that holds the DICOM files")
     out_dir.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(out_dir)
     paths = sorted(walk(source, out_dir))
     outcomes: list[Outcome] = []
     for outcome in _all(paths, out_dir, key, policy, workers or os.cpu_count() or 1):

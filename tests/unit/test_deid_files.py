@@ -169,6 +169,14 @@ def test_case_40_a_crash_midway_leaves_no_partial_file(tmp_path: Path, monkeypat
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
+def test_case_40_what_a_killed_run_left_is_removed_and_was_closed_to_others(tmp_path: Path) -> None:
+    source = folder(tmp_path, {"a.dcm": instance(1)})
+    (tmp_path / "out" / "quarantine").mkdir(parents=True)
+    (tmp_path / "out" / "quarantine" / ".writing-x").write_bytes(b"Rosalinde")
+    deidentify_folder(source, tmp_path / "out", KEY, Policy(), workers=1)
+    assert not list((tmp_path / "out" / "quarantine").iterdir())
+
+
 def test_case_41_links_and_special_files_are_refused(tmp_path: Path) -> None:
     source = folder(tmp_path, {"a.dcm": instance(1)})
     (tmp_path / "elsewhere").mkdir()
