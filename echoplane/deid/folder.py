@@ -7,6 +7,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
+
 from echoplane import __version__
 from echoplane.deid import files, render
 from echoplane.deid.key import Key
@@ -63,7 +65,7 @@ def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: in
         return
     lost: list[Path] = []
     # spawn: a fork of a process with threads (a tracker, a web server) can hang
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         pending = {pool.submit(files.deidentify_file, path, out_dir, key, policy): path for path in paths}
         for future in as_completed(pending):
             outcome = _result(future)
@@ -73,6 +75,10 @@ def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: in
                 yield outcome
     for path in lost:
         yield _alone(path, out_dir, key, policy)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)  # the processes are the parallelism
 
 
 def _result(future: Future[Outcome]) -> Outcome | None:
