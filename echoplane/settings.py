@@ -18,8 +18,8 @@ class ServingSettings(BaseSettings):
 
     bundles: str = ""
     """Bundle folders to serve, comma separated: FOLDER, or TASK=FOLDER to insist on its task."""
-    tasks: str = ",".join(NAMES)
-    """Tasks whose champion is followed where MLFLOW_TRACKING_URI is set and no folder is given for them."""
+    tasks: str = NAMES[0]
+    """Tasks whose champion is followed where MLFLOW_TRACKING_URI is set and no folder is given; comma separated."""
     mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
     """The registry's address, http or https."""
     poll_s: float = Field(default=10, gt=0)

@@ -7,7 +7,7 @@ from echoplane.tasks.task import Label, Learning, Prepared, Result, Rows, Task, 
 
 __all__ = ["NAMES", "Label", "Learning", "Prepared", "Result", "Rows", "Task", "Thresholds", "by_name", "learning"]
 
-_MODULES = {"echo-view-video": "echoplane.tasks.view_video"}
+_MODULES = {"echo-view-video": "echoplane.tasks.view_video", "cmr-segmentation": "echoplane.tasks.cmr_segmentation"}
 NAMES: tuple[str, ...] = tuple(_MODULES)
 
 

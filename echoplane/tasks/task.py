@@ -76,8 +76,15 @@ class Task(Protocol):
         """The network's input; UnusableStudy where the study can't be answered."""
         ...
 
+    def condense(self, output: np.ndarray, place: Mapping[str, Any], first: int) -> np.ndarray:
+        """What `interpret` needs of the network's output for the rows of the batch from `first` on, a row each.
+
+        A batch is run in parts and only this is kept of each: masks of a whole cine fit where probabilities would not.
+        """
+        ...
+
     def interpret(self, outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
-        """The answer to one study from the network's raw outputs (batch, label)."""
+        """The answer to one study from the condensed outputs of all rows of its batch."""
         ...
 
     def summary(self, rows: Rows) -> dict[str, float]:
@@ -99,12 +106,23 @@ class Learning(Protocol):
         """A torch module: one tensor in (what `preprocess` gives), `(output, embedding)` out."""
         ...
 
+    def parts(self, samples: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The network's input and the loss's target from samples (batch, ...) and their labels (batch).
+
+        A classifier's target is the label; a mask lies in the sample beside its image, so that both move together.
+        """
+        ...
+
     def loss(self, output: Any, target: Any) -> Any:
         """A scalar tensor; ignores classes that a source never labelled."""
         ...
 
+    def score(self, output: Any, target: Any) -> Any:
+        """How right each output is, (batch) from 0 to 1: what a validation reports as accuracy."""
+        ...
+
     def augment(self, sample: np.ndarray, rng: np.random.Generator, config: Any) -> np.ndarray:
-        """One training sample changed at random: same shape and dtype."""
+        """One training sample changed at random; every sample comes out in one shape."""
         ...
 
 

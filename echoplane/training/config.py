@@ -28,6 +28,8 @@ class TrainConfig(BaseModel):
     """0 shows clips as often as they are; 1 shows every label, and within it every patient, equally often."""
     loss: dict[str, Any] = {}
     """Settings of the task's loss that differ from its defaults."""
+    precision: Literal["f32", "bf16"] = "f32"
+    """bf16 computes convolutions in 16 bits where that is faster; weights stay in 32."""
     keep: Literal["last", "best"] = "last"
     """Weights of the last epoch, or of the one with the lowest validation loss."""
     seed: int = Field(default=0, ge=0)

@@ -32,13 +32,15 @@ def train(
     network: BaseModel,
     augmentation: BaseModel,
     resume_from: State | None = None,
+    start_from: dict[str, torch.Tensor] | None = None,
     on_progress: Callable[[int, int, float], None] = lambda done, total, loss: None,
     on_epoch: Callable[[State], None] = lambda state: None,
     wrap: Wrap = lambda module: module,
     rank: int = 0,
     world: int = 1,
 ) -> State:
-    """The state after all of `config.steps` updates, from scratch or from the state of a whole epoch.
+    """The state after all of `config.steps` updates, from scratch, from weights to be tuned (`start_from`), or from
+    the state of a whole epoch, which comes first.
 
     `on_progress` gets the steps done, all of them, and the loss of the last; `on_epoch` the state after each epoch,
     on every worker. `wrap` joins the workers' gradients (and moves the module to their device).
@@ -46,6 +48,8 @@ def train(
     torch.manual_seed(config.seed)
     module = learning.network(network)
     state = resume_from or State()
+    if start_from and not state.weights:
+        module.load_state_dict(start_from)
     if state.weights:
         module.load_state_dict(state.weights)
     joined = wrap(module)
@@ -107,10 +111,11 @@ def _epoch(
     """One update a batch; the mean loss over steps and workers."""
     joined.train()
     losses = []
-    for step, (samples, targets) in enumerate(batches, start=first_step):
+    for step, (samples, labels) in enumerate(batches, start=first_step):
+        inputs, targets = learning.parts(samples, labels)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, config)
-        loss = learning.loss(joined(_tensor(samples, joined))[0], _tensor(targets, joined), **config.loss)
+        loss = _loss(learning, joined, inputs, targets, config)[0]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -123,14 +128,23 @@ def _epoch(
 def validate(learning: Learning, module: nn.Module, batches: Iterable[Batch], config: TrainConfig) -> dict[str, float]:
     """Loss and accuracy over all workers' batches; nothing where there is no validation sample."""
     module.eval()
-    sums = np.zeros(3)  # loss, right answers, samples
-    for samples, targets in batches:
-        output, target = module(_tensor(samples, module))[0], _tensor(targets, module)
-        loss = float(learning.loss(output, target, **config.loss))
-        right = int((output.argmax(dim=1) == target).sum())
-        sums += (loss * len(samples), right, len(samples))
+    sums = np.zeros(3)  # loss, score, samples
+    for samples, labels in batches:
+        inputs, targets = learning.parts(samples, labels)
+        loss, output, target = _loss(learning, module, inputs, targets, config)
+        sums += (float(loss) * len(samples), float(learning.score(output, target).sum()), len(samples))
     total_loss, right, count = _summed(sums).tolist()  # plain numbers: a checkpoint holds no others
     return {"validation_loss": total_loss / count, "validation_accuracy": right / count} if count else {}
+
+
+def _loss(
+    learning: Learning, module: nn.Module, inputs: np.ndarray, targets: np.ndarray, config: TrainConfig
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss, output and target of one batch."""
+    given, target = _tensor(inputs, module), _tensor(targets, module)
+    with torch.autocast(given.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        output = module(given)[0].float()
+    return learning.loss(output, target, **config.loss), output, target
 
 
 def _after(

@@ -9,8 +9,8 @@ import pytest
 from echoplane import errors, tasks
 from echoplane.study.views import VIDEO_VIEWS, by_code
 
-NUMPY_HALF = ("NAME", "Preprocessing", "labels", "preprocess", "interpret", "summary", "example")
-TORCH_HALF = ("Network", "Augmentation", "network", "loss", "augment")
+NUMPY_HALF = ("NAME", "Preprocessing", "labels", "preprocess", "condense", "interpret", "summary", "example")
+TORCH_HALF = ("Network", "Augmentation", "network", "parts", "loss", "score", "augment")
 
 
 @pytest.mark.parametrize("name", tasks.NAMES)

@@ -73,6 +73,20 @@ def network(config: Network) -> nn.Module:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def parts(samples: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Image and target; the label is the sample's stratum, which only sampling looks at."""
+    return np.ascontiguousarray(samples[:, 0]), np.ascontiguousarray(samples[:, 1])
+
+
+def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Dice of the LV cavity, slice by slice; 1 where neither has one."""
+    shown_BK = _table("shown", output)[(target[:, 0, 0] >> PLANE_SHIFT).long()]
+    guess = output.masked_fill(~shown_BK[:, :, None, None], FAR_BELOW).argmax(dim=1) == LV_CAVITY
+    truth = (target & (bits(tuple(range(CLASSES))))) == 1 << LV_CAVITY
+    overlap, size = (guess & truth).sum(dim=(1, 2)), guess.sum(dim=(1, 2)) + truth.sum(dim=(1, 2))
+    return torch.where(size > 0, 2 * overlap / size.clamp(min=1), torch.ones_like(size, dtype=torch.float32))
+
+
 def loss(output: torch.Tensor, target: torch.Tensor, dice: float = 1.0) -> torch.Tensor:
     """Cross entropy of "one of the classes that the pixel may be", and `dice` times one minus the soft Dice.
 

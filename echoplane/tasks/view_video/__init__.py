@@ -55,6 +55,11 @@ def preprocess(study: Study, config: Preprocessing) -> Prepared:
     return Prepared(batch[None], place, clip.warnings + warnings)
 
 
+def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.ndarray:
+    """Logits are few: all are kept."""
+    return output
+
+
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
     """The mean of the batch's logits, at temperature, against the threshold."""
     probabilities_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
