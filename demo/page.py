@@ -58,8 +58,13 @@ def percent(value: float) -> str:
 def _head(outcome: Outcome) -> dict[str, Any]:
     report, counts = outcome.report, outcome.manifests["phantom"].counts
     accuracy = outcome.evaluation["figures"]["accuracy"]
+    resumed = sum(stage["resumed"] for stage in report["stages"])
+    took = f"This run took {duration(report['seconds'])}" + (
+        f" and found {resumed} steps finished." if resumed else "."
+    )
     return {
-        "time": duration(report["seconds"]),
+        "time": "" if resumed else f" in {duration(report['seconds'])}",
+        "took": f"This run took {duration(report['seconds'])}{found}.",
         "cohort": f"{counts['patients']} synthetic patients, {counts['clips']} ultrasound clips: de-identified, "
         "catalogued, learned from, tested, promoted and served, each by the component that a cluster runs.",
         "accuracy": percent(accuracy["value"]),
@@ -68,7 +73,7 @@ def _head(outcome: Outcome) -> dict[str, Any]:
         "gate": "Passed" if report["gate"]["passed"] else "Refused",
         "http_ms": f"{report['http_ms']['p50']:.0f}",
         "requests": report["http_ms"]["requests"],
-        "skew": f"{report['skew_max']:.0e}" if report["skew_max"] else "0",
+        "skew": f"{report['skew_max']:.0e}" if report["skew_max"] else "0.0",
     }
 
 
@@ -97,7 +102,8 @@ def _deid(outcome: Outcome) -> dict[str, Any]:
     return {
         "before": pictures.still(before),
         "after": pictures.still(after),
-        "summary": ", ".join(f"{name} {n}" for name, n in counts.items() if isinstance(n, int)) + ".",
+        "summary": f"{counts['written']} clips were written, {counts['quarantined']} set aside for a person, "
+        f"{counts['refused']} refused.",
         "header": [{"name": name, "before": said_before[name], "after": said_after[name]} for name in said_before],
     }
 

@@ -24,7 +24,7 @@ BUILD = Path("build/demo")
 PIPELINE = "echo-view"
 PIPELINE_STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote")
 STAGES = (*PIPELINE_STAGES, "serve", "report")
-METRICS = ("echoplane_answers_total", "echoplane_model_info", "echoplane_slot", "echoplane_requests_total")
+METRICS = ("echoplane_requests_total", "echoplane_slot_", "echoplane_model_info", "echoplane_stage_seconds_count")
 RETRIES = "6"
 """Of a request to MLflow, over a minute: a run that resumes may come before the server is up."""
 TITLES = {view.name: view.title for view in VIDEO_VIEWS}
