@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from pydantic import BaseModel, ConfigDict
 
@@ -41,7 +42,7 @@ ENVIRONMENT = {
 }
 OBJECT_STORE_BYTES = 100 << 20
 """Nothing but configs and small metrics passes through it; samples are mapped from files."""
-SHORT_PATH = 30
+SHORT_PATH = 16
 """Characters of a temporary folder under which Ray's sockets still fit the 107 of a Unix socket's path."""
 TRIES = 3
 POLL_S = 0.5
@@ -158,7 +159,7 @@ def _cluster(ray: Any, workers: int) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS")
-    scratch = None if address else Path(tempfile.mkdtemp(prefix="ray-", dir=_short_folder()))
+    scratch = None if address else _scratch()
     try:
         if address:
             ray.init(address=address, **quiet)
@@ -169,7 +170,7 @@ def _cluster(ray: Any, workers: int) -> Iterator[None]:
                 num_cpus=workers,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(scratch),
+                _temp_dir=f"{scratch}/r",
                 **quiet,
             )
         yield
@@ -179,9 +180,16 @@ def _cluster(ray: Any, workers: int) -> Iterator[None]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _short_folder() -> str:
-    folder = tempfile.gettempdir()
-    return folder if len(folder) <= SHORT_PATH else "/tmp"  # noqa: S108 (mkdtemp makes a private folder in it)
+def _scratch() -> Path:
+    """A private folder for Ray (which opens its own, inside, to everybody); those of killed runs go."""
+    folder = Path(tempfile.gettempdir())
+    if len(str(folder)) > SHORT_PATH:
+        folder = Path("/tmp")  # noqa: S108 (mkdtemp makes a private folder in it)
+    for old in folder.glob("ray-*-*"):
+        pid = old.name.split("-")[1]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"ray-{os.getpid()}-", dir=folder))
 
 
 def _telling(storage: Path) -> Callable[[int, int, float], None]:
