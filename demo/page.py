@@ -59,9 +59,7 @@ def _head(outcome: Outcome) -> dict[str, Any]:
     report, counts = outcome.report, outcome.manifests["phantom"].counts
     accuracy = outcome.evaluation["figures"]["accuracy"]
     resumed = sum(stage["resumed"] for stage in report["stages"])
-    took = f"This run took {duration(report['seconds'])}" + (
-        f" and found {resumed} steps finished." if resumed else "."
-    )
+    found = f" and found {resumed} steps finished" if resumed else ""
     return {
         "time": "" if resumed else f" in {duration(report['seconds'])}",
         "took": f"This run took {duration(report['seconds'])}{found}.",
