@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from echoplane.errors import EchoplaneError
 
@@ -12,9 +13,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m demo", description="The main job, end to end, on this machine.")
     parser.add_argument("action", nargs="?", choices=["run", "serve"], default="run")
     parser.add_argument("--port", type=int, default=3000, help="where `serve` listens. Default 3000")
+    parser.add_argument(
+        "--folder", type=Path, help="the root of another run on this machine, whose champion `serve` serves"
+    )
     asked = parser.parse_args(arguments)
     try:
-        return serve(asked.port) if asked.action == "serve" else run()
+        return serve(asked.port, asked.folder) if asked.action == "serve" else run()
     except KeyboardInterrupt:
         print(
             "\nStopped." if asked.action == "serve" else "\nStopped. `make demo` goes on from the last finished stage."
@@ -33,10 +37,10 @@ def run() -> int:
     return 0
 
 
-def serve(port: int) -> int:
-    from demo.run import serve
+def serve(port: int, folder: Path | None) -> int:
+    from demo.run import BUILD, serve
 
-    serve(port)
+    serve(port, folder or BUILD)
     return 0
 
 

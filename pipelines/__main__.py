@@ -4,17 +4,22 @@
     python -m pipelines run echo-view --root build/work   # every step a process of this machine
     python -m pipelines submit echo-view --host https://kubeflow.example.org
 
-A run resumes by itself: each step answers from its finished folder under the root, whatever KFP's own cache says.
+A run resumes by itself: each step answers from its finished folder under the root, whatever KFP's own cache says. It
+registers its model in the MLflow of MLFLOW_TRACKING_URI, or in one of its own under the root.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pipelines
 from echoplane.errors import EchoplaneError
+from echoplane.stages.stage import Manifest
 
 BUILD = Path("build/pipelines")
 LOCAL_ROOT = "build/work"
@@ -53,10 +58,38 @@ def run_here(name: str, arguments: list[str]) -> int:
     from pipelines import local
 
     values = _parameters(name, "run", arguments, {"root": LOCAL_ROOT})
-    local.run(name, values)
-    for stage, manifest in local.manifests(Path(values["root"])).items():
+    with _registry(Path(values["root"]) / "mlflow"):
+        local.run(name, values)
+    found = local.manifests(Path(values["root"]))
+    for stage, manifest in found.items():
         print(f"{stage}: {manifest.path / 'manifest.json'}")
+    for line in _decision(found):
+        print(line)
     return 0
+
+
+def _decision(found: Mapping[str, Manifest]) -> Iterator[str]:
+    """What the gate said, and why."""
+    if "promote" in found:
+        counts = found["promote"].counts
+        yield "The gate passed the model: it is the champion." if counts["passed"] else "The gate refused the model:"
+        yield from (f"  {reason}" for reason in counts["refused_by"])
+
+
+@contextlib.contextmanager
+def _registry(folder: Path) -> Iterator[None]:
+    """An MLflow server beside the run, where MLFLOW_TRACKING_URI names none."""
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        yield
+        return
+    from echoplane.adapters.local_mlflow import start_server, stop_server
+
+    server, os.environ["MLFLOW_TRACKING_URI"] = start_server(folder)
+    try:
+        yield
+    finally:
+        stop_server(server)
+        del os.environ["MLFLOW_TRACKING_URI"]
 
 
 def submit(name: str, arguments: list[str]) -> int:
