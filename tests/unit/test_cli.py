@@ -91,7 +91,7 @@ def test_help_of_the_whole_is_quick_because_nothing_heavy_is_imported() -> None:
 
 def test_a_command_that_is_not_there_is_a_wrong_call() -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["measure"])
+        cli.main(["guess"])
     assert ended.value.code == 2
 
 
