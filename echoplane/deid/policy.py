@@ -24,9 +24,9 @@ class Policy(BaseModel):
     """Keep serial number and station name (113109)."""
     extra_words: tuple[str, ...] = ()
     """Words that a site adds to the word list, such as the name of a scanner model. Never a person's name."""
-    max_file_mib: int = Field(2048, ge=1)
+    max_file_mib: int = Field(default=2048, ge=1)
     """Largest file that is read, in MiB. Also caps what a deflated file may inflate to."""
-    max_pixels_mib: int = Field(1024, ge=1)
+    max_pixels_mib: int = Field(default=1024, ge=1)
     """Largest decoded image, rows x columns x samples x frames, in MiB. Checked before anything is decoded."""
-    max_depth: int = Field(16, ge=1, le=64)
+    max_depth: int = Field(default=16, ge=1, le=64)
     """Deepest nesting of sequences. Enhanced MR needs 5."""
