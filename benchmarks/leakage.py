@@ -1,0 +1,96 @@
+"""Two controls that must fail to find anything: labels shuffled, and pictures with the sector blanked.
+
+Chance is one in twelve. A model trained on shuffled labels that beats it has seen its test patients; a model that
+reads the view from what lies outside the sector (layout, text, ECG) has learnt the machine and not the heart."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.results import record
+from echoplane.bundle import read
+from echoplane.evaluation.intervals import bootstrap
+from echoplane.phantom import make_patient, scan_echo, write_clip
+from echoplane.runtimes import load
+from echoplane.runtimes.answer import answer
+from echoplane.stages import evaluate, export, train
+from echoplane.stages.stage import Manifest
+from echoplane.study.dicom import read_dicom
+from echoplane.study.views import VIDEO_VIEWS
+from echoplane.tasks import by_name
+from echoplane.training.config import TrainConfig
+
+SHUFFLE_SEED = 1
+FRESH_PATIENTS = 20
+FRESH_SEED = 50_000
+"""Far from the demo's own patients."""
+CHANCE = 1 / len(VIDEO_VIEWS)
+
+
+def measure(root: Path, steps: dict[str, Manifest]) -> None:
+    """Both controls with the demo's data and champion; `steps` are the demo's manifests."""
+    shuffled = shuffled_labels(root, steps)
+    blanked = outside_the_sector(steps["export"].path)
+    record(
+        "leakage",
+        "Controls that must be at chance",
+        [_figure("a model trained on shuffled labels", shuffled), _figure("the champion, sector blanked", blanked)],
+        machine.conditions("make bench", SHUFFLE_SEED),
+        f"Accuracy on unseen phantom patients with its 95 % interval, patients resampled. Chance is {CHANCE:.3f}.",
+    )
+
+
+def _figure(name: str, interval: tuple[float, float, float]) -> dict[str, Any]:
+    value, low, high = interval
+    verdict = "holds" if low <= CHANCE <= high else "DOES NOT HOLD"
+    return {
+        "figure": name,
+        "value": f"{value:.3f} ({low:.3f} to {high:.3f})",
+        "expected": f"interval holds {CHANCE:.3f}: {verdict}",
+        "holds": low <= CHANCE <= high,
+    }
+
+
+def shuffled_labels(root: Path, steps: dict[str, Manifest]) -> tuple[float, float, float]:
+    """Train, export and evaluate as the demo does, the training labels permuted."""
+    deid, dataset = (str(steps[name].path / "manifest.json") for name in ("deid", "dataset"))
+    training = TrainConfig(shuffle_labels_seed=SHUFFLE_SEED)
+    trained = train.run(train.Config(root=str(root), samples=dataset, training=training))
+    sealed = export.run(export.Config(root=str(root), samples=dataset, checkpoint=str(trained.path / "manifest.json")))
+    scored = evaluate.run(
+        evaluate.Config(root=str(root), studies=deid, samples=dataset, bundle=str(sealed.path / "manifest.json"))
+    )
+    return tuple(scored.counts[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))  # type: ignore[return-value]
+
+
+def outside_the_sector(bundle_folder: Path) -> tuple[float, float, float]:
+    """Fresh patients' screens with the sector blanked, through the path that serves."""
+    bundle = read(bundle_folder)
+    runtime = load(bundle, precision="f32")
+    names = [view.name for view in VIDEO_VIEWS]
+    rows: dict[str, list[Any]] = {"patient": [], "truth": [], "probabilities": [], "abstained": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(FRESH_SEED, FRESH_SEED + FRESH_PATIENTS):
+            patient = make_patient(seed)
+            # As in a study: the number of an acquisition says nothing of its view.
+            for number, index in enumerate(np.random.default_rng(seed).permutation(len(names)), 1):
+                clip = scan_echo(patient, names[index], number, number=number)
+                blank = np.where(clip.sector_mask[None, :, :, None], 0, clip.rgb).astype(np.uint8)
+                path = Path(folder) / "clip.dcm"
+                write_clip(replace(clip, rgb=blank), patient, path)
+                said = answer(read_dicom(path), bundle, runtime).result
+                rows["patient"].append(str(seed))
+                rows["truth"].append(int(index))
+                rows["probabilities"].append(list(said.probabilities.values()))
+                rows["abstained"].append(said.label is None)
+    return _accuracy({name: np.array(column) for name, column in rows.items()})
+
+
+def _accuracy(rows: dict[str, np.ndarray]) -> tuple[float, float, float]:
+    summary = by_name("echo-view-video").summary
+    low, high = bootstrap(rows, summary)["accuracy"]
+    return summary(rows)["accuracy"], low, high
