@@ -86,7 +86,7 @@ def test_a_second_writer_is_turned_away(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_missing_manifest_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not a stage.s manifest"):
+    with pytest.raises(ConfigError, match=r"not a stage.s manifest"):
         run_stage("s", Config(root=str(tmp_path), upstream=str(tmp_path / "none.json")), Work())
     with pytest.raises(ConfigError):
         Manifest.read(__file__)
