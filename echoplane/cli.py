@@ -260,6 +260,35 @@ def _print_refusal(path: Path, number: int, why: str, asked: argparse.Namespace)
     print(f"echoplane predict: file {number} of {len(asked.files)}: {why}", file=sys.stderr, flush=True)
 
 
+def _run_measure(name: str, arguments: list[str]) -> int:
+    """Figures, masks and a report of one cine; a cine that can't be measured says why."""
+    from echoplane.stages import measure
+    from echoplane.stages.options import add_fields, config_of
+
+    parser = _parser(name)
+    add_fields(parser, measure.Config, {"cine": "CINE"})
+    values = vars(parser.parse_args(arguments))
+    as_json = values.pop("json")
+    with _progress_apart(as_json):
+        found = measure.run(config_of(measure.Config, values))
+    if as_json:
+        print(json.dumps(found))
+    else:
+        _print_measures(found, values["out"])
+    return 0
+
+
+def _print_measures(found: dict[str, Any], out: str) -> None:
+    for header, value in found["by_header"].items():
+        if value is not None:
+            print(f"{header:14}{value:8.1f}")
+    for flag in found["flags"]:
+        print(f"flag: {flag['sentence']}")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
+    print(f"{out}/report.html")
+
+
 COMMANDS: dict[str, Command] = {
     "phantom": Command(
         "make synthetic patients as DICOM, with invented names",
@@ -303,6 +332,11 @@ COMMANDS: dict[str, Command] = {
         "answer DICOM files with a bundle, or with MLflow's champion",
         "echoplane predict clip.dcm --bundle work/export/77aa",
         _run_predict,
+    ),
+    "measure": Command(
+        "measure a cine MR: volumes, function, masks and a report",
+        "echoplane measure cine.nii.gz --out measured",
+        _run_measure,
     ),
 }
 

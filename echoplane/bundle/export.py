@@ -90,9 +90,10 @@ def export(
     return Exported(seal(folder, contents), calibration, parity)
 
 
-def to_onnx(network: Any, example: np.ndarray) -> bytes:
+def to_onnx(network: Any, example: np.ndarray, *, free_sides: bool = False) -> bytes:
     """The network as ONNX with a free batch axis, input `input`, outputs `output` and `embedding`.
 
+    With `free_sides` the last two axes of input and output are free as well: a mask is as large as its picture.
     By the TorchScript exporter: the other one takes twenty times as long and gives a newer opset.
     """
     torch = importlib.import_module("torch")
@@ -107,9 +108,16 @@ def to_onnx(network: Any, example: np.ndarray) -> bytes:
             opset_version=OPSET,
             input_names=[names[0]],
             output_names=list(names[1:]),
-            dynamic_axes={name: {0: "batch"} for name in names},
+            dynamic_axes={name: _free_axes(name, example.ndim, free_sides) for name in names},
         )
     return buffer.getvalue()
+
+
+def _free_axes(name: str, axes: int, free_sides: bool) -> dict[int, str]:
+    if not free_sides or name == "embedding":
+        return {0: "batch"}
+    rows = axes - 2 if name == "input" else axes - 1  # an output has a class axis more
+    return {0: "batch", rows: "rows", rows + 1: "columns"}
 
 
 def check_parity(network: Any, session: ort.InferenceSession, batches: list[np.ndarray]) -> float:

@@ -5,16 +5,15 @@ import contextlib
 import json
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from echoplane.errors import ConfigError
-from echoplane.stages.stage import StageConfig
 
-Config = TypeVar("Config", bound=StageConfig)
+Config = TypeVar("Config", bound=BaseModel)
 
 
-def add_fields(parser: argparse.ArgumentParser, config: type[StageConfig], positional: dict[str, str]) -> None:
+def add_fields(parser: argparse.ArgumentParser, config: type[BaseModel], positional: dict[str, str]) -> None:
     """An option for each field of `config`; those in `positional` are arguments, or left out where that is empty."""
     for field, info in config.model_fields.items():
         name = positional.get(field)

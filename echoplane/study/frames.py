@@ -40,7 +40,7 @@ def read_frames(folder: Path) -> Cine:
         raise UnusableStudy("the folder holds no pictures of a cine.")
     if len(places) > MOST_FILES:
         raise TooLarge(f"the folder holds {len(places)} pictures; at most {MOST_FILES} are read.")
-    return _assembled({place: folder / name for place, name in places.items()}, stated)
+    return assembled({place: folder / name for place, name in places.items()}, stated)
 
 
 def _from_csv(table: Path) -> tuple[dict[Place, str], dict[str, float]]:
@@ -88,7 +88,8 @@ def _from_names(folder: Path) -> dict[Place, str]:
     return {divmod(int(match["number"]) - 1, PHASES_A_SLICE): match.string for match in named}
 
 
-def _assembled(paths: Mapping[Place, Path], stated: Mapping[str, float]) -> Cine:
+def assembled(paths: Mapping[Place, Path], stated: Mapping[str, float]) -> Cine:
+    """The cine of pictures by their place (slice, phase), with the spacings that were stated."""
     slices, phases = (sorted({place[axis] for place in paths}) for axis in (0, 1))
     first, last = slices[0], slices[-1]
     shape = _grey(next(iter(paths.values()))).shape

@@ -288,15 +288,15 @@ def summary(rows: Rows) -> dict[str, float]:
 
 
 def example(seed: int) -> Study:
-    """A bright cavity in a dark ring that beats, on noise: 2 phases of 3 slices, 96 x 96 pixels of 1.5 mm."""
+    """A bright cavity in a dark ring that beats, on noise: 2 phases of 3 slices, 64 x 64 pixels of 1.5 mm."""
     rng = np.random.default_rng(seed)
-    row, column = np.mgrid[:96, :96]
-    voxels_TZHW = rng.integers(40, 90, (2, 3, 96, 96))
+    row, column = np.mgrid[:64, :64]
+    voxels_TZHW = rng.integers(40, 90, (2, 3, 64, 64))
     for t in range(2):
         for z in range(3):
-            distance = np.hypot(row - 48, column - 48 - seed % 7)
-            radius = 18 - 5 * t - 2 * z
-            voxels_TZHW[t, z][distance < radius + 7] = 60
+            distance = np.hypot(row - 32, column - 32 - seed % 7)
+            radius = 14 - 4 * t - 2 * z
+            voxels_TZHW[t, z][distance < radius + 6] = 60
             voxels_TZHW[t, z][distance < radius] = 210
     cine = Cine("short-axis", voxels_TZHW.astype(np.uint8), (1.5, 1.5), 10.0, covers_beat=False)
     return Study((), (cine,))

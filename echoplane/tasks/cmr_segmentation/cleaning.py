@@ -2,25 +2,28 @@
 
 Axes: T phase, Z slice, H row, W column."""
 
+import cv2
 import numpy as np
 from scipy import ndimage
 
 from echoplane.tasks.cmr_segmentation.structures import BACKGROUND, LV_CAVITY, MYOCARDIUM, RV_CAVITY
 
+REACH_PIXELS = 3
+"""Slices move between breath holds: near the apex the cavity of one need not touch that of the next."""
 SMALL_PIXELS = 10
 """A component over this is a second structure (Bai et al.: 10 px)."""
 
 
 def cleaned_stack(labels_ZHW: np.ndarray) -> np.ndarray:
-    """One phase of the short axis: of each structure the largest connected part of the stack, cavity without holes."""
+    """One phase of the short axis: of all structures the part that hangs together, of the cavity the largest part."""
     out = np.zeros_like(labels_ZHW)
     box = bounding_box(labels_ZHW)
     part_ZHW, kept_ZHW = labels_ZHW[box], out[box]
     heart = largest(part_ZHW != BACKGROUND)
     for structure in (RV_CAVITY, MYOCARDIUM, LV_CAVITY):
-        kept = largest((part_ZHW == structure) & heart)
+        kept = (part_ZHW == structure) & heart
         if structure == LV_CAVITY:
-            kept = np.stack([ndimage.binary_fill_holes(mask) for mask in kept])
+            kept = np.stack([ndimage.binary_fill_holes(mask) for mask in largest(kept, REACH_PIXELS)])
         kept_ZHW[kept] = structure
     return out
 
@@ -41,16 +44,22 @@ def cleaned_slice(labels_HW: np.ndarray, structures: tuple[int, ...]) -> np.ndar
     return out
 
 
-def largest(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part (face neighbours) of a mask; the mask itself where it is whole or empty."""
+def largest(mask: np.ndarray, reach: int = 0) -> np.ndarray:
+    """The largest connected part (face neighbours) of a mask; the mask itself where it is whole or empty.
+
+    Parts whose outlines come within `reach` pixels of each other in the plane hang together.
+    """
     if not mask.any():
         return mask
-    parts, count = ndimage.label(mask)
+    joined = mask
+    if reach:
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+        joined = np.stack([cv2.dilate(slice_HW.astype(np.uint8), ellipse) for slice_HW in mask])
+    parts, count = ndimage.label(joined)
     if count < 2:
         return mask
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
+    sizes = np.bincount(parts[mask], minlength=count + 1)
+    return np.asarray(mask & (parts == sizes.argmax()))
 
 
 def component_sizes(mask_HW: np.ndarray) -> list[int]:

@@ -1,0 +1,87 @@
+"""What a cine MR bundle is worth: Sunnybrook patients that it never saw, and synthetic ones with exact masks.
+
+Everything goes through `runtimes.answer`, as serving and the command line do.
+Axes: T phase, Z slice, H row, W column."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.sunnybrook import Patient
+from echoplane import runtimes
+from echoplane.bundle import Bundle
+from echoplane.runtimes import Runtime
+from echoplane.study.study import Study
+from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.measures import ejection_fraction_percent
+from echoplane.tasks.cmr_segmentation.overlap import bland_altman, contour_distances, dice
+from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY
+
+FAILED, GOOD = 0.80, 0.90
+"""Dice under which a patient must be flagged, and from which flags are a nuisance."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One patient's figures; distances in pixels, for the set states no spacing."""
+
+    patient: str
+    dice_ed: float
+    dice_es: float
+    distance_px: float
+    hausdorff_px: float
+    ef_percent: float
+    ef_truth_percent: float
+    expected: float
+    flags: tuple[str, ...]
+
+    @property
+    def dice(self) -> float:
+        return (self.dice_ed + self.dice_es) / 2
+
+
+def score(patient: Patient, bundle: Bundle, runtime: Runtime) -> Row:
+    found = runtimes.answer(Study((), (patient.cine,)), bundle, runtime).result
+    assert isinstance(found, Segmentation)  # noqa: S101
+    masks_TZHW = (found.masks["short-axis"] == LV_CAVITY) & patient.drawn_TZ[:, :, None, None]
+    sizes_T = patient.truth_TZHW.sum(axis=(1, 2, 3))
+    ed, es = int(sizes_T.argmax()), int(sizes_T.argmin())
+    overlaps = [dice(masks_TZHW[t], patient.truth_TZHW[t]) or 0.0 for t in (ed, es)]
+    distances = contour_distances(_slices(masks_TZHW), _slices(patient.truth_TZHW), (1.0, 1.0)) or (np.nan, np.nan)
+    return Row(
+        patient=patient.name,
+        dice_ed=overlaps[0],
+        dice_es=overlaps[1],
+        distance_px=distances[0],
+        hausdorff_px=distances[1],
+        ef_percent=found.measures["lvef_percent"] or 0.0,
+        ef_truth_percent=ejection_fraction_percent(sizes_T[ed], sizes_T[es]) or 0.0,
+        expected=found.confidence,
+        flags=tuple(sorted({flag.name for flag in found.flags})),
+    )
+
+
+def _slices(masks_TZHW: np.ndarray) -> np.ndarray:
+    return masks_TZHW.reshape(-1, *masks_TZHW.shape[2:])
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Means over patients, Bland-Altman of the ejection fraction, and what the flags caught."""
+    failed = [row for row in rows if row.dice < FAILED]
+    good = [row for row in rows if row.dice >= GOOD]
+    return {
+        "patients": len(rows),
+        "dice_ed": float(np.mean([row.dice_ed for row in rows])),
+        "dice_es": float(np.mean([row.dice_es for row in rows])),
+        "dice": float(np.mean([row.dice for row in rows])),
+        "distance_px": float(np.mean([row.distance_px for row in rows])),
+        "hausdorff_px": float(np.mean([row.hausdorff_px for row in rows])),
+        "ef_percent": bland_altman(
+            np.array([row.ef_percent for row in rows]), np.array([row.ef_truth_percent for row in rows])
+        ),
+        "failed": len(failed),
+        "failed_and_flagged": sum(bool(row.flags) for row in failed),
+        "good": len(good),
+        "good_but_flagged": sum(bool(row.flags) for row in good),
+    }

@@ -1,0 +1,6 @@
+"""What a measured cine leaves behind: figures, masks, a report, and DICOM objects."""
+
+from echoplane.cmr.files import write_measures
+from echoplane.cmr.report import write_report
+
+__all__ = ["write_measures", "write_report"]

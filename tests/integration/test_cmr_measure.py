@@ -1,0 +1,101 @@
+"""`echoplane measure` on a cine: files on disk as other people's programs read them."""
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from echoplane import cli
+from tests.tiny_cine import beating_heart, make_tiny_cine_bundle
+
+AFFINE = np.array([[-1.4, 0.1, -3, 90], [0.2, 1.3, 4, -80], [0.1, -0.5, 8, -10], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_cine_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def cine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures, _ = beating_heart()
+    image = nibabel.Nifti1Image(pictures.transpose(3, 2, 1, 0), AFFINE)
+    image.header.set_xyzt_units("mm", "msec")
+    image.header["pixdim"][4] = 70
+    path = tmp_path_factory.mktemp("cine") / "sa.nii.gz"
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, cine: Path, bundle: Path) -> Path:
+    out = tmp_path_factory.mktemp("measured") / "out"
+    assert cli.main(["measure", str(cine), "--out", str(out), "--bundle", str(bundle)]) == 0
+    return out
+
+
+def test_the_mask_is_on_the_input_grid_and_right(measured: Path, cine: Path) -> None:
+    mask, source = nibabel.load(measured / "mask.nii.gz"), nibabel.load(cine)
+    assert mask.shape == source.shape
+    assert np.array_equal(mask.affine, source.affine)
+    _, labels = beating_heart()
+    assert np.array_equal(np.asarray(mask.dataobj).transpose(3, 2, 1, 0), labels)
+
+
+def test_json_and_csv_hold_the_volumes_of_the_mask(measured: Path) -> None:
+    found = json.loads((measured / "measures.json").read_text())
+    mask = nibabel.load(measured / "mask.nii.gz")
+    ml = np.prod(mask.header.get_zooms()[:3]) / 1000
+    lv_T = (np.asarray(mask.dataobj) == 1).sum(axis=(0, 1, 2)) * ml
+    assert found["ed_phase"] == 0
+    assert found["es_phase"] == int(lv_T.argmin()) == 6
+    assert found["measures"]["lvedv_ml"] == pytest.approx(lv_T[0], rel=1e-3)
+    assert found["measures"]["lvesv_ml"] == pytest.approx(lv_T.min(), rel=1e-3)
+    rate = 60_000 / (12 * 70)
+    assert found["measures"]["lvco_l_min"] == pytest.approx((lv_T[0] - lv_T.min()) * rate / 1000, rel=1e-3)
+    assert found["curves"]["lv-cavity"]["values"] == pytest.approx(lv_T.tolist(), rel=1e-3)
+    (row,) = csv.DictReader((measured / "measures.csv").open())
+    assert float(row["LVEDV (mL)"]) == pytest.approx(lv_T[0], abs=0.01)
+    assert set(row) >= {"LVESV (mL)", "LVSV (mL)", "LVEF (%)", "LVCO (L/min)", "LVM (g)", "RVEDV (mL)", "LAV max (mL)"}
+    assert row["LAV max (mL)"] == ""
+
+
+def test_the_report_shows_contours_loop_and_curves_without_another_file(measured: Path) -> None:
+    page = (measured / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/gif;base64,") == 1
+    assert page.count("<polyline") == 3
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_an_unusable_cine_ends_with_three_and_a_reason(tmp_path: Path, bundle: Path, capsys) -> None:
+    pictures, _ = beating_heart(phases=2)
+    nibabel.save(nibabel.Nifti1Image(pictures[:1].transpose(3, 2, 1, 0), AFFINE), tmp_path / "one.nii.gz")
+    code = cli.main(["measure", str(tmp_path / "one.nii.gz"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)])
+    assert code == 3
+    assert "one phase" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_without_spacing_the_figures_are_ratios(tmp_path: Path, bundle: Path) -> None:
+    pictures, _ = beating_heart(phases=2)
+    nibabel.save(nibabel.Nifti1Image(pictures.transpose(3, 2, 1, 0), None), tmp_path / "c.nii.gz")
+    assert cli.main(["measure", str(tmp_path / "c.nii.gz"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]) == 0
+    found = json.loads((tmp_path / "o" / "measures.json").read_text())
+    assert found["measures"]["lvedv_ml"] is None
+    assert found["measures"]["lvef_percent"] is not None
+    assert found["curves"]["lv-cavity"]["unit"] == "pixels"
+
+
+def test_what_is_no_heart_is_flagged(tmp_path: Path, bundle: Path) -> None:
+    nibabel.save(
+        nibabel.Nifti1Image(np.full((72, 72, 5, 3), 100, np.uint8) + np.arange(3, dtype=np.uint8), AFFINE),
+        tmp_path / "c.nii.gz",
+    )
+    code = cli.main(["measure", str(tmp_path / "c.nii.gz"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)])
+    found = json.loads((tmp_path / "o" / "measures.json").read_text())
+    assert code == 0
+    assert found["flags"]

@@ -1,0 +1,285 @@
+"""cmr-segmentation: networks, loss, preparing a cine, and reading the network's answer."""
+
+import numpy as np
+import pytest
+import torch
+
+from echoplane.errors import UnusableStudy
+from echoplane.study.cine import Cine
+from echoplane.study.study import Study
+from echoplane.tasks import Thresholds
+from echoplane.tasks import cmr_segmentation as task
+from echoplane.tasks.cmr_segmentation import learning, networks, structures
+from echoplane.tasks.cmr_segmentation.cleaning import cleaned_stack
+from echoplane.tasks.cmr_segmentation.quality import atrium_flags, ventricle_flags
+
+LV, MYO, RV, LA, RA = 1, 2, 3, 4, 5
+
+
+def rings(radii_px: list[list[int]], size: int = 80, **known: object) -> tuple[np.ndarray, Cine]:
+    """Labels and bright-blood pictures of discs in rings: `radii_px` a phase, a slice."""
+    row, column = np.mgrid[:size, :size]
+    distance = np.hypot(row - size / 2, column - size / 2)
+    labels_TZHW = np.array(
+        [[np.where(distance < r, LV, np.where(distance < r + 6, MYO, 0)) for r in p] for p in radii_px]
+    )
+    grey = np.choose(labels_TZHW, [60, 220, 30]).astype(np.uint8)
+    return labels_TZHW.astype(np.uint8), Cine("short-axis", grey, **known)
+
+
+def logits_for(labels_BHW: np.ndarray, sure: float = 12.0) -> np.ndarray:
+    return sure * (labels_BHW[:, None] == np.arange(structures.CLASSES)[None, :, None, None]).astype(np.float32)
+
+
+def answered(
+    labels_TZHW: np.ndarray, cine: Cine, *others: tuple[np.ndarray, Cine], sure: float = 12.0
+) -> task.Segmentation:
+    """What the task makes of a network that answers `labels`."""
+    study = Study((), (cine, *(c for _, c in others)))
+    prepared = task.preprocess(study, task.Preprocessing())
+    truths = [labels_TZHW, *(labels for labels, _ in others)]
+    side = prepared.batch.shape[1:]
+    rows = []
+    for k, (number, t, z) in enumerate(prepared.place["rows"]):
+        labels_HW = truths[number][t, z]
+        padded = np.zeros(side, np.uint8)
+        padded[: labels_HW.shape[0], : labels_HW.shape[1]] = labels_HW
+        rows.append(padded[:, ::-1] if k >= len(prepared.batch) - prepared.place["mirrored"] else padded)
+    output = logits_for(np.stack(rows), sure)
+    parts = [task.condense(output[k : k + 4], prepared.place, k) for k in range(0, len(output), 4)]
+    return task.interpret(np.concatenate(parts), study, prepared.place, Thresholds(1.0, 0.85))
+
+
+STACK = [[20, 18, 14, 8], [15, 13, 10, 5]]
+
+
+def test_masks_come_back_on_the_grid_and_function_follows_from_them() -> None:
+    labels, cine = rings(STACK, spacing_mm=(1.5, 1.4), slice_spacing_mm=10.0, covers_beat=False)
+    found = answered(labels, cine)
+    assert np.array_equal(found.masks["short-axis"], labels)
+    volumes = [(labels[t] == LV).sum() * 1.5 * 1.4 * 10 / 1000 for t in range(2)]
+    assert found.measures["lvedv_ml"] == pytest.approx(volumes[0])
+    assert found.measures["lvef_percent"] == pytest.approx(100 * (1 - volumes[1] / volumes[0]))
+    assert found.measures["lvco_l_min"] is None
+    assert (found.ed, found.es) == (0, 1)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_a_turned_picture_gets_its_mask_turned_back(transpose: bool) -> None:
+    labels, cine = rings([[20, 18, 14]] * 2, covers_beat=False)
+    labels[:, :, 10:20, 30:50] = RV  # so that no turn leaves it as it is
+    affine = np.diag([1.5, 1.5, 10.0, 1.0])
+    affine[:3, :2] = affine[:3, [1, 0]] if transpose else affine[:3, :2]
+    turned = Cine("short-axis", cine.voxels_TZHW, (1.5, 1.5), 10.0, affine=affine, covers_beat=False)
+    study = Study((), (turned,))
+    prepared = task.preprocess(study, task.Preprocessing())
+    assert prepared.batch.shape[1:] == (80, 80)
+    turn = task.display_turn(affine)
+    seen = task.turned(labels, turn)
+    rows = np.stack([seen[t, z] for _, t, z in prepared.place["rows"]])
+    rows[-prepared.place["mirrored"] :] = rows[-prepared.place["mirrored"] :, :, ::-1]
+    found = task.interpret(
+        task.condense(logits_for(rows), prepared.place, 0), study, prepared.place, Thresholds(1.0, 0.5)
+    )
+    assert np.array_equal(found.masks["short-axis"], cleaned(labels))
+
+
+def cleaned(labels_TZHW: np.ndarray) -> np.ndarray:
+    return np.stack([cleaned_stack(labels_ZHW) for labels_ZHW in labels_TZHW])
+
+
+def test_pixels_far_from_the_trained_size_are_resampled_and_the_mask_returns_to_them() -> None:
+    labels, cine = rings([[40, 36, 28]] * 2, size=160, spacing_mm=(0.7, 0.7), slice_spacing_mm=8.0, covers_beat=False)
+    prepared = task.preprocess(Study((), (cine,)), task.Preprocessing())
+    assert prepared.batch.shape[1:] == (80, 80)
+    small = labels[:, :, ::2, ::2]
+    rows = np.stack([small[t, z] for _, t, z in prepared.place["rows"]])
+    study = Study((), (cine,))
+    found = task.interpret(
+        task.condense(logits_for(rows), prepared.place, 0), study, prepared.place, Thresholds(1.0, 0.5)
+    )
+    assert found.masks["short-axis"].shape == labels.shape
+    assert task.dice(found.masks["short-axis"] == LV, labels == LV) > 0.95
+
+
+def test_a_larger_end_systolic_cavity_lowers_the_fraction() -> None:
+    small, large = ([[20, 18, 14], [r, r - 2, r - 4]] for r in (10, 15))
+    fractions = [answered(*rings(stack, covers_beat=False)).measures["lvef_percent"] for stack in (small, large)]
+    assert fractions[0] > fractions[1]
+
+
+def test_a_brighter_scan_gives_the_same_input() -> None:
+    _, cine = rings(STACK, covers_beat=False)
+    bright = Cine("short-axis", cine.voxels_TZHW.astype(np.float32) * 7 + 100, covers_beat=False)
+    plain, other = (task.preprocess(Study((), (c,)), task.Preprocessing()).batch for c in (cine, bright))
+    assert np.abs(plain.astype(int) - other).max() <= 1
+
+
+def test_a_cine_that_starts_in_systole_is_read_from_its_largest_volume_and_says_so() -> None:
+    radii = [[12, 10, 8]] * 3 + [[20, 18, 14]] * 7
+    found = answered(*rings(radii, spacing_mm=(1.5, 1.5), slice_spacing_mm=10.0, frame_time_ms=80.0))
+    assert found.ed == 3
+    assert any("does not start at end diastole" in said for said in found.warnings)
+
+
+def names(flags: object) -> set[str]:
+    return {flag.name for flag in flags}
+
+
+def test_a_good_answer_has_no_flag_and_an_empty_one_says_no_heart() -> None:
+    labels, cine = rings(STACK, spacing_mm=(1.8, 1.8), slice_spacing_mm=10.0, covers_beat=False)
+    labels[0, :, 30:50, 2:16][labels[0, :, 30:50, 2:16] == 0] = RV
+    labels[1, :, 30:50, 8:21][labels[1, :, 30:50, 8:21] == 0] = RV
+    assert [flag.sentence for flag in answered(labels, cine).flags] == []
+    assert answered(labels, cine).label == "measured"
+    empty = answered(labels * 0, cine)
+    assert "no-lv" in names(empty.flags)
+    assert empty.label is None
+
+
+def test_an_unsure_network_is_flagged() -> None:
+    labels, cine = rings(STACK, covers_beat=False)
+    found = answered(labels, cine, sure=1.0)
+    assert "unsure" in names(found.flags)
+    assert found.confidence < 0.85
+
+
+def test_a_gap_and_a_jump_are_flagged() -> None:
+    labels, _ = rings([[20, 18, 14, 8]] * 12)
+    labels[0, 1] = 0
+    lv_T = np.full(12, 100.0)
+    lv_T[5] = 40
+    flags = ventricle_flags(labels, labels, lv_T, 0, 5, covers_beat=True)
+    assert {"gap", "jump"} <= names(flags)
+
+
+def test_what_lies_apart_is_removed_and_much_of_it_is_flagged() -> None:
+    labels, cine = rings(STACK, covers_beat=False)
+    raw = labels.copy()
+    raw[:, :, 2:20, 2:20] = LV
+    found = answered(raw, cine)
+    assert not found.masks["short-axis"][..., :20, :20].any()
+    assert "components" in names(found.flags)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda m: m.__setitem__(3, 0), "vanished"),
+        (lambda m: m.__setitem__((slice(None), slice(0, 6), slice(0, 6)), LA), "parts"),
+        (lambda m: m.__setitem__((3, slice(15, 40)), LA), "doubled"),
+    ],
+)
+def test_the_papers_three_rules_for_an_atrium(change, name: str) -> None:
+    masks = np.zeros((8, 48, 48), np.uint8)
+    masks[:, 18:30, 18:30] = LA
+    assert atrium_flags("2-chamber", masks, structures.SHOWN["2-chamber"]) == []
+    change(masks)
+    assert name in names(atrium_flags("2-chamber", masks, structures.SHOWN["2-chamber"]))
+
+
+def test_long_axis_cines_give_biplane_atria() -> None:
+    labels, cine = rings(STACK, spacing_mm=(1.5, 1.5), slice_spacing_mm=10.0, covers_beat=False)
+    row, column = np.mgrid[:80, :80]
+    inside = ((row - 40) / 22) ** 2 + ((column - 40) / 15) ** 2 < 1
+    planes = []
+    for plane in ("2-chamber", "4-chamber"):
+        picture = np.where(inside, 220, 40).astype(np.uint8)[None, None].repeat(2, axis=0)
+        planes.append((np.where(inside, LA, 0)[None, None].repeat(2, axis=0), Cine(plane, picture, (1.5, 1.5))))
+    found = answered(labels, cine, *planes)
+    assert found.measures["lav_max_ml"] == pytest.approx(4 / 3 * np.pi * 22 * 15 * 15 * 1.5**3 / 1000, rel=0.03)
+    assert found.measures["rav_max_ml"] is None
+    assert found.masks["4-chamber"].shape == (2, 1, 80, 80)
+
+
+def test_a_study_without_a_short_axis_is_refused() -> None:
+    with pytest.raises(UnusableStudy, match="no short axis cine"):
+        task.preprocess(Study(()), task.Preprocessing())
+
+
+# The torch half
+
+
+def test_the_commuted_network_is_the_published_one() -> None:
+    torch.manual_seed(0)
+    network = networks.Fcn(4, structures.CLASSES).eval()
+    image = torch.randint(0, 255, (2, 48, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        quick, _ = network(image)
+        network.as_published = True
+        published, _ = network(image)
+    assert torch.allclose(quick, published, atol=1e-5)
+
+
+def test_the_papers_network_has_its_levels_and_filters() -> None:
+    network = networks.Fcn(16, structures.CLASSES)
+    shapes = [[m.out_channels for m in level if isinstance(m, torch.nn.Conv2d)] for level in network.levels]
+    assert shapes == [[16] * 2, [32] * 2, [64] * 3, [128] * 3, [256] * 3]
+    assert network.join.in_channels == 160
+
+
+@pytest.mark.parametrize("kind", ["fcn", "unet"])
+def test_a_network_answers_every_pixel_of_any_multiple_of_16(kind: str) -> None:
+    network = learning.network(learning.Network(kind=kind, width=8)).eval()
+    output, embedding = network(torch.zeros((2, 48, 80), dtype=torch.uint8))
+    assert output.shape == (2, structures.CLASSES, 48, 80)
+    assert embedding.shape[0] == 2
+
+
+def target(labels: np.ndarray, plane: str, drawn: tuple[int, ...] | None = None) -> torch.Tensor:
+    return torch.from_numpy(structures.target_of(labels, plane, drawn))[None]
+
+
+def test_the_loss_of_the_right_answer_is_nothing_and_of_a_wrong_one_much() -> None:
+    labels = np.zeros((16, 16), np.uint8)
+    labels[4:9, 4:9] = LV
+    right, wrong = (torch.from_numpy(logits_for(m[None])) for m in (labels, np.where(labels == LV, RV, LV)))
+    assert float(learning.loss(right, target(labels, "short-axis"))) < 1e-3
+    assert float(learning.loss(wrong, target(labels, "short-axis"))) > 5
+
+
+def test_classes_that_a_source_never_drew_cost_nothing() -> None:
+    labels = np.zeros((16, 16), np.uint8)
+    labels[4:9, 4:9] = LV
+    with_wall = labels.copy()
+    with_wall[9:12, 4:9] = MYO
+    drawn = target(labels, "short-axis", (LV,))
+    losses = [float(learning.loss(torch.from_numpy(logits_for(m[None])), drawn)) for m in (labels, with_wall)]
+    assert losses == pytest.approx([0, 0], abs=1e-3)
+    assert float(learning.loss(torch.from_numpy(logits_for(with_wall[None])), target(labels, "short-axis"))) > 0.05
+
+
+def test_classes_of_another_plane_take_no_part() -> None:
+    labels = np.zeros((16, 16), np.uint8)
+    labels[4:9, 4:9] = LA
+    logits = torch.from_numpy(logits_for(labels[None]))
+    logits[:, LV] = 50.0  # an LV cavity is not to be seen in this plane
+    assert float(learning.loss(logits, target(labels, "2-chamber"))) < 1e-3
+
+
+def test_a_score_is_the_dice_of_the_cavity() -> None:
+    labels = np.zeros((16, 16), np.uint8)
+    labels[:8] = LV
+    guess = np.zeros_like(labels)
+    guess[:4] = LV
+    scores = learning.score(torch.from_numpy(logits_for(guess[None])), target(labels, "short-axis", (LV,)))
+    assert scores.tolist() == pytest.approx([2 * 4 / 12])
+
+
+def test_augmentation_moves_picture_and_target_together() -> None:
+    labels, cine = rings([[20, 18, 14]] * 2)
+    sample = np.stack([cine.voxels_TZHW[0, 0], structures.target_of(labels[0, 0], "short-axis")])
+    config = learning.Augmentation(crop=96, gamma=0, gain=0, bias=0, noise=0, blur=0)
+    for seed in range(5):
+        image, moved = learning.augment(sample, np.random.default_rng(seed), config)
+        assert image.shape == moved.shape == (96, 96)
+        assert np.median(image[moved & 63 == 1 << LV]) > 200
+        again = learning.augment(sample, np.random.default_rng(seed), config)
+        assert np.array_equal(again, np.stack([image, moved]))
+
+
+def test_beyond_the_picture_nothing_is_known() -> None:
+    labels, cine = rings([[20, 18, 14]] * 2, size=64)
+    sample = np.stack([cine.voxels_TZHW[0, 0], structures.target_of(labels[0, 0], "short-axis")])
+    _, moved = learning.augment(sample, np.random.default_rng(0), learning.Augmentation(crop=160, shift=0))
+    assert (moved == structures.unknown_of(sample[1])).sum() > 160 * 160 / 2
