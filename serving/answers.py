@@ -1,9 +1,10 @@
 """What the service says about a file, and how it comes to say it."""
 
+import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,15 +13,15 @@ from echoplane.bundle.spec import LabelCode
 from echoplane.errors import InputError, NotAnImage, UnusableStudy
 from echoplane.monitoring import metrics
 from echoplane.runtimes import Answer
-from echoplane.study.dicom import read_dicom
-from echoplane.study.study import Study
+from echoplane.study import reading
+from echoplane.study.study import Instance, Study
 from serving import problems
 from serving.guard import log_failure
 from serving.problems import ProblemBody
 from serving.slots import Model, Slot
 
 RESEARCH_USE = "Research use only. Not a medical device."
-TASK_BY_MODALITY = {("US", "clip"): "echo-view-video"}
+TASK_BY_MODALITY = {("US", "clip"): "echo-view-video", ("MR", "cine"): "cmr-segmentation"}
 
 
 class _Body(BaseModel):
@@ -65,6 +66,10 @@ class AnswerBody(_Body):
     timings_ms: dict[str, float]
     """`preprocess` includes decoding; `total` includes receiving and waiting."""
     warnings: list[str]
+    details: dict[str, Any] = {}
+    """What the task answers beyond a label: measures, curves and flags of a cine MR."""
+    files: dict[str, str] = {}
+    """What it answers as files, by name, in base64: masks of a cine MR as NIfTI."""
     research_use: str = RESEARCH_USE
 
 
@@ -132,7 +137,7 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
             answer = runtimes.answer(study, model.bundle, model.runtime)
             timings_ms = {"upload": received.upload_ms, "read": 1000 * (read - begin), **answer.timings_ms}
             timings_ms["total"] = 1000 * (time.perf_counter() - received.start_s)
-            body = answer_body(received.request_id, model, answer, timings_ms)
+            body = answer_body(received.request_id, model, answer, study, timings_ms)
     except InputError as error:
         raise problems.of_input(error, task) from None
     metrics.answered(task, model.version, body.label, timings_ms)
@@ -142,7 +147,7 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
 def read_study(data: bytes, request_id: str) -> Study:
     """The study in a client's file. What the reader did not foresee is the file's fault too, and is logged."""
     try:
-        return read_dicom(data)
+        return reading.read_study(data)
     except InputError:
         raise
     except Exception as error:  # a damaged file can make a parser fail in any way
@@ -152,15 +157,20 @@ def read_study(data: bytes, request_id: str) -> Study:
 
 def choose_task(study: Study, slots: Mapping[str, Slot]) -> str:
     """By modality and frames; UnusableStudy where no task served here takes such a file."""
-    instance = study.only
-    kind = "still" if instance.frame_count == 1 else "clip"
-    task = TASK_BY_MODALITY.get((instance.modality, kind))
+    modality, kind = ("MR", "cine") if study.cines else _kind(study.only)
+    task = TASK_BY_MODALITY.get((modality, kind))
     if task is None or task not in slots:
-        raise UnusableStudy(f"no model here answers a {kind} of modality {instance.modality}; see /v1/models.")
+        raise UnusableStudy(f"no model here answers a {kind} of modality {modality}; see /v1/models.")
     return task
 
 
-def answer_body(request_id: str, model: Model, answer: Answer, timings_ms: dict[str, float]) -> AnswerBody:
+def _kind(instance: Instance) -> tuple[str, str]:
+    return instance.modality, "still" if instance.frame_count == 1 else "clip"
+
+
+def answer_body(
+    request_id: str, model: Model, answer: Answer, study: Study, timings_ms: dict[str, float]
+) -> AnswerBody:
     result = answer.result
     label = next((label for label in model.bundle.spec.labels if label.name == result.label), None)
     return AnswerBody(
@@ -168,13 +178,15 @@ def answer_body(request_id: str, model: Model, answer: Answer, timings_ms: dict[
         task=model.bundle.spec.task,
         model=model_body(model),
         label=result.label,
-        title=label.title if label else "cannot tell",
+        title=label.title if label else result.label or "cannot tell",
         code=_code(label) if label else None,
         confidence=result.confidence,
         threshold=model.bundle.spec.abstain_below,
         probabilities=result.probabilities,
         timings_ms={stage: round(elapsed_ms, 3) for stage, elapsed_ms in timings_ms.items()},
         warnings=list(result.warnings),
+        details=result.details(),
+        files={name: base64.b64encode(content).decode() for name, content in result.files(study).items()},
     )
 
 

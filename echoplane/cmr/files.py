@@ -8,46 +8,33 @@ import json
 from pathlib import Path
 from typing import Any
 
-from echoplane.study.cine import Cine
-from echoplane.study.nifti import write_nifti
-from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.study.study import Study
+from echoplane.tasks.cmr_segmentation import Segmentation, rounded
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 
 RESEARCH_USE = "Research use only. Not a medical device."
 
 
-def write_measures(found: Segmentation, cines: tuple[Cine, ...], model: dict[str, str], folder: Path) -> list[Path]:
-    """Write the three files (and a mask for each long axis cine); their paths. `model` says what answered."""
+def write_measures(found: Segmentation, study: Study, model: dict[str, str], folder: Path) -> None:
+    """Write the three files, and a mask for each long axis cine. `model` says what answered."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "measures.json", folder / "measures.csv"]
-    paths[0].write_text(json.dumps(as_json(found, cines, model), indent=1) + "\n")
-    paths[1].write_text(as_csv(found))
-    for cine in cines:
-        name = "mask.nii.gz" if cine is cines[0] else f"mask-{cine.plane}.nii.gz"
-        (folder / name).write_bytes(write_nifti(found.masks[cine.plane], cine))
-        paths.append(folder / name)
-    return paths
+    (folder / "measures.json").write_text(json.dumps(as_json(found, study, model), indent=1) + "\n")
+    (folder / "measures.csv").write_text(as_csv(found))
+    for name, content in found.files(study).items():
+        (folder / name).write_bytes(content)
 
 
-def as_json(found: Segmentation, cines: tuple[Cine, ...], model: dict[str, str]) -> dict[str, Any]:
-    """Plain data: measures by name with their unit, curves, phases, flags, warnings, and what is known of the input."""
-    stack = cines[0]
+def as_json(found: Segmentation, study: Study, model: dict[str, str]) -> dict[str, Any]:
+    """Plain data: the task's details, what is known of the input, and which model answered."""
+    stack = study.cines[0]
     return {
         "schema": 1,
-        "measures": {name: rounded(found.measures.get(name)) for name in HEADERS},
+        **found.details(),
         "by_header": {header: rounded(found.measures.get(name)) for name, header in HEADERS.items()},
-        "ed_phase": found.ed,
-        "es_phase": found.es,
-        "curves": {
-            name: {"unit": curve.unit, "values": [round(float(v), 3) for v in curve.size_T]}
-            for name, curve in found.curves.items()
-        },
-        "heart_rate_bpm": heart_rate_bpm(stack),
-        "expected_dice": round(found.confidence, 4),
-        "flags": [{"name": flag.name, "sentence": flag.sentence} for flag in found.flags],
+        "heart_rate_bpm": rounded(heart_rate_bpm(stack)),
         "warnings": list(found.warnings),
         "input": {
-            "planes": [cine.plane for cine in cines],
+            "planes": [cine.plane for cine in study.cines],
             "shape_TZHW": list(stack.voxels_TZHW.shape),
             "spacing_mm": stack.spacing_mm,
             "slice_spacing_mm": stack.slice_spacing_mm,
@@ -56,10 +43,6 @@ def as_json(found: Segmentation, cines: tuple[Cine, ...], model: dict[str, str])
         "model": model,
         "research_use": RESEARCH_USE,
     }
-
-
-def rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 3)
 
 
 def as_csv(found: Segmentation) -> str:

@@ -48,6 +48,6 @@ def run(config: Config) -> dict[str, Any]:
     found = answer.result
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one of cmr-segmentation.")
-    cmr.write_measures(found, study.cines, model, folder)
+    cmr.write_measures(found, study, model, folder)
     cmr.write_report(found, study.cines, folder / "report.html")
-    return as_json(found, study.cines, model)
+    return as_json(found, study, model)

@@ -12,6 +12,7 @@ from echoplane.study.frames import has_frames, read_frames
 from echoplane.study.nifti import is_nifti, read_nifti
 from echoplane.study.series import cines_of, is_mr, slices_of
 
+ZIP = b"PK\x03\x04"
 MOST_FILES = 20_000
 MOST_UNZIPPED = 2 << 30
 
@@ -31,9 +32,7 @@ def cines_in(data: bytes) -> tuple[Cine, ...]:
     """The same from the bytes of one file: NIfTI, DICOM, or a zip of a series."""
     if is_nifti(data):
         return (read_nifti(data),)
-    if data[:4] == b"PK\x03\x04":
-        return _dicom(_unzipped(data))
-    return _dicom([data])
+    return _dicom(_unzipped(data) if data[:4] == ZIP else [data])
 
 
 def _folder(folder: Path) -> tuple[Cine, ...]:

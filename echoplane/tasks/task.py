@@ -61,6 +61,14 @@ class Result:
     probabilities: dict[str, float]
     warnings: tuple[str, ...] = ()
 
+    def details(self) -> dict[str, Any]:
+        """What a task answers beyond a label, as plain data."""
+        return {}
+
+    def files(self, study: Study) -> dict[str, bytes]:
+        """What a task answers as files, by name."""
+        return {}
+
 
 class Task(Protocol):
     """What a task's module gives."""

@@ -169,7 +169,7 @@ def test_a_reader_that_fails_on_a_file_blames_the_file_and_is_logged(
     def fail(_: bytes) -> None:
         raise NotImplementedError(dicom.PATIENT)
 
-    monkeypatch.setattr("serving.answers.read_dicom", fail)
+    monkeypatch.setattr("serving.answers.reading.read_study", fail)
     response = ask(slot, ServingSettings(), dicom.jpeg_clip())
     assert (response.status_code, response.json()["type"]) == (400, "urn:echoplane:problem:not-an-image")
     assert dicom.PATIENT not in response.text + caplog.text

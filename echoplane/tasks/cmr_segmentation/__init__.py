@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.errors import UnusableStudy
 from echoplane.study.cine import Cine, check_short_axis, display_turn, turned, turned_back
+from echoplane.study.nifti import write_nifti
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import measures as measuring
 from echoplane.tasks.cmr_segmentation.cleaning import cleaned_slice, cleaned_stack
@@ -60,6 +61,29 @@ class Segmentation(Result):
     ed: int = 0
     es: int = 0
     flags: tuple[Flag, ...] = ()
+
+    def details(self) -> dict[str, Any]:
+        """Measures by name with their unit, curves, phases and flags."""
+        return {
+            "measures": {name: rounded(value) for name, value in self.measures.items()},
+            "ed_phase": self.ed,
+            "es_phase": self.es,
+            "curves": {
+                name: {"unit": curve.unit, "values": [rounded(v) for v in curve.size_T]}
+                for name, curve in self.curves.items()
+            },
+            "expected_dice": rounded(self.confidence),
+            "flags": [{"name": flag.name, "sentence": flag.sentence} for flag in self.flags],
+        }
+
+    def files(self, study: Study) -> dict[str, bytes]:
+        """A NIfTI mask on the grid of each cine, with its affine."""
+        names = {plane: "mask.nii.gz" if plane == PLANES[0] else f"mask-{plane}.nii.gz" for plane in PLANES}
+        return {names[cine.plane]: write_nifti(self.masks[cine.plane], cine) for cine in study.cines}
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 3)
 
 
 def labels() -> tuple[Label, ...]:

@@ -71,7 +71,7 @@ def end_systole(lv_T: np.ndarray) -> int:
 
 def ejection_fraction_percent(end_diastolic: float, end_systolic: float) -> float | None:
     """100 (EDV - ESV) / EDV; volumes or, where slices are equal, counts."""
-    return 100 * (end_diastolic - end_systolic) / end_diastolic if end_diastolic > 0 else None
+    return float(100 * (end_diastolic - end_systolic) / end_diastolic) if end_diastolic > 0 else None
 
 
 def heart_rate_bpm(cine: Cine) -> float | None:
