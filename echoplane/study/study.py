@@ -98,6 +98,8 @@ class Study:
     @property
     def only(self) -> Instance:
         """The one instance of a study that must have one; UnusableStudy otherwise."""
+        if self.cines:
+            raise UnusableStudy("a cine MR was sent; this task answers ultrasound clips.")
         if len(self.instances) != 1:
             raise UnusableStudy(f"{len(self.instances)} instances were sent; this task answers one clip at a time.")
         return self.instances[0]

@@ -174,7 +174,7 @@ REAL_US = {
     "OBXXXX1A_2frame.dcm": 422,
     "US1_UNCI.dcm": 422,
     "CT_small.dcm": 415,
-    "MR_small.dcm": 415,
+    "MR_small.dcm": 422,
 }
 
 
