@@ -151,7 +151,7 @@ def summary(outcome: Outcome, folder: Path = BUILD) -> Iterator[str]:
     for asked in outcome.asked:
         if asked.scored["patient"] == patient:
             said = TITLES.get(asked.answer["label"], "cannot tell")
-            yield f"  {said:32}{asked.answer['confidence']:.2f} {asked.elapsed_ms:6.0f} ms   {_verdict(asked)}"
+            yield f"  {said:34}{asked.answer['confidence']:.2f} {asked.elapsed_ms:6.0f} ms   {_verdict(asked)}"
     yield (
         f"accuracy {report['accuracy']:.3f} (95% {report['accuracy_low']:.3f} to {report['accuracy_high']:.3f}) on "
         f"{report['n_test_clips']} clips of {report['n_test_patients']} unseen patients; gate passed"
