@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit integration behaviour mutants bench serve clean
+.PHONY: help setup demo test lint unit integration behaviour mutants bench serve images test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,12 @@ bench: setup  ## measure every figure of docs/results.md again
 
 serve: setup  ## the service on 127.0.0.1:3000 with the demo's champion
 	@$(BIN)/python -m demo serve
+
+images:  ## container images by docker, or by BUILDER; IMAGE_REGISTRY goes before their names
+	@bash infra/images/build
+
+test-cluster: setup  ## images, chart and pipelines on the Kubernetes of $$KUBECONFIG
+	$(PYTEST) tests/cluster --timeout 1500
 
 clean:  ## remove what was built; .venv stays
 	rm -rf build

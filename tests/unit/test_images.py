@@ -1,0 +1,67 @@
+"""The Dockerfiles and the script that builds them; `make test-cluster` builds and runs the images themselves."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = ROOT / "infra" / "images"
+NAMES = ("serving", "mlflow", "worker")
+
+
+def instructions(name: str) -> list[str]:
+    """Without comments, a line for each instruction."""
+    text = (IMAGES / f"{name}.Dockerfile").read_text().replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def build(*arguments: str, **environment: str) -> list[str]:
+    outcome = subprocess.run(
+        ["bash", str(IMAGES / "build"), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return outcome.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_runs_as_a_numbered_user_and_is_labelled(name: str) -> None:
+    (user,) = (line.split()[1] for line in instructions(name) if line.startswith("USER"))
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user), "a number: Kubernetes can't tell that a name is not root"
+    (label,) = (line for line in instructions(name) if line.startswith("LABEL"))
+    for wanted in ("title", "description", "licenses", "version", "revision"):
+        assert f"org.opencontainers.image.{wanted}=" in label
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_that_an_image_installs_is_pinned(name: str) -> None:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    packages = [line for line in lines if line and not line.startswith(("#", " "))]
+    assert packages
+    assert [line for line in packages if not re.match(r"[\w.\[\],-]+==[\w.+!]+( ;.*)?$", line)] == []
+
+
+@pytest.mark.parametrize("package", ["torch", "kfp", "ray", "kubernetes"])
+def test_the_serving_image_has_nothing_of_training_or_pipelines(package: str) -> None:
+    lines = (ROOT / "requirements" / "serving.txt").read_text().splitlines()
+    assert not [line for line in lines if re.match(rf"{package}\W", line)]
+    assert not [line for line in instructions("serving") if re.match(r"COPY (components|pipelines|\.)\b", line)]
+
+
+def test_all_images_of_one_build_have_the_tag_of_their_content() -> None:
+    (tag,) = build("--tag")
+    assert re.fullmatch(r"[0-9a-f]{12}", tag)
+    assert build(BUILDER="true") == [f"echoplane-{name}:{tag}" for name in NAMES]
+    assert build("serving", BUILDER="true", IMAGE_REGISTRY="registry.example.org/heart/") == [
+        f"registry.example.org/heart/echoplane-serving:{tag}"
+    ]
+
+
+def test_a_failed_build_is_told() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        build("serving", BUILDER="false")
