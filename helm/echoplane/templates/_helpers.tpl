@@ -1,0 +1,114 @@
+{{/* Name of everything: the release's, with the chart's name in it. */}}
+{{- define "echoplane.name" -}}
+{{- if contains "echoplane" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-echoplane{{ end }}
+{{- end }}
+
+{{/* Labels of an object. Takes (dict "root" $ "part" "serving"). */}}
+{{- define "echoplane.labels" -}}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: echoplane
+{{ include "echoplane.selector" . }}
+{{- end }}
+
+{{/* Labels that never change: a Deployment's selector can't. */}}
+{{- define "echoplane.selector" -}}
+app.kubernetes.io/name: echoplane
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{/* An image of ours. Takes (dict "root" $ "image" NAME). */}}
+{{- define "echoplane.image" -}}
+{{ .root.Values.imageRegistry }}{{ .image }}:{{ .root.Values.imageTag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* What the Pod Security Standard `restricted` asks of a pod. fsGroup: volumes are writable for the group. */}}
+{{- define "echoplane.podSecurity" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "echoplane.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Where clients find MLflow. */}}
+{{- define "echoplane.mlflowUri" -}}
+{{- if .Values.mlflow.enabled -}}
+http://{{ include "echoplane.name" . }}-mlflow.{{ .Release.Namespace }}.svc:5000
+{{- else -}}
+{{ .Values.mlflow.externalUri }}
+{{- end }}
+{{- end }}
+
+{{/* Bucket and address of the object store; empty where there is none. */}}
+{{- define "echoplane.bucket" -}}
+{{ .Values.s3.bucket | default (ternary "echoplane" "" .Values.minio.enabled) }}
+{{- end }}
+{{- define "echoplane.s3Endpoint" -}}
+{{- if .Values.minio.enabled -}}
+http://{{ include "echoplane.name" . }}-minio.{{ .Release.Namespace }}.svc:9000
+{{- else -}}
+{{ .Values.s3.endpoint }}
+{{- end }}
+{{- end }}
+
+{{/* The variables by which boto3 finds the object store. */}}
+{{- define "echoplane.s3Environment" -}}
+- {name: AWS_DEFAULT_REGION, value: {{ .Values.s3.region | quote }}}
+{{- with include "echoplane.s3Endpoint" . }}
+- {name: MLFLOW_S3_ENDPOINT_URL, value: {{ . | quote }}}
+- {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.s3.existingSecret }}
+- name: AWS_ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: AWS_ACCESS_KEY_ID}}
+- name: AWS_SECRET_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: AWS_SECRET_ACCESS_KEY}}
+{{- end }}
+{{- end }}
+
+{{/* Choices that exclude each other, in words; the schema sees one value at a time. */}}
+{{- define "echoplane.check" -}}
+{{- if and .Values.mlflow.enabled .Values.mlflow.externalUri }}
+{{- fail "mlflow.externalUri names another server while mlflow.enabled is true: set one of them." }}
+{{- end }}
+{{- if not (or .Values.mlflow.enabled .Values.mlflow.externalUri) }}
+{{- fail "serving has no registry: set mlflow.enabled=true, or mlflow.externalUri to an MLflow server's address." }}
+{{- end }}
+{{- if and .Values.minio.enabled .Values.s3.endpoint }}
+{{- fail "s3.endpoint names another object store while minio.enabled is true: set one of them." }}
+{{- end }}
+{{- if and .Values.minio.enabled (not .Values.s3.existingSecret) }}
+{{- fail "minio.enabled needs s3.existingSecret: kubectl create secret generic echoplane-s3 --from-literal=AWS_ACCESS_KEY_ID=NAME --from-literal=AWS_SECRET_ACCESS_KEY=LONG_RANDOM_TEXT, then --set s3.existingSecret=echoplane-s3." }}
+{{- end }}
+{{- if and .Values.s3.endpoint (not .Values.s3.bucket) }}
+{{- fail "s3.endpoint is set without s3.bucket: name the bucket for artifacts." }}
+{{- end }}
+{{- if and .Values.serving.service.nodePort (ne .Values.serving.service.type "NodePort") }}
+{{- fail "serving.service.nodePort needs serving.service.type NodePort." }}
+{{- end }}
+{{- with .Values.serving.autoscaling }}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
+{{- fail (printf "serving.autoscaling.minReplicas is %d, above maxReplicas %d." (int .minReplicas) (int .maxReplicas)) }}
+{{- end }}
+{{- end }}
+{{- end }}

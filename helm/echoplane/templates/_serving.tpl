@@ -1,0 +1,80 @@
+{{/*
+One serving Deployment. Takes (dict "root" $ "part" "serving" "values" .Values.serving): another profile, such as one
+for GPU nodes, is another call with values of the same shape.
+*/}}
+{{- define "echoplane.servingDeployment" -}}
+{{- $name := printf "%s-%s" (include "echoplane.name" .root) .part }}
+{{- $serving := .values }}
+{{- $root := .root }}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "echoplane.labels" . | nindent 4 }}
+spec:
+  {{- if not $serving.autoscaling.enabled }}
+  replicas: {{ $serving.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 5
+  # A pod leaves only when another is ready in its place.
+  strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
+  selector:
+    matchLabels:
+      {{- include "echoplane.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "echoplane.selector" . | nindent 8 }}
+    spec:
+      {{- include "echoplane.podSecurity" $root | nindent 6 }}
+      # Draining, then the longest upload and answer that may have begun.
+      terminationGracePeriodSeconds: {{ add $serving.drainS $serving.uploadTimeoutS $serving.deadlineS 10 }}
+      {{- with $serving.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with $serving.nodeSelector }}
+      nodeSelector: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $serving.tolerations }}
+      tolerations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      topologySpreadConstraints:
+        - maxSkew: 1
+          topologyKey: kubernetes.io/hostname
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels:
+              {{- include "echoplane.selector" . | nindent 14 }}
+      containers:
+        - name: serving
+          image: {{ include "echoplane.image" (dict "root" $root "image" $serving.image) }}
+          imagePullPolicy: {{ $root.Values.imagePullPolicy }}
+          {{- include "echoplane.containerSecurity" $root | nindent 10 }}
+          ports: [{name: http, containerPort: 3000}]
+          env:
+            - {name: MLFLOW_TRACKING_URI, value: {{ include "echoplane.mlflowUri" $root | quote }}}
+            - {name: ECHOPLANE_TASKS, value: {{ join "," $serving.tasks | quote }}}
+            - {name: ECHOPLANE_POLL_S, value: {{ $serving.pollS | quote }}}
+            - {name: ECHOPLANE_RUNTIME, value: {{ $serving.runtime | quote }}}
+            - {name: ECHOPLANE_PRECISION, value: {{ $serving.precision | quote }}}
+            - {name: ECHOPLANE_MAX_UPLOAD_MIB, value: {{ $serving.maxUploadMiB | quote }}}
+            - {name: ECHOPLANE_MAX_IN_FLIGHT, value: {{ $serving.maxInFlight | quote }}}
+            - {name: ECHOPLANE_DEADLINE_S, value: {{ $serving.deadlineS | quote }}}
+            - {name: ECHOPLANE_UPLOAD_TIMEOUT_S, value: {{ $serving.uploadTimeoutS | quote }}}
+          {{- with $root.Values.mlflow.credentialsSecret }}
+          envFrom: [{secretRef: {name: {{ . }}}}]
+          {{- end }}
+          # Alive: the process answers. Ready: every task has a model that passed its checks. A pod without a model
+          # is not restarted: there may be no champion yet.
+          startupProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 90}
+          livenessProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
+          readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 2, timeoutSeconds: 5, failureThreshold: 3}
+          # The service leaves the proxies' lists while the pod still answers; then SIGTERM lets it finish what it has.
+          lifecycle: {preStop: {exec: {command: [sleep, {{ $serving.drainS | quote }}]}}}
+          resources: {{- toYaml $serving.resources | nindent 12 }}
+          volumeMounts: [{name: tmp, mountPath: /tmp}]
+      volumes:
+        - name: tmp
+          emptyDir: {sizeLimit: {{ $serving.tmpSize }}}
+{{- end }}

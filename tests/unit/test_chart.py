@@ -1,0 +1,215 @@
+"""The chart as `helm` renders it: every scenario of helm/echoplane/ci, and what it refuses."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from echoplane import __version__
+from echoplane.settings import ServingSettings
+
+CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
+SCENARIOS = sorted(CHART.glob("ci/*-values.yaml"))
+pytestmark = pytest.mark.skipif(not shutil.which("helm"), reason="helm is not on the PATH")
+Object = dict[str, Any]
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["helm", *arguments], capture_output=True, text=True, check=False)
+
+
+def template(*arguments: str) -> subprocess.CompletedProcess:
+    return helm("template", "echoplane", str(CHART), "--namespace", "heart", *arguments)
+
+
+def rendered(scenario: Path, *arguments: str) -> list[Object]:
+    outcome = template("--values", str(scenario), *arguments)
+    assert outcome.returncode == 0, outcome.stderr
+    return [one for one in yaml.safe_load_all(outcome.stdout) if one]
+
+
+@pytest.fixture(params=SCENARIOS, ids=lambda path: path.stem.removesuffix("-values"))
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    return rendered(request.param)
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    return [one for one in objects if one["kind"] in kinds]
+
+
+def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    """The pod of every Deployment, Job and test, with its owner's name."""
+    for one in of_kind(objects, "Deployment", "Job"):
+        yield one["metadata"]["name"], one["spec"]["template"]
+    for one in of_kind(objects, "Pod"):
+        yield one["metadata"]["name"], one
+
+
+def containers(objects: list[Object]) -> Iterator[Object]:
+    for _, pod in pods(objects):
+        yield from pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.stem)
+def test_lint_has_no_complaint(scenario: Path) -> None:
+    outcome = helm("lint", "--strict", str(CHART), "--values", str(scenario))
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.stem)
+def test_rendering_twice_gives_the_same(scenario: Path) -> None:
+    assert template("--values", str(scenario)).stdout == template("--values", str(scenario)).stdout
+
+
+def test_pods_meet_the_restricted_standard(objects: list[Object]) -> None:
+    for name, pod in pods(objects):
+        assert pod["spec"]["automountServiceAccountToken"] is False, name
+        security = pod["spec"]["securityContext"]
+        assert security["runAsNonRoot"], name
+        assert security["seccompProfile"]["type"] == "RuntimeDefault", name
+    for container in containers(objects):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_every_container_says_what_it_needs_and_has_a_fixed_image(objects: list[Object]) -> None:
+    for container in containers(objects):
+        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+        assert re.fullmatch(r"\S+:[^:]+", container["image"])
+        assert not container["image"].endswith(":latest")
+
+
+def test_no_secret_is_in_arguments_or_plain_variables(objects: list[Object]) -> None:
+    secret = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|ROOT_USER")
+    for container in containers(objects):
+        said = " ".join(container.get("command", []) + container.get("args", []))
+        assert not secret.search(said)
+        for variable in container.get("env", []):
+            if secret.search(variable["name"]):
+                assert "secretKeyRef" in variable["valueFrom"], variable["name"]
+            else:
+                assert "@" not in variable.get("value", "")
+
+
+def test_every_service_and_policy_selects_the_pods_of_one_workload(objects: list[Object]) -> None:
+    labels = [(name, pod["metadata"]["labels"]) for name, pod in pods(objects)]
+    for one in of_kind(objects, "Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment"):
+        spec = one["spec"]
+        selector = spec.get("podSelector") or spec["selector"]
+        wanted = selector.get("matchLabels", selector)
+        found = [name for name, has in labels if wanted.items() <= has.items()]
+        assert found == [one["metadata"]["name"]], one["kind"]
+
+
+def test_the_service_drains_before_it_ends(objects: list[Object]) -> None:
+    (deployment,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"].endswith("-serving"))
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    drain_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    settings = {one["name"]: one["value"] for one in container["env"]}
+    longest_s = int(settings["ECHOPLANE_DEADLINE_S"]) + int(settings["ECHOPLANE_UPLOAD_TIMEOUT_S"])
+    assert pod["terminationGracePeriodSeconds"] > drain_s + longest_s
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+
+
+def test_the_service_is_given_settings_that_it_has_and_accepts(
+    objects: list[Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (container,) = (one for one in containers(objects) if one["name"] == "serving")
+    fields = ServingSettings.model_fields
+    for variable in container["env"]:
+        name = variable["name"]
+        assert name == "MLFLOW_TRACKING_URI" or name.removeprefix("ECHOPLANE_").lower() in fields, name
+        monkeypatch.setenv(name, variable["value"])
+    assert ServingSettings().mlflow_tracking_uri
+
+
+def test_steps_may_create_rayjobs_and_nothing_else(objects: list[Object]) -> None:
+    (role,) = of_kind(objects, "Role")
+    assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"ray.io"}
+    assert {kind for rule in role["rules"] for kind in rule["resources"]} == {"rayjobs", "rayjobs/status"}
+    assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
+
+
+def test_volumes_outlive_the_release(objects: list[Object]) -> None:
+    for claim in of_kind(objects, "PersistentVolumeClaim"):
+        assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_autoscaling_leaves_the_number_of_replicas_to_the_autoscaler() -> None:
+    objects = rendered(CHART / "ci" / "autoscaling-values.yaml")
+    (scaler,) = of_kind(objects, "HorizontalPodAutoscaler")
+    (target,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"].endswith("-serving"))
+    assert scaler["spec"]["scaleTargetRef"]["name"] == target["metadata"]["name"]
+    assert "replicas" not in target["spec"]
+
+
+def test_the_chart_and_the_package_have_one_version() -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
+
+
+REFUSED = {
+    "serving.replicas=-1": "replicas",
+    "serving.replicas=two": "replicas",
+    "serving.task[0]=echo-view-video": "additional properties 'task' not allowed",
+    "serving.tasks[0]=echo-views": "value must be one of 'echo-view-video'",
+    "serving.drainS=0": "drainS",
+    "serving.precision=f16": "value must be one of '', 'auto', 'f32', 'bf16'",
+    "serving.service.nodePort=80": "nodePort",
+    "imageTag=latest": "imageTag",
+    "mlflow.externalUri=mlflow.example.org": "externalUri",
+    "mlflow.volume.size=20": "size",
+    "minio.image=minio": "image",
+    "data.accessModes[0]=ReadWriteOften": "accessModes",
+    "mlflow.externalUri=https://mlflow.example.org": "set one of them",
+    "mlflow.enabled=false": "serving has no registry",
+    "minio.enabled=true": "kubectl create secret generic echoplane-s3",
+    "s3.endpoint=https://s3.example.org": "without s3.bucket",
+    "serving.service.nodePort=30080": "needs serving.service.type NodePort",
+}
+
+
+@pytest.mark.parametrize(("setting", "words"), REFUSED.items(), ids=REFUSED)
+def test_a_wrong_value_is_refused_in_words(setting: str, words: str) -> None:
+    outcome = template("--set", setting)
+    assert outcome.returncode != 0
+    assert words in outcome.stderr
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    import json
+
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert _keys(values) == _schema_keys(schema) - {"global"}
+
+
+def _keys(value: Any, prefix: str = "") -> set[str]:
+    """Paths of settings, down to where a user's own keys begin."""
+    if not isinstance(value, dict) or not value or prefix.endswith((".requests", ".limits")):
+        return {prefix}
+    return set().union(*(_keys(inner, f"{prefix}.{name}".strip(".")) for name, inner in value.items()))
+
+
+def _schema_keys(schema: Object, prefix: str = "") -> set[str]:
+    if "properties" not in schema:
+        return {prefix}
+    inner = schema["properties"].items()
+    return set().union(*(_schema_keys(one, f"{prefix}.{name}".strip(".")) for name, one in inner))
+
+
+@pytest.mark.skipif(not shutil.which("helm-docs"), reason="helm-docs is not on the PATH")
+def test_the_readme_is_what_helm_docs_makes(tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / "echoplane")
+    subprocess.run(["helm-docs", "--chart-search-root", str(tmp_path)], capture_output=True, check=True)
+    assert (tmp_path / "echoplane" / "README.md").read_text() == (CHART / "README.md").read_text()
