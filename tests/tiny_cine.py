@@ -6,17 +6,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from safetensors.numpy import save_file
 
 from echoplane.bundle import Code, Contents, Golden, InputShape, seal, write_golden
 from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.bundle.spec import MODEL, WEIGHTS, labels_of
+from echoplane.study.series import MR_IMAGE, USUAL_AXIS
 from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation.structures import CLASSES, LV_CAVITY, MYOCARDIUM
 
 SLOPE = np.array([0.0, 0.4, -0.4, -1.0, -1.0, -1.0], np.float32)
 OFFSET = np.array([0.0, -60.0, 20.0, -99.0, -99.0, -99.0], np.float32)
 """Logits by grey: over 150 is cavity, under 50 myocardium, in between background."""
+
+STUDY = "1.2.826.0.1.3680043.10.1"
 
 
 def forward(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,3 +92,33 @@ def beating_heart(phases: int = 12, slices: int = 5, size: int = 72) -> tuple[np
             labels[t, z][distance < radius] = LV_CAVITY
     noise = np.random.default_rng(0).integers(-6, 7, labels.shape)
     return (np.choose(labels, [100, 220, 12]) + noise).astype(np.uint8), labels
+
+
+def slice_file(folder: Path, name: str, at_mm: float, time_ms: float, pixels: np.ndarray, **changes) -> None:
+    """One MR slice on the heart's usual axis; `changes` overwrite attributes (None removes one)."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, MR_IMAGE
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    file = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    axis = changes.pop("axis", USUAL_AXIS / np.linalg.norm(USUAL_AXIS))
+    right = np.cross([0, 0, 1.0], axis)
+    right /= np.linalg.norm(right)
+    file.update(
+        {
+            "SOPClassUID": MR_IMAGE, "StudyInstanceUID": STUDY,
+            "SeriesInstanceUID": f"{STUDY}.1", "FrameOfReferenceUID": f"{STUDY}.2",
+            "SOPInstanceUID": meta.MediaStorageSOPInstanceUID, "Modality": "MR",
+            "Rows": pixels.shape[0], "Columns": pixels.shape[1], "SamplesPerPixel": 1, "BitsAllocated": 16,
+            "BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0, "PhotometricInterpretation": "MONOCHROME2",
+            "ImageOrientationPatient": [round(float(v), 8) for v in (*right, *np.cross(axis, right))],
+            "ImagePositionPatient": [round(float(v), 8) for v in at_mm * axis + [5.0, -3, 2]],
+            "PixelSpacing": [1.4, 1.3], "TriggerTime": time_ms, "InstanceNumber": 1, "SliceThickness": 8.0,
+        }
+    )  # fmt: skip
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(file, keyword)
+        else:
+            setattr(file, keyword, value)
+    file.PixelData = pixels.astype(np.uint16).tobytes()
+    file.save_as(folder / name, enforce_file_format=True)

@@ -28,6 +28,8 @@ class Config(BaseModel):
     """auto, f32 or bf16."""
     threads: int = runtimes.DEFAULT_THREADS
     """Cores."""
+    dicom: bool = False
+    """Also write a DICOM segmentation and a structured report; CINE is DICOM then."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -49,5 +51,9 @@ def run(config: Config) -> dict[str, Any]:
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one of cmr-segmentation.")
     cmr.write_measures(found, study, model, folder)
+    if config.dicom:
+        from echoplane.cmr.dicom import write_dicom
+
+        write_dicom(found, study, source, folder)
     cmr.write_report(found, study.cines, folder / "report.html")
     return as_json(found, study, model)

@@ -3,7 +3,7 @@
 Places are patient coordinates as DICOM has them (LPS: x to the left, y to the back, z to the head); `affine` is NIfTI's
 (RAS, from column, row, slice index to mm). Axes: T phase, Z slice, H row, W column."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,6 +34,8 @@ class Cine:
     """Which slices the files hold, a phase each; the others are black in `voxels_TZHW`."""
     covers_beat: bool = True
     """False where the phases are a choice, such as end diastole and end systole alone."""
+    sources: Mapping[tuple[int, int], tuple[str, int]] = field(default_factory=dict, repr=False)
+    """Where each (phase, slice) comes from in DICOM: SOP instance UID and frame number."""
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

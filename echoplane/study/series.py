@@ -37,6 +37,8 @@ class Slice:
     time_ms: float | None
     order: float
     heart_rate_bpm: float | None
+    source: tuple[str, int] = field(repr=False)
+    """SOP instance UID and frame number, from 1."""
     pixels: np.ndarray = field(repr=False)
 
     @property
@@ -102,6 +104,7 @@ def _slice(groups: Sequence[Dataset], values_HW: np.ndarray, index: int) -> Slic
         time_ms=time[0] if time else None,
         order=order[0] if order else (_numbers(groups, "InstanceNumber") or [0.0])[0] + index / 1e5,
         heart_rate_bpm=beats if beats and 20 <= beats <= 250 else None,
+        source=(str(groups[-1].get("SOPInstanceUID") or ""), index + 1),
         pixels=values_HW,
     )
 
@@ -200,7 +203,7 @@ def _cine(plane: str, group: Sequence[Slice]) -> Cine:
     spacing_mm, step_mm, numbers = group[0].spacing_mm, None, [0]
     if len(positions) > 1:
         step_mm, numbers = one_spacing(list(positions))
-    voxels_TZHW, present_TZ = _gathered(positions, numbers)
+    voxels_TZHW, present_TZ, sources = _gathered(positions, numbers)
     rates = [s.heart_rate_bpm for s in group if s.heart_rate_bpm]
     return Cine(
         plane=plane,
@@ -211,25 +214,33 @@ def _cine(plane: str, group: Sequence[Slice]) -> Cine:
         heart_rate_bpm=float(np.median(rates)) if rates else None,
         affine=_affine(positions, numbers, spacing_mm),
         present_TZ=present_TZ,
+        sources=sources,
         covers_beat=len(voxels_TZHW) >= LEAST_PHASES_OF_A_BEAT,
         warnings=_warnings(plane, group, positions, numbers),
     )
 
 
-def _gathered(positions: dict[float, list[Slice]], numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Values (T, Z, H, W) and which slices are there (T, Z). Unequal phases are matched by their place in the beat."""
+def _gathered(
+    positions: dict[float, list[Slice]], numbers: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], tuple[str, int]]]:
+    """Values (T, Z, H, W), which slices are there (T, Z), and where each comes from.
+
+    Unequal phases are matched by their place in the beat.
+    """
     some = next(iter(positions.values()))[0]
     phases = int(np.median([len(slices) for slices in positions.values()]))
     shape = (phases, numbers[-1] + 1, *some.pixels.shape)
     check_size(shape)
     kind = np.result_type(*{s.pixels.dtype for slices in positions.values() for s in slices})
     voxels_TZHW, present_TZ = np.zeros(shape, kind), np.zeros(shape[:2], bool)
+    sources = {}
     for number, slices in zip(numbers, positions.values(), strict=True):
         ordered = sorted(slices, key=lambda s: (s.time_ms is None, s.time_ms or 0, s.order))
         present_TZ[:, number] = True
         for t in range(phases):
-            voxels_TZHW[t, number] = ordered[t * len(ordered) // phases].pixels
-    return voxels_TZHW, present_TZ
+            chosen = ordered[t * len(ordered) // phases]
+            voxels_TZHW[t, number], sources[t, number] = chosen.pixels, chosen.source
+    return voxels_TZHW, present_TZ, sources
 
 
 def _affine(

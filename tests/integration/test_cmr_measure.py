@@ -4,14 +4,18 @@ import csv
 import json
 from pathlib import Path
 
+import highdicom
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from echoplane import cli
-from tests.tiny_cine import beating_heart, make_tiny_cine_bundle
+from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
 
 AFFINE = np.array([[-1.4, 0.1, -3, 90], [0.2, 1.3, 4, -80], [0.1, -0.5, 8, -10], [0, 0, 0, 1]])
+
+PATIENT = {"PatientID": "P1", "PatientName": "Test^Patient", "PatientBirthDate": "", "PatientSex": "O"}
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +103,29 @@ def test_what_is_no_heart_is_flagged(tmp_path: Path, bundle: Path) -> None:
     found = json.loads((tmp_path / "o" / "measures.json").read_text())
     assert code == 0
     assert found["flags"]
+
+
+def test_dicom_objects_hold_masks_and_figures_as_highdicom_reads_them(tmp_path: Path, bundle: Path) -> None:
+    pictures, labels = beating_heart(phases=3)
+    (tmp_path / "series").mkdir()
+    uids = {}
+    for t, z in np.ndindex(*labels.shape[:2]):
+        name = f"{t}-{z}"
+        slice_file(tmp_path / "series", name, 9.0 * z, 40.0 * t, pictures[t, z].astype(np.uint16), **PATIENT)
+        uids[str(pydicom.dcmread(tmp_path / "series" / name).SOPInstanceUID)] = (t, z)
+    out = tmp_path / "o"
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(out), "--bundle", str(bundle), "--dicom", "true"]
+    assert cli.main(arguments) == 0
+    measured = json.loads((out / "measures.json").read_text())
+    for name in ("ed", "es"):
+        segmentation = highdicom.seg.segread(out / f"segmentation-{name}.dcm")
+        phase = [uid for uid, (t, _) in uids.items() if t == measured[f"{name}_phase"]]
+        found = segmentation.get_pixels_by_source_instance(phase, combine_segments=True)
+        assert np.array_equal(found, np.stack([labels[uids[uid]] for uid in phase]))
+    assert str(segmentation.PatientID) == PATIENT["PatientID"]
+    report = highdicom.sr.srread(out / "report.dcm")
+    (group,) = report.content.get_image_measurement_groups()
+    figures = {m.name.value: m.value for m in group.get_measurements()}
+    measures = measured["measures"]
+    assert figures["8821-1"] == pytest.approx(measures["lvedv_ml"], abs=0.01)
+    assert figures["8811-2"] == pytest.approx(measures["lvef_percent"], abs=0.01)

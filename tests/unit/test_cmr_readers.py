@@ -8,14 +8,14 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study import cine as cines
 from echoplane.study import nifti
 from echoplane.study.cine_files import cines_in, read_cines
-from echoplane.study.series import ENHANCED_MR, MR_IMAGE, USUAL_AXIS
+from echoplane.study.series import ENHANCED_MR, USUAL_AXIS
+from tests.tiny_cine import slice_file
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "cmr"
 SHAPE_XYZT = (64, 56, 4, 3)
@@ -140,34 +140,6 @@ def test_a_nifti_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
 
 
 # One short axis stack as DICOM
-
-
-def slice_file(folder: Path, name: str, at_mm: float, time_ms: float, pixels: np.ndarray, **changes) -> None:
-    """One MR slice on the heart's usual axis; `changes` overwrite attributes (None removes one)."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, MR_IMAGE
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    file = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
-    axis = changes.pop("axis", USUAL_AXIS / np.linalg.norm(USUAL_AXIS))
-    right = np.cross([0, 0, 1.0], axis)
-    right /= np.linalg.norm(right)
-    file.update(
-        {
-            "SOPClassUID": MR_IMAGE, "SOPInstanceUID": meta.MediaStorageSOPInstanceUID, "Modality": "MR",
-            "Rows": pixels.shape[0], "Columns": pixels.shape[1], "SamplesPerPixel": 1, "BitsAllocated": 16,
-            "BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0, "PhotometricInterpretation": "MONOCHROME2",
-            "ImageOrientationPatient": [round(float(v), 8) for v in (*right, *np.cross(axis, right))],
-            "ImagePositionPatient": [round(float(v), 8) for v in at_mm * axis + [5.0, -3, 2]],
-            "PixelSpacing": [1.4, 1.3], "TriggerTime": time_ms, "InstanceNumber": 1, "SliceThickness": 8.0,
-        }
-    )  # fmt: skip
-    for keyword, value in changes.items():
-        if value is None:
-            delattr(file, keyword)
-        else:
-            setattr(file, keyword, value)
-    file.PixelData = pixels.astype(np.uint16).tobytes()
-    file.save_as(folder / name, enforce_file_format=True)
 
 
 def write_stack(folder: Path, places_mm=(0, 10, 20, 30), phases: int = 3, skip=(), **changes) -> np.ndarray:

@@ -15,7 +15,7 @@ CLASSES = 6
 
 @dataclass(frozen=True)
 class Structure:
-    """One class of a mask; codes are SNOMED CT, as DICOM's CID 3010 and 7134 list them."""
+    """One class of a mask; codes are SNOMED CT, as DICOM's CID 3010 and 12305 list them."""
 
     value: int
     name: str
@@ -27,7 +27,7 @@ class Structure:
 STRUCTURES = (
     Structure(BACKGROUND, "background", "background", "125040", "Background"),
     Structure(LV_CAVITY, "lv-cavity", "left ventricular cavity", "87878005", "Left ventricle"),
-    Structure(MYOCARDIUM, "lv-myocardium", "left ventricular myocardium", "74281007", "Myocardium"),
+    Structure(MYOCARDIUM, "lv-myocardium", "left ventricular myocardium", "49848007", "Left Ventricle Myocardium"),
     Structure(RV_CAVITY, "rv-cavity", "right ventricular cavity", "53085002", "Right ventricle"),
     Structure(LEFT_ATRIUM, "left-atrium", "left atrium", "82471001", "Left atrium"),
     Structure(RIGHT_ATRIUM, "right-atrium", "right atrium", "73829009", "Right atrium"),

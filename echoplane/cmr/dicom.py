@@ -1,0 +1,163 @@
+"""A measured cine as DICOM: masks as a segmentation (PS3.3 A.51), figures as a structured report (PS3.16 TID 1500).
+
+Both belong to the study of the cine that they were made from and carry its patient, as PS3.3 asks.
+Axes: Z slice, H row, W column."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from echoplane import __version__
+from echoplane.errors import InputError, UnusableStudy
+from echoplane.study.cine import Cine
+from echoplane.study.dicom import Limits, parse
+from echoplane.study.series import is_mr
+from echoplane.study.study import Study
+from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.structures import SHOWN, STRUCTURES
+
+MAKER, MODEL, SERIAL = "echoplane", "cmr-segmentation", "none"
+MILLILITRE, GRAM, PERCENT = Code("ml", "UCUM", "ml"), Code("g", "UCUM", "g"), Code("%", "UCUM", "%")
+LITRE_PER_MINUTE = Code("l/min", "UCUM", "l/min")
+MEASURES = {
+    "lvedv_ml": (Code("8821-1", "LN", "Left Ventricular ED Volume"), MILLILITRE),
+    "lvesv_ml": (Code("8823-7", "LN", "Left Ventricular ES Volume"), MILLILITRE),
+    "lvsv_ml": (Code("90096001", "SCT", "Stroke Volume"), MILLILITRE),
+    "lvef_percent": (Code("8811-2", "LN", "Left ventricular ejection fraction by MR"), PERCENT),
+    "lvco_l_min": (Code("82799009", "SCT", "Cardiac Output"), LITRE_PER_MINUTE),
+    "lvm_g": (Code("18087-7", "LN", "Left Ventricle Mass"), GRAM),
+    "rvedv_ml": (Code("8822-9", "LN", "Right Ventricular ED Volume"), MILLILITRE),
+    "rvesv_ml": (Code("8824-5", "LN", "Right Ventricular ES Volume"), MILLILITRE),
+    "rvsv_ml": (Code("429483009", "SCT", "RV Stroke Volume"), MILLILITRE),
+    "rvef_percent": (Code("8818-7", "LN", "Right ventricular ejection fraction by MR"), PERCENT),
+    "lav_max_ml": (Code("122408", "DCM", "Left Atrial ES Volume"), MILLILITRE),
+    "lav_min_ml": (Code("122407", "DCM", "Left Atrial ED Volume"), MILLILITRE),
+}
+"""Concept and unit of each measure (CID 3468, 3469, 3833, 12200). An atrium is largest at the end of systole."""
+TYPE_2 = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
+    *("StudyTime", "ReferringPhysicianName"),
+)
+"""What must be there, if empty, and what de-identified files often lack."""
+
+
+def write_dicom(found: Segmentation, study: Study, source: Path, folder: Path) -> list[Path]:
+    """`segmentation-ed.dcm`, `segmentation-es.dcm` and `report.dcm` of the short axis.
+
+    UnusableStudy where the cine did not come from DICOM files of one slice each.
+    """
+    cine = study.cines[0]
+    images = _images(source, cine)
+    objects = {
+        "segmentation-ed.dcm": as_segmentation(found, cine, found.ed, images),
+        "segmentation-es.dcm": as_segmentation(found, cine, found.es, images),
+        "report.dcm": as_report(found, list(images.values())),
+    }
+    for name, dataset in objects.items():
+        dataset.save_as(folder / name, enforce_file_format=True)
+    return [folder / name for name in objects]
+
+
+def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
+    """The files that the stack was read from, by SOP instance UID."""
+    wanted = {uid for uid, _ in cine.sources.values()}
+    if len(wanted) < len(cine.sources) or not wanted:
+        raise UnusableStudy("DICOM objects are written for a series of single MR slices alone; this cine is none.")
+    paths: Iterable[Path] = sorted(source.rglob("*")) if source.is_dir() else [source]
+    found = {}
+    for path in paths:
+        try:
+            dataset = parse(path.read_bytes(), Limits()) if path.is_file() else Dataset()
+        except InputError:
+            continue
+        if is_mr(dataset) and str(dataset.SOPInstanceUID) in wanted:
+            found[str(dataset.SOPInstanceUID)] = dataset
+    if set(found) != wanted:
+        raise UnusableStudy("the DICOM files of the cine are not all there any more; measure the folder itself.")
+    for dataset in found.values():
+        for keyword in TYPE_2:
+            if keyword not in dataset:
+                setattr(dataset, keyword, "")
+    return found
+
+
+def as_segmentation(found: Segmentation, cine: Cine, phase: int, images: Mapping[str, Dataset]) -> hd.seg.Segmentation:
+    """Every slice of one phase (an object holds a place once), one binary segment a structure."""
+    slices = [(z, uid) for (t, z), (uid, _) in sorted(cine.sources.items()) if t == phase]
+    return hd.seg.Segmentation(
+        source_images=[images[uid] for _, uid in slices],
+        pixel_array=np.stack([found.masks[cine.plane][phase, z] for z, _ in slices]),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(value) for value in SHOWN[cine.plane][1:]],
+        series_instance_uid=generate_uid(),
+        series_number=900,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MODEL,
+        software_versions=__version__,
+        device_serial_number=SERIAL,
+        content_description="Ventricles; research use only",
+    )
+
+
+def _segment(value: int) -> hd.seg.SegmentDescription:
+    structure = STRUCTURES[value]
+    return hd.seg.SegmentDescription(
+        segment_number=value,
+        segment_label=structure.title,
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=Code(structure.code, "SCT", structure.meaning),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=MODEL, version=__version__, family=codes.DCM.ArtificialIntelligence
+        ),
+    )
+
+
+def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive3DSR:
+    """The figures that are known, in one measurement group (TID 1501); flags as its comment-like evaluations."""
+    algorithm = hd.sr.AlgorithmIdentification(name=MODEL, version=__version__)
+    measurements = [
+        hd.sr.Measurement(name=_concept(name), value=round(value, 2), unit=unit, algorithm_id=algorithm)
+        for measure, (name, unit) in MEASURES.items()
+        if (value := found.measures.get(measure)) is not None
+    ]
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=generate_uid(), identifier="Ventricular function"),
+        finding_type=Code("87878005", "SCT", "Left ventricle"),
+        algorithm_id=algorithm,
+        measurements=measurements,
+    )
+    observer = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(uid=generate_uid(), name=MAKER),
+    )
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=Code("241620005", "SCT", "Magnetic resonance imaging of heart"),
+        imaging_measurements=[group],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    return hd.sr.Comprehensive3DSR(
+        evidence=images,
+        content=content,
+        series_instance_uid=generate_uid(),
+        series_number=901,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=MAKER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+
+
+def _concept(code: Code) -> hd.sr.CodedConcept:
+    return hd.sr.CodedConcept(code.value, code.scheme_designator, code.meaning)
