@@ -150,14 +150,15 @@ def _run_phantom(name: str, arguments: list[str]) -> int:
     from echoplane.stages.options import add_fields, config_of
 
     parser = _parser(name)
-    parser.add_argument("kind", choices=["echo"], help="what to make: echo, twelve ultrasound clips a patient")
-    parser.add_argument("dst", metavar="DST", help="a new folder for the DICOM files")
+    kinds = "echo, twelve ultrasound clips a patient as DICOM; cmr, three cines a patient as NIfTI with exact masks"
+    parser.add_argument("kind", choices=["echo", "cmr"], help=f"what to make: {kinds}")
+    parser.add_argument("dst", metavar="DST", help="a new folder for the files")
     add_fields(parser, phantom.Config, {"root": "", "source": ""})
     values = vars(parser.parse_args(arguments))
     as_json, folder = values.pop("json"), Path(values.pop("dst"))
-    values.pop("kind")
+    fill = {"echo": phantom.fill, "cmr": phantom.fill_cmr}[values.pop("kind")]
     with _progress_apart(as_json):
-        counts = phantom.fill(_empty(folder), config_of(phantom.Config, values | {"root": str(folder)}))
+        counts = fill(_empty(folder), config_of(phantom.Config, values | {"root": str(folder)}))
     return _report(name, counts, as_json, folder=str(folder))
 
 

@@ -52,3 +52,14 @@ def fill(folder: Path, config: Config) -> Counts:
     )
     devices = {word for style in STYLES.values() for word in f"{style.manufacturer} {style.model}".split()}
     return {"patients": config.patients, "clips": len(clips), "device_words": sorted(devices)}
+
+
+def fill_cmr(folder: Path, config: Config) -> Counts:
+    """Write cine MR of as many synthetic patients into `folder`."""
+    from echoplane.phantom.cine import write_mr_patient
+
+    show = printed("phantom")
+    for k in range(config.patients):
+        write_mr_patient(folder, config.seed * 100_003 + k, phases=config.frames)
+        show(k + 1, config.patients)
+    return {"patients": config.patients, "cines": 3 * config.patients}

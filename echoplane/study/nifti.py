@@ -65,21 +65,23 @@ def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
     )
 
 
-def write_nifti(mask_TZHW: np.ndarray, cine: Cine) -> bytes:
-    """A gzipped NIfTI of `mask_TZHW` (uint8) on the grid of `cine`, its affine and spacings kept.
+def write_nifti(values_TZHW: np.ndarray, cine: Cine) -> bytes:
+    """A gzipped NIfTI of `values_TZHW` (uint8, else kept as int16) on the grid of `cine`, affine and spacings kept.
 
     Without a spacing the affine is that of indices and the unit of length is "unknown": never a silent 1 mm.
     """
     header = np.zeros((), HEADER)
     header["sizeof_hdr"], header["magic"], header["vox_offset"] = 348, b"n+1", 352
-    header["dim"] = (4, *mask_TZHW.shape[::-1], 1, 1, 1)
-    header["datatype"], header["bitpix"], header["scl_slope"] = 2, 8, 1
+    header["dim"] = (4, *values_TZHW.shape[::-1], 1, 1, 1)
+    kind = 2 if values_TZHW.dtype == np.uint8 else 4
+    stored = np.ascontiguousarray(values_TZHW, np.dtype(DATA_TYPES[kind]).newbyteorder("<"))
+    header["datatype"], header["bitpix"], header["scl_slope"] = kind, 8 * stored.itemsize, 1
     row_mm, column_mm = cine.spacing_mm or (1.0, 1.0)
     header["pixdim"] = (1, column_mm, row_mm, cine.slice_spacing_mm or 1.0, cine.frame_time_ms or 1.0, 0, 0, 0)
     header["xyzt_units"] = (MILLIMETRE if cine.spacing_mm else 0) | (16 if cine.frame_time_ms else 0)
     affine = np.diag([column_mm, row_mm, cine.slice_spacing_mm or 1.0, 1.0]) if cine.affine is None else cine.affine
     header["sform_code"], header["srow"] = 1 if cine.affine is not None else 0, affine[:3]
-    body = header.tobytes() + bytes(4) + np.ascontiguousarray(mask_TZHW, np.uint8).tobytes()
+    body = header.tobytes() + bytes(4) + stored.tobytes()
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as file:
         file.write(body)
