@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
-from echoplane.deid import libjpeg
+from echoplane.deid import energy, libjpeg
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask
 
@@ -22,15 +22,24 @@ _SOI, _EOI, _SOF0, _DHT, _SOS, _DQT, _DRI, _COM, _APP0, _APP14 = (
 )  # fmt: skip
 # version 100, no flags, colour transform 0 (RGB) or 1 (YCC)
 _ADOBE_MARKERS = tuple(b"Adobe\0\x64\0\0\0\0" + bytes([transform]) for transform in (0, 1))
+_ROWS, _COLUMNS = np.divmod(np.arange(64), 8)
+_DIAGONALS = _ROWS + _COLUMNS
+# position in the zigzag of each coefficient, row by row (figure A.6): odd diagonals run down, even ones up
+_ZIGZAG = np.argsort(np.lexsort((np.where(_DIAGONALS % 2, _ROWS, _COLUMNS), _DIAGONALS)))
 
 
 @dataclass(frozen=True)
 class Component:
-    """Sampling factors of one component, and its quantisation table's first entry (of the DC)."""
+    """Sampling factors of one component, and its quantisation table, row by row (not in zigzag)."""
 
     horizontal: int
     vertical: int
-    dc_quantiser: int
+    quantisers: tuple[int, ...]
+
+    @property
+    def dc_quantiser(self) -> int:
+        """The step of the block's mean."""
+        return self.quantisers[0]
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def parse(data: bytes) -> Frame:
     """Read the markers; Held where the frame is no whole, single-scan, 8-bit baseline JPEG."""
     if data[:2] != b"\xff\xd8":
         raise Held("codec")
-    quantisers: dict[int, int] = {}
+    quantisers: dict[int, tuple[int, ...]] = {}
     frame_header: bytes | None = None
     scan_start = 0
     for marker, segment, end in _segments(data):
@@ -115,25 +124,26 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
         position = end
 
 
-def _quantisers(segment: bytes) -> dict[int, int]:
-    """Table number -> quantiser of the DC coefficient (B.2.4.1)."""
+def _quantisers(segment: bytes) -> dict[int, tuple[int, ...]]:
+    """Table number -> quantisers, row by row (B.2.4.1)."""
     found, position = {}, 0
     while position < len(segment):
         precision, table = segment[position] >> 4, segment[position] & 15
         size = 64 * (precision + 1)
         if precision > 1 or position + 1 + size > len(segment):
             raise Held("codec")
-        found[table] = int.from_bytes(segment[position + 1 : position + 2 + precision], "big")
+        steps = np.frombuffer(segment, ">u2" if precision else np.uint8, 64, position + 1)
+        found[table] = tuple(int(step) for step in steps[_ZIGZAG])
         position += 1 + size
     return found
 
 
-def _layout(segment: bytes, quantisers: dict[int, int]) -> Layout:
+def _layout(segment: bytes, quantisers: dict[int, tuple[int, ...]]) -> Layout:
     if len(segment) < 6 or segment[0] != 8 or segment[5] not in (1, 3) or len(segment) != 6 + 3 * segment[5]:
         raise Held("codec")
     rows, columns = struct.unpack_from(">HH", segment, 1)
     parts = [segment[6 + 3 * i : 9 + 3 * i] for i in range(segment[5])]
-    if not rows or not columns or any(not quantisers.get(part[2]) for part in parts):
+    if not rows or not columns or any(0 in quantisers.get(part[2], (0,)) for part in parts):
         raise Held("codec")
     if len(parts) == 1:  # one component is never interleaved: its MCU is one block (A.2.2)
         return Layout(rows, columns, (Component(1, 1, quantisers[parts[0][2]]),))
@@ -168,6 +178,8 @@ class Masker:
         self.inverted = inverted  # MONOCHROME1: black is the largest value
         self.eighths: list[np.ndarray] = []
         """Of each frame, after masking, the mean luminance of every block: the image at an eighth of its size."""
+        self.energies: list[np.ndarray] = []
+        """Of each frame, after masking, the detail of every block of luminance."""
         self._proven: set[bytes] = set()
         self._blocks: dict[Layout, list[np.ndarray]] = {}
 
@@ -196,10 +208,11 @@ class Masker:
     def _change(self, layout: Layout, colour_space: int, parts: list[np.ndarray]) -> None:
         if self.mask is not None:
             self._blacken(layout, self.mask, colour_space, parts)
-            means = parts[0][..., 0] * (layout.components[0].dc_quantiser / 8) + 128
-            self.eighths.append(
-                np.clip(means, 0, 255)[: -(-layout.rows // 8), : -(-layout.columns // 8)].astype(np.uint8)
-            )
+            rows, columns = -(-layout.rows // 8), -(-layout.columns // 8)
+            luminance, first = parts[0][:rows, :columns], layout.components[0]
+            means = luminance[..., 0] * (first.dc_quantiser / 8) + 128
+            self.eighths.append(np.clip(means, 0, 255).astype(np.uint8))
+            self.energies.append(energy.of_coefficients(luminance, np.array(first.quantisers)))
 
     def _blacken(self, layout: Layout, mask: Mask, colour_space: int, parts: list[np.ndarray]) -> None:
         if layout not in self._blocks:

@@ -5,7 +5,7 @@ the stored values inside the scan are the stored values of the original.
 Axes: T frame, H row, W column, C sample.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +29,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from echoplane.deid import jpeg, text
+from echoplane.deid import energy, jpeg, search, text
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Box, Mask
+from echoplane.deid.search import Blocks, Images
 from echoplane.deid.stored import Geometry, black, shown
 
 NATIVE = frozenset(
@@ -109,33 +110,30 @@ def clean(
 
 
 def _clean_jpeg(frames: list[bytes], shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool) -> CleanPixels:
-    mask = Mask(boxes) if boxes is not None else None
-    if mask is None or accepted:
-        return CleanPixels(encapsulate(_rewrite(frames, shape, mask)[0]), JPEGBaseline8Bit, {}, mask)
-    sample_THW = _sample(frames, shape)
-    found = _decide(text.search(sample_THW, mask))
-    mask = mask.without(found.blocks)
-    frames, eighth_THW = _rewrite(frames, shape, mask)
-    late = text.appear_later(found, eighth_THW, mask, (shape.rows, shape.columns))
-    if late.any():
-        mask = mask.without(late)
-        frames, _ = _rewrite(frames, shape, mask)
-    # what the mask keeps is decoded from the same coefficients, so the sample need not be decoded again
-    if mask.text_blocks is not None and text.words(sample_THW, mask).any():
-        raise Held("text-in-pixels")
-    return CleanPixels(encapsulate(frames), JPEGBaseline8Bit, {}, mask, found.moves)
+    images = _JpegFrames(frames, shape)
+    mask, searched = _mask(images, boxes, accepted)
+    if mask is None:
+        images.blacken(None)
+    return CleanPixels(encapsulate(images.frames), JPEGBaseline8Bit, {}, mask, searched)
 
 
-def _rewrite(frames: list[bytes], shape: Geometry, mask: Mask | None) -> tuple[list[bytes], np.ndarray]:
-    """The frames masked, and every frame of them at an eighth of its size, dark as 0."""
-    masker = jpeg.Masker(shape.rows, shape.columns, mask, inverted=shape.photometric == "MONOCHROME1")
-    rewritten = [masker.rewrite(frame) for frame in frames]
-    eighth_THW = np.stack(masker.eighths) if masker.eighths else np.zeros((0, 0, 0), np.uint8)
-    return rewritten, 255 - eighth_THW if masker.inverted else eighth_THW
+class _JpegFrames:
+    """Frames of baseline JPEG that are masked in their coefficients."""
 
+    def __init__(self, frames: list[bytes], shape: Geometry) -> None:
+        self.frames, self.shape = frames, shape
+        self.inverted = shape.photometric == "MONOCHROME1"
 
-def _sample(frames: list[bytes], shape: Geometry) -> np.ndarray:
-    return np.stack([_grey(frames[index], shape) for index in text.sample(len(frames))])
+    def blacken(self, mask: Mask | None) -> Blocks:
+        masker = jpeg.Masker(self.shape.rows, self.shape.columns, mask, self.inverted)
+        self.frames = [masker.rewrite(frame) for frame in self.frames]
+        if mask is None:
+            return Blocks(*np.zeros((2, 0, 0, 0)))
+        eighth_THW = np.stack(masker.eighths)
+        return Blocks(255 - eighth_THW if self.inverted else eighth_THW, np.stack(masker.energies))
+
+    def frame(self, number: int) -> np.ndarray:
+        return _grey(self.frames[number], self.shape)
 
 
 def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
@@ -149,11 +147,14 @@ def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
     return 255 - grey_HW if shape.photometric == "MONOCHROME1" else grey_HW
 
 
-def _decide(found: text.Findings) -> text.Findings:
-    """Where nothing moves, strokes in a row may be speckle or a name: not for a program to say."""
-    if found.words.any() and not found.moves:
-        raise Held("text-in-still")
-    return found
+def _mask(images: Images, boxes: tuple[Box, ...] | None, accepted: bool) -> tuple[Mask | None, bool]:
+    """Blacken outside the boxes and where text is found; the mask, and whether text was looked for in motion."""
+    if boxes is None:
+        return None, False
+    if accepted:
+        images.blacken(Mask(boxes))
+        return Mask(boxes), False
+    return search.mask_text(images, Mask(boxes))
 
 
 def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
@@ -174,36 +175,33 @@ def _clean_422(value: bytes, shape: Geometry, boxes: tuple[Box, ...] | None, acc
         raise Held("pixel-data")
     pairs_THWC = np.frombuffer(value, np.uint8, size).reshape(shape.frames, shape.rows, shape.columns // 2, 4).copy()
 
-    def grey(mask: Mask) -> list[np.ndarray]:
+    def blacken(mask: Mask) -> list[np.ndarray]:
         keep = mask.keeps(shape.rows, shape.columns)
         pairs_THWC[:, ~(keep[:, ::2] & keep[:, 1::2])] = (0, 0, 128, 128)
         return list(pairs_THWC[..., :2].reshape(shape.frames, shape.rows, shape.columns))
 
-    mask, searched = _mask_native(grey, boxes, accepted)
+    mask, searched = _mask(_NativeFrames(blacken, boxes), boxes, accepted)
     return CleanPixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched)
 
 
-def _mask_native(
-    blacken: Callable[[Mask], list[np.ndarray]], boxes: tuple[Box, ...] | None, accepted: bool
-) -> tuple[Mask | None, bool]:
-    """Blacken outside the boxes, look for text in what is left, blacken that, and look again.
+class _NativeFrames:
+    """Decoded frames. apply: blackens them outside a mask and returns them in grey."""
 
-    blacken: applies a mask to the frames and returns them in grey."""
-    if boxes is None:
-        return None, False
-    mask = Mask(boxes)
-    frames = blacken(mask)
-    if accepted:
-        return mask, False
-    found = _decide(text.search(np.stack([frames[index] for index in text.sample(len(frames))]), mask))
-    mask = mask.without(found.blocks)
-    eighth_THW = np.stack([text.eighth(frame) for frame in frames])
-    mask = mask.without(text.appear_later(found, eighth_THW, mask, frames[0].shape))
-    if mask.text_blocks is not None:
-        frames = blacken(mask)
-        if text.words(np.stack([frames[index] for index in text.sample(len(frames))]), mask).any():
-            raise Held("text-in-pixels")
-    return mask, found.moves
+    def __init__(self, apply: Callable[[Mask], list[np.ndarray]], boxes: tuple[Box, ...] | None) -> None:
+        self._apply = apply
+        self._grey = apply(Mask(boxes)) if boxes is not None else []
+
+    @property
+    def frames(self) -> Sequence[object]:
+        return self._grey
+
+    def blacken(self, mask: Mask) -> Blocks:
+        self._grey = self._apply(mask)
+        eighth_THW = np.stack([text.eighth(frame) for frame in self._grey])
+        return Blocks(eighth_THW, np.stack([energy.of_pixels(frame) for frame in self._grey]))
+
+    def frame(self, number: int) -> np.ndarray:
+        return self._grey[number]
 
 
 def _clean_decoded(
@@ -217,13 +215,13 @@ def _clean_decoded(
     darkest = black(dataset, shape) if boxes is not None else 0
     show = shown(dataset, shape, photometric)
 
-    def grey(mask: Mask) -> list[np.ndarray]:
+    def blacken(mask: Mask) -> list[np.ndarray]:
         keep = mask.keeps(shape.rows, shape.columns)
         for frame_HWC in frames:
             frame_HWC[~keep] = (0, 128, 128) if photometric.startswith("YBR") else darkest
         return [show(frame) for frame in frames]
 
-    mask, searched = _mask_native(grey, boxes, accepted)
+    mask, searched = _mask(_NativeFrames(blacken, boxes), boxes, accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0

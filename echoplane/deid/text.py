@@ -25,6 +25,7 @@ _STEADY_LEVELS = 45  # JPEG makes text over moving speckle tremble
 _MIN_FRAMES = 5  # fewer say nothing of what moves
 _MIN_MOVING_FRACTION = 0.02
 _SAMPLED_FRAMES = 8
+_LETTER_DETAIL = 12.0  # mean |Laplacian| of a block; dim speckle at the fan's edge has less
 _GROWTH_STEPS = 3
 
 
@@ -62,7 +63,8 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     inside_HW = _inside(mask, sample_THW.shape[1:])
     eighth_THW = np.stack([eighth(frame) for frame in sample_THW])
     lit_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW
-    fan_HW = _fan(lit_HW)
+    # what is lit most of the time: text that moves must not widen the fan
+    fan_HW = _fan((np.median(eighth_THW, axis=0) > _BLACK) & inside_HW)
     beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
     moving_HW = np.ptp(eighth_THW, axis=0) > _STILL_LEVELS
     enough = len(sample_THW) >= _MIN_FRAMES and fan_HW.any()
@@ -75,10 +77,13 @@ def _inside(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
     return eighth(mask.keeps(shape[0], shape[1]).astype(np.uint8) * 255) > 0
 
 
-def appear_later(found: Findings, eighth_THW: np.ndarray, mask: Mask, shape: tuple[int, int]) -> np.ndarray:
-    """Blocks beside the fan that are lit in some frame of all, and were not in the frames that were searched."""
+def appear_later(
+    found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray, mask: Mask, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Blocks beside the fan that are lit in some frame of all, and still or with the detail of letters."""
     inside_HW = _inside(mask, shape)
-    late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & ~found.lit & ~_flickers(eighth_THW)
+    new_HW = ~found.lit & ~_flickers(eighth_THW) | (energy_THW.max(axis=0) > _LETTER_DETAIL)
+    late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & new_HW
     return _grow(late_HW) & inside_HW
 
 
@@ -96,6 +101,11 @@ def _fan(lit_HW: np.ndarray) -> np.ndarray:
 
 def _grow(blocks_HW: np.ndarray) -> np.ndarray:
     return cv2.dilate(blocks_HW.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def shrunk(blocks_HW: np.ndarray, steps: int) -> np.ndarray:
+    """The blocks without their outermost ones."""
+    return cv2.erode(blocks_HW.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=steps).astype(bool)
 
 
 def _flickers(eighth_THW: np.ndarray) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""Where letters may be, from the detail of 8 x 8 blocks alone, in every frame and without decoding one.
+
+Letters have sharp edges, speckle is smooth: a block of text has far more detail than the blocks around it, in the
+frames that show it. Three maps over time find it whatever it does: the most detail of any frame (moving, rotated),
+the least (standing still, also at low contrast), and the jump of one frame over all others.
+Axes: T frame, H row of blocks, W column of blocks.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+BLOCK = 8
+_NEIGHBOURHOOD = 15  # blocks
+_FLOOR = 3.0  # grey levels; below it everything is flat
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks side by side that stick out, and the frames to look at; none where all of them show the same."""
+
+    blocks_HW: np.ndarray
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A group: blocks above `low` that touch, at least `least` of them above `high`, as ratios to what is around."""
+
+    high: float
+    low: float
+    least: int
+
+
+_MOST, _LEAST, _JUMP = _Rule(2.0, 1.5, 4), _Rule(1.8, 1.4, 4), _Rule(0.4, 0.2, 5)
+_WEIGHTS = np.minimum(np.add.outer(np.arange(8) ** 2, np.arange(8) ** 2), 8).astype(np.float32)
+# a coefficient's share in the mean of |Laplacian| over its block, fitted on speckle and letters
+_LAPLACIAN_SHARE = 1 / 190
+
+
+def of_coefficients(blocks: np.ndarray, quantisers: np.ndarray) -> np.ndarray:
+    """Detail of each block from its quantised DCT coefficients, (row, column, 64); quantisers in natural order."""
+    weights = (quantisers * _WEIGHTS.ravel() * _LAPLACIAN_SHARE).astype(np.float32)
+    return np.asarray(np.abs(blocks).astype(np.float32) @ weights)
+
+
+def of_pixels(grey_HW: np.ndarray) -> np.ndarray:
+    """Detail of each block from pixels: the mean of |Laplacian|."""
+    rows, columns = grey_HW.shape
+    padded = np.pad(grey_HW, ((0, -rows % BLOCK), (0, -columns % BLOCK)), mode="edge")
+    edges = cv2.convertScaleAbs(cv2.Laplacian(padded, cv2.CV_16S))
+    size = padded.shape[1] // BLOCK, padded.shape[0] // BLOCK
+    return np.asarray(cv2.resize(edges, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def groups(energy_THW: np.ndarray, where_HW: np.ndarray) -> list[Group]:
+    """All groups of blocks that may hold letters."""
+    if not where_HW.any():
+        return []
+    ordered = np.partition(energy_THW, (0, len(energy_THW) - 2), axis=0) if len(energy_THW) > 2 else energy_THW
+    least_HW, second_HW, most_HW = ordered[0], ordered[-2:][0], energy_THW.max(axis=0)
+    around_HW = _around(most_HW, where_HW)
+    found = [Group(blocks, ()) for blocks in _grouped(least_HW / _around(least_HW, where_HW), where_HW, _LEAST)]
+    for blocks in _grouped(most_HW / around_HW, where_HW, _MOST):
+        found.append(Group(blocks, _best_frames(energy_THW, blocks, 3)))
+    if len(energy_THW) > 2:
+        for blocks in _grouped((most_HW - second_HW) / around_HW, where_HW, _JUMP):
+            found.append(Group(blocks, _best_frames(energy_THW - second_HW, blocks, 1)))
+    return found
+
+
+def _around(map_HW: np.ndarray, where_HW: np.ndarray) -> np.ndarray:
+    """The mean of the neighbourhood, of what lies in the fan."""
+    size = (_NEIGHBOURHOOD, _NEIGHBOURHOOD)
+    total = cv2.blur(np.where(where_HW, map_HW, 0).astype(np.float32), size)
+    share = cv2.blur(where_HW.astype(np.float32), size)
+    return np.maximum(total / np.maximum(share, 0.05), _FLOOR)
+
+
+def _grouped(ratio_HW: np.ndarray, where_HW: np.ndarray, rule: _Rule) -> list[np.ndarray]:
+    low = (np.where(where_HW, ratio_HW, 0) > rule.low).astype(np.uint8)
+    count, labels = cv2.connectedComponents(low, connectivity=8)
+    seeds = np.bincount(labels[(ratio_HW > rule.high) & (low > 0)], minlength=count)
+    return [labels == label for label in np.flatnonzero(seeds >= rule.least) if label]
+
+
+def _best_frames(energy_THW: np.ndarray, blocks_HW: np.ndarray, count: int) -> tuple[int, ...]:
+    """The frames with the most detail in these blocks, spread over the clip."""
+    detail_T = energy_THW[:, blocks_HW].mean(axis=1)
+    third = -(-len(detail_T) // count)
+    return tuple(start + int(np.argmax(detail_T[start : start + third])) for start in range(0, len(detail_T), third))
