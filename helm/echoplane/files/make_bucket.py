@@ -1,4 +1,5 @@
 """Makes the bucket BUCKET where it is missing, waiting two minutes for the object store."""
+
 import os
 import time
 

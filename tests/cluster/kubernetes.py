@@ -1,0 +1,115 @@
+"""What the cluster tests do with kubectl and helm, and a client that keeps asking while they do it."""
+
+import contextlib
+import json
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.serving_process import free_port
+
+NAMESPACE = "echoplane-test"
+RELEASE = "echoplane"
+CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
+VALUES = Path(__file__).with_name("values.yaml")
+TASK = "echo-view-video"
+URL = "http://127.0.0.1:30080"
+"""The service's NodePort, as values.yaml says."""
+
+
+def run(*command: str, timeout_s: float = 300, given: str | None = None) -> str:
+    """What `command` prints; AssertionError with all that it said where it fails."""
+    outcome = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=timeout_s)
+    assert outcome.returncode == 0, f"{' '.join(command)}:\n{outcome.stdout}\n{outcome.stderr}"
+    return outcome.stdout
+
+
+def kubectl(*arguments: str, **options: Any) -> str:
+    return run("kubectl", "--namespace", NAMESPACE, *arguments, **options)
+
+
+def helm(*arguments: str, **options: Any) -> str:
+    return run("helm", *arguments, "--namespace", NAMESPACE, **options)
+
+
+def get(*arguments: str) -> dict[str, Any]:
+    return json.loads(kubectl("get", *arguments, "--output", "json"))
+
+
+def serving_pods() -> list[dict[str, Any]]:
+    return get("pods", "--selector", "app.kubernetes.io/component=serving")["items"]
+
+
+def rolled_out(part: str, timeout_s: int = 300) -> None:
+    kubectl("rollout", "status", f"deployment/{RELEASE}-{part}", f"--timeout={timeout_s}s", timeout_s=timeout_s + 10)
+
+
+def wait_until(holds: Callable[[], Any], timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def forwarded(service: str, port: int) -> Iterator[str]:
+    """An address on this machine that leads to a Service."""
+    local = free_port()
+    command = ["kubectl", "--namespace", NAMESPACE, "port-forward", f"service/{service}", f"{local}:{port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{local}"
+    try:
+        wait_until(lambda: _connects(address), 30)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _connects(address: str) -> bool:
+    try:
+        httpx.get(address, timeout=2, trust_env=False)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def ask(data: bytes) -> httpx.Response:
+    """A request on a connection of its own, as proxies spread them over the pods."""
+    with httpx.Client(timeout=60, trust_env=False) as client:
+        return client.post(f"{URL}/v1/{TASK}", files={"file": ("clip.dcm", data)})
+
+
+class Load:
+    """Clients that ask one after the other until told to stop, `at_least` times together; `seen` counts answers."""
+
+    def __init__(self, data: bytes, *, clients: int = 2, at_least: int = 0, pause_s: float = 0.02) -> None:
+        self.seen: Counter[str] = Counter()
+        self._data, self._at_least, self._pause_s = data, at_least, pause_s
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def _ask(self) -> None:
+        while not self._stop.is_set() or self.seen.total() < self._at_least:
+            try:
+                seen = str(ask(self._data).status_code)
+            except httpx.TransportError as error:
+                seen = type(error).__name__
+            self.seen[seen] += 1
+            time.sleep(self._pause_s)
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()

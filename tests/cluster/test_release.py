@@ -1,0 +1,131 @@
+"""The chart on a real Kubernetes: it installs, answers a real study, and loses no request while it changes."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+
+from tests.cluster import kubernetes as k8s
+
+SCENARIOS = sorted(k8s.CHART.glob("ci/*-values.yaml"))
+NEEDS_OPERATOR = ("monitoring",)
+STEP = f"system:serviceaccount:{k8s.NAMESPACE}:{k8s.RELEASE}-pipelines"
+
+
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    """An ultrasound clip off a real scanner."""
+    return Path(get_testdata_file("examples_ybr_color.dcm")).read_bytes()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.stem.removesuffix("-values"))
+def test_the_api_server_takes_every_object_of_a_scenario(release: str, scenario: Path) -> None:
+    if scenario.stem.startswith(NEEDS_OPERATOR):
+        pytest.skip("the Prometheus operator's custom resources are not installed here")
+    text = k8s.helm(
+        "template", "scenario", str(k8s.CHART), "--values", str(scenario), "--set", "serving.service.nodePort=null"
+    )
+    k8s.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename", "-", given=text)
+
+
+def test_before_there_is_a_champion_pods_live_and_wait(release: str) -> None:
+    k8s.wait_until(lambda: all(_started(pod) for pod in k8s.serving_pods()), 180)
+    for pod in k8s.serving_pods():
+        (status,) = pod["status"]["containerStatuses"]
+        assert (status["ready"], status["restartCount"]) == (False, 0)
+
+
+def _started(pod: dict) -> bool:
+    return any(status.get("started") for status in pod["status"].get("containerStatuses", []))
+
+
+def test_the_champion_answers_a_real_study(champion: str, clip: bytes) -> None:
+    response = k8s.ask(clip)
+    assert response.status_code == 200, response.text
+    assert response.json()["model"]["bundle"] == champion
+    assert response.json()["model"]["version"] == "1"
+
+
+def test_helm_test_passes(champion: str, release: str) -> None:
+    assert f"{k8s.TASK} version 1" in k8s.helm("test", release, "--logs")
+
+
+def test_an_upgrade_and_a_rollback_fail_no_request(
+    champion: str, release: str, installation: list[str], clip: bytes
+) -> None:
+    before = {pod["metadata"]["name"] for pod in k8s.serving_pods()}
+    with k8s.Load(clip, at_least=2000) as load:
+        k8s.helm("upgrade", release, str(k8s.CHART), *installation, "--set", "serving.maxInFlight=9")
+        k8s.rolled_out("serving", 420)
+        assert not before & {pod["metadata"]["name"] for pod in k8s.serving_pods() if not _ending(pod)}
+        k8s.helm("rollback", release)
+        k8s.rolled_out("serving", 420)
+    assert set(load.seen) == {"200"}, load.seen
+
+
+def _ending(pod: dict) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def test_a_deleted_pod_fails_no_request(champion: str, clip: bytes) -> None:
+    with k8s.Load(clip, at_least=300) as load:
+        k8s.kubectl("delete", "pod", k8s.serving_pods()[0]["metadata"]["name"])
+        k8s.rolled_out("serving")
+    assert set(load.seen) == {"200"}, load.seen
+
+
+def test_without_the_registry_the_service_answers_on(champion: str, release: str, clip: bytes) -> None:
+    k8s.kubectl("scale", f"deployment/{release}-mlflow", "--replicas=0", "--timeout=60s")
+    try:
+        with k8s.Load(clip, at_least=200) as load:
+            k8s.wait_until(lambda: not k8s.get("pods", "--selector", "app.kubernetes.io/component=mlflow")["items"])
+        assert set(load.seen) == {"200"}, load.seen
+    finally:
+        k8s.kubectl("scale", f"deployment/{release}-mlflow", "--replicas=1")
+    k8s.rolled_out("mlflow")
+    with k8s.forwarded(f"{release}-mlflow", 5000) as uri:
+        import mlflow
+
+        assert mlflow.MlflowClient(uri).get_model_version_by_alias(k8s.TASK, "champion").version == "1"
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind", "allowed"),
+    [
+        ("create", "rayjobs.ray.io", "yes"),
+        ("get", "rayjobs.ray.io/status", "yes"),
+        ("delete", "rayjobs.ray.io", "yes"),
+        ("get", "secrets", "no"),
+        ("create", "pods", "no"),
+        ("list", "pods", "no"),
+        ("update", "rayjobs.ray.io", "no"),
+    ],
+)
+def test_a_step_may_create_rayjobs_and_nothing_else(release: str, verb: str, kind: str, allowed: str) -> None:
+    for namespace, expected in ((k8s.NAMESPACE, allowed), ("default", "no")):
+        command = ["kubectl", "auth", "can-i", verb, kind, "--as", STEP, "--namespace", namespace]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert answer.stdout.strip() == expected
+
+
+def test_a_pod_holds_no_token_and_can_write_nowhere_but_in_tmp(champion: str) -> None:
+    pod = k8s.serving_pods()[0]["metadata"]["name"]
+    tried = "touch /tmp/a && echo tmp; touch /app/a || touch /opt/a || id -u; ls /var/run/secrets"
+    command = ["kubectl", "--namespace", k8s.NAMESPACE, "exec", pod, "--", "sh", "-c", tried]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.stdout.split() == ["tmp", "10001"]
+    assert "No such file" in outcome.stderr.splitlines()[-1]
+
+
+def test_the_namespace_refuses_a_pod_that_is_not_restricted(release: str) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "rooted"},
+        "spec": {"containers": [{"name": "rooted", "image": "echoplane-serving:1"}]},
+    }
+    command = ["kubectl", "--namespace", k8s.NAMESPACE, "apply", "--filename", "-"]
+    outcome = subprocess.run(command, input=json.dumps(pod), capture_output=True, text=True, check=False)
+    assert 'violates PodSecurity "restricted' in outcome.stderr
