@@ -11,12 +11,14 @@ import numpy as np
 from benchmarks.sunnybrook import Patient
 from echoplane import runtimes
 from echoplane.bundle import Bundle
+from echoplane.phantom.cine import scan_mr, truth
+from echoplane.phantom.mr import make_mr_patient
 from echoplane.runtimes import Runtime
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.measures import ejection_fraction_percent
 from echoplane.tasks.cmr_segmentation.overlap import bland_altman, contour_distances, dice
-from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY
+from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY
 
 FAILED, GOOD = 0.80, 0.90
 """Dice under which a patient must be flagged, and from which flags are a nuisance."""
@@ -60,6 +62,38 @@ def score(patient: Patient, bundle: Bundle, runtime: Runtime) -> Row:
         expected=found.confidence,
         flags=tuple(sorted({flag.name for flag in found.flags})),
     )
+
+
+STRUCTURES_SHOWN = {"short-axis": (1, 2, 3), "2-chamber": (4,), "4-chamber": (4, 5)}
+TITLES = {1: "lv", 2: "myocardium", 3: "rv", 4: "la", 5: "ra"}
+
+
+def score_phantom(seed: int, field: str | None, bundle: Bundle, runtime: Runtime) -> dict[str, float]:
+    """Dice by structure over both phases, and errors of the measures, of one synthetic patient."""
+    patient = make_mr_patient(seed, field)
+    scans = scan_mr(patient, np.array([0.0, patient.heart.systole_share]))
+    found = runtimes.answer(Study((), tuple(scan.cine for scan in scans)), bundle, runtime).result
+    assert isinstance(found, Segmentation)  # noqa: S101
+    row: dict[str, float] = {"flagged": float(bool(found.flags))}
+    for scan in scans:
+        plane = scan.cine.plane
+        for k in STRUCTURES_SHOWN[plane]:
+            overlap = dice(found.masks[plane] == k, scan.labels_TZNM == k)
+            row[f"dice/{TITLES[k]}" + (f"/{plane}" if k == LEFT_ATRIUM else "")] = overlap or 0.0
+    known = truth(patient, scans[0])
+    for name in ("lvedv_ml", "lvesv_ml", "lvef_percent", "lvm_g", "rvedv_ml", "rvesv_ml"):
+        row[f"error/{name}"] = float(found.measures[name] or 0) - float(known[name])
+    return row
+
+
+def summary_phantom(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Means of Dice, Bland-Altman of errors."""
+    names = list(rows[0])
+    columns = {name: np.array([row[name] for row in rows]) for name in names}
+    return {"patients": len(rows)} | {
+        name: bland_altman(c, np.zeros(len(c))) if name.startswith("error/") else float(c.mean())
+        for name, c in columns.items()
+    }
 
 
 def _slices(masks_TZHW: np.ndarray) -> np.ndarray:

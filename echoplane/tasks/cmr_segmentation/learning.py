@@ -35,6 +35,8 @@ class Network(BaseModel):
     """The paper's network, or a U-Net."""
     width: int = Field(default=32, ge=4)
     """Channels of the first level; the paper's levels double them, the U-Net's have 1, 2, 3 and 4 times as many."""
+    root: bool = True
+    """Whether the U-Net sees the square root of grey."""
 
 
 class Augmentation(BaseModel):
@@ -69,7 +71,7 @@ class Augmentation(BaseModel):
 
 
 def network(config: Network) -> nn.Module:
-    module = Fcn(config.width, CLASSES) if config.kind == "fcn" else UNet(config.width, CLASSES)
+    module = Fcn(config.width, CLASSES) if config.kind == "fcn" else UNet(config.width, CLASSES, config.root)
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -1,6 +1,7 @@
 """The two networks: the fully convolutional one of Bai et al. (arXiv 1710.09289) and a U-Net with the same input.
 
-uint8 images go in; scaling to [0, 1] is inside, so that a bundle needs none. Sides are multiples of 16.
+uint8 images go in; scaling to [0, 1] is inside, so that a bundle needs none. The U-Net can take the root first:
+beside bright fat, blood and muscle lie close together at the dark end. Sides are multiples of 16.
 Axes: B batch, C channel, H row, W column, K class, F feature."""
 
 import torch
@@ -79,8 +80,9 @@ class UNet(nn.Module):
     way out (Shi et al. 2016): nothing is lost, and the layers that cost most run on a quarter of the places.
     """
 
-    def __init__(self, width: int, classes: int) -> None:
+    def __init__(self, width: int, classes: int, root: bool = True) -> None:
         super().__init__()
+        self.root = root
         widths = [width, 2 * width, 3 * width, 4 * width]
         self.levels = nn.ModuleList(
             _block(widths[level - 1] if level else 4, widths[level], 2, 2 if level else 1) for level in range(4)
@@ -89,7 +91,8 @@ class UNet(nn.Module):
         self.classify = nn.Conv2d(width, 4 * classes, 1)
 
     def forward(self, image_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = pixel_unshuffle(image_BHW[:, None].float() / 255, 2)
+        grey = image_BHW[:, None].float() / 255
+        x = pixel_unshuffle(grey.sqrt() if self.root else grey, 2)
         skips = []
         for level in self.levels:
             x = level(x)
