@@ -6,7 +6,7 @@ FROM ${PYTHON} AS packages
 COPY requirements/worker.txt /build/
 RUN python -m venv /opt/venv \
  && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir uv==0.13.9 \
- && /opt/uv/bin/uv pip install --quiet --no-cache --python /opt/venv/bin/python -r /build/worker.txt \
+ && /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --python /opt/venv/bin/python -r /build/worker.txt \
  && rm -rf /opt/venv/lib/python3.11/site-packages/pip
 
 FROM ${PYTHON}
