@@ -163,10 +163,14 @@ def _run_phantom(name: str, arguments: list[str]) -> int:
 
 
 def _run_deid(name: str, arguments: list[str]) -> int:
+    if arguments[:1] in (["accept"], ["pseudonym"]):
+        return {"accept": _run_accept, "pseudonym": _run_pseudonym}[arguments[0]](
+            f"{name} {arguments[0]}", arguments[1:]
+        )
     from echoplane.stages import deid
     from echoplane.stages.options import add_fields, config_of
 
-    parser = _parser(name)
+    parser = _parser(name, "echoplane deid SRC DST ... | deid accept DIGEST DST ... | deid pseudonym ...")
     parser.add_argument("source", metavar="SRC", help="the folder of your DICOM, with its subfolders")
     parser.add_argument("dst", metavar="DST", help="a new folder: dicom, quarantine (still patients'), report.html")
     add_fields(parser, deid.Config, {"root": "", "studies": "", "source": ""})
@@ -175,6 +179,67 @@ def _run_deid(name: str, arguments: list[str]) -> int:
     with _progress_apart(as_json):
         manifest = deid.into(folder, config_of(deid.Config, values | {"root": str(folder)}))
     return _report(name, manifest.counts, as_json, manifest=str(folder / "manifest.json"))
+
+
+def _key_parser(name: str, title: str, example: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"echoplane {name}", description=title, epilog=f"example: {example}")
+    parser.add_argument("--key-file", type=Path, help="the key of the run; else the variable ECHOPLANE_DEID_KEY")
+    return parser
+
+
+def _run_accept(name: str, arguments: list[str]) -> int:
+    """Release one quarantined file whose pixels a person has looked at."""
+    from echoplane.deid import Policy, accept, load_key
+
+    title = "Release a quarantined file after a person has looked at its pixels; the header's rules all hold."
+    parser = _key_parser(name, title, "echoplane deid accept 5d41...c592 exams-deid --person 'R. Reviewer'")
+    parser.add_argument("digest", metavar="DIGEST", help="the file's keyed digest, as the report lists it")
+    parser.add_argument("dst", metavar="DST", type=Path, help="the folder that `echoplane deid SRC DST` wrote")
+    parser.add_argument("--person", required=True, help="who looked; stands in DST/audit.jsonl")
+    parser.add_argument("--policy", default="{}", help="the policy of the run, as JSON. Default the standard one")
+    asked = parser.parse_args(arguments)
+    policy = Policy.model_validate_json(asked.policy)
+    outcome = accept(asked.digest, asked.dst, load_key(asked.key_file), policy, person=asked.person)
+    print(outcome.sentence if outcome.reason else f"accepted: {asked.dst / str(outcome.output)}")
+    return SOME_INPUTS_REFUSED if outcome.reason else 0
+
+
+def _run_pseudonym(name: str, arguments: list[str]) -> int:
+    """The pseudonym of an id on standard input: an argument would stay in the shell's history."""
+    from echoplane.deid import load_key
+
+    title = "Print the pseudonym of a patient id, which is read from standard input."
+    parser = _key_parser(
+        name, title, "echoplane deid pseudonym --key-file deid.key  (then type the id and press enter)"
+    )
+    key, patient_id = load_key(parser.parse_args(arguments).key_file), sys.stdin.readline().strip()
+    if not patient_id:
+        raise ConfigError("no patient id came on standard input.")
+    print(key.pseudonym(patient_id))
+    return 0
+
+
+def _run_dataset(name: str, arguments: list[str]) -> int:
+    return _run_forget(f"{name} forget", arguments[1:]) if arguments[:1] == ["forget"] else _run_stage(name, arguments)
+
+
+def _run_forget(name: str, arguments: list[str]) -> int:
+    """List what learned from a patient."""
+    from echoplane.stages import forget
+
+    parser = argparse.ArgumentParser(
+        f"echoplane {name}",
+        description="List the files, datasets, trainings and bundles that know a patient. Nothing is removed.",
+        epilog="example: echoplane dataset forget P-ABCDEFGHIJKLMNOP --root work",
+    )
+    parser.add_argument("pseudonym", metavar="PSEUDONYM", help="as `echoplane deid pseudonym` prints it")
+    parser.add_argument("--root", type=Path, required=True, help="the folder of the stages")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(arguments)
+    found = forget.run(asked.root, asked.pseudonym).model_dump()
+    lines = [f"{kind[:-1]}: {path}" for kind, paths in found.items() for path in paths]
+    print(json.dumps(found) if asked.json else "\n".join(lines) or "nothing below this root knows the pseudonym")
+    return 0
 
 
 def _empty(folder: Path) -> Path:
@@ -304,7 +369,7 @@ COMMANDS: dict[str, Command] = {
     "dataset": Command(
         "catalogue de-identified studies, split them by patient, make shards",
         "echoplane dataset --root work --studies exams-deid/manifest.json",
-        _run_stage,
+        _run_dataset,
     ),
     "train": Command(
         "train a task's network with Ray",

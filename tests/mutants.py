@@ -10,6 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.mutants_deid import DEID
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -25,13 +27,7 @@ class Mutant:
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant(
-        "deid",
-        "echoplane/deid/values.py",
-        "len(token) > 2 and token in self.names",
-        "False",
-        "tests/unit/test_deid_header.py::test_case_09_a_name_in_a_kept_attribute_is_cleaned_out",
-    ),
+    *(Mutant(*line) for line in DEID),
     Mutant(
         "split",
         "echoplane/dataset/split.py",

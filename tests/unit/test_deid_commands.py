@@ -1,0 +1,85 @@
+"""The commands around de-identification: accept, pseudonym, forget."""
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from echoplane import cli
+from echoplane.stages import forget
+from tests.unit.test_deid_builder import KEY, PATIENT_ID, echo, region, run, to_bytes
+
+SECRET = bytes(range(1, 65)).hex()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> str:
+    path = tmp_path / "deid.key"
+    path.write_text(SECRET)
+    return str(path)
+
+
+def test_accept_releases_the_file_and_names_the_person(
+    tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = run(echo(SequenceOfUltrasoundRegions=[]), tmp_path)
+    call = ["deid", "accept", held.input_digest, str(tmp_path / "out"), "--key-file", key_file]
+    assert cli.main([*call, "--person", "R. Reviewer"]) == 0
+    assert (tmp_path / "out" / "dicom").is_dir()
+    assert json.loads((tmp_path / "out" / "audit.jsonl").read_text())["person"] == "R. Reviewer"
+    assert "accepted: " in capsys.readouterr().out
+
+
+def test_accept_of_what_nobody_can_see_is_a_wrong_call(tmp_path: Path, key_file: str) -> None:
+    held = run(to_bytes(echo(SequenceOfUltrasoundRegions=[region()]))[:-500], tmp_path)
+    call = ["deid", "accept", held.input_digest, str(tmp_path / "out"), "--key-file", key_file, "--person", "R"]
+    assert cli.main(call) == 2
+    assert not (tmp_path / "out" / "dicom").exists()
+
+
+def test_the_pseudonym_of_an_id_is_that_of_the_files_and_the_id_is_never_an_argument(
+    tmp_path: Path, key_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PATIENT_ID}\n"))
+    assert cli.main(["deid", "pseudonym", "--key-file", key_file]) == 0
+    assert capsys.readouterr().out.strip() == run(echo(), tmp_path).pseudonym == KEY.pseudonym(PATIENT_ID)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["deid", "pseudonym", PATIENT_ID, "--key-file", key_file])
+    assert stopped.value.code == 2
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two datasets with a model each: P-A trained the first and tests the second."""
+    for name, splits in (("one", ("train", "test")), ("two", ("test", "train"))):
+        dataset = tmp_path / "dataset" / name
+        dataset.mkdir(parents=True)
+        table = pa.table({"patient": ["P-A", "P-B"], "split": list(splits)})
+        pq.write_table(table, dataset / "catalogue.parquet")
+        (dataset / "dataset.json").write_text(json.dumps({"data_digest": name}))
+        for stage, file, content in (
+            ("train", "training.json", {"patients_seen": {"train": ["P-A" if name == "one" else "P-B"], "val": []}}),
+            ("export", "bundle.json", {"data_digest": name}),
+        ):
+            (tmp_path / stage / name).mkdir(parents=True)
+            (tmp_path / stage / name / file).write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_forget_lists_what_learned_from_the_patient_and_not_what_was_only_tested_on_her(root: Path) -> None:
+    found = forget.run(root, "P-A")
+    assert found.datasets == ["dataset/one", "dataset/two"]
+    assert found.trainings == ["train/one"]
+    assert found.bundles == ["export/one"]
+
+
+def test_forget_prints_one_line_each_and_says_so_where_there_is_none(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["dataset", "forget", "P-B", "--root", str(root)]) == 0
+    assert "bundle: export/two\n" in capsys.readouterr().out
+    assert cli.main(["dataset", "forget", "P-C", "--root", str(root)]) == 0
+    assert "nothing" in capsys.readouterr().out
