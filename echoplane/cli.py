@@ -290,10 +290,10 @@ def _champion(task: str, folder: Path) -> Any:
 
 def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: tuple[Any, Any]) -> bool:
     from echoplane.runtimes import answer
-    from echoplane.study.dicom import read_dicom
+    from echoplane.study.reading import read_study
 
     try:
-        found = answer(read_dicom(path), *model)
+        found = answer(read_study(path.read_bytes()), *model)
     except (InputError, OSError) as error:
         why = str(error) if isinstance(error, InputError) else f"can't be read ({error.strerror})."
         _print_refusal(path, number, why, asked)
@@ -307,10 +307,13 @@ def _print_answer(path: Path, found: Any, asked: argparse.Namespace, bundle: Any
     if asked.json:
         answer = {"file": str(path), "task": bundle.spec.task, "bundle": bundle.id}
         answer |= {"label": result.label, "confidence": result.confidence, "probabilities": result.probabilities}
-        print(json.dumps(answer | {"warnings": list(result.warnings), "timings_ms": found.timings_ms}), flush=True)
+        print(
+            json.dumps(answer | {"warnings": list(result.warnings), "timings_ms": found.timings_ms} | result.details()),
+            flush=True,
+        )
         return
     titles = {label.name: label.title for label in bundle.spec.labels}
-    said = f"{result.label}  {titles[result.label]}" if result.label else "cannot tell"
+    said = f"{result.label}  {titles.get(result.label, '')}" if result.label else "cannot tell"
     which = f"{path}: " if len(asked.files) > 1 else ""
     print(
         f"{which}{said}  {result.confidence:.2f}   {bundle.spec.task} {bundle.id[:12]}   {total_ms:.0f} ms", flush=True

@@ -62,7 +62,7 @@ def montage(cine: Cine, labels_TZHW: np.ndarray, phase: int) -> np.ndarray:
 def tile(cine: Cine, labels_TZHW: np.ndarray, phase: int, z: int, box: tuple[slice, slice]) -> np.ndarray:
     """One slice as readers see it, TILE x TILE."""
     low, high = grey_range(cine, (1.0, 99.5))
-    turn = (False, False, False) if cine.affine is None else display_turn(cine.affine)
+    turn = display_turn(cine.affine, cine.plane)
     grey_HW = turned(cine.voxels_TZHW[phase, z][box].astype(np.float32), turn)
     labels_HW = np.ascontiguousarray(turned(labels_TZHW[phase, z][box], turn))
     grey_HW = np.clip((grey_HW - low) * 255 / (high - low), 0, 255).astype(np.uint8)

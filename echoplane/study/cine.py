@@ -11,6 +11,12 @@ import numpy as np
 from echoplane.errors import TooLarge, UnusableStudy
 
 LEAST_PHASES, LEAST_SLICES = 2, 3
+SHOWN_ALONG = {
+    "short-axis": (np.array([-0.8, -0.6, 0.0]), np.array([0.0, -0.35, -0.94])),
+    "2-chamber": (np.array([0.0, 1.0, 0.0]), np.array([0.74, -0.57, 0.37])),
+    "4-chamber": (np.array([1.0, 0.0, 0.0]), np.array([0.74, -0.57, 0.37])),
+}
+"""Directions to the right and down in the picture, RAS, of a heart that lies as usual."""
 MOST_VOXELS = 400_000_000
 """A study of 500 slices of 512 x 512 has 131 million."""
 
@@ -117,13 +123,16 @@ def to_affine(row_direction: np.ndarray, column_direction: np.ndarray, origin_mm
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-def display_turn(affine: np.ndarray) -> tuple[bool, bool, bool]:
+def display_turn(affine: np.ndarray | None, plane: str = "short-axis") -> tuple[bool, bool, bool]:
     """How a slice's array is brought to how readers see it: (transpose, then flip rows, then flip columns).
 
-    Columns then run to the patient's left and back, rows to the feet and back, as scanners store short axis slices.
+    Short axis: columns run to the patient's left and back, rows to the feet and back, as scanners store them. Long
+    axis: the apex is up. Without an affine nothing is known, and nothing is turned.
     """
+    if affine is None:
+        return False, False, False
     along_column, down_row = affine[:3, 0], affine[:3, 1]  # RAS
-    right, down = np.array([-0.8, -0.6, 0.0]), np.array([0.0, -0.35, -0.94])
+    right, down = SHOWN_ALONG[plane]
     best, turn = -np.inf, (False, False, False)
     for transpose in (False, True):
         across, downward = (down_row, along_column) if transpose else (along_column, down_row)

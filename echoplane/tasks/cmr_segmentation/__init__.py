@@ -144,7 +144,7 @@ def grey_range(cine: Cine, percentiles: tuple[float, float]) -> tuple[float, flo
 
 
 def _turn(cine: Cine) -> tuple[bool, bool, bool]:
-    return (False, False, False) if cine.affine is None else display_turn(cine.affine)
+    return display_turn(cine.affine, cine.plane)
 
 
 def network_size(cine: Cine, config: Preprocessing) -> tuple[int, int]:

@@ -46,7 +46,7 @@ class Augmentation(BaseModel):
 
     crop: int = Field(default=128, multiple_of=16)
     """Side of what is cut out, in pixels of the network."""
-    elsewhere: float = Field(default=0.15, ge=0, le=1)
+    elsewhere: float = Field(default=0.25, ge=0, le=1)
     """Share of crops cut anywhere; the others are centred on the heart, roughly."""
     shift: float = Field(default=16.0, ge=0)
     """Deviation of a crop's centre from the heart's, in pixels."""
