@@ -24,7 +24,7 @@ def helm(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def template(*arguments: str) -> subprocess.CompletedProcess:
-    return helm("template", "echoplane", str(CHART), "--namespace", "heart", *arguments)
+    return helm("template", "echoplane", str(CHART), "--namespace", "heart", "--kube-version", "1.34.0", *arguments)
 
 
 def rendered(scenario: Path, *arguments: str) -> list[Object]:
