@@ -5,9 +5,10 @@ all frames. What is found is masked and looked for again; what can't be made to 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from echoplane.deid import letters, text
@@ -15,6 +16,7 @@ from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask
 
 _SEARCHES = 3
+_NEAR_FIELD = 0.25  # of the fan's depth: what stands still there may be reverberation
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,45 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     """Mask all text. The mask that was needed, and whether the clip moves, so that the search can be relied on."""
     sample_THW = np.stack([images.frame(number) for number in text.sample(len(images.frames))])
     found = text.search(sample_THW, mask)
+    found = replace(found, words=_without_clutter(found.words, found.fan, sample_THW, mask))
     if found.words.any() and not found.moves:
         raise Held("text-in-still")
     mask = mask.without(found.blocks)
     blocks = images.blacken(mask)
     more = text.appear_later(found, blocks.eighth_THW, blocks.energy_THW, mask, sample_THW.shape[1:])
     more |= _letters(found, blocks, images, sample_THW, mask)
+    if found.words.any():  # more strokes beside them; still tissue has some too, so they are no reason to hold
+        more |= _without_clutter(text.words(sample_THW, mask), found.fan, sample_THW, mask)
     for _ in range(_SEARCHES):
         if not more.any():
-            break
+            return mask, found.moves
         mask = mask.without(more)
         blocks = images.blacken(mask)
         more = _letters(found, blocks, images, sample_THW, mask)
-    left = mask.text_blocks is not None and text.words(sample_THW, mask).any()
-    if more.any() or left:
+    if more.any():
         raise Held("text-in-pixels")
     return mask, found.moves
+
+
+def _without_clutter(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
+    """The words, but for those in the near field in which the network sees no line.
+
+    Reverberation under the probe is bright and stands still, as text does, and in apical views it breaks into pieces
+    of the size of letters. Blackened, it would spoil the picture and give the view away.
+    """
+    fan_rows = np.flatnonzero(fan_HW.any(axis=1))
+    if not words_HW.any() or not fan_rows.size:
+        return words_HW
+    near_end = fan_rows[0] + _NEAR_FIELD * (fan_rows[-1] - fan_rows[0])
+    count, labels_HW = cv2.connectedComponents(words_HW.astype(np.uint8))
+    kept_HW = words_HW.copy()
+    masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0)
+    for label in range(1, count):
+        group_HW = labels_HW == label
+        near = (group_HW & fan_HW).any() and np.flatnonzero(group_HW.any(axis=1))[-1] <= near_end
+        if near and not letters.stands_in(group_HW, masked_THW):
+            kept_HW &= ~group_HW
+    return kept_HW
 
 
 def _letters(found: text.Findings, blocks: Blocks, images: Images, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
