@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import interruption, leakage, machine, results, serving
+from benchmarks import deid, interruption, leakage, machine, results, serving
 
 DEMO = results.CHECKOUT / "build" / "demo"
 
@@ -71,6 +71,7 @@ def _steps() -> dict[str, Any]:
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "demo": _demo,
+    "deid": deid.measure,
     "leakage": lambda: leakage.measure(DEMO / "work", _steps()),
     "interruption": lambda: interruption.measure(_report(), Path(results.CHECKOUT / "build" / "interrupted")),
     "serving": lambda: serving.measure(_steps()["export"].path, _report()),
