@@ -34,6 +34,12 @@ def search(energy_THW: np.ndarray, where_HW: np.ndarray, sample_THW: np.ndarray,
     return found
 
 
+def stands_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
+    """Whether the network sees a line in what stands still at a group of blocks and around it."""
+    view, _ = next(_views(energy.Group(group_HW, ()), sample_THW, lambda number: sample_THW[number]))
+    return bool(detector.lines(view).any())
+
+
 def _views(
     group: energy.Group, sample_THW: np.ndarray, frame: Frame
 ) -> Iterator[tuple[np.ndarray, tuple[slice, slice]]]:
