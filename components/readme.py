@@ -38,7 +38,7 @@ def readme(stage: str) -> str:
     )
 
 
-TYPES = {"String": "text", "Integer": "whole number", "Dict": "JSON object"}
+TYPES = {"String": "text", "Integer": "whole number", "Boolean": "true or false", "Dict": "JSON object"}
 SHOWN = {"Metrics": "figures", "ClassificationMetrics": "the confusion matrix", "HTML": "a page"}
 
 

@@ -14,6 +14,7 @@ from components.export.component import export
 from components.phantom.component import phantom
 from components.promote.component import promote
 from components.train.component import train
+from pipelines.cluster import placed, with_key
 
 
 @dsl.pipeline(name="echo-view", display_name="Echo view: train and promote")
@@ -32,10 +33,13 @@ def pipeline(
     augmentation: dict = {},
     training: dict = {},
     workers: int = 2,
+    gpu: bool = False,
+    cluster: dict = {},
     runtime: str = "openvino",
     precision: str = "f32",
     gate_policy: str = "default",
     tracking_uri: str = "",
+    volume: str = "echoplane-data",
 ) -> None:
     """Teach a model the twelve views of an echo study, test it on unseen patients, and promote it if it is good enough.
 
@@ -56,12 +60,16 @@ def pipeline(
         augmentation: Settings of the augmentation that differ from the defaults.
         training: Settings of training that differ from the defaults, such as {"steps": 1000}.
         workers: Processes that train together. Without a GPU: as many as cores.
+        gpu: Whether each of them gets a GPU.
+        cluster: Ray pods to train on, such as {"volume": "echoplane-data"}. Empty: the step trains by itself.
         runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
         precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
         gate_policy: Path of a YAML policy that a model must meet to serve, or "default" for the one of echoplane.
         tracking_uri: Address of the MLflow server. Empty: the variable MLFLOW_TRACKING_URI of the steps.
+        volume: Claim of the volume that is mounted at /echoplane in every step. Not used on one machine.
     """
     made = phantom(root=root, patients=patients, seed=seed, frames=frames, source=source)
+    placed(made, volume)
     cleared = deid(
         root=root,
         studies=made.outputs["studies"],
@@ -70,8 +78,10 @@ def pipeline(
         key_file=key_file,
         policy=deid_policy,
     )
+    with_key(placed(cleared, volume))
     studies = cleared.outputs["deidentified"]
-    samples = dataset(root=root, studies=studies, site=site, split=split).outputs["samples"]
+    prepared = placed(dataset(root=root, studies=studies, site=site, split=split), volume)
+    samples = prepared.outputs["samples"]
     trained = train(
         root=root,
         samples=samples,
@@ -79,8 +89,12 @@ def pipeline(
         augmentation=augmentation,
         training=training,
         workers=workers,
+        gpu=gpu,
+        cluster=cluster,
     )
-    bundle = export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"]).outputs["bundle"]
+    placed(trained, volume, cpu="2", memory="8Gi")
+    exported = placed(export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"]), volume)
+    bundle = exported.outputs["bundle"]
     tested = evaluate(
         root=root,
         studies=studies,
@@ -89,10 +103,12 @@ def pipeline(
         runtime=runtime,
         precision=precision,
     )
-    promote(
+    placed(tested, volume, cpu="2")
+    decided = promote(
         root=root,
         bundle=bundle,
         evaluation=tested.outputs["evaluation"],
         tracking_uri=tracking_uri,
         policy=gate_policy,
     )
+    placed(decided, volume)

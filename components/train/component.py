@@ -13,6 +13,8 @@ def train(
     augmentation: dict,
     training: dict,
     workers: int,
+    gpu: bool,
+    cluster: dict,
     checkpoint: dsl.Output[dsl.Model],
 ) -> None:
     """Train the task's network with Ray; an interrupted run goes on from its last checkpoint."""
@@ -25,5 +27,7 @@ def train(
         augmentation=augmentation,
         training=training,
         workers=workers,
+        gpu=gpu,
+        cluster=cluster,
     )
     train.run(config).write(checkpoint.path)

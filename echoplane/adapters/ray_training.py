@@ -71,7 +71,7 @@ def fit(job: Job, storage: Path, *, workers: int, gpu: bool = False, on_progress
     Raises StageError where training fails more often than TRIES.
     """
     storage.mkdir(parents=True, exist_ok=True)
-    with _told(storage, job.training.steps, on_progress):
+    with told(storage, job.training.steps, on_progress):
         os.environ |= {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
         import ray  # here: it reads the environment above, and takes seconds
 
@@ -207,7 +207,7 @@ def _telling(storage: Path) -> Callable[[int, int, float], None]:
 
 
 @contextlib.contextmanager
-def _told(storage: Path, total: int, on_progress: Progress) -> Iterator[None]:
+def told(storage: Path, total: int, on_progress: Progress) -> Iterator[None]:
     """For the driver: passes on what the first worker writes, and that time goes by before it does."""
     ended = threading.Event()
 

@@ -29,7 +29,7 @@ RAY_FOLDER = "ray"
 class Config(StageConfig):
     """Train a task's network on a dataset."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root"})
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "cluster"})
 
     samples: ManifestPath
     """Manifest of the `dataset` stage."""
@@ -43,6 +43,8 @@ class Config(StageConfig):
     """Processes that train together. On a CPU: as many as cores."""
     gpu: bool = False
     """One GPU a worker."""
+    cluster: dict[str, Any] = {}
+    """Ray pods of Kubernetes to train on, such as {"volume": "echoplane-data"}. Left out: this process and its own."""
 
 
 def run(config: Config) -> Manifest:
@@ -53,7 +55,7 @@ def run(config: Config) -> Manifest:
 def _work(config: Config, folder: Path) -> Counts:
     from safetensors.torch import save_file
 
-    from echoplane.adapters.ray_training import Job, fit
+    from echoplane.adapters.ray_training import Job
     from echoplane.tasks import learning
 
     samples = Manifest.read(config.samples).path
@@ -61,9 +63,7 @@ def _work(config: Config, folder: Path) -> Counts:
     patients = _patients_seen(samples)
     parts = _settings(config, learning(dataset["task"]))
     job = Job(task=dataset["task"], samples=str(samples), training=config.training, **parts)
-    state = fit(
-        job, folder / RAY_FOLDER, workers=config.workers, gpu=config.gpu, on_progress=printed_with_loss("train")
-    )
+    state = _fit(config, job, folder / RAY_FOLDER)
     weights = state.best if config.training.keep == "best" else state.weights
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "checkpoint.safetensors")
     described = {name: dataset[name] for name in ("task", "preprocessing", "split_id", "data_digest")}
@@ -79,6 +79,21 @@ def _work(config: Config, folder: Path) -> Counts:
         "split_id": dataset["split_id"],
         "data_digest": dataset["data_digest"],
     }
+
+
+def _fit(config: Config, job: Any, storage: Path) -> Any:
+    """The trained state, by a RayJob where `cluster` says so, else by processes of this one."""
+    from echoplane.adapters.ray_training import fit
+    from echoplane.adapters.rayjob import RayCluster, fit_on_cluster
+
+    progress = printed_with_loss("train")
+    if not config.cluster:
+        return fit(job, storage, workers=config.workers, gpu=config.gpu, on_progress=progress)
+    try:
+        cluster = RayCluster(**config.cluster)
+    except ValidationError as error:
+        raise ConfigError(f"`cluster` is not valid: {error}") from None
+    return fit_on_cluster(job, storage, cluster=cluster, workers=config.workers, gpu=config.gpu, on_progress=progress)
 
 
 def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:

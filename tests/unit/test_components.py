@@ -22,7 +22,7 @@ from pipelines.echo_view import pipeline
 def package(tmp_path_factory: pytest.TempPathFactory) -> dict:
     path = tmp_path_factory.mktemp("compiled") / "echo-view.yaml"
     Compiler().compile(pipeline, str(path))
-    return yaml.safe_load(path.read_text())
+    return next(yaml.safe_load_all(path.read_text()))  # what follows is Kubernetes' own part
 
 
 @pytest.mark.parametrize("stage", STAGES)

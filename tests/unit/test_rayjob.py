@@ -1,0 +1,104 @@
+"""The RayJob that training asks Kubernetes for, and how its end is told."""
+
+from pathlib import Path
+
+import pytest
+
+from echoplane.adapters import rayjob as adapter
+from echoplane.adapters.rayjob import RayCluster, rayjob
+from echoplane.errors import ConfigError, StageError
+
+STORAGE = Path("/echoplane/train/0123456789abcdef.partial/ray")
+CLUSTER = RayCluster(volume="echoplane-data", image="echoplane-worker:1", memory_gib=3)
+
+
+def pods(job: dict) -> list[dict]:
+    spec = job["spec"]["rayClusterSpec"]
+    return [spec["headGroupSpec"]["template"]["spec"], spec["workerGroupSpecs"][0]["template"]["spec"]]
+
+
+def test_every_pod_meets_the_restricted_standard_and_works_on_the_volume() -> None:
+    for pod in pods(rayjob("name", STORAGE, CLUSTER, workers=2, gpu=False)):
+        (container,) = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["automountServiceAccountToken"] is False
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["volumeMounts"][0] == {"name": "data", "mountPath": "/echoplane"}
+        assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "echoplane-data"}
+        assert container["resources"]["limits"]["memory"] == "3Gi"
+
+
+def test_workers_alone_get_a_gpu_and_nothing_trains_on_the_head() -> None:
+    job = rayjob("name", STORAGE, CLUSTER, workers=3, gpu=True)
+    head, worker = (pod["containers"][0]["resources"]["limits"] for pod in pods(job))
+    assert "nvidia.com/gpu" not in head
+    assert worker["nvidia.com/gpu"] == "1"
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert cluster["workerGroupSpecs"][0]["replicas"] == 3
+
+
+def test_the_job_belongs_to_the_step_that_asked_and_starts_again_after_its_head_died(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KFP_POD_NAME", "step")
+    monkeypatch.setenv("KFP_POD_UID", "uid")
+    job = rayjob("name", STORAGE, CLUSTER, workers=2, gpu=False)
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Pod", "step", "uid")
+    assert job["spec"]["backoffLimit"] > 0
+    assert job["spec"]["shutdownAfterJobFinishes"]
+    assert str(STORAGE) in job["spec"]["entrypoint"]
+
+
+def test_without_an_image_there_is_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ECHOPLANE_IMAGE", raising=False)
+    with pytest.raises(ConfigError, match="ECHOPLANE_IMAGE"):
+        rayjob("name", STORAGE, RayCluster(volume="v"), workers=1, gpu=False)
+
+
+def test_outside_of_a_pod_a_cluster_is_refused() -> None:
+    with pytest.raises(ConfigError, match="leave `cluster` out"):
+        adapter._api()
+
+
+class Api:
+    """Answers with these statuses, one after the other."""
+
+    def __init__(self, *statuses: dict) -> None:
+        self._statuses = iter(statuses)
+
+    def get_namespaced_custom_object(self, *_: str) -> dict:
+        return {"status": next(self._statuses)}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "POLL_S", 0)
+
+
+def test_the_drivers_log_comes_while_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    log = tmp_path / "driver.log"
+    log.write_text("of an earlier try\n")
+    api = Api({"jobDeploymentStatus": "Initializing"}, {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"})
+    answer = api.get_namespaced_custom_object
+
+    def writing(*of: str) -> dict:
+        with log.open("a") as file:
+            file.write("a line\n")
+        return answer(*of)
+
+    api.get_namespaced_custom_object = writing  # type: ignore[method-assign]
+    adapter._follow(api, "heart", "job", log)
+    said = capsys.readouterr().out
+    assert said.count("a line") == 2
+    assert "earlier" not in said
+    assert "RayJob job: Initializing" in said
+
+
+@pytest.mark.parametrize("stage", ["Failed", "Complete"])
+def test_a_failure_says_why(tmp_path: Path, stage: str) -> None:
+    status = {"jobDeploymentStatus": stage, "jobStatus": "FAILED", "reason": "AppFailed", "message": "out of memory"}
+    with pytest.raises(StageError, match="FAILED, AppFailed, out of memory"):
+        adapter._follow(Api(status), "heart", "job", tmp_path / "driver.log")
