@@ -24,6 +24,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
+DATABASE = "mlflow.db"
 START_S = 180
 POLL_S = 0.2
 
@@ -66,11 +67,18 @@ def wait_until_healthy(server: subprocess.Popen[bytes], uri: str) -> None:
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise StageError("the MLflow server ended while starting; server.log in its folder says why.")
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{uri}/health", timeout=2):  # noqa: S310
+        if answers(uri):
             return
         time.sleep(POLL_S)
     stop_server(server)
     raise StageError(f"the MLflow server did not answer within {START_S} s; server.log in its folder says why.")
+
+
+def answers(uri: str) -> bool:
+    """Whether the server at `uri` is up; its tables are complete then."""
+    with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{uri}/health", timeout=2):  # noqa: S310
+        return True
+    return False
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
@@ -93,10 +101,15 @@ def _serve(parent: int, folder: Path, port: int) -> int:
     except psutil.NoSuchProcess:
         return 1
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / DATABASE}", "--serve-artifacts"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
+    whole = folder / "whole"
+    if not whole.exists():  # killed while it made its tables: such a database can neither be used nor finished
+        (folder / DATABASE).unlink(missing_ok=True)
     server = subprocess.Popen(command)
     while server.poll() is None and asked_by.is_running() and asked_by.status() != psutil.STATUS_ZOMBIE:
+        if not whole.exists() and answers(f"http://127.0.0.1:{port}"):
+            whole.touch()
         time.sleep(POLL_S)
     with contextlib.suppress(psutil.NoSuchProcess):
         _kill(psutil.Process(server.pid))
