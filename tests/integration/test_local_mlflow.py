@@ -7,7 +7,12 @@ from pathlib import Path
 
 from echoplane.adapters.local_mlflow import DATABASE, local_server
 
-START = "import sys, time; from echoplane.adapters.local_mlflow import start_server; start_server(sys.argv[1]); time.sleep(99)"
+START = """
+import sys, time
+from echoplane.adapters.local_mlflow import start_server
+start_server(sys.argv[1])
+time.sleep(99)
+"""
 
 
 def test_a_server_killed_while_it_makes_its_tables_is_whole_the_next_time(tmp_path: Path) -> None:
