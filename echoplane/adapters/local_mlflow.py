@@ -25,6 +25,8 @@ SETTINGS = {
     "DO_NOT_TRACK": "true",
 }
 DATABASE = "mlflow.db"
+WHOLE = "whole"
+"""A file beside the database that says its tables are complete."""
 START_S = 180
 POLL_S = 0.2
 
@@ -34,12 +36,12 @@ def local_server(folder: str | Path, port: int | None = None) -> Iterator[str]:
     """The URI of a server that keeps everything under `folder`, ready to answer; it ends with the context.
 
     It also ends when this process is killed. StageError where it is not up in START_S seconds; `server.log` under
-    `folder` says why. Starting takes about 10 s: enter early, do other work, call `wait_until_healthy` later with
-    `start_server`.
+    `folder` says why. Starting takes about 10 s: where there is other work meanwhile, call `start_server` and, later,
+    `wait_until_healthy`.
     """
     server, uri = start_server(folder, port)
     try:
-        wait_until_healthy(server, uri)
+        wait_until_healthy(server, uri, Path(folder))
         yield uri
     finally:
         stop_server(server)
@@ -61,13 +63,16 @@ def start_server(folder: str | Path, port: int | None = None) -> tuple[subproces
     return server, f"http://127.0.0.1:{port}"
 
 
-def wait_until_healthy(server: subprocess.Popen[bytes], uri: str) -> None:
-    """Return when the server answers; StageError where it ended or takes longer than START_S."""
+def wait_until_healthy(server: subprocess.Popen[bytes], uri: str, folder: Path) -> None:
+    """Return when the server answers and its database is marked whole, so that it may be killed from then on.
+
+    StageError where it ended or takes longer than START_S.
+    """
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise StageError("the MLflow server ended while starting; server.log in its folder says why.")
-        if answers(uri):
+        if answers(uri) and (folder / WHOLE).exists():
             return
         time.sleep(POLL_S)
     stop_server(server)
@@ -103,7 +108,7 @@ def _serve(parent: int, folder: Path, port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / DATABASE}", "--serve-artifacts"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    whole = folder / "whole"
+    whole = folder / WHOLE
     if not whole.exists():  # killed while it made its tables: such a database can neither be used nor finished
         (folder / DATABASE).unlink(missing_ok=True)
     server = subprocess.Popen(command)

@@ -5,7 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from echoplane.adapters.local_mlflow import DATABASE, local_server
+import psutil
+
+from echoplane.adapters.local_mlflow import DATABASE, WHOLE, local_server
 
 START = """
 import sys, time
@@ -13,17 +15,21 @@ from echoplane.adapters.local_mlflow import start_server
 start_server(sys.argv[1])
 time.sleep(99)
 """
+PATIENCE_S = 60
 
 
 def test_a_server_killed_while_it_makes_its_tables_is_whole_the_next_time(tmp_path: Path) -> None:
     runner = subprocess.Popen([sys.executable, "-c", START, str(tmp_path)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not (tmp_path / DATABASE).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    servers = psutil.Process(runner.pid).children(recursive=True)
     runner.kill()
     runner.wait()
-    time.sleep(1)  # the server ends with its runner
-    assert not (tmp_path / "whole").exists()
+    _, alive = psutil.wait_procs(servers, timeout=PATIENCE_S)
+    assert servers
+    assert not alive  # the server ends with its runner
+    assert not (tmp_path / WHOLE).exists()
     with local_server(tmp_path) as uri:
         assert uri.startswith("http://127.0.0.1:")
-    assert (tmp_path / "whole").exists()
+        assert (tmp_path / WHOLE).exists()
