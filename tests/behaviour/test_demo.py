@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.interrupting import kill_once
 
 PARAMETERS = {
     "patients": "6",
@@ -56,14 +57,7 @@ class Demo:
 
     def kill_at(self, stage: str) -> list[psutil.Process]:
         """Run, kill -9 once `stage` has begun; what it had started."""
-        run = self.start()
-        while not list(self.folder.glob(f"work/{stage}/*.partial")):
-            assert run.poll() is None, self.log.read_text()[-3000:]
-            time.sleep(0.02)
-        started = psutil.Process(run.pid).children(recursive=True)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        return started
+        return kill_once(self.start(), lambda: bool(list(self.folder.glob(f"work/{stage}/*.partial"))), self.log)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 
 from echoplane.adapters.local_mlflow import DATABASE, WHOLE, local_server
+from tests.interrupting import kill_once
 
 START = """
 import sys, time
@@ -15,18 +15,12 @@ from echoplane.adapters.local_mlflow import start_server
 start_server(sys.argv[1])
 time.sleep(99)
 """
-PATIENCE_S = 60
 
 
 def test_a_server_killed_while_it_makes_its_tables_is_whole_the_next_time(tmp_path: Path) -> None:
     runner = subprocess.Popen([sys.executable, "-c", START, str(tmp_path)])
-    deadline = time.monotonic() + PATIENCE_S
-    while not (tmp_path / DATABASE).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    servers = psutil.Process(runner.pid).children(recursive=True)
-    runner.kill()
-    runner.wait()
-    _, alive = psutil.wait_procs(servers, timeout=PATIENCE_S)
+    servers = kill_once(runner, (tmp_path / DATABASE).exists, tmp_path / "server.log")
+    _, alive = psutil.wait_procs(servers, timeout=60)
     assert servers
     assert not alive  # the server ends with its runner
     assert not (tmp_path / WHOLE).exists()
