@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from echoplane.study.study import Study
-from echoplane.tasks.cmr_segmentation import Segmentation, rounded
+from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.answers import rounded
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 
 RESEARCH_USE = "Research use only. Not a medical device."

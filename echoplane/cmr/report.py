@@ -13,8 +13,9 @@ import numpy as np
 from echoplane.cmr.files import RESEARCH_USE
 from echoplane.html import data_uri, render
 from echoplane.study.cine import Cine, display_turn, turned
-from echoplane.tasks.cmr_segmentation import Segmentation, grey_range
+from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, Curve
+from echoplane.tasks.cmr_segmentation.preparation import grey_range
 from echoplane.tasks.cmr_segmentation.structures import STRUCTURES
 
 COLOURS = {1: (255, 80, 80), 2: (90, 220, 90), 3: (80, 160, 255), 4: (255, 190, 60), 5: (200, 110, 255)}

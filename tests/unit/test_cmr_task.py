@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from echoplane.errors import UnusableStudy
-from echoplane.study.cine import Cine
+from echoplane.study.cine import Cine, display_turn, turned
 from echoplane.study.study import Study
 from echoplane.tasks import Thresholds
 from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation import learning, networks, structures
 from echoplane.tasks.cmr_segmentation.cleaning import cleaned_stack
+from echoplane.tasks.cmr_segmentation.overlap import dice
 from echoplane.tasks.cmr_segmentation.quality import atrium_flags, ventricle_flags
 
 LV, MYO, RV, LA, RA = 1, 2, 3, 4, 5
@@ -70,12 +71,12 @@ def test_a_turned_picture_gets_its_mask_turned_back(transpose: bool) -> None:
     labels[:, :, 10:20, 30:50] = RV  # so that no turn leaves it as it is
     affine = np.diag([1.5, 1.5, 10.0, 1.0])
     affine[:3, :2] = affine[:3, [1, 0]] if transpose else affine[:3, :2]
-    turned = Cine("short-axis", cine.voxels_TZHW, (1.5, 1.5), 10.0, affine=affine, covers_beat=False)
-    study = Study((), (turned,))
+    lain = Cine("short-axis", cine.voxels_TZHW, (1.5, 1.5), 10.0, affine=affine, covers_beat=False)
+    study = Study((), (lain,))
     prepared = task.preprocess(study, task.Preprocessing())
     assert prepared.batch.shape[1:] == (80, 80)
-    turn = task.display_turn(affine)
-    seen = task.turned(labels, turn)
+    turn = display_turn(affine)
+    seen = turned(labels, turn)
     rows = np.stack([seen[t, z] for _, t, z in prepared.place["rows"]])
     rows[-prepared.place["mirrored"] :] = rows[-prepared.place["mirrored"] :, :, ::-1]
     found = task.interpret(
@@ -99,7 +100,7 @@ def test_pixels_far_from_the_trained_size_are_resampled_and_the_mask_returns_to_
         task.condense(logits_for(rows), prepared.place, 0), study, prepared.place, Thresholds(1.0, 0.5)
     )
     assert found.masks["short-axis"].shape == labels.shape
-    assert task.dice(found.masks["short-axis"] == LV, labels == LV) > 0.95
+    assert dice(found.masks["short-axis"] == LV, labels == LV) > 0.95
 
 
 def test_a_larger_end_systolic_cavity_lowers_the_fraction() -> None:

@@ -1,0 +1,131 @@
+"""The command `echoplane`: a thin call of the stages, one subcommand each, `predict` and `measure`.
+
+Options are the fields of the stage's config and their help is the line under each field, so that the two can't part.
+What a subcommand needs is imported when it runs: `echoplane --help` stays quick. Exit codes: 0 done, 1 failed,
+2 wrong call, 3 done but for some inputs that were quarantined or refused.
+
+command   what a subcommand is, and what all share
+stages    dataset, train, export, evaluate, promote, phantom; `dataset forget`
+deid      deid, and what is done by hand after it: accept, pseudonym
+predict   answers to files
+measure   measures of a cine MR
+"""
+
+import argparse
+import functools
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from echoplane.cli.command import Command
+from echoplane.cli.deid import run_deid
+from echoplane.cli.measure import run_measure
+from echoplane.cli.predict import run_predict
+from echoplane.cli.stages import run_dataset, run_phantom, run_stage
+from echoplane.errors import EchoplaneError
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code. An error is one line on standard error and never names a patient."""
+    name, rest = _chosen(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = COMMANDS[name]
+        return command.run(command.parser(name), rest)
+    except EchoplaneError as error:
+        return _fail(name, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(name, "stopped; the same call goes on from the last finished part.", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read us is gone; without this, flushing at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("ECHOPLANE_DEBUG"):
+            raise
+        return _fail(name, _unexpected(error), 1)
+
+
+def _chosen(arguments: list[str]) -> tuple[str, list[str]]:
+    """The subcommand and what follows it; ends with help or version where that was asked."""
+    from echoplane import __version__
+
+    width = max(map(len, COMMANDS)) + 2
+    listed = "\n".join(f"  {name:{width}}{command.title}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        "echoplane",
+        usage="echoplane COMMAND ...",
+        description="De-identify, train, evaluate and serve cardiac imaging models. Research use only.",
+        epilog=f"commands:\n{listed}\n\n`echoplane COMMAND --help` shows a command's options and an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS, metavar="COMMAND")
+    chosen = parser.parse_args(arguments[:1])
+    return chosen.command, arguments[1:]
+
+
+def _fail(name: str, message: str, code: int) -> int:
+    print(f"echoplane {name}: {message}", file=sys.stderr)
+    return code
+
+
+def _unexpected(error: Exception) -> str:
+    """Where it happened, not what was said there: a library's message may quote a file."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return f"failed unexpectedly ({type(error).__name__} at {place}); ECHOPLANE_DEBUG=1 shows the whole traceback."
+
+
+COMMANDS: dict[str, Command] = {
+    "phantom": Command(
+        "make synthetic patients as DICOM, with invented names",
+        "echoplane phantom echo phantoms --patients 2",
+        run_phantom,
+    ),
+    "deid": Command(
+        "remove the patient from a folder of DICOM",
+        "echoplane deid exams exams-deid --key-file deid.key --labels labels.csv",
+        run_deid,
+    ),
+    "dataset": Command(
+        "catalogue de-identified studies, split them by patient, make shards",
+        "echoplane dataset --root work --studies exams-deid/manifest.json",
+        run_dataset,
+    ),
+    "train": Command(
+        "train a task's network with Ray",
+        "echoplane train echo-view-video --root work --samples work/dataset/1f0c/manifest.json",
+        functools.partial(run_stage, "train"),
+    ),
+    "export": Command(
+        "calibrate a trained network and seal it into a bundle",
+        "echoplane export --root work --samples work/dataset/1f0c/manifest.json "
+        "--checkpoint work/train/2b7e/manifest.json",
+        functools.partial(run_stage, "export"),
+    ),
+    "evaluate": Command(
+        "run a bundle on the unseen patients",
+        "echoplane evaluate --root work --studies exams-deid/manifest.json --samples work/dataset/1f0c/manifest.json "
+        "--bundle work/export/77aa/manifest.json",
+        functools.partial(run_stage, "evaluate"),
+    ),
+    "promote": Command(
+        "register a bundle in MLflow and let the gate decide whether it serves",
+        "echoplane promote --root work --bundle work/export/77aa/manifest.json "
+        "--evaluation work/evaluate/90c1/manifest.json --tracking-uri http://127.0.0.1:5000",
+        functools.partial(run_stage, "promote"),
+    ),
+    "predict": Command(
+        "answer DICOM files with a bundle, or with MLflow's champion",
+        "echoplane predict clip.dcm --bundle work/export/77aa",
+        run_predict,
+    ),
+    "measure": Command(
+        "measure a cine MR: volumes, function, masks and a report",
+        "echoplane measure cine.nii.gz --out measured",
+        run_measure,
+    ),
+}

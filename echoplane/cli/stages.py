@@ -1,0 +1,75 @@
+"""The stages as subcommands: config from the options, run, what it made."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from echoplane.cli.command import empty, progress_apart, report
+from echoplane.errors import ConfigError
+
+
+def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    """A stage by its name: config from the options, run, what it made."""
+    from echoplane.stages.options import add_fields, config_of
+
+    stage = importlib.import_module(f"echoplane.stages.{name}")
+    if name == "train":
+        parser.add_argument("task", metavar="TASK", help="what the samples were labelled for: echo-view-video")
+    add_fields(parser, stage.Config, {})
+    values = vars(parser.parse_args(arguments))
+    as_json, task = values.pop("json"), values.pop("task") if name == "train" else None
+    with progress_apart(as_json):
+        config = config_of(stage.Config, values)
+        if task:
+            _check_task(config.samples, task)
+        manifest = stage.run(config)
+    return report(name, manifest.counts, as_json, manifest=str(manifest.path / "manifest.json"))
+
+
+def _check_task(samples: str, task: str) -> None:
+    """What is trained is what the samples are labelled for; TASK says that this is what was meant."""
+    from echoplane.stages.stage import Manifest
+
+    found = json.loads((Manifest.read(samples).path / "dataset.json").read_bytes())["task"]
+    if found != task:
+        raise ConfigError(f"the samples are labelled for {found}, not for {task}.")
+
+
+def run_phantom(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    from echoplane.stages import phantom
+    from echoplane.stages.options import add_fields, config_of
+
+    kinds = "echo, twelve ultrasound clips a patient as DICOM; cmr, three cines a patient as NIfTI with exact masks"
+    parser.add_argument("kind", choices=["echo", "cmr"], help=f"what to make: {kinds}")
+    parser.add_argument("dst", metavar="DST", help="a new folder for the files")
+    add_fields(parser, phantom.Config, {"root": "", "source": ""})
+    values = vars(parser.parse_args(arguments))
+    as_json, folder = values.pop("json"), Path(values.pop("dst"))
+    fill = {"echo": phantom.fill, "cmr": phantom.fill_cmr}[values.pop("kind")]
+    with progress_apart(as_json):
+        counts = fill(empty(folder), config_of(phantom.Config, values | {"root": str(folder)}))
+    return report("phantom", counts, as_json, folder=str(folder))
+
+
+def run_dataset(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    return run_forget(arguments[1:]) if arguments[:1] == ["forget"] else run_stage("dataset", parser, arguments)
+
+
+def run_forget(arguments: list[str]) -> int:
+    """List what learned from a patient."""
+    from echoplane.stages import forget
+
+    parser = argparse.ArgumentParser(
+        "echoplane dataset forget",
+        description="List the files, datasets, trainings and bundles that know a patient. Nothing is removed.",
+        epilog="example: echoplane dataset forget P-ABCDEFGHIJKLMNOP --root work",
+    )
+    parser.add_argument("pseudonym", metavar="PSEUDONYM", help="as `echoplane deid pseudonym` prints it")
+    parser.add_argument("--root", type=Path, required=True, help="the folder of the stages")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    asked = parser.parse_args(arguments)
+    found = forget.run(asked.root, asked.pseudonym).model_dump()
+    lines = [f"{kind[:-1]}: {path}" for kind, paths in found.items() for path in paths]
+    print(json.dumps(found) if asked.json else "\n".join(lines) or "nothing below this root knows the pseudonym")
+    return 0
