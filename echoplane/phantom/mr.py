@@ -130,7 +130,7 @@ def long_axis_plane(patient: MrPatient, kind: str) -> Plane:
     rng = np.random.default_rng([patient.seed, 43, kind == "4-chamber"])
     marks, length = landmarks(patient.heart), patient.heart.lv_length_mm
     down = unit(marks.la + rng.normal(0, 2, 3))
-    side = marks.ra if kind == "4-chamber" else np.array([np.cos(np.radians(106)), np.sin(np.radians(106)), 0])
+    side = -marks.ra if kind == "4-chamber" else np.array([np.cos(np.radians(106)), np.sin(np.radians(106)), 0])
     right = unit(side - (side @ down) * down)
     turn = rng.normal(0, np.radians(20))
     turned = right * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - right * np.sin(turn)

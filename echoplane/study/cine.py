@@ -14,7 +14,7 @@ LEAST_PHASES, LEAST_SLICES = 2, 3
 SHOWN_ALONG = {
     "short-axis": (np.array([-0.8, -0.6, 0.0]), np.array([0.0, -0.35, -0.94])),
     "2-chamber": (np.array([0.0, 1.0, 0.0]), np.array([0.74, -0.57, 0.37])),
-    "4-chamber": (np.array([1.0, 0.0, 0.0]), np.array([0.74, -0.57, 0.37])),
+    "4-chamber": (np.array([-1.0, 0.0, 0.0]), np.array([0.74, -0.57, 0.37])),
 }
 """Directions to the right and down in the picture, RAS, of a heart that lies as usual."""
 MOST_VOXELS = 400_000_000
@@ -127,7 +127,8 @@ def display_turn(affine: np.ndarray | None, plane: str = "short-axis") -> tuple[
     """How a slice's array is brought to how readers see it: (transpose, then flip rows, then flip columns).
 
     Short axis: columns run to the patient's left and back, rows to the feet and back, as scanners store them. Long
-    axis: the apex is up. Without an affine nothing is known, and nothing is turned.
+    axis: the apex is up, the right heart or the anterior wall where habit has it. Without an affine nothing is known,
+    and nothing is turned.
     """
     if affine is None:
         return False, False, False

@@ -19,11 +19,16 @@ from echoplane.tasks.cmr_segmentation.structures import (
     PLANES,
     SHOWN,
     bits,
+    plane_of,
     unknown_of,
 )
 
 FAR_BELOW = -1e4
 """A logit that softmax turns into nothing."""
+SMOOTH_PIXELS = 50
+"""Added to both sides of a Dice: a slice without the structure asks for nothing, softly."""
+KNOT_PIXELS = 24
+"""Distance of the points between which a bent slice is interpolated: about half of a ventricle."""
 
 
 class Network(BaseModel):
@@ -53,11 +58,17 @@ class Augmentation(BaseModel):
     rotation_degrees: float = Field(default=25.0, ge=0)
     """Deviation of the turn. More than the paper's: scanners turn the field of view with the patient."""
     quarter_turns: float = Field(default=0.15, ge=0, le=1)
-    """Share of slices turned by any multiple of 90 degrees first: NIfTI files without an affine lie any way up."""
+    """Share of short axis slices turned by any multiple of 90 degrees first: pictures without an affine lie any way up.
+    Long axis planes come from files that say how they lie, and are turned to one way (`display_turn`)."""
+    mirrored: float = Field(default=0.5, ge=0, le=1)
+    """Share of short axis slices shown mirrored, as agreement is tested with. Never of long axis planes: left and right
+    atrium look alike, and side tells them apart."""
     scale: float = Field(default=0.15, ge=0, lt=0.33)
     """Deviation of the enlargement."""
     stretch: float = Field(default=0.06, ge=0, lt=0.33)
     """Deviation of the enlargement of columns against rows."""
+    bend: float = Field(default=3.0, ge=0)
+    """Largest deviation of a smooth displacement, in pixels: hearts of other shapes than those that were drawn."""
     gamma: float = Field(default=0.35, ge=0)
     """Deviation of the logarithm of the grey curve's exponent: fat outshines blood in some fields of view."""
     gain: float = Field(default=0.25, ge=0)
@@ -104,14 +115,23 @@ def loss(output: torch.Tensor, target: torch.Tensor, dice: float = 1.0) -> torch
 
 
 def _soft_dice(p: torch.Tensor, may_be: torch.Tensor, shown_BK: torch.Tensor) -> torch.Tensor:
-    """Mean over the classes but background that the batch's sources drew; the batch counts as one volume."""
+    """Of the classes but background, where a source drew them: half the mean over slices, in which a small cavity
+    counts as much as a large one, and half the mean over classes, with the batch as one volume.
+
+    A source drew a class in a slice where it says of some pixel, outside of its structures, that it is not of the
+    class. Pixels that may be of the class or not (beyond the picture's edge) count for neither side.
+    """
     sure = may_be & (may_be.sum(dim=1, keepdim=True) == 1)
-    drawn_BK = shown_BK & ~(may_be & ~sure).any(dim=(2, 3))
-    weight = drawn_BK[:, 1:, None, None]
-    truth, guess = sure[:, 1:] * weight, p[:, 1:] * weight
-    overlap, size = (truth * guess).sum(dim=(0, 2, 3)), (truth.float() + guess).sum(dim=(0, 2, 3))
-    there = drawn_BK[:, 1:].any(dim=0)
-    return ((2 * overlap + 50) / (size + 50))[there].mean() if there.any() else p.new_ones(())
+    structure = sure[:, 1:].any(dim=1, keepdim=True)
+    drawn_BK = shown_BK[:, 1:] & ~(may_be[:, 1:] | structure).all(dim=3).all(dim=2)
+    if not drawn_BK.any():
+        return p.new_ones(())
+    truth, guess = sure[:, 1:].float(), p[:, 1:] * (sure | ~may_be)[:, 1:]
+    overlap_BK, size_BK = (truth * guess).sum(dim=(2, 3)), (truth + guess).sum(dim=(2, 3))
+    by_slice = (2 * overlap_BK + SMOOTH_PIXELS) / (size_BK + SMOOTH_PIXELS)
+    overlap_K, size_K = (overlap_BK * drawn_BK).sum(dim=0), (size_BK * drawn_BK).sum(dim=0)
+    by_class = (2 * overlap_K + SMOOTH_PIXELS) / (size_K + SMOOTH_PIXELS)
+    return (by_slice[drawn_BK].mean() + by_class[drawn_BK.any(dim=0)].mean()) / 2
 
 
 def _table(name: str, like: torch.Tensor) -> torch.Tensor:
@@ -122,13 +142,26 @@ def _table(name: str, like: torch.Tensor) -> torch.Tensor:
 
 
 def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """uint8 (2, row, column) to (2, crop, crop): turned, scaled, cut out, and its greys changed."""
+    """uint8 (2, row, column) to (2, crop, crop): turned, scaled, bent, cut out, and its greys changed."""
     image_HW, target_HW = sample
-    matrix = _matrix(target_HW, rng, config)
-    size, unknown = (config.crop, config.crop), unknown_of(target_HW)
-    image = cv2.warpAffine(image_HW, matrix, size, flags=cv2.INTER_LINEAR)
-    target = cv2.warpAffine(target_HW, matrix, size, flags=cv2.INTER_NEAREST, borderValue=unknown)
+    x, y = _sources(cv2.invertAffineTransform(_matrix(target_HW, rng, config)), rng, config)
+    image = cv2.remap(image_HW, x, y, cv2.INTER_LINEAR)
+    target = cv2.remap(target_HW, x, y, cv2.INTER_NEAREST, borderValue=unknown_of(target_HW))
     return np.stack([_regreyed(image, rng, config), target])
+
+
+def _sources(inverse: np.ndarray, rng: np.random.Generator, config: Augmentation) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the slice each pixel of the crop comes from, x and y (crop, crop): affine, and bent smoothly."""
+    along = np.arange(config.crop, dtype=np.float32)
+    x, y = (
+        np.float32(row[0]) * along[None] + np.float32(row[1]) * along[:, None] + np.float32(row[2]) for row in inverse
+    )
+    if config.bend:
+        knots = max(3, config.crop // KNOT_PIXELS)
+        bend = rng.normal(0, rng.uniform(0, config.bend), (2, knots, knots)).astype(np.float32)
+        shift_x, shift_y = (cv2.resize(each, x.shape, interpolation=cv2.INTER_CUBIC) for each in bend)
+        x, y = x + shift_x, y + shift_y
+    return x, y
 
 
 def _matrix(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
@@ -138,10 +171,12 @@ def _matrix(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentatio
         config.scale,
         config.stretch,
     )
-    if rng.random() < config.quarter_turns:
+    quarters, mirrored = rng.random(2) < (config.quarter_turns, config.mirrored)
+    any_way_up = plane_of(target_HW) == PLANES[0]
+    if any_way_up and quarters:
         angle += np.pi / 2 * rng.integers(4)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    if rng.random() < 0.5:  # a mirrored chest: rare in life, but it shows the network twice as many shapes
+    if any_way_up and mirrored:
         turn = turn @ np.diag([-1, 1])
     linear = turn @ np.diag([1 + scale + stretch, 1 + scale - stretch])
     middle = np.full(2, config.crop / 2) - linear @ _centre(target_HW, rng, config)

@@ -60,7 +60,12 @@ def target_of(labels_HW: np.ndarray, plane: str, drawn: tuple[int, ...] | None =
     return target_HW | np.uint8(PLANES.index(plane) << PLANE_SHIFT)
 
 
+def plane_of(target_HW: np.ndarray) -> str:
+    """The plane that every byte of a target names."""
+    return PLANES[int(target_HW.flat[0]) >> PLANE_SHIFT]
+
+
 def unknown_of(target_HW: np.ndarray) -> int:
     """The target byte of a pixel of which nothing is known, in the same plane."""
-    plane = PLANES[int(target_HW.flat[0]) >> PLANE_SHIFT]
+    plane = plane_of(target_HW)
     return bits(SHOWN[plane]) | PLANES.index(plane) << PLANE_SHIFT
