@@ -96,7 +96,7 @@ def run_stage(stage: str, config: StageConfig, work: Callable[[Path], Counts], *
     key = stage_key(stage, config, extra_key)
     final = Path(config.root).resolve() / stage / key[:16]
     die_with_runner()
-    with one_writer(Path(config.root)):
+    with one_writer(final):
         return _finished(final, key) or _make(stage, key, final, work)
 
 
@@ -173,10 +173,20 @@ def package_digest() -> str:
 
 
 @contextlib.contextmanager
-def one_writer(root: Path) -> Iterator[None]:
-    """Hold the run folder's lock; StageError where another run keeps it for longer than LOCK_WAIT_S."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
+def one_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock of a stage's folder; StageError where another run keeps it for longer than LOCK_WAIT_S.
+
+    Each result has a lock of its own: runs with other settings, and the parts of one run, work side by side.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"`root` can't be written ({error.strerror}); give a folder that can. On Kubernetes: is the volume mounted "
+            "there, and does its root belong to the group of the image's user?"
+        ) from None
+    with lock:
         deadline = time.monotonic() + LOCK_WAIT_S
         while True:
             try:
@@ -185,7 +195,7 @@ def one_writer(root: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StageError(
-                        f"another run has been writing to {root} for over {LOCK_WAIT_S} s; "
+                        f"another run has been making this very result for over {LOCK_WAIT_S} s; "
                         "wait for it to end, or give this run another root."
                     ) from None
                 time.sleep(0.2)

@@ -81,8 +81,23 @@ def test_an_interrupted_stage_goes_on_in_its_own_folder(tmp_path: Path) -> None:
 
 def test_a_second_writer_is_turned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "LOCK_WAIT_S", 0.1)
-    with stage.one_writer(tmp_path), pytest.raises(StageError, match="another run"):
-        run_stage("s", Config(root=str(tmp_path)), Work())
+    config = Config(root=str(tmp_path))
+    folder = tmp_path / "s" / stage.stage_key("s", config)[:16]
+    with stage.one_writer(folder), pytest.raises(StageError, match="another run"):
+        run_stage("s", config, Work())
+
+
+def test_results_of_other_settings_are_made_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "LOCK_WAIT_S", 0.1)
+    one, two = (Config(root=str(tmp_path), number=number) for number in (1, 2))
+    with stage.one_writer(tmp_path / "s" / stage.stage_key("s", one)[:16]):
+        assert run_stage("s", two, Work()).counts == {"files": 1}
+
+
+def test_a_root_that_can_not_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="`root` can't be written"):
+        run_stage("s", Config(root=str(tmp_path / "file")), Work())
 
 
 def test_a_missing_manifest_is_a_clear_error(tmp_path: Path) -> None:
