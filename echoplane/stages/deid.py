@@ -32,6 +32,7 @@ from echoplane.stages.stage import (
     run_stage,
     stage_key,
 )
+from echoplane.stages.workers import default_workers
 from echoplane.study.views import VIDEO_VIEWS
 
 KEY_VARIABLE = "ECHOPLANE_DEID_KEY"
@@ -56,7 +57,7 @@ class Config(StageConfig):
     """File that holds the pseudonym key, 32 bytes or more, in hex; or the variable ECHOPLANE_DEID_KEY holds it."""
     policy: Policy = Policy()
     """What is kept, removed and refused."""
-    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    workers: int = Field(default_factory=default_workers, ge=1)
     """Processes that de-identify side by side."""
 
 

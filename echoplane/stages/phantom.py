@@ -1,6 +1,5 @@
 """Stage `phantom`: synthetic patients, twelve echo clips each, as DICOM with invented names burned in."""
 
-import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ from pydantic import Field
 
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, StageConfig, run_stage
+from echoplane.stages.workers import default_workers
 
 DICOM = "dicom"
 """Where the files lie in the stage's folder, apart from its manifest."""
@@ -24,7 +24,7 @@ class Config(StageConfig):
     """Frames of each clip: one beat or so."""
     source: str = ""
     """Folder of one's own DICOM. Where it is given, no synthetic patients are made."""
-    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    workers: int = Field(default_factory=default_workers, ge=1)
     """Processes that render side by side."""
 
 
