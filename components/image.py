@@ -1,9 +1,20 @@
-"""The image that every component runs in."""
+"""The image that every component runs in: ECHOPLANE_IMAGE, or the worker image as `make images` names it."""
 
 import os
+import subprocess
+from pathlib import Path
 
 from echoplane.stages.stage import package_digest
 
-# The tag is the source's digest: Kubeflow's cache is keyed by the image, and edited code must not meet an old result.
-# "python" in the name tells kfp.local that steps find a Python there.
-IMAGE = os.environ.get("ECHOPLANE_IMAGE") or f"echoplane-python:{package_digest()[:12]}"
+BUILD = Path(__file__).resolve().parents[1] / "infra" / "images" / "build"
+
+
+def _tag() -> str:
+    """Digest of what the image holds, by the script that builds it. Outside of a checkout, of the package alone."""
+    if not BUILD.exists():
+        return package_digest()[:12]
+    return subprocess.run(["bash", str(BUILD), "--tag"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+# The tag changes with the source: Kubeflow keys its cache by this string, and a node keeps what it once pulled.
+IMAGE = os.environ.get("ECHOPLANE_IMAGE") or f"{os.environ.get('IMAGE_REGISTRY', '')}echoplane-worker:{_tag()}"

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote")
+"""Each also a command of `echoplane`."""
+COMPONENTS = (*STAGES, "ended")
 FOLDER = Path(__file__).parent
 
 
@@ -24,11 +26,11 @@ def readme(stage: str) -> str:
             "",
             spec.description.splitlines()[0],
             "",
-            f"A thin call of `echoplane.stages.{stage}`: the same as `echoplane {stage}` on the command line.",
+            f"A thin call of `echoplane.stages.{stage}`{_command(stage)}.",
             "",
             "| input | type | meaning |",
             "|---|---|---|",
-            *(_row(name, given.type, config.model_fields[name].description) for name, given in spec.inputs.items()),
+            *(_row(name, given.type, _meaning(config, name)) for name, given in spec.inputs.items()),
             "",
             "| output | type | what it holds |",
             "|---|---|---|",
@@ -38,8 +40,23 @@ def readme(stage: str) -> str:
     )
 
 
-TYPES = {"String": "text", "Integer": "whole number", "Boolean": "true or false", "Dict": "JSON object"}
-SHOWN = {"Metrics": "figures", "ClassificationMetrics": "the confusion matrix", "HTML": "a page"}
+def _command(stage: str) -> str:
+    return f": the same as `echoplane {stage}` on the command line" if stage in STAGES else ""
+
+
+def _meaning(config: Any, name: str) -> str:
+    return config.model_fields[name].description if name in config.model_fields else GIVEN[name]
+
+
+GIVEN = {"status": "How the other steps ended. Kubeflow gives it to an exit handler."}
+TYPES = {
+    "String": "text",
+    "Integer": "whole number",
+    "Boolean": "true or false",
+    "Dict": "JSON object",
+    "PipelineTaskFinalStatus": "status",
+}
+SHOWN = {"Metrics": "figures", "ClassificationMetrics": "the confusion matrix", "HTML": "a page", "Markdown": "a page"}
 
 
 def _row(name: str, kind: str, meaning: str) -> str:
@@ -57,7 +74,7 @@ def _holds(kind: str) -> str:
 
 
 def write() -> None:
-    for stage in STAGES:
+    for stage in COMPONENTS:
         (FOLDER / stage / "README.md").write_text(readme(stage))
 
 

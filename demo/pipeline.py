@@ -14,10 +14,10 @@ from demo.console import Display
 from echoplane.errors import StageError
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-STARTED = re.compile(r"Executing task '([\w-]+)'")
-ENDED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
+STARTED = re.compile(r"Executing task '(?!ended|exit-handler)([\w-]+)'")
+ENDED = re.compile(r"Task '(?!ended|exit-handler)([\w-]+)' finished with status (\w+)")
 COUNTED = re.compile(r"^(\w+) (\d+)/(\d+)\b")
-SAID_WHY = re.compile(r"^echoplane\.errors\.\w+: (.+)")
+SAID_WHY = re.compile(r"^echoplane [\w-]+: (.+)")
 
 
 @dataclass

@@ -14,6 +14,9 @@ A message says what is wrong, what was expected and what to do. It never holds a
 attribute that could name a patient: no name, id, date, UID, path or free text.
 """
 
+import traceback
+from pathlib import Path
+
 
 class EchoplaneError(Exception):
     """Base of all; `exit_code` is what the command line ends with."""
@@ -59,3 +62,13 @@ class BundleError(EchoplaneError):
 
 class StageError(EchoplaneError):
     pass
+
+
+def explained(error: Exception) -> str:
+    """A sentence for whoever reads a terminal or a log: our own errors' message; of others where it happened alone,
+    since a library's message may quote a file."""
+    if isinstance(error, EchoplaneError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return f"failed unexpectedly ({type(error).__name__} at {place}); ECHOPLANE_DEBUG=1 shows the whole traceback."

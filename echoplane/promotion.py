@@ -74,6 +74,26 @@ class Decision:
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
 
+    def as_markdown(self) -> str:
+        """What the gate says, first what failed."""
+        failed = [check for check in self.reasons if not check.passed]
+        said = "passed: the model serves" if self.passed else f"refused the model by {len(failed)} checks"
+        rows = [*failed, *(check for check in self.reasons if check.passed)]
+        return "\n".join(
+            [
+                f"# The gate {said}",
+                "",
+                "| check | outcome | found | limit | in words |",
+                "|---|---|---|---|---|",
+                *(
+                    f"| {c.name} | {'passed' if c.passed else '**failed**'} | {c.value:.4g} | {c.limit:.4g} "
+                    f"| {c.sentence.replace('|', '/')} |"
+                    for c in rows
+                ),
+                "",
+            ]
+        )
+
 
 def read_policy(source: str = "default") -> Policy:
     """The policy of that name in the package, or of a YAML file; ConfigError where it is not a policy."""

@@ -14,7 +14,7 @@ from components.export.component import export
 from components.phantom.component import phantom
 from components.promote.component import promote
 from components.train.component import train
-from pipelines.cluster import placed, with_key
+from pipelines.cluster import TRAINING, on_nodes, placed, reported, with_key
 
 
 @dsl.pipeline(name="echo-view", display_name="Echo view: train and promote")
@@ -40,6 +40,8 @@ def pipeline(
     gate_policy: str = "default",
     tracking_uri: str = "",
     volume: str = "echoplane-data",
+    node_selector: dict = {},
+    tolerations: list = [],
 ) -> None:
     """Teach a model the twelve views of an echo study, test it on unseen patients, and promote it if it is good enough.
 
@@ -67,48 +69,51 @@ def pipeline(
         gate_policy: Path of a YAML policy that a model must meet to serve, or "default" for the one of echoplane.
         tracking_uri: Address of the MLflow server. Empty: the variable MLFLOW_TRACKING_URI of the steps.
         volume: Claim of the volume that is mounted at /echoplane in every step. Not used on one machine.
+        node_selector: Labels of the nodes that may run the training step, such as {"gpu": "true"}.
+        tolerations: Taints on which the training step may stand, as Kubernetes writes them in a list.
     """
-    made = phantom(root=root, patients=patients, seed=seed, frames=frames, source=source)
-    placed(made, volume)
-    cleared = deid(
-        root=root,
-        studies=made.outputs["studies"],
-        source=source,
-        labels=labels,
-        key_file=key_file,
-        policy=deid_policy,
-    )
-    with_key(placed(cleared, volume))
-    studies = cleared.outputs["deidentified"]
-    prepared = placed(dataset(root=root, studies=studies, site=site, split=split), volume)
-    samples = prepared.outputs["samples"]
-    trained = train(
-        root=root,
-        samples=samples,
-        network=network,
-        augmentation=augmentation,
-        training=training,
-        workers=workers,
-        gpu=gpu,
-        cluster=cluster,
-    )
-    placed(trained, volume, cpu="2", memory="8Gi")
-    exported = placed(export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"]), volume)
-    bundle = exported.outputs["bundle"]
-    tested = evaluate(
-        root=root,
-        studies=studies,
-        samples=samples,
-        bundle=bundle,
-        runtime=runtime,
-        precision=precision,
-    )
-    placed(tested, volume, cpu="2")
-    decided = promote(
-        root=root,
-        bundle=bundle,
-        evaluation=tested.outputs["evaluation"],
-        tracking_uri=tracking_uri,
-        policy=gate_policy,
-    )
-    placed(decided, volume)
+    with reported(root, volume):
+        made = phantom(root=root, patients=patients, seed=seed, frames=frames, source=source)
+        placed(made, volume)
+        cleared = deid(
+            root=root,
+            studies=made.outputs["studies"],
+            source=source,
+            labels=labels,
+            key_file=key_file,
+            policy=deid_policy,
+        )
+        with_key(placed(cleared, volume))
+        studies = cleared.outputs["deidentified"]
+        prepared = placed(dataset(root=root, studies=studies, site=site, split=split), volume)
+        samples = prepared.outputs["samples"]
+        trained = train(
+            root=root,
+            samples=samples,
+            network=network,
+            augmentation=augmentation,
+            training=training,
+            workers=workers,
+            gpu=gpu,
+            cluster=cluster,
+        )
+        on_nodes(placed(trained, volume, TRAINING), node_selector, tolerations)
+        exported = placed(export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"]), volume)
+        bundle = exported.outputs["bundle"]
+        tested = evaluate(
+            root=root,
+            studies=studies,
+            samples=samples,
+            bundle=bundle,
+            runtime=runtime,
+            precision=precision,
+        )
+        placed(tested, volume)
+        decided = promote(
+            root=root,
+            bundle=bundle,
+            evaluation=tested.outputs["evaluation"],
+            tracking_uri=tracking_uri,
+            policy=gate_policy,
+        )
+        placed(decided, volume)

@@ -6,12 +6,15 @@ the folder is where the latest run's manifests are looked up by step.
 
 import os
 import shutil
+import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pipelines
 from echoplane.errors import StageError
 from echoplane.stages.stage import Manifest, die_with_runner
+from echoplane.stages.step import RUN_VARIABLE, records
 
 KFP_FOLDER = "kfp"
 
@@ -20,8 +23,12 @@ def run(name: str, values: dict[str, Any]) -> None:
     """Run pipeline `name` under `values["root"]`; StageError where a step fails."""
     die_with_runner()
     # Steps end with this process; unbuffered, their lines come while they work.
-    os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    this_run = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1", RUN_VARIABLE: this_run}
     from kfp import local
+
+    # the image's name says nothing here: a step is a process of this Python
+    warnings.filterwarnings("ignore", message=".*custom or non-Python base image", category=RuntimeWarning)
 
     folder = Path(values["root"]).resolve() / KFP_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -29,7 +36,8 @@ def run(name: str, values: dict[str, Any]) -> None:
     try:
         pipelines.by_name(name)(**values)
     except RuntimeError as error:  # kfp.local's one way to say that a step failed or was interrupted
-        raise StageError(str(error).splitlines()[0]) from error
+        reasons = [f"{step.stage}: {step.reason}" for step in records(values["root"], this_run) if step.reason]
+        raise StageError("; ".join(reasons) or str(error).splitlines()[0]) from error
 
 
 def manifests(root: Path) -> dict[str, Manifest]:

@@ -7,9 +7,19 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def dataset(
-    root: str, studies: dsl.Input[dsl.Dataset], site: str, split: dict, samples: dsl.Output[dsl.Dataset]
+    root: str,
+    studies: dsl.Input[dsl.Dataset],
+    site: str,
+    split: dict,
+    samples: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Catalogue the labelled clips, split them by patient, and write the shards that training reads."""
     from echoplane.stages import dataset
+    from echoplane.stages.step import step
 
-    dataset.run(dataset.Config(root=root, studies=studies.path, site=site, split=split)).write(samples.path)
+    with step("dataset", root) as hand_on:
+        config = dataset.Config(root=root, studies=studies.path, site=site, split=split)
+        counts = hand_on(dataset.run(config), samples.path).counts
+        for name, patients in counts["patients"].items():
+            metrics.log_metric(f"patients_{name}", patients)

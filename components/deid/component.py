@@ -14,11 +14,16 @@ def deid(
     key_file: str,
     policy: dict,
     deidentified: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Remove the patient from every study; what can't be cleared is set aside, never passed on."""
     from echoplane.stages import deid
+    from echoplane.stages.step import step
 
-    config = deid.Config(
-        root=root, studies=studies.path, source=source, labels=labels, key_file=key_file, policy=policy
-    )
-    deid.run(config).write(deidentified.path)
+    with step("deid", root) as hand_on:
+        config = deid.Config(
+            root=root, studies=studies.path, source=source, labels=labels, key_file=key_file, policy=policy
+        )
+        counts = hand_on(deid.run(config), deidentified.path).counts
+        for name in ("written", "quarantined", "refused"):
+            metrics.log_metric(name, counts[name])

@@ -23,20 +23,21 @@ def evaluate(
     import shutil
 
     from echoplane.stages import evaluate
+    from echoplane.stages.step import step
 
-    config = evaluate.Config(
-        root=root,
-        studies=studies.path,
-        samples=samples.path,
-        bundle=bundle.path,
-        runtime=runtime,
-        precision=precision,
-    )
-    manifest = evaluate.run(config)
-    manifest.write(evaluation.path)
-    found = json.loads((manifest.path / "evaluation.json").read_text())
-    for name in ("accuracy", "precision", "recall", "f1", "calibration_error", "abstained"):
-        metrics.log_metric(name, round(found["figures"][name]["value"], 4))
-    metrics.log_metric("accuracy_low", round(found["figures"]["accuracy"]["low"], 4))
-    confusion.log_confusion_matrix(found["confusion"]["labels"], found["confusion"]["counts"])
-    shutil.copyfile(manifest.path / "report.html", report.path)
+    with step("evaluate", root) as hand_on:
+        config = evaluate.Config(
+            root=root,
+            studies=studies.path,
+            samples=samples.path,
+            bundle=bundle.path,
+            runtime=runtime,
+            precision=precision,
+        )
+        manifest = hand_on(evaluate.run(config), evaluation.path)
+        found = json.loads((manifest.path / "evaluation.json").read_text())
+        for name in ("accuracy", "precision", "recall", "f1", "calibration_error", "abstained"):
+            metrics.log_metric(name, round(found["figures"][name]["value"], 4))
+        metrics.log_metric("accuracy_low", round(found["figures"]["accuracy"]["low"], 4))
+        confusion.log_confusion_matrix(found["confusion"]["labels"], found["confusion"]["counts"])
+        shutil.copyfile(manifest.path / "report.html", report.path)

@@ -14,6 +14,8 @@ def export(
 ) -> None:
     """Calibrate the trained network on validation patients and seal it as a bundle: the folder that is served."""
     from echoplane.stages import export
+    from echoplane.stages.step import step
 
-    config = export.Config(root=root, samples=samples.path, checkpoint=checkpoint.path)
-    export.run(config).write(bundle.path)
+    with step("export", root) as hand_on:
+        config = export.Config(root=root, samples=samples.path, checkpoint=checkpoint.path)
+        hand_on(export.run(config), bundle.path)

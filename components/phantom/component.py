@@ -9,6 +9,8 @@ from components.image import IMAGE
 def phantom(root: str, patients: int, seed: int, frames: int, source: str, studies: dsl.Output[dsl.Dataset]) -> None:
     """Make synthetic patients as DICOM, so that a run needs no data; none where `source` is given."""
     from echoplane.stages import phantom
+    from echoplane.stages.step import step
 
-    config = phantom.Config(root=root, patients=patients, seed=seed, frames=frames, source=source)
-    phantom.run(config).write(studies.path)
+    with step("phantom", root) as hand_on:
+        config = phantom.Config(root=root, patients=patients, seed=seed, frames=frames, source=source)
+        hand_on(phantom.run(config), studies.path)

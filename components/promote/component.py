@@ -14,25 +14,23 @@ def promote(
     policy: str,
     decision: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    reasons: dsl.Output[dsl.HTML],
+    reasons: dsl.Output[dsl.Markdown],
 ) -> None:
     """Register the bundle in MLflow and let the gate decide whether it serves; a refusal is an answer, not an error."""
-    import json
-    from pathlib import Path
+    import shutil
 
-    from echoplane.html import render
     from echoplane.stages import promote
+    from echoplane.stages.step import step
 
-    config = promote.Config(
-        root=root,
-        bundle=bundle.path,
-        evaluation=evaluation.path,
-        tracking_uri=tracking_uri,
-        policy=policy,
-    )
-    manifest = promote.run(config)
-    manifest.write(decision.path)
-    decided = json.loads((manifest.path / "decision.json").read_text())
-    metrics.log_metric("passed", float(decided["passed"]))
-    rows = "{% for c in reasons %}<li>{{ 'passed' if c.passed else 'FAILED' }}: {{ c.sentence }}</li>{% endfor %}"
-    Path(reasons.path).write_text(render(f"<ul>{rows}</ul>", reasons=decided["reasons"]))
+    with step("promote", root) as hand_on:
+        config = promote.Config(
+            root=root,
+            bundle=bundle.path,
+            evaluation=evaluation.path,
+            tracking_uri=tracking_uri,
+            policy=policy,
+        )
+        manifest = hand_on(promote.run(config), decision.path)
+        metrics.log_metric("passed", float(manifest.counts["passed"]))
+        metrics.log_metric("checks_failed", len(manifest.counts["refused_by"]))
+        shutil.copyfile(manifest.path / "decision.md", reasons.path)

@@ -16,18 +16,23 @@ def train(
     gpu: bool,
     cluster: dict,
     checkpoint: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train the task's network with Ray; an interrupted run goes on from its last checkpoint."""
     from echoplane.stages import train
+    from echoplane.stages.step import step
 
-    config = train.Config(
-        root=root,
-        samples=samples.path,
-        network=network,
-        augmentation=augmentation,
-        training=training,
-        workers=workers,
-        gpu=gpu,
-        cluster=cluster,
-    )
-    train.run(config).write(checkpoint.path)
+    with step("train", root) as hand_on:
+        config = train.Config(
+            root=root,
+            samples=samples.path,
+            network=network,
+            augmentation=augmentation,
+            training=training,
+            workers=workers,
+            gpu=gpu,
+            cluster=cluster,
+        )
+        counts = hand_on(train.run(config), checkpoint.path).counts
+        for name, value in counts["last"].items():
+            metrics.log_metric(name, value)

@@ -75,6 +75,7 @@ def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | No
         "figures": figures["figures"],
     }
     (folder / "decision.json").write_text(json.dumps(stated, indent=1))
+    (folder / "decision.md").write_text(decision.as_markdown())
     return {
         "passed": decision.passed,
         "checks": len(decision.reasons),

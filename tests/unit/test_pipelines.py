@@ -1,0 +1,187 @@
+"""The compiled packages, against what Kubeflow Pipelines 2.17 asks of them."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp.compiler import Compiler
+
+import pipelines
+from components.image import BUILD, IMAGE
+
+AMBIGUOUS = {"n", "y", "yes", "no", "on", "off", "true", "false"}
+"""YAML 1.1 reads these names as booleans, and so does a Kubeflow that keeps pipelines in Kubernetes."""
+
+
+class Package:
+    """A compiled pipeline: `spec` is Kubeflow's part, `platform` Kubernetes' for each executor."""
+
+    def __init__(self, path: Path) -> None:
+        self.spec, beside = yaml.safe_load_all(path.read_text())
+        self.platform = beside["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self.spec["root"]["inputDefinitions"]["parameters"]
+
+    @property
+    def executors(self) -> dict[str, Any]:
+        return {name: one["container"] for name, one in self.spec["deploymentSpec"]["executors"].items()}
+
+    def dags(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Each graph: what its component takes, and its tasks."""
+        for component in (self.spec["root"], *self.spec["components"].values()):
+            if "dag" in component:
+                yield component.get("inputDefinitions", {}), component["dag"]["tasks"]
+
+
+@pytest.fixture(scope="module", params=pipelines.NAMES)
+def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Package:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    Compiler().compile(pipelines.by_name(request.param), str(path))
+    return Package(path)
+
+
+def test_a_first_run_needs_no_parameter_and_the_form_says_what_each_is(package: Package) -> None:
+    assert len(package.parameters) > 5
+    for name, parameter in package.parameters.items():
+        assert parameter.get("isOptional"), name
+        assert len(parameter.get("description", "")) > 20, name
+        assert re.fullmatch(r"[a-z][a-z0-9_]+", name)
+        assert name not in AMBIGUOUS
+
+
+def test_the_pipeline_says_what_it_does(package: Package) -> None:
+    assert len(package.spec["pipelineInfo"]["description"]) > 40
+    assert re.fullmatch(r"[a-z0-9-]{1,40}", package.spec["pipelineInfo"]["name"]), "pods are named after it"
+
+
+def test_no_parameter_could_hold_a_secret_because_kubeflow_prints_them_all(package: Package) -> None:
+    named = [name for name in package.parameters if re.search("key|secret|password|token|credential", name)]
+    assert set(named) <= {"key_file"}, "a path"
+
+
+def test_secrets_come_from_kubernetes_and_may_be_missing(package: Package) -> None:
+    for executor in package.platform.values():
+        for secret in executor.get("secretAsEnv", []):
+            assert secret["optional"] is True
+    for container in package.executors.values():
+        assert {variable["name"] for variable in container.get("env", [])} <= {"ECHOPLANE_IMAGE"}
+
+
+def test_every_step_runs_in_the_worker_image_of_this_source_and_installs_nothing(package: Package) -> None:
+    tag = subprocess.run(["bash", str(BUILD), "--tag"], capture_output=True, text=True, check=True).stdout.strip()
+    assert f"echoplane-worker:{tag}" == IMAGE
+    for container in package.executors.values():
+        assert container["image"] == IMAGE
+        assert container["command"][0] == "sh"
+        assert "pip install" not in " ".join(container["command"])
+        assert "kfp.dsl.executor_main" in " ".join(container["command"])
+
+
+def test_every_step_has_the_volume_a_size_and_an_end(package: Package) -> None:
+    for name, container in package.executors.items():
+        resources = container["resources"]
+        assert cores(resources["resourceCpuRequest"]) <= 0.5, "a node of two cores has Kubeflow on it too"
+        assert resources["resourceMemoryRequest"].endswith("i")
+        assert resources["resourceMemoryLimit"].endswith("i")
+        assert "resourceCpuLimit" not in resources
+        (mount,) = package.platform[name]["pvcMount"]
+        assert mount["mountPath"] == "/echoplane"
+        assert int(package.platform[name]["activeDeadlineSeconds"]) >= 3600
+
+
+def cores(request: str) -> float:
+    return float(request[:-1]) / 1000 if request.endswith("m") else float(request)
+
+
+def test_kubeflows_cache_never_answers_for_a_volume_that_may_have_changed(package: Package) -> None:
+    for _, tasks in package.dags():
+        for name, task in tasks.items():
+            if package.spec["components"][task["componentRef"]["name"]].get("executorLabel"):
+                assert not task.get("cachingOptions"), name
+
+
+def test_no_step_asks_argo_to_retry_a_failing_program_because_it_does_not(package: Package) -> None:
+    assert not [name for _, tasks in package.dags() for name, task in tasks.items() if "retryPolicy" in task]
+
+
+def test_every_input_that_a_task_names_is_one_of_its_graph(package: Package) -> None:
+    """Kubeflow's compiler leaves out some; the run then ends with "parent DAG does not have input parameter"."""
+    for inputs, tasks in package.dags():
+        given = {*inputs.get("parameters", {}), *inputs.get("artifacts", {})}
+        for name, task in tasks.items():
+            named = set(mentioned(task, "componentInputParameter", "componentInputArtifact"))
+            executor = package.spec["components"][task["componentRef"]["name"]].get("executorLabel")
+            named |= set(mentioned(package.platform.get(executor, {}), "componentInputParameter"))
+            assert named <= given, name
+
+
+def mentioned(value: Any, *keys: str) -> Iterator[str]:
+    """Every text under one of `keys`, at any depth."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key in keys:
+            yield inner
+        else:
+            yield from mentioned(inner, *keys)
+
+
+def test_loops_go_over_lists_of_a_type(package: Package) -> None:
+    for inputs, tasks in package.dags():
+        for task in tasks.values():
+            if iterator := task.get("parameterIterator"):
+                assert "itemInput" in iterator
+                assert inputs  # a loop stands inside of the steps
+    text = str(package.spec)
+    assert "List[" not in text
+    for executor in package.executors.values():
+        assert not re.search(r"-> list\b", " ".join(executor["command"])), "untyped: its items arrive as structs"
+
+
+def test_the_last_step_runs_whatever_became_of_the_others(package: Package) -> None:
+    last = package.spec["root"]["dag"]["tasks"]["ended"]
+    assert last["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert "taskFinalStatus" in last["inputs"]["parameters"]["status"]
+
+
+def test_the_ui_is_given_pages_and_figures_to_show() -> None:
+    shown = {
+        output["artifactType"]["schemaTitle"]
+        for component in compiled("echo-view").spec["components"].values()
+        for output in component.get("outputDefinitions", {}).get("artifacts", {}).values()
+    }
+    assert shown >= {f"system.{kind}" for kind in ("Metrics", "ClassificationMetrics", "HTML", "Markdown")}
+
+
+def compiled(name: str) -> Package:
+    path = Path("build/pipelines") / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Compiler().compile(pipelines.by_name(name), str(path))
+    return Package(path)
+
+
+def test_another_image_and_a_training_step_with_gpus_are_chosen_when_compiling(tmp_path: Path) -> None:
+    image = "registry.example.org/heart/echoplane-worker@sha256:" + "0" * 64
+    subprocess.run(
+        [sys.executable, "-m", "pipelines", "compile", "echo-view"],
+        env=os.environ | {"ECHOPLANE_IMAGE": image, "ECHOPLANE_TRAIN_GPUS": "2", "PYTHONPATH": str(Path.cwd())},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    package = Package(tmp_path / "build/pipelines/echo-view.yaml")
+    assert {container["image"] for container in package.executors.values()} == {image}
+    gpus = {
+        name: one["resources"]["accelerator"]
+        for name, one in package.executors.items()
+        if "accelerator" in one["resources"]
+    }
+    assert list(gpus) == ["exec-train"]
+    assert gpus["exec-train"]["resourceType"] == "nvidia.com/gpu"
+    assert gpus["exec-train"]["resourceCount"] == "2"
