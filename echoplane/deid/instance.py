@@ -14,7 +14,7 @@ from echoplane.deid.header import Context, rebuild, strings
 from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Box, Mask
+from echoplane.deid.regions import Mask, Region
 from echoplane.deid.stored import Geometry
 
 IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
@@ -92,18 +92,26 @@ def clean(data: bytes, key: Key, policy: Policy, accepted: bool = False) -> Inst
         _finish(built, policy, ExplicitVRLittleEndian, pixels_clean=False)
         return Instance(context, built, None, None, flags)
     shape = pixels.geometry(original, policy)
-    cleaned = pixels.clean(original, syntax, shape, _boxes(original, kind, shape, accepted), accepted)
+    region = _region(original, kind, shape, accepted)
+    cleaned = pixels.clean(original, syntax, shape, region, accepted)
     bulk.copy_palette(original, built)
     _add_pixels(built, cleaned)
     _finish(built, policy, cleaned.transfer_syntax, pixels_clean=cleaned.searched)
-    return Instance(context, built, shape, cleaned.mask, flags + (("accepted",) if accepted else _pixel_flags(cleaned)))
+    return Instance(
+        context, built, shape, cleaned.mask, flags + (("accepted",) if accepted else _pixel_flags(cleaned, region))
+    )
 
 
-def _pixel_flags(cleaned: pixels.CleanPixels) -> tuple[str, ...]:
-    if cleaned.mask is None:
+def _pixel_flags(cleaned: pixels.CleanPixels, region: Region | None) -> tuple[str, ...]:
+    if cleaned.mask is None or region is None:
         return ()
-    found = ("text-masked",) if cleaned.mask.text_blocks is not None else ()
-    return found if cleaned.searched else (*found, "does-not-move")
+    flags = {
+        "region-found": region.doubt is not None,
+        "region-of-device": region.by_device,
+        "text-masked": cleaned.mask.text_blocks is not None,
+        "does-not-move": not cleaned.searched,
+    }
+    return tuple(flag for flag, raised in flags.items() if raised)
 
 
 def _finish(built: Dataset, policy: Policy, transfer_syntax: UID, pixels_clean: bool) -> None:
@@ -131,14 +139,10 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
     return context, () if patient else ("no-patient-id",)
 
 
-def _boxes(original: Dataset, kind: str, shape: Geometry, accepted: bool) -> tuple[Box, ...] | None:
+def _region(original: Dataset, kind: str, shape: Geometry, accepted: bool) -> Region | None:
     if kind == "ultrasound":
-        try:
-            return regions.scan_boxes(original, shape.rows, shape.columns)
-        except Held:
-            if accepted:
-                return None
-            raise
+        region = regions.region_of(original, shape.rows, shape.columns)
+        return None if accepted and region.doubt is not None else region
     if original.get("BurnedInAnnotation") == "YES" and not accepted:
         raise Held("burned-in")
     return None

@@ -6,7 +6,7 @@ Axes: T frame, H row, W column, C sample.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import simplejpeg
@@ -29,10 +29,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from echoplane.deid import energy, jpeg, search, text
+from echoplane.deid import energy, fan, jpeg, search, text
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Box, Mask
+from echoplane.deid.regions import Mask, Region
 from echoplane.deid.search import Blocks, Images
 from echoplane.deid.stored import Geometry, black, shown
 
@@ -87,31 +87,29 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
     return found
 
 
-def clean(
-    dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool = False
-) -> CleanPixels:
-    """The pixels with text and everything outside `boxes` black; None keeps them all, decoded and rewritten alike.
+def clean(dataset: Dataset, syntax: UID, shape: Geometry, region: Region | None, accepted: bool = False) -> CleanPixels:
+    """The pixels with text and everything outside the scan black; None keeps them all, decoded and rewritten alike.
 
-    accepted: a person has looked, so what stands inside the boxes stays."""
+    accepted: a person has looked, so what stands inside the region stays."""
     element = dataset.get("PixelData") and dataset["PixelData"]
     if not element or not element.value:
         raise Held("pixel-data")
     if (syntax in NATIVE) == element.is_undefined_length:
         raise Held("wrong-transfer-syntax")
     if syntax == JPEGBaseline8Bit:
-        return _clean_jpeg(encapsulated_frames(element.value, shape.frames), shape, boxes, accepted)
+        return _clean_jpeg(encapsulated_frames(element.value, shape.frames), shape, region, accepted)
     if syntax in DECODED:
         encapsulated_frames(element.value, shape.frames)
     elif syntax not in NATIVE:
         raise Held("transfer-syntax")
     elif shape.photometric == "YBR_FULL_422":
-        return _clean_422(element.value, shape, boxes, accepted)
-    return _clean_decoded(dataset, syntax, shape, boxes, accepted)
+        return _clean_422(element.value, shape, region, accepted)
+    return _clean_decoded(dataset, syntax, shape, region, accepted)
 
 
-def _clean_jpeg(frames: list[bytes], shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool) -> CleanPixels:
+def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, accepted: bool) -> CleanPixels:
     images = _JpegFrames(frames, shape)
-    mask, searched = _mask(images, boxes, accepted)
+    mask, searched = _mask(images, region, accepted)
     if mask is None:
         images.blacken(None)
     return CleanPixels(encapsulate(images.frames), JPEGBaseline8Bit, {}, mask, searched)
@@ -147,14 +145,35 @@ def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
     return 255 - grey_HW if shape.photometric == "MONOCHROME1" else grey_HW
 
 
-def _mask(images: Images, boxes: tuple[Box, ...] | None, accepted: bool) -> tuple[Mask | None, bool]:
-    """Blacken outside the boxes and where text is found; the mask, and whether text was looked for in motion."""
-    if boxes is None:
+def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask | None, bool]:
+    """Blacken outside the scan and where text is found; the mask, and whether text was looked for in motion."""
+    if region is None:
         return None, False
+    mask = Mask(region.boxes)
     if accepted:
-        images.blacken(Mask(boxes))
-        return Mask(boxes), False
-    return search.mask_text(images, Mask(boxes))
+        images.blacken(mask)
+        return mask, False
+    sample_THW = np.stack([images.frame(number) for number in text.sample(len(images.frames))])
+    if region.doubt is not None:
+        mask = replace(mask, scan_blocks=_found_scan(sample_THW, region.doubt))
+    if len(sample_THW) < fan.MIN_FRAMES:
+        mask = _of_stills(sample_THW, mask)
+    return search.mask_text(images, mask)
+
+
+def _found_scan(sample_THW: np.ndarray, doubt: str) -> np.ndarray:
+    blocks = fan.find(sample_THW)
+    if blocks is None:
+        raise Held(doubt)
+    return blocks
+
+
+def _of_stills(sample_THW: np.ndarray, mask: Mask) -> Mask:
+    """Without what lies beside the fan; Held where words lie over it in any of the pictures."""
+    mask = mask.without(fan.beside(sample_THW, mask))
+    if any(search.words_of_still(frame_HW, mask).any() for frame_HW in sample_THW):
+        raise Held("text-in-still")
+    return mask
 
 
 def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
@@ -168,7 +187,7 @@ def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
     return frames
 
 
-def _clean_422(value: bytes, shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool) -> CleanPixels:
+def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: bool) -> CleanPixels:
     """Native YBR_FULL_422, Y Y Cb Cr for each pair of pixels (PS3.3 C.7.6.3.1.2); a pair is kept whole or not."""
     size = shape.frames * shape.rows * shape.columns * 2
     if shape.columns % 2 or shape.bits_allocated != 8 or len(value) < size:
@@ -180,16 +199,16 @@ def _clean_422(value: bytes, shape: Geometry, boxes: tuple[Box, ...] | None, acc
         pairs_THWC[:, ~(keep[:, ::2] & keep[:, 1::2])] = (0, 0, 128, 128)
         return list(pairs_THWC[..., :2].reshape(shape.frames, shape.rows, shape.columns))
 
-    mask, searched = _mask(_NativeFrames(blacken, boxes), boxes, accepted)
+    mask, searched = _mask(_NativeFrames(blacken, region), region, accepted)
     return CleanPixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched)
 
 
 class _NativeFrames:
     """Decoded frames. apply: blackens them outside a mask and returns them in grey."""
 
-    def __init__(self, apply: Callable[[Mask], list[np.ndarray]], boxes: tuple[Box, ...] | None) -> None:
+    def __init__(self, apply: Callable[[Mask], list[np.ndarray]], region: Region | None) -> None:
         self._apply = apply
-        self._grey = apply(Mask(boxes)) if boxes is not None else []
+        self._grey = apply(Mask(region.boxes)) if region is not None else []
 
     @property
     def frames(self) -> Sequence[object]:
@@ -205,14 +224,14 @@ class _NativeFrames:
 
 
 def _clean_decoded(
-    dataset: Dataset, syntax: UID, shape: Geometry, boxes: tuple[Box, ...] | None, accepted: bool
+    dataset: Dataset, syntax: UID, shape: Geometry, region: Region | None, accepted: bool
 ) -> CleanPixels:
     decoded = list(_decoded_frames(dataset, syntax, shape))
     frames = [frame.astype(frame.dtype.newbyteorder("<"), copy=False) for frame, _ in decoded]
     photometric = decoded[-1][1] if decoded else shape.photometric
     if len(frames) != shape.frames or any(frame.nbytes != shape.frame_bytes for frame in frames):
         raise Held("pixel-data")
-    darkest = black(dataset, shape) if boxes is not None else 0
+    darkest = black(dataset, shape) if region is not None else 0
     show = shown(dataset, shape, photometric)
 
     def blacken(mask: Mask) -> list[np.ndarray]:
@@ -221,7 +240,7 @@ def _clean_decoded(
             frame_HWC[~keep] = (0, 128, 128) if photometric.startswith("YBR") else darkest
         return [show(frame) for frame in frames]
 
-    mask, searched = _mask(_NativeFrames(blacken, boxes), boxes, accepted)
+    mask, searched = _mask(_NativeFrames(blacken, region), region, accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0

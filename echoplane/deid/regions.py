@@ -2,16 +2,17 @@
 
 Only regions that show the scan itself count: 2D tissue and colour flow, M-mode, spectral Doppler. Traces (ECG,
 respiration), colour bars and graphics carry labels and go with the border. A region that can't be right is not
-mended; the file is held.
+mended. A listed device has its layout in `data/devices.csv`; for any other the scan must be found in the pixels.
 
 Boxes are (top, left, bottom, right) in pixels, bottom and right exclusive. A block is 8 x 8 pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from echoplane.deid import rules
 from echoplane.deid.reasons import Held
 
 # (RegionSpatialFormat, RegionDataType)
@@ -31,17 +32,30 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Region:
+    """The boxes of one file, and why they are not the header's."""
+
+    boxes: tuple[Box, ...]
+    doubt: str | None = None
+    """reason code, where the boxes are the whole image and the scan has yet to be found in it"""
+    by_device: bool = False
+
+
+@dataclass(frozen=True)
 class Mask:
-    """What may stay: the boxes, without the blocks in which text was found."""
+    """What may stay: the boxes, of them only what shows the scan, without the blocks in which text was found."""
 
     boxes: tuple[Box, ...]
     text_blocks: np.ndarray | None = None
+    scan_blocks: np.ndarray | None = None
+    """where the boxes are not to be relied on: the blocks of the scan, as found in the pixels"""
 
     def without(self, blocks: np.ndarray) -> "Mask":
         """The mask with these blocks blackened too."""
         if not blocks.any():
             return self
-        return Mask(self.boxes, blocks if self.text_blocks is None else self.text_blocks | blocks)
+        found = blocks if self.text_blocks is None else self.text_blocks | blocks
+        return replace(self, text_blocks=found)
 
     def keeps(self, rows: int, columns: int) -> np.ndarray:
         """The pixels that stay, as (rows, columns)."""
@@ -49,8 +63,31 @@ class Mask:
         for box in self.boxes:
             keep[box.top : box.bottom, box.left : box.right] = True
         if self.text_blocks is not None:
-            keep &= ~self.text_blocks.repeat(8, 0).repeat(8, 1)[:rows, :columns]
+            keep &= ~_pixels(self.text_blocks, rows, columns)
+        if self.scan_blocks is not None:
+            keep &= _pixels(self.scan_blocks, rows, columns)
         return keep
+
+
+def _pixels(blocks: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    return blocks.repeat(8, 0).repeat(8, 1)[:rows, :columns]
+
+
+def region_of(dataset: Dataset, rows: int, columns: int) -> Region:
+    """The header's boxes, else those of a listed device, else the whole image with the reason for the doubt."""
+    try:
+        return Region(scan_boxes(dataset, rows, columns))
+    except Held as held:
+        reason = held.reason
+    listed = rules.devices().get(_device(dataset, rows, columns))
+    if listed is not None:
+        return Region((Box(*listed),), by_device=True)
+    return Region((Box(0, 0, rows, columns),), reason)
+
+
+def _device(dataset: Dataset, rows: int, columns: int) -> tuple[str, str, int, int]:
+    manufacturer, model = (str(dataset.get(name) or "") for name in ("Manufacturer", "ManufacturerModelName"))
+    return manufacturer.strip().casefold(), model.strip().casefold(), rows, columns
 
 
 def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:

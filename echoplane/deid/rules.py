@@ -1,7 +1,8 @@
 """The rules as data: which attributes may stay in which class of object, and what PS3.15 says of each.
 
 `data/allowed.csv` is the allow list, `data/ps3_15_e1.csv` is table E.1-1 with its option columns, `data/words.csv`
-are the words that free text may keep, `data/sop_classes.csv` are the classes. What no file lists is removed.
+are the words that free text may keep, `data/sop_classes.csv` are the classes, `data/devices.csv` is where known
+machines draw the scan. What no file lists is removed.
 """
 
 import csv
@@ -81,6 +82,17 @@ def short_number(token: str) -> bool:
 def coding_schemes() -> frozenset[str]:
     """Coding schemes whose code values are public terms (PS3.16 section 8); other items are dropped."""
     return frozenset(row["scheme"] for row in _rows("coding_schemes.csv"))
+
+
+@cache
+def devices() -> dict[tuple[str, str, int, int], tuple[int, int, int, int]]:
+    """Manufacturer, model, rows and columns -> the box of the scan: top, left, bottom, right, exclusive."""
+    return {
+        (row["manufacturer"].casefold(), row["model"].casefold(), int(row["rows"]), int(row["columns"])): (
+            int(row["top"]), int(row["left"]), int(row["bottom"]), int(row["right"]),
+        )
+        for row in _rows("devices.csv")
+    }  # fmt: skip
 
 
 @cache

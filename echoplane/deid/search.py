@@ -45,7 +45,7 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     """Mask all text. The mask that was needed, and whether the clip moves, so that the search can be relied on."""
     sample_THW = np.stack([images.frame(number) for number in text.sample(len(images.frames))])
     found = text.search(sample_THW, mask)
-    found = replace(found, words=_without_clutter(found.words, found.fan, sample_THW, mask))
+    found = replace(found, words=_letters_of(found, sample_THW, mask))
     if found.words.any() and not found.moves:
         raise Held("text-in-still")
     mask = mask.without(found.blocks)
@@ -63,6 +63,31 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     if more.any():
         raise Held("text-in-pixels")
     return mask, found.moves
+
+
+def _letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
+    if found.moves:
+        return _without_clutter(found.words, found.fan, sample_THW, mask)
+    return _read(found.words, sample_THW[0], mask)
+
+
+def words_of_still(still_HW: np.ndarray, mask: Mask) -> np.ndarray:
+    """Blocks of one picture under rows of strokes that are letters."""
+    return _read(text.words(still_HW[None], mask), still_HW, mask)
+
+
+def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:
+    """The words in which the network sees a line, as they are or at twice their size; vessels have strokes too."""
+    once_HW = np.where(mask.keeps(*still_HW.shape), still_HW, 0).astype(np.uint8)
+    twice_HW = cv2.resize(once_HW, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    count, labels_HW = cv2.connectedComponents(words_HW.astype(np.uint8))
+    kept_HW = words_HW.copy()
+    for label in range(1, count):
+        group_HW = labels_HW == label
+        group_twice_HW = group_HW.repeat(2, 0).repeat(2, 1)
+        if not (letters.stands_in(group_HW, once_HW[None]) or letters.stands_in(group_twice_HW, twice_HW[None])):
+            kept_HW &= ~group_HW
+    return kept_HW
 
 
 def _without_clutter(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:

@@ -77,6 +77,11 @@ def echo(pixels: np.ndarray | None = None, **changes: object) -> Dataset:
     return dataset
 
 
+def frozen() -> Dataset:
+    """A clip that does not move and has no region: nobody but a person can say where the scan is."""
+    return echo(clip(frames=1).repeat(FRAMES, axis=0), SequenceOfUltrasoundRegions=[])
+
+
 def set_jpeg(dataset: Dataset, clip_THWC: np.ndarray) -> None:
     """Pixels as baseline JPEG 4:2:2."""
     frames = [simplejpeg.encode_jpeg(np.ascontiguousarray(f), 90, colorsubsampling="422") for f in clip_THWC]

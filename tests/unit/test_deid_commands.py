@@ -10,7 +10,7 @@ import pytest
 
 from echoplane import cli
 from echoplane.stages import forget
-from tests.unit.test_deid_builder import KEY, PATIENT_ID, echo, region, run, to_bytes
+from tests.unit.test_deid_builder import KEY, PATIENT_ID, echo, frozen, region, run, to_bytes
 
 SECRET = bytes(range(1, 65)).hex()
 
@@ -25,7 +25,7 @@ def key_file(tmp_path: Path) -> str:
 def test_accept_releases_the_file_and_names_the_person(
     tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = run(echo(SequenceOfUltrasoundRegions=[]), tmp_path)
+    held = run(frozen(), tmp_path)
     call = ["deid", "accept", held.input_digest, str(tmp_path / "out"), "--key-file", key_file]
     assert cli.main([*call, "--person", "R. Reviewer"]) == 0
     assert (tmp_path / "out" / "dicom").is_dir()

@@ -19,7 +19,18 @@ from pydicom.uid import (
 from echoplane.deid import Key, Policy, Report, accept, deidentify_file, deidentify_folder, jpeg, load_key, verify
 from echoplane.deid import files as deid_files
 from echoplane.errors import ConfigError
-from tests.unit.test_deid_builder import KEY, NAME, PATIENT_ID, clip, echo, run, set_native, to_bytes, written_bytes
+from tests.unit.test_deid_builder import (
+    KEY,
+    NAME,
+    PATIENT_ID,
+    clip,
+    echo,
+    frozen,
+    run,
+    set_native,
+    to_bytes,
+    written_bytes,
+)
 
 PHI = ("zwetschgen", "rosalinde", "mrn4711077", "hinterwald", "quacksalber", "acc88231", "19480229", "20240317")
 
@@ -199,7 +210,7 @@ def test_a_file_over_the_cap_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_quarantine_is_closed_to_others_and_named_by_keyed_digest(tmp_path: Path) -> None:
-    content = to_bytes(echo(SequenceOfUltrasoundRegions=[]))
+    content = to_bytes(frozen())
     outcome = run(content, tmp_path)
     quarantine = tmp_path / "out" / "quarantine"
     assert stat.S_IMODE(quarantine.stat().st_mode) == 0o700
@@ -239,7 +250,7 @@ def test_an_unexpected_error_quarantines_and_does_not_quote_the_file(
 
 
 def test_the_report_shows_written_pixels_counts_and_actions(tmp_path: Path) -> None:
-    source = folder(tmp_path, {"a.dcm": instance(1), "b.dcm": instance(2, SequenceOfUltrasoundRegions=[])})
+    source = folder(tmp_path, {"a.dcm": instance(1), "b.dcm": to_bytes(frozen())})
     report = deidentify_folder(source, tmp_path / "out", KEY, Policy(), workers=1)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 1
@@ -284,7 +295,7 @@ def test_what_the_key_issued_is_recognised_and_nothing_else() -> None:
 
 
 def test_a_person_can_accept_pixels_and_is_named_in_the_audit(tmp_path: Path) -> None:
-    held = run(echo(SequenceOfUltrasoundRegions=[]), tmp_path)
+    held = run(frozen(), tmp_path)
     out = tmp_path / "out"
     outcome = accept(held.input_digest, out, KEY, Policy(), person="R. Reviewer")
     assert (outcome.status, outcome.flags) == ("written", ("accepted",))
@@ -298,7 +309,7 @@ def test_a_person_can_accept_pixels_and_is_named_in_the_audit(tmp_path: Path) ->
     raw = written_bytes(outcome, tmp_path)
     assert b"113101" not in raw
     assert not [phi for phi in PHI if phi.encode() in raw.lower()]
-    again = run(echo(SequenceOfUltrasoundRegions=[]), tmp_path)
+    again = run(frozen(), tmp_path)
     assert again.status == "written"
 
 

@@ -98,24 +98,6 @@ def test_case_15_every_frame_is_masked_also_the_last(tmp_path: Path) -> None:
     assert result[-1, INSIDE].min() > 0
 
 
-@pytest.mark.parametrize(
-    ("regions", "reason"),
-    [
-        ([], "region-missing"),
-        ([region(spatial_format=4, data_type=10)], "region-missing"),
-        ([region((32, 32, ROWS + 40, 144))], "region-out-of-bounds"),
-        ([region((32, 144, 112, 32))], "region-out-of-bounds"),
-        ([region((0, 0, ROWS, COLUMNS))], "region-covers-image"),
-    ],
-)
-def test_case_16_a_region_that_cannot_be_right_fails_closed(
-    tmp_path: Path, regions: list[Dataset], reason: str
-) -> None:
-    outcome = run(echo(SequenceOfUltrasoundRegions=regions), tmp_path)
-    assert (outcome.status, outcome.reason) == ("quarantined", reason)
-    assert not (tmp_path / "out" / "dicom").exists()
-
-
 def test_case_17_burned_in_annotation_no_is_not_believed(tmp_path: Path) -> None:
     result = pixel_array(written(run(echo(BurnedInAnnotation="NO"), tmp_path), tmp_path))
     assert result[:, ~INSIDE].max() == 0
