@@ -13,8 +13,8 @@ from echoplane.errors import TooLarge, UnusableStudy
 LEAST_PHASES, LEAST_SLICES = 2, 3
 SHOWN_ALONG = {
     "short-axis": (np.array([-0.8, -0.6, 0.0]), np.array([0.0, -0.35, -0.94])),
-    "2-chamber": (np.array([0.0, 1.0, 0.0]), np.array([0.74, -0.57, 0.37])),
-    "4-chamber": (np.array([-1.0, 0.0, 0.0]), np.array([0.74, -0.57, 0.37])),
+    "2-chamber": (np.array([-0.5, 0.5, 0.7]), np.array([0.74, -0.57, 0.37])),
+    "4-chamber": (np.array([-0.7, -0.7, 0.0]), np.array([0.74, -0.57, 0.37])),
 }
 """Directions to the right and down in the picture, RAS, of a heart that lies as usual."""
 MOST_VOXELS = 400_000_000
