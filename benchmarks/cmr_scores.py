@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.sunnybrook import Patient
 from echoplane import runtimes
 from echoplane.bundle import Bundle
-from echoplane.phantom.cine import scan_mr, truth
+from echoplane.phantom.cine import Scan, scan_mr, truth
 from echoplane.phantom.mr import make_mr_patient
 from echoplane.runtimes import Runtime
 from echoplane.study.study import Study
@@ -76,14 +76,27 @@ def score_phantom(seed: int, field: str | None, bundle: Bundle, runtime: Runtime
     assert isinstance(found, Segmentation)  # noqa: S101
     row: dict[str, float] = {"flagged": float(bool(found.flags))}
     for scan in scans:
-        plane = scan.cine.plane
-        for k in STRUCTURES_SHOWN[plane]:
-            overlap = dice(found.masks[plane] == k, scan.labels_TZNM == k)
-            row[f"dice/{TITLES[k]}" + (f"/{plane}" if k == LEFT_ATRIUM else "")] = overlap or 0.0
+        for k in STRUCTURES_SHOWN[scan.cine.plane]:
+            row |= _agreement(found.masks[scan.cine.plane] == k, scan, k)
     known = truth(patient, scans[0])
     for name in ("lvedv_ml", "lvesv_ml", "lvef_percent", "lvm_g", "rvedv_ml", "rvesv_ml"):
         row[f"error/{name}"] = float(found.measures[name] or 0) - float(known[name])
     return row
+
+
+def _agreement(mask_TZHW: np.ndarray, scan: Scan, structure: int) -> dict[str, float]:
+    """Dice over both phases and at each, and contour distances, of one structure in one plane."""
+    name = TITLES[structure] + (f"/{scan.cine.plane}" if structure == LEFT_ATRIUM else "")
+    truth_TZHW = scan.labels_TZNM == structure
+    found = {
+        f"dice/{name}": dice(mask_TZHW, truth_TZHW) or 0.0,
+        f"dice/{name}/ed": dice(mask_TZHW[0], truth_TZHW[0]) or 0.0,
+        f"dice/{name}/es": dice(mask_TZHW[1], truth_TZHW[1]) or 0.0,
+    }
+    distances = contour_distances(_slices(mask_TZHW), _slices(truth_TZHW), scan.cine.spacing_mm or (1.0, 1.0))
+    return found | dict(
+        zip((f"distance_mm/{name}", f"hausdorff_mm/{name}"), distances or (np.nan, np.nan), strict=True)
+    )
 
 
 def summary_phantom(rows: list[dict[str, float]]) -> dict[str, Any]:
@@ -91,7 +104,7 @@ def summary_phantom(rows: list[dict[str, float]]) -> dict[str, Any]:
     names = list(rows[0])
     columns = {name: np.array([row[name] for row in rows]) for name in names}
     return {"patients": len(rows)} | {
-        name: bland_altman(c, np.zeros(len(c))) if name.startswith("error/") else float(c.mean())
+        name: bland_altman(c, np.zeros(len(c))) if name.startswith("error/") else float(np.nanmean(c))
         for name, c in columns.items()
     }
 

@@ -1,6 +1,7 @@
 """docs/results.md from `build/bench/*.json`: every figure with its command, seed, date and machine kind."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,18 @@ def record(name: str, title: str, figures: list[dict[str, Any]], conditions: dic
 
 
 def write_page(names: list[str]) -> None:
-    """The page, in the order of `names`; a benchmark that has not run is an error, not a gap."""
-    sections = [_section(json.loads((MEASURED / f"{name}.json").read_text())) for name in names]
-    PAGE.write_text("\n".join([OPENING, *sections]))
+    """The page with the sections of `names` as measured last; what was not measured in this checkout stays as it is."""
+    sections = _sections(PAGE.read_text()) if PAGE.exists() else {}
+    for name in names:
+        result = json.loads((MEASURED / f"{name}.json").read_text())
+        sections[result["title"]] = _section(result)
+    PAGE.write_text("\n".join([OPENING, *sections.values()]))
+
+
+def _sections(page: str) -> dict[str, str]:
+    """The sections of a page by title, in its order."""
+    parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].removeprefix("## "): part.rstrip("\n") + "\n" for part in parts}
 
 
 def _section(result: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from echoplane import cli
 from echoplane.phantom import mr
 from echoplane.phantom.cine import scan_mr
-from echoplane.study.cine import display_turn
+from echoplane.study.cine import display_turn, turned
 from echoplane.study.cine_files import read_cines
 from echoplane.tasks.cmr_segmentation.structures import SHOWN
 
@@ -59,10 +59,17 @@ def test_the_unseen_field_is_never_drawn() -> None:
 
 def test_pictures_lie_as_scanners_store_them() -> None:
     patient = mr.make_mr_patient(24)
-    stack, *planes = scan_mr(patient, phases_of(patient))
-    assert display_turn(stack.cine.affine) == (False, False, False)
-    for scan in planes:  # the apex is up already; which atrium is on which side is a matter of habit
-        assert display_turn(scan.cine.affine, scan.cine.plane)[:2] == (False, False)
+    for scan in scan_mr(patient, phases_of(patient)):
+        assert display_turn(scan.cine.affine, scan.cine.plane) == (False, False, False)
+
+
+@pytest.mark.parametrize("seed", [31, 32, 33])
+def test_readers_see_the_right_atrium_to_the_left(seed: int) -> None:
+    patient = mr.make_mr_patient(seed)
+    cine, labels = (lambda s: (s.cine, s.labels_TZNM))(scan_mr(patient, phases_of(patient))[2])
+    seen = turned(labels[0, 0], display_turn(cine.affine, cine.plane))
+    left, right = (np.argwhere(seen == k).mean(axis=0) for k in (mr.LEFT_ATRIUM, mr.RIGHT_ATRIUM))
+    assert right[1] < left[1] - 10
 
 
 def test_the_command_writes_cines_that_the_reader_reads(tmp_path: Path) -> None:

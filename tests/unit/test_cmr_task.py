@@ -279,6 +279,46 @@ def test_augmentation_moves_picture_and_target_together() -> None:
         assert np.array_equal(again, np.stack([image, moved]))
 
 
+def test_a_long_axis_slice_keeps_its_sides_and_a_short_axis_slice_may_be_mirrored() -> None:
+    left = np.zeros((96, 96), np.uint8)
+    left[:, :48] = 200
+    still = learning.Augmentation(crop=96, elsewhere=0, shift=0, rotation_degrees=0, scale=0, stretch=0, bend=0)
+    still = still.model_copy(update={"quarter_turns": 0.5, "mirrored": 0.5, "bias": 0.0, "gain": 0.0})
+    brighter_left = {}
+    for plane in ("short-axis", "4-chamber"):
+        sample = np.stack([left, structures.target_of(np.zeros_like(left), plane)])
+        seen = [learning.augment(sample, np.random.default_rng(seed), still)[0].astype(float) for seed in range(20)]
+        brighter_left[plane] = [image[:, :48].mean() > image[:, 48:].mean() + 50 for image in seen]
+    assert all(brighter_left["4-chamber"])
+    assert not all(brighter_left["short-axis"])
+
+
+def test_a_bent_slice_keeps_picture_and_target_together() -> None:
+    labels, cine = rings([[20, 18, 14]] * 2)
+    sample = np.stack([cine.voxels_TZHW[0, 0], structures.target_of(labels[0, 0], "short-axis")])
+    plain = learning.Augmentation(crop=96, gamma=0, gain=0, bias=0, noise=0, blur=0, bend=0)
+    bent = plain.model_copy(update={"bend": 6.0})
+    straight, curved = (learning.augment(sample, np.random.default_rng(4), config) for config in (plain, bent))
+    assert not np.array_equal(straight[1], curved[1])
+    assert np.median(curved[0][curved[1] & 63 == 1 << LV]) > 200
+
+
+def test_a_slice_at_the_pictures_edge_still_counts_its_dice() -> None:
+    labels = np.zeros((16, 16), np.uint8)
+    labels[4:9, 4:9] = LV
+    drawn = structures.target_of(labels, "short-axis")
+    drawn[:, 12:] = structures.unknown_of(drawn)
+    beyond = labels.copy()
+    beyond[:, 12:] = RV  # whatever is said beyond the edge costs nothing
+    losses = [
+        float(learning.loss(torch.from_numpy(logits_for(m[None])), torch.from_numpy(drawn[None])))
+        for m in (labels, beyond, labels * RV)
+    ]
+    assert losses[:2] == pytest.approx([0, 0], abs=1e-3)
+    entropy = 12 * 25 / 256  # 25 of 256 pixels wrong by a logit of 12; two of three classes have no overlap
+    assert losses[2] == pytest.approx(entropy + 2 / 3 * (1 - 50 / 75), abs=0.01)
+
+
 def test_beyond_the_picture_nothing_is_known() -> None:
     labels, cine = rings([[20, 18, 14]] * 2, size=64)
     sample = np.stack([cine.voxels_TZHW[0, 0], structures.target_of(labels[0, 0], "short-axis")])

@@ -49,7 +49,7 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    crop: int = Field(default=128, multiple_of=16)
+    crop: int = Field(default=112, multiple_of=16)
     """Side of what is cut out, in pixels of the network."""
     elsewhere: float = Field(default=0.25, ge=0, le=1)
     """Share of crops cut anywhere; the others are centred on the heart, roughly."""

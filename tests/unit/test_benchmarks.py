@@ -1,0 +1,40 @@
+"""What the benchmarks make of their figures: thresholds of flags, and the page of results."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results
+from benchmarks.cmr_results import flagged, unsure_below
+from benchmarks.cmr_scores import Row
+
+
+def row(patient: str, dice: float, expected: float, flags: tuple[str, ...] = ()) -> Row:
+    return Row(patient, dice, dice, 1.0, 2.0, 60.0, 61.0, expected, flags)
+
+
+def test_a_tenth_of_the_good_answers_is_less_sure_than_the_threshold() -> None:
+    rows = [row(f"p{k}", 0.95, 0.80 + k / 100) for k in range(11)]
+    assert unsure_below([*rows, row("bad", 0.5, 0.1)]) == pytest.approx(0.81)
+
+
+def test_a_patient_is_flagged_by_a_threshold_that_its_own_fold_took_no_part_in() -> None:
+    sure = [row(f"s{k}", 0.95, 0.95) for k in range(10)]
+    unsure = [row(f"u{k}", 0.95, 0.60) for k in range(10)]
+    found = {r.patient: r.flags for r in flagged([sure, unsure])}
+    assert all(found[f"u{k}"] == ("unsure",) for k in range(10))
+    assert all(found[f"s{k}"] == () for k in range(10))
+
+
+def test_sections_that_were_not_measured_here_stay_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    conditions = {"command": "make bench", "seed": 1, "date": "2026-01-01", "machine": "2 cores"}
+    for folder, value in (("one", "1"), ("two", "2")):
+        monkeypatch.setattr(results, "MEASURED", tmp_path / folder)
+        results.record(folder, folder.title(), [{"figure": "f", "value": value}], conditions, "Text.")
+        results.write_page([folder])
+    page = results.PAGE.read_text()
+    assert page.startswith(results.OPENING)
+    assert page.index("## One") < page.index("| f | 1 |") < page.index("## Two") < page.index("| f | 2 |")
+    results.write_page(["two"])
+    assert results.PAGE.read_text() == page
