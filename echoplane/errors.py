@@ -8,6 +8,7 @@
         UnusableStudy     422  read, but this task can't answer it
       ConfigError              the caller's settings or arguments     exit 2
       BundleError              refused; the old model keeps serving   exit 1
+        RegistryAway           the registry, or what it keeps artifacts in, does not answer now
       StageError               a stage could not be done              exit 1
 
 A message says what is wrong, what was expected and what to do. It never holds a value of a DICOM
@@ -57,6 +58,10 @@ class ConfigError(EchoplaneError, ValueError):
 
 
 class BundleError(EchoplaneError):
+    pass
+
+
+class RegistryAway(BundleError):
     pass
 
 

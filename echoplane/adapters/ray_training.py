@@ -40,6 +40,8 @@ ENVIRONMENT = {
     # workers run at nice 15 otherwise
     "RAY_worker_niceness": "0",
 }
+THREADS = "ECHOPLANE_TRAINING_THREADS"
+"""Cores of one worker, where they are not an equal part of the machine's."""
 OBJECT_STORE_BYTES = 100 << 20
 """Nothing but configs and small metrics passes through it; samples are mapped from files."""
 SHORT_PATH = 16
@@ -116,17 +118,22 @@ def _worker(settings: dict[str, Any]) -> None:
     job, storage = Job(**settings["job"]), Path(settings["storage"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    # a pod sees all cores of its node, and has a few of them
+    cores = int(os.environ.get(THREADS) or (os.cpu_count() or 1) // context.get_local_world_size())
+    torch.set_num_threads(max(1, cores))
     cv2.setNumThreads(1)
     learning = learning_of(job.task)
+    state = _last_state(ray.train.get_checkpoint())
+    tell = _telling(storage) if rank == 0 else lambda done, total, loss: None
+    tell(state.steps if state else 0, job.training.steps, None)
     train(
         learning,
         read_shards(Path(job.samples)),
         job.training,
         network=learning.Network(**job.network),
         augmentation=learning.Augmentation(**job.augmentation),
-        resume_from=_last_state(ray.train.get_checkpoint()),
-        on_progress=_telling(storage) if rank == 0 else lambda done, total, loss: None,
+        resume_from=state,
+        on_progress=tell,
         on_epoch=lambda state: _report(state, rank),
         wrap=ray.train.torch.prepare_model,  # [2] join the gradients
         rank=rank,  # [1] each worker its part of every batch
@@ -192,12 +199,12 @@ def _scratch() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"ray-{os.getpid()}-", dir=folder))
 
 
-def _telling(storage: Path) -> Callable[[int, int, float], None]:
-    """For the first worker: writes how far it is, at most twice a second."""
+def _telling(storage: Path) -> Callable[[int, int, float | None], None]:
+    """For the first worker: writes how far it is, seldom enough that the driver misses nothing."""
     last = [0.0]
 
-    def tell(done: int, total: int, loss: float) -> None:
-        if done == total or time.monotonic() - last[0] > POLL_S:
+    def tell(done: int, total: int, loss: float | None) -> None:
+        if done == total or time.monotonic() - last[0] > 2 * POLL_S:
             last[0] = time.monotonic()
             partial = storage / ".progress.json"
             partial.write_text(json.dumps([done, total, loss]))

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from echoplane.adapters.ray_training import ENVIRONMENT, Job, Progress, fit, told
+from echoplane.adapters.ray_training import ENVIRONMENT, THREADS, Job, Progress, fit, told
 from echoplane.errors import ConfigError, StageError
 from echoplane.training.checkpoint import State, read_state, write_state
 
@@ -117,7 +117,7 @@ def _pod(cluster: RayCluster, name: str, cpu: int, gpu: bool = False) -> dict[st
     container = {
         "name": name,
         "image": cluster.image or os.environ.get("ECHOPLANE_IMAGE", ""),
-        "env": [{"name": key, "value": value} for key, value in ENVIRONMENT.items()],
+        "env": [{"name": key, "value": value} for key, value in (ENVIRONMENT | {THREADS: str(cpu)}).items()],
         "resources": {"requests": size, "limits": limits},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -264,11 +264,24 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _telling_of_losses() -> Progress:
+    """Says it when training went back to a checkpoint, after a worker or the head was lost."""
+    most = 0
+
+    def tell(done: int, total: int, loss: float | None) -> None:
+        nonlocal most
+        if done < most:
+            _say(f"training goes on from step {done} of {total}: {most - done} steps are made again")
+        most = done
+
+    return tell
+
+
 def drive(storage: Path) -> None:
     """Inside the RayJob: train on its cluster, and leave the weights where the step finds them."""
     asked = json.loads((storage / JOB).read_text())
     job = Job(**asked["job"])
-    state = fit(job, storage, workers=asked["workers"], gpu=asked["gpu"], on_progress=lambda *_: None)
+    state = fit(job, storage, workers=asked["workers"], gpu=asked["gpu"], on_progress=_telling_of_losses())
     (storage / RESULT).mkdir(exist_ok=True)
     write_state(state, storage / RESULT)
     _say(f"trained {state.steps} steps")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from echoplane.bundle import Bundle, read
-from echoplane.errors import BundleError, ConfigError
+from echoplane.errors import BundleError, ConfigError, RegistryAway
 
 CHAMPION, PREVIOUS = "champion", "previous"
 BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
@@ -28,6 +28,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 """What the environment sets already stands."""
+SERVER_ERROR = 500
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,19 @@ class Registry:
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """What MLflow and HTTP raise becomes a BundleError that names no address: it may hold a password."""
+    """What MLflow and HTTP raise becomes a BundleError that names no address: it may hold a password.
+
+    A RegistryAway where it may answer later."""
     import requests
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except requests.RequestException as error:
-        raise BundleError(f"the MLflow server can't be reached ({type(error).__name__}).") from error
+        raise RegistryAway(f"the MLflow server can't be reached ({type(error).__name__}).") from error
     except MlflowException as error:
-        raise BundleError(f"the MLflow server refused or did not answer: {error.error_code}.") from error
+        kind = RegistryAway if error.get_http_status_code() >= SERVER_ERROR else BundleError
+        raise kind(f"the MLflow server refused or did not answer: {error.error_code}.") from error
 
 
 def _version(version: Any) -> Version:

@@ -1,19 +1,30 @@
 # echoplane-worker: every pipeline step, and every node of a Ray cluster that trains. CUDA comes with torch's packages;
-# a node needs NVIDIA's driver alone.
+# a node needs NVIDIA's driver alone. GPU=none leaves CUDA out, for a site or a test without GPUs.
 # Build from the checkout's root: `make images`, or docker build --file infra/images/worker.Dockerfile .
 ARG PYTHON=python:3.11-slim-bookworm
 FROM ${PYTHON} AS packages
-COPY requirements/worker.txt /build/
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends binutils
 RUN python -m venv /opt/venv \
- && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir uv==0.13.9 \
- && /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --python /opt/venv/bin/python -r /build/worker.txt \
- && rm -rf /opt/venv/lib/python3.11/site-packages/pip
+ && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir uv==0.13.9
+COPY requirements/worker.txt infra/images/without_cuda.py /build/
+ARG GPU=nvidia
+# triton: for torch.compile alone, which nothing here calls.
+RUN case $GPU in \
+      nvidia) without='^triton==' ;; \
+      none) without='^(triton|cuda-\w+|nvidia-(?!cuda-runtime=|ml-py=).*)==' ;; \
+      *) echo "GPU=$GPU: nvidia or none is expected" >&2; exit 2 ;; \
+    esac \
+ && grep -vP "$without" /build/worker.txt >/build/wanted.txt \
+ && /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/venv/bin/python -r /build/wanted.txt \
+ && if [ "$GPU" = none ]; then python /build/without_cuda.py /opt/venv/lib/python3.11/site-packages/torch/lib; fi \
+ && rm -rf /opt/venv/lib/python3.11/site-packages/pip /opt/venv/lib/python3.11/site-packages/torch/include
 
 FROM ${PYTHON}
-# wget: KubeRay's probes of a Ray node. libgl1, libglib2.0-0, libxcb1: the OpenCV that the training packages bring.
+# wget: KubeRay's probes of a Ray node. The profile: some versions of KubeRay start Ray from a login shell.
 RUN apt-get update -qq \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wget libgl1 libglib2.0-0 libxcb1 \
- && rm -rf /var/lib/apt/lists/*
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wget \
+ && rm -rf /var/lib/apt/lists/* \
+ && echo 'export PATH=/opt/venv/bin:$PATH' >/etc/profile.d/venv.sh
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY echoplane ./echoplane
@@ -22,7 +33,7 @@ COPY pipelines ./pipelines
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0
 RUN printf '#!/bin/sh\nexec python -m echoplane.cli "$@"\n' >/opt/venv/bin/echoplane && chmod 755 /opt/venv/bin/echoplane \
- && python -m compileall -q /app && python -c "import cv2, kfp, mlflow, ray, torch"
+ && python -m compileall -q /app && python -c "import av, cv2, gdcm, kfp, mlflow, openvino, rapidocr_onnxruntime, ray, torch, torchvision"
 USER 10001:10001
 CMD ["echoplane", "--help"]
 # Last, because every commit changes it.

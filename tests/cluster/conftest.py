@@ -1,27 +1,45 @@
 """One release for all cluster tests, on the Kubernetes of $KUBECONFIG: they must leave it able to answer the next.
 
 IMAGE_TAG names images that the nodes have already; without it they are built by infra/images/build with $BUILDER.
-MINIO_IMAGE, where given, puts the artifacts into the chart's MinIO."""
+GPU=none takes the worker without CUDA. MINIO_IMAGE is an image of MinIO that the nodes have, where they can't pull the
+chart's. RESTART_KUBELET is a command that ends the kubelet of this machine and starts it again. What was measured is
+written to build/cluster/figures.json."""
 
+import json
 import os
 import secrets
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes import config
 
 from echoplane import bundle as bundles
 from tests.cluster import kubernetes as k8s
 from tests.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "infra" / "images" / "build"
 S3_KEYS = "echoplane-s3"
+FIGURES = ROOT / "build" / "cluster" / "figures.json"
 
 
 @pytest.fixture(scope="session")
-def tag() -> str:
+def figures() -> Iterator[dict[str, float]]:
+    """What is measured on the way."""
+    found: dict[str, float] = {}
+    yield found
+    FIGURES.parent.mkdir(parents=True, exist_ok=True)
+    FIGURES.write_text(json.dumps(found, indent=1))
+    print(f"\n{FIGURES}: {json.dumps(found)}")
+
+
+@pytest.fixture(scope="session")
+def tag(figures: dict[str, float]) -> str:
     """Tag of the images under test."""
     if missing := [name for name in ("kubectl", "helm") if not shutil.which(name)]:
         pytest.skip(f"{' and '.join(missing)} not on the PATH")
@@ -29,43 +47,74 @@ def tag() -> str:
         pytest.skip("KUBECONFIG names no cluster")
     if given := os.environ.get("IMAGE_TAG"):
         return given
-    k8s.run("bash", str(ROOT / "infra" / "images" / "build"), "serving", "mlflow", timeout_s=1500)
-    return k8s.run("bash", str(ROOT / "infra" / "images" / "build"), "--tag").strip()
+    start = time.monotonic()
+    k8s.run("bash", str(BUILD), timeout_s=1500)
+    figures["images_built_and_loaded_s"] = round(time.monotonic() - start)
+    return k8s.run("bash", str(BUILD), "--tag").strip()
+
+
+@pytest.fixture(scope="session")
+def worker_image(tag: str) -> str:
+    """Image of pipeline steps and Ray nodes."""
+    return f"echoplane-worker:{tag}{'-cpu' if os.environ.get('GPU') == 'none' else ''}"
+
+
+@pytest.fixture(scope="session")
+def compiled(worker_image: str) -> Path:
+    """The package of `echo-view` that Kubeflow would be given."""
+    command = [sys.executable, "-m", "pipelines", "compile", "echo-view"]
+    environment = os.environ | {"ECHOPLANE_IMAGE": worker_image}
+    said = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return ROOT / said.split()[-1]
+
+
+@pytest.fixture(scope="session")
+def s3_keys() -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": "echoplane", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
 
 
 @pytest.fixture(scope="session")
 def installation(tag: str) -> list[str]:
     """The options of helm that install the release or change it."""
-    options = ["--values", str(k8s.VALUES), "--set", f"imageTag={tag}"]
+    options = ["--values", str(k8s.VALUES), "--set", f"imageTag={tag},s3.existingSecret={S3_KEYS}"]
     if image := os.environ.get("MINIO_IMAGE"):
-        options += [
-            "--set",
-            f"minio.enabled=true,minio.image={image},minio.volume.size=1Gi,s3.existingSecret={S3_KEYS}",
-        ]
+        options += ["--set", f"minio.image={image}"]
     return options
 
 
 @pytest.fixture(scope="session")
-def release(installation: list[str]) -> Iterator[str]:
+def release(installation: list[str], s3_keys: dict[str, str], figures: dict[str, float]) -> Iterator[str]:
     """The chart, installed in a namespace that enforces the restricted standard; MLflow answers, nothing else yet."""
     subprocess.run(["kubectl", "delete", "namespace", k8s.NAMESPACE, "--ignore-not-found"], check=True)
     k8s.run("kubectl", "create", "namespace", k8s.NAMESPACE)
     k8s.run("kubectl", "label", "namespace", k8s.NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    keys = {"AWS_ACCESS_KEY_ID": "echoplane", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
-    literals = [f"--from-literal={name}={value}" for name, value in keys.items()]
+    literals = [f"--from-literal={name}={value}" for name, value in s3_keys.items()]
     k8s.kubectl("create", "secret", "generic", S3_KEYS, *literals)
-    k8s.helm("install", k8s.RELEASE, str(k8s.CHART), *installation)
-    k8s.rolled_out("mlflow")
-    yield k8s.RELEASE
+    config.load_kube_config()
+    start = time.monotonic()
+    with k8s.Memory() as memory:
+        k8s.helm("install", k8s.RELEASE, str(k8s.CHART), *installation)
+        k8s.rolled_out("mlflow")
+        figures["install_to_registry_s"] = round(time.monotonic() - start)
+        yield k8s.RELEASE
+    figures["memory_of_all_pods_gib"] = round(memory.most_bytes / 2**30, 2)
+    figures |= {f"memory_gib/{name}": round(size / 2**30, 2) for name, size in memory.pods_then.items()}
     k8s.helm("uninstall", k8s.RELEASE, "--wait")
     k8s.run("kubectl", "delete", "namespace", k8s.NAMESPACE)
 
 
 @pytest.fixture(scope="session")
-def champion(release: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def minio(release: str) -> str:
+    k8s.rolled_out("minio")
+    return f"{release}-minio"
+
+
+@pytest.fixture(scope="session")
+def champion(release: str, figures: dict[str, float], tmp_path_factory: pytest.TempPathFactory) -> str:
     """The id of a tiny bundle that is registered in the release's MLflow and promoted; two pods answer with it."""
     from echoplane.adapters.registry import BUNDLE_TAG, CHAMPION, Registry
 
+    start = time.monotonic()
     folder = make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
     with k8s.forwarded(f"{release}-mlflow", 5000) as uri:
         registry = Registry(uri)
@@ -84,4 +133,5 @@ def champion(release: str, tmp_path_factory: pytest.TempPathFactory) -> str:
         version = mlflow.register_model(logged.model_uri, k8s.TASK, tags=tags).version
         registry.client.set_registered_model_alias(k8s.TASK, CHAMPION, version)
     k8s.rolled_out("serving")
+    figures["registration_to_two_ready_pods_s"] = round(time.monotonic() - start)
     return bundle_id

@@ -57,6 +57,65 @@ def wait_until(holds: Callable[[], Any], timeout_s: float = 120) -> None:
         time.sleep(0.5)
 
 
+def write_to_volume(claim: str, path: str, text: str, image: str) -> None:
+    """Put a small file on a volume, as whoever looks after a site would."""
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {
+        "name": "write",
+        "image": image,
+        "command": ["sh", "-c", f'printf %s "$TEXT" >/volume/{path}'],
+        "env": [{"name": "TEXT", "value": text}],
+        "securityContext": security,
+        "volumeMounts": [{"name": "volume", "mountPath": "/volume"}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
+    }
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "write"}, "spec": pod}
+    kubectl("apply", "--filename", "-", given=json.dumps(body))
+    kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/write", "--timeout=120s")
+    kubectl("delete", "pod", "write")
+
+
+class Memory:
+    """The most that all pods of the tests' namespace held together, read from the kubelets every few seconds."""
+
+    PERIOD_S = 5
+
+    def __init__(self) -> None:
+        self.most_bytes = 0
+        self.pods_then: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.PERIOD_S):
+            with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):  # a kubelet that restarts
+                self._look()
+
+    def _look(self) -> None:
+        held = {}
+        for node in run("kubectl", "get", "nodes", "--output", "jsonpath={.items[*].metadata.name}").split():
+            summary = json.loads(run("kubectl", "get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+            for pod in summary["pods"]:
+                if pod["podRef"]["namespace"] == NAMESPACE:
+                    held[pod["podRef"]["name"]] = pod.get("memory", {}).get("workingSetBytes", 0)
+        if sum(held.values()) > self.most_bytes:
+            self.most_bytes, self.pods_then = sum(held.values()), held
+
+
 @contextlib.contextmanager
 def forwarded(service: str, port: int) -> Iterator[str]:
     """An address on this machine that leads to a Service."""

@@ -1,6 +1,7 @@
 """The chart on a real Kubernetes: it installs, answers a real study, and loses no request while it changes."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -88,6 +89,23 @@ def test_without_the_registry_the_service_answers_on(champion: str, release: str
         import mlflow
 
         assert mlflow.MlflowClient(uri).get_model_version_by_alias(k8s.TASK, "champion").version == "1"
+
+
+@pytest.mark.skipif(not os.environ.get("RESTART_KUBELET"), reason="RESTART_KUBELET names no command")
+def test_a_restarted_kubelet_finds_everything_as_it_was(champion: str, clip: bytes) -> None:
+    before = _restarts()
+    with k8s.Load(clip, at_least=100) as load:
+        k8s.run("bash", "-c", os.environ["RESTART_KUBELET"])
+        k8s.run("kubectl", "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")
+        for part in ("serving", "mlflow", "minio"):
+            k8s.rolled_out(part)
+    assert set(load.seen) == {"200"}, load.seen
+    assert _restarts() == before
+
+
+def _restarts() -> dict[str, int]:
+    pods = [pod for pod in k8s.get("pods")["items"] if pod["status"]["phase"] == "Running" and not _ending(pod)]
+    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,249 @@
+"""A double of Kubeflow's driver and launcher, which no package index carries: a compiled pipeline's tasks as Jobs.
+
+It does to a task what those two do, in the order of the dependencies: resolves its inputs, runs the executor's own
+image, command and environment on the volumes that the package names, and gives it the security, the writable folders
+and the variables that Kubeflow gives. It leaves out the cache, loops and conditions, and says so where it meets one.
+A task's requests are scaled to a test's machine."""
+
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client
+
+from tests.cluster import kubernetes as k8s
+
+WRITABLE = ("/tmp", "/minio", "/s3", "/gcs", "/.local", "/.cache", "/.config")
+STORED = "/echoplane/kfp"
+"""Where artifacts lie: a folder that every task reaches, in place of Kubeflow's bucket."""
+SAID = "/dev/termination-log"
+"""The executor's output: where Kubernetes picks it up."""
+RESOURCES = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}}
+
+
+class TaskFailed(AssertionError):
+    """Says what the task printed last."""
+
+
+@dataclass
+class Values:
+    """What a task was given, or gave."""
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """One run of the package that `python -m pipelines compile` wrote."""
+
+    name: str
+    package: Path
+    account: str
+    logs: dict[str, str] = field(default_factory=dict)
+    """What each task printed."""
+    running: str = ""
+    """The task that runs now."""
+
+    def __post_init__(self) -> None:
+        self._spec, platform = yaml.safe_load_all(self.package.read_text())
+        self._placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+    def start(self, **arguments: Any) -> None:
+        """Run it to its end; TaskFailed where a task fails."""
+        inputs = self._spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        assert set(arguments) <= set(inputs), set(arguments) - set(inputs)
+        defaults = {name: one["defaultValue"] for name, one in inputs.items() if "defaultValue" in one}
+        self._dag(self._spec["root"]["dag"], Values(defaults | arguments), "")
+
+    def _dag(self, dag: Mapping[str, Any], given: Values, prefix: str) -> Values:
+        made: dict[str, Values] = {}
+        waiting, failure = dict(dag["tasks"]), None
+        while waiting:
+            name = next(one for one, task in waiting.items() if made.keys() >= set(task.get("dependentTasks", [])))
+            task = waiting.pop(name)
+            trigger = task.get("triggerPolicy", {})
+            doubled = set(trigger) <= {"strategy"} and not {"parameterIterator", "artifactIterator"} & set(task)
+            assert doubled, f"{name}: loops and conditions are not doubled"
+            if failure and trigger.get("strategy") != "ALL_UPSTREAM_TASKS_COMPLETED":
+                made[name] = Values()
+                continue
+            try:
+                made[name] = self._task(name, task, given, made, prefix, failure)
+            except TaskFailed as error:
+                made[name], failure = Values(), error
+        if failure:
+            raise failure
+        return _outputs(dag.get("outputs", {}), made)
+
+    def _task(
+        self, name: str, task: Any, given: Values, made: Mapping[str, Values], prefix: str, failure: Exception | None
+    ) -> Values:
+        component = self._spec["components"][task["componentRef"]["name"]]
+        asked = component.get("inputDefinitions", {}).get("parameters", {})
+        values = Values({key: one["defaultValue"] for key, one in asked.items() if "defaultValue" in one})
+        for key, source in task.get("inputs", {}).get("parameters", {}).items():
+            values.parameters[key] = _parameter(source, given, made, failure)
+        for key, source in task.get("inputs", {}).get("artifacts", {}).items():
+            values.artifacts[key] = _artifact(source, given, made)
+        values.parameters = {key: _filled(value, values.parameters) for key, value in values.parameters.items()}
+        if "dag" in component:
+            return self._dag(component["dag"], values, f"{prefix}{name}-")
+        return self._execute(f"{prefix}{name}", component, values, given, made)
+
+    def _execute(self, name: str, component: Any, values: Values, given: Values, made: Mapping[str, Values]) -> Values:
+        label = component["executorLabel"]
+        outputs = {
+            key: {"name": key, "uri": f"{STORED}/{self.name}/{name}/{key}", "type": one["artifactType"], "metadata": {}}
+            for key, one in component.get("outputDefinitions", {}).get("artifacts", {}).items()
+        }
+        asked = {
+            "inputs": {
+                "parameterValues": values.parameters,
+                "artifacts": {key: {"artifacts": [one]} for key, one in values.artifacts.items()},
+            },
+            "outputs": {"artifacts": {key: {"artifacts": [one]} for key, one in outputs.items()}, "outputFile": SAID},
+        }
+        container = self._spec["deploymentSpec"]["executors"][label]["container"]
+        pod = _pod(container, json.dumps(asked), self.account)
+        for kind, placed in self._placed.get(label, {}).items():
+            for one in placed if isinstance(placed, list) else [placed]:
+                _place(pod, kind, one, lambda source: _parameter(source, given, made, None))
+        self.running = name
+        said = _run_job(f"{self.name}-{name}", pod, self.logs, name)
+        parameters = component.get("outputDefinitions", {}).get("parameters")
+        return Values(json.loads(said)["parameterValues"] if parameters else {}, outputs)
+
+
+def _parameter(source: Any, given: Values, made: Mapping[str, Values], failure: Exception | None) -> Any:
+    if "runtimeValue" in source:
+        return source["runtimeValue"]["constant"]
+    if "componentInputParameter" in source:
+        return given.parameters[source["componentInputParameter"]]
+    if "taskFinalStatus" in source:
+        state = {
+            "state": "FAILED" if failure else "SUCCEEDED",
+            "pipelineTaskName": source["taskFinalStatus"]["producerTask"],
+        }
+        return state | {"pipelineJobResourceName": "run", "error": {"code": 0, "message": ""}}
+    made_by = source["taskOutputParameter"]
+    return made[made_by["producerTask"]].parameters[made_by["outputParameterKey"]]
+
+
+def _artifact(source: Any, given: Values, made: Mapping[str, Values]) -> Any:
+    if "componentInputArtifact" in source:
+        return given.artifacts[source["componentInputArtifact"]]
+    made_by = source["taskOutputArtifact"]
+    return made[made_by["producerTask"]].artifacts[made_by["outputArtifactKey"]]
+
+
+def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
+    """A constant with the task's own inputs in it, as an f-string of a pipeline compiles to."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\{\{\$\.inputs\.parameters\['([\w-]+)'\]\}\}", lambda found: str(parameters[found[1]]), value)
+
+
+def _outputs(outputs: Any, made: Mapping[str, Values]) -> Values:
+    result = Values()
+    for key, source in outputs.get("artifacts", {}).items():
+        (one,) = source["artifactSelectors"]
+        result.artifacts[key] = made[one["producerSubtask"]].artifacts[one["outputArtifactKey"]]
+    for key, source in outputs.get("parameters", {}).items():
+        one = source["valueFromParameter"]
+        result.parameters[key] = made[one["producerSubtask"]].parameters[one["outputParameterKey"]]
+    return result
+
+
+def _pod(container: Any, executor_input: str, account: str) -> dict[str, Any]:
+    """As Kubeflow's, which sets no fsGroup; stricter in its root file system, which is read only."""
+    fields = {"KFP_POD_NAME": "metadata.name", "KFP_POD_UID": "metadata.uid"}
+    return {
+        "serviceAccountName": account,
+        "automountServiceAccountToken": True,
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": "main",
+                "image": container["image"],
+                "command": container["command"],
+                "args": [executor_input if one == "{{$}}" else one for one in container["args"]],
+                "env": list(container.get("env", []))
+                + [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()],
+                "resources": RESOURCES,
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [{"name": _name(path), "mountPath": path} for path in WRITABLE],
+            }
+        ],
+        "volumes": [{"name": _name(path), "emptyDir": {}} for path in WRITABLE],
+    }
+
+
+def _name(path: str) -> str:
+    return "w" + re.sub(r"[/.]+", "-", path)
+
+
+def _place(pod: dict[str, Any], kind: str, placed: Any, value: Any) -> None:
+    """What kfp-kubernetes asks for one task."""
+    (container,) = pod["containers"]
+    if kind == "pvcMount":
+        claim = value(placed["pvcNameParameter"])
+        pod["volumes"].append({"name": f"claim-{claim}", "persistentVolumeClaim": {"claimName": claim}})
+        container["volumeMounts"].append({"name": f"claim-{claim}", "mountPath": placed["mountPath"]})
+    elif kind in ("configMapAsEnv", "secretAsEnv"):
+        source, reference = ("configMap", "configMapKeyRef") if kind == "configMapAsEnv" else ("secret", "secretKeyRef")
+        for one in placed["keyToEnv"]:
+            key = {"name": value(placed[f"{source}NameParameter"]), "key": one[f"{source}Key"]}
+            key["optional"] = placed.get("optional", False)
+            container["env"].append({"name": one["envVar"], "valueFrom": {reference: key}})
+    else:
+        assert kind in ("nodeSelector", "tolerations", "activeDeadlineSeconds", "imagePullPolicy"), (
+            f"{kind} is not doubled"
+        )
+
+
+def _run_job(name: str, pod: dict[str, Any], logs: dict[str, str], task: str) -> str:
+    """What the task's container left for Kubernetes to pick up. A task that fails is not tried again: nor is it by
+    Kubeflow as it ships."""
+    body = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/component": "step"}},
+        "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": {"job": name}}, "spec": pod}},
+    }
+    pod["containers"][0]["terminationMessagePath"] = SAID
+    client.BatchV1Api().create_namespaced_job(k8s.NAMESPACE, body)
+    followed = threading.Thread(target=_follow, args=(name, logs, task), daemon=True)
+    followed.start()
+    while not (status := client.BatchV1Api().read_namespaced_job_status(name, k8s.NAMESPACE).status).conditions:
+        time.sleep(1)
+    followed.join(timeout=30)
+    (made,) = client.CoreV1Api().list_namespaced_pod(k8s.NAMESPACE, label_selector=f"job={name}").items
+    if not status.succeeded:
+        raise TaskFailed(f"{task} failed:\n{logs.get(task, '')[-3000:]}")
+    return str(made.status.container_statuses[0].state.terminated.message or "")
+
+
+def _follow(name: str, logs: dict[str, str], task: str) -> None:
+    """Keep what the task prints while it prints it."""
+    logs[task] = ""
+    command = ["kubectl", "--namespace", k8s.NAMESPACE, "logs", "--follow", f"job/{name}", "--pod-running-timeout=300s"]
+    while not logs[task]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for line in process.stdout or ():
+            logs[task] += line
+        if process.wait() == 0:
+            return
+        time.sleep(1)
