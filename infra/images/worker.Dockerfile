@@ -17,13 +17,14 @@ RUN case $GPU in \
  && grep -vP "$without" /build/worker.txt >/build/wanted.txt \
  && /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/venv/bin/python -r /build/wanted.txt \
  && if [ "$GPU" = none ]; then python /build/without_cuda.py /opt/venv/lib/python3.11/site-packages/torch/lib; fi \
+ && find /opt/venv/lib -type d -name tests -prune -exec rm -rf {} + \
  && rm -rf /opt/venv/lib/python3.11/site-packages/pip /opt/venv/lib/python3.11/site-packages/torch/include
 
 FROM ${PYTHON}
 # wget: KubeRay's probes of a Ray node. The profile: some versions of KubeRay start Ray from a login shell.
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wget \
- && rm -rf /var/lib/apt/lists/* \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin \
  && echo 'export PATH=/opt/venv/bin:$PATH' >/etc/profile.d/venv.sh
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app

@@ -19,7 +19,7 @@ import pytest
 from kubernetes import config
 
 from echoplane import bundle as bundles
-from tests.cluster import kubernetes as k8s
+from tests.cluster import k8s
 from tests.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,9 +48,9 @@ def tag(figures: dict[str, float]) -> str:
     if given := os.environ.get("IMAGE_TAG"):
         return given
     start = time.monotonic()
-    k8s.run("bash", str(BUILD), timeout_s=1500)
+    serving, *_ = k8s.run("bash", str(BUILD), timeout_s=1500).split()
     figures["images_built_and_loaded_s"] = round(time.monotonic() - start)
-    return k8s.run("bash", str(BUILD), "--tag").strip()
+    return serving.split(":")[-1]
 
 
 @pytest.fixture(scope="session")

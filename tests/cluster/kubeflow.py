@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from kubernetes import client
 
-from tests.cluster import kubernetes as k8s
+from tests.cluster import k8s
 
 WRITABLE = ("/tmp", "/minio", "/s3", "/gcs", "/.local", "/.cache", "/.config")
 STORED = "/echoplane/kfp"

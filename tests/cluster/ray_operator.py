@@ -14,7 +14,7 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client import ApiException
 
-from tests.cluster import kubernetes as k8s
+from tests.cluster import k8s
 
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
 POLL_S = 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
-from tests.cluster import kubernetes as k8s
+from tests.cluster import k8s
 
 SCENARIOS = sorted(k8s.CHART.glob("ci/*-values.yaml"))
 NEEDS_OPERATOR = ("monitoring",)

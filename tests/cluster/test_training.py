@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
-from tests.cluster import kubernetes as k8s
+from tests.cluster import k8s
 from tests.cluster.kubeflow import Run
 from tests.cluster.ray_operator import RayOperator
 
