@@ -19,7 +19,7 @@ from echoplane.tasks.cmr_segmentation import learning
 from echoplane.training.checkpoint import State
 
 FINAL = "final"
-RUNS = [*(f"fold-{k}" for k in range(sunnybrook.FOLDS)), FINAL]
+RUNS = [FINAL, *(f"fold-{k}" for k in range(sunnybrook.FOLDS))]
 UNSEEN_PHANTOMS = range(5000, 5020)
 UNSURE = "unsure"
 UNSURE_SHARE = 0.1

@@ -163,6 +163,19 @@ def test_what_lies_apart_is_removed_and_much_of_it_is_flagged() -> None:
     assert "components" in names(found.flags)
 
 
+def test_a_papillary_muscle_at_the_wall_belongs_to_the_cavity_and_what_is_round_stays_as_it_is() -> None:
+    labels, _ = rings([[20, 18, 14, 8]])
+    assert np.array_equal(cleaned_stack(labels[0]), labels[0])
+    notched = labels[0].copy()
+    notched[0, 38:43, 50:60] = MYO
+    outside = notched.copy()
+    outside[0, 40, 66:] = LV  # a hull would reach far over what is no muscle
+    for given in (notched, outside):
+        found = cleaned_stack(given)
+        assert (found[0] == LV)[38:43, 50:58].all()
+        assert not (found[0] == LV)[:14].any()
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

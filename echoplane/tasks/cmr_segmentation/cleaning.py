@@ -10,6 +10,8 @@ from echoplane.tasks.cmr_segmentation.structures import BACKGROUND, LV_CAVITY, M
 
 REACH_PIXELS = 3
 """Slices move between breath holds: near the apex the cavity of one need not touch that of the next."""
+NOTCH = np.ones((2, 2), bool)
+"""What a notch of the cavity must hold to be a papillary muscle."""
 SMALL_PIXELS = 10
 """A component over this is a second structure (Bai et al.: 10 px)."""
 
@@ -23,9 +25,27 @@ def cleaned_stack(labels_ZHW: np.ndarray) -> np.ndarray:
     for structure in (RV_CAVITY, MYOCARDIUM, LV_CAVITY):
         kept = (part_ZHW == structure) & heart
         if structure == LV_CAVITY:
-            kept = np.stack([ndimage.binary_fill_holes(mask) for mask in largest(kept, REACH_PIXELS)])
+            kept = np.stack(
+                [
+                    with_papillary(ndimage.binary_fill_holes(mask), muscle)
+                    for mask, muscle in zip(largest(kept, REACH_PIXELS), kept_ZHW == MYOCARDIUM, strict=True)
+                ]
+            )
         kept_ZHW[kept] = structure
     return out
+
+
+def with_papillary(cavity_HW: np.ndarray, muscle_HW: np.ndarray) -> np.ndarray:
+    """The cavity with the papillary muscles that notch it, as readers contour it: muscle inside its convex hull.
+
+    Slivers along a straight border stay muscle: a hull of pixels is always a little larger than what it surrounds.
+    """
+    contours, _ = cv2.findContours(cavity_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return cavity_HW
+    hull_HW = np.zeros(cavity_HW.shape, np.uint8)
+    cv2.fillConvexPoly(hull_HW, cv2.convexHull(np.concatenate(contours)), 1)
+    return cavity_HW | ndimage.binary_opening((hull_HW > 0) & muscle_HW & ~cavity_HW, NOTCH)
 
 
 def bounding_box(labels: np.ndarray) -> tuple[slice, ...]:
