@@ -19,7 +19,7 @@ Figures = Mapping[str, Any]
 
 
 class Policy(BaseModel):
-    """What a model must show before it serves; `echoplane/policies/default.yaml` says each in words."""
+    """What a model must show before it serves; `echoplane/policies/TASK.yaml` says each in words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -31,18 +31,16 @@ class Policy(BaseModel):
     margins: dict[str, float]
     """Figure: how much worse than the champion's the lower end of the difference may be."""
     least_shared: float = Field(gt=0, le=1)
-    """Part of the test clips that the champion must have answered too."""
-    label_recall: float = Field(ge=0, le=1)
-    """Least recall of each label with `least_group_patients`."""
-    subgroup_accuracy: float = Field(ge=0, le=1)
-    """Least accuracy of each subgroup with `least_group_patients`."""
+    """Part of the test studies that the champion must have answered too."""
+    label_floors: dict[str, float]
+    """Figure: least value of FIGURE/LABEL for each label that `least_group_patients` show."""
+    subgroup_floors: dict[str, float]
+    """Figure: least value in each subgroup with `least_group_patients`."""
     least_group_patients: int = Field(ge=1)
-    calibration_error: float = Field(ge=0, le=1)
-    """Largest expected calibration error."""
-    abstained: float = Field(ge=0, le=1)
-    """Largest part of clips answered "cannot tell"."""
+    ceilings: dict[str, float]
+    """Figure: largest value."""
     latency_p95_ms: float = Field(gt=0)
-    """From DICOM bytes to answer, on the runtime that was evaluated."""
+    """From a study's files to the answer, on the runtime that was evaluated."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,11 @@ class Decision:
         )
 
 
-def read_policy(source: str = "default") -> Policy:
-    """The policy of that name in the package, or of a YAML file; ConfigError where it is not a policy."""
+def read_policy(task: str, source: str = "default") -> Policy:
+    """The task's policy in the package ("default"), or that of a YAML file; ConfigError where it is not a policy."""
     try:
-        if source == "default":
-            text = resources.files("echoplane").joinpath("policies/default.yaml").read_text()
-        else:
-            text = Path(source).read_text()
+        packaged = resources.files("echoplane").joinpath(f"policies/{task}.yaml")
+        text = packaged.read_text() if source == "default" else Path(source).read_text()
         return Policy.model_validate(yaml.safe_load(text))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"the promotion policy can't be read: {error}") from None
@@ -143,26 +139,28 @@ def _floor_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
 
 
 def _group_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
-    for label, size in figures["labels"].items():
-        if size["patients"] >= policy.least_group_patients:
-            recall = _figure(figures, f"recall/{label}")["value"]
-            sentence = f"recall of {label} is {recall:.3f} ({size['patients']} patients)"
-            yield _at_least(f"recall/{label}", recall, policy.label_recall, sentence)
-    for column, groups in figures["subgroups"].items():
-        for value, group in groups.items():
-            if group["patients"] >= policy.least_group_patients:
-                accuracy = group["figures"]["accuracy"]["value"]
-                sentence = f"accuracy for {column} {value} is {accuracy:.3f} ({group['patients']} patients)"
-                yield _at_least(f"{column}/{value}", accuracy, policy.subgroup_accuracy, sentence)
+    for name, floor in policy.label_floors.items():
+        for label, size in _large(figures["labels"], policy):
+            value = _figure(figures, f"{name}/{label}")["value"]
+            sentence = f"{name} of {label} is {value:.3f} ({size['patients']} patients)"
+            yield _at_least(f"{name}/{label}", value, floor, sentence)
+    for name, floor in policy.subgroup_floors.items():
+        for column, groups in figures["subgroups"].items():
+            for group, found in _large(groups, policy):
+                value = _figure(found, name)["value"]
+                sentence = f"{name} for {column} {group} is {value:.3f} ({found['patients']} patients)"
+                yield _at_least(f"{column}/{group}/{name}", value, floor, sentence)
+
+
+def _large(groups: Mapping[str, Any], policy: Policy) -> Iterator[tuple[str, Any]]:
+    """The groups with enough patients to be judged."""
+    return ((name, found) for name, found in groups.items() if found["patients"] >= policy.least_group_patients)
 
 
 def _ceiling_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
-    error = _figure(figures, "calibration_error")["value"]
-    yield _at_most(
-        "calibration_error", error, policy.calibration_error, f"the expected calibration error is {error:.3f}"
-    )
-    abstained = _figure(figures, "abstained")["value"]
-    yield _at_most("abstained", abstained, policy.abstained, f'{100 * abstained:.1f}% of clips got "cannot tell"')
+    for name, ceiling in policy.ceilings.items():
+        value = _figure(figures, name)["value"]
+        yield _at_most(name, value, ceiling, f"{name} is {value:.3f}")
     p95 = figures["latency_ms"]["p95"]
     sentence = f"the 95th percentile of latency is {p95:.0f} ms on {figures['runtime']} at {figures['precision']}"
     yield _at_most("latency_p95_ms", p95, policy.latency_p95_ms, sentence)
@@ -206,10 +204,11 @@ def _differences(
 
 def paired(scores: Rows, others: Rows) -> tuple[Rows, Rows]:
     """Both on the samples that they share, in one order, and with the first one's truth: labels may have been
-    corrected since the second was scored."""
+    corrected since the second was scored. A study whose mask was corrected is another sample."""
     _, mine, other = np.intersect1d(scores["sample"], others["sample"], return_indices=True)
     ours = take(scores, mine)
-    return ours, {**take(others, other), "truth": ours["truth"], "patient": ours["patient"]}
+    corrected = {name: ours[name] for name in ("truth", "patient") if name in ours}
+    return ours, {**take(others, other), **corrected}
 
 
 def _figure(figures: Figures, name: str) -> Mapping[str, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from echoplane.errors import ConfigError
 
-_MODULES = {"echo-view": "pipelines.echo_view"}
+_MODULES = {"echo-view": "pipelines.echo_view", "cmr": "pipelines.cmr"}
 NAMES: tuple[str, ...] = tuple(_MODULES)
 
 

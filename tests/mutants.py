@@ -79,17 +79,17 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "calibration",
-        "echoplane/bundle/calibrate.py",
+        "echoplane/tasks/calibration.py",
         "scaled_NK = logits_NK / np.exp(log_temperature)",
         "scaled_NK = logits_NK * np.exp(log_temperature)",
-        "tests/unit/test_bundle_calibrate.py::test_a_known_temperature_is_recovered",
+        "tests/unit/test_calibration.py::test_a_known_temperature_is_recovered",
     ),
     Mutant(
         "calibration",
-        "echoplane/bundle/calibrate.py",
+        "echoplane/tasks/calibration.py",
         "first = int(enough[0]) if len(enough)",
         "first = 0 if len(enough)",
-        "tests/unit/test_bundle_calibrate.py::test_the_threshold_is_the_lowest_at_which_answers_are_right_often_enough",
+        "tests/unit/test_calibration.py::test_the_threshold_is_the_lowest_at_which_answers_are_right_often_enough",
     ),
     Mutant(
         "gate",

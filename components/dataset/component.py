@@ -13,13 +13,15 @@ def dataset(
     split: dict,
     samples: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    task: str = "echo-view-video",
+    public: str = "",
 ) -> None:
-    """Catalogue the labelled clips, split them by patient, and write the shards that training reads."""
+    """Catalogue the studies, split them by patient, and write the shards that training reads."""
     from echoplane.stages import dataset
     from echoplane.stages.step import step
 
     with step("dataset", root) as hand_on:
-        config = dataset.Config(root=root, studies=studies.path, site=site, split=split)
+        config = dataset.Config(root=root, studies=studies.path, task=task, public=public, site=site, split=split)
         counts = hand_on(dataset.run(config), samples.path).counts
         for name, patients in counts["patients"].items():
             metrics.log_metric(f"patients_{name}", patients)

@@ -36,8 +36,8 @@ def evaluate(
         )
         manifest = hand_on(evaluate.run(config), evaluation.path)
         found = json.loads((manifest.path / "evaluation.json").read_text())
-        for name in ("accuracy", "precision", "recall", "f1", "calibration_error", "abstained"):
-            metrics.log_metric(name, round(found["figures"][name]["value"], 4))
-        metrics.log_metric("accuracy_low", round(found["figures"]["accuracy"]["low"], 4))
-        confusion.log_confusion_matrix(found["confusion"]["labels"], found["confusion"]["counts"])
+        for name, value in evaluate.headline(found).items():
+            metrics.log_metric(name, round(value, 4))
+        if "confusion" in found:
+            confusion.log_confusion_matrix(found["confusion"]["labels"], found["confusion"]["counts"])
         shutil.copyfile(manifest.path / "report.html", report.path)

@@ -6,11 +6,19 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def phantom(root: str, patients: int, seed: int, frames: int, source: str, studies: dsl.Output[dsl.Dataset]) -> None:
-    """Make synthetic patients as DICOM, so that a run needs no data; none where `source` is given."""
+def phantom(
+    root: str,
+    patients: int,
+    seed: int,
+    frames: int,
+    source: str,
+    studies: dsl.Output[dsl.Dataset],
+    kind: str = "echo",
+) -> None:
+    """Make synthetic patients, so that a run needs no data; none where `source` is given."""
     from echoplane.stages import phantom
     from echoplane.stages.step import step
 
     with step("phantom", root) as hand_on:
-        config = phantom.Config(root=root, patients=patients, seed=seed, frames=frames, source=source)
+        config = phantom.Config(root=root, kind=kind, patients=patients, seed=seed, frames=frames, source=source)
         hand_on(phantom.run(config), studies.path)

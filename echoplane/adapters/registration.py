@@ -156,7 +156,7 @@ def _tags(bundle: Bundle, figures: Mapping[str, Any]) -> dict[str, str]:
     tags = {"split_id": spec.split_id, "data_digest": spec.data_digest, "code_version": spec.code.version}
     tags |= {name: str(figures[name]) for name in ("runtime", "precision", "threads", "patients", "clips")}
     for name, figure in figures["figures"].items():
-        if not name.startswith("recall/"):
+        if "/" not in name or name in figures["headline"]:
             # Prefixed: `precision` alone is the arithmetic's, which serving follows.
             tags |= {f"figure.{name}": f"{figure['value']:.4f}", f"figure.{name}_low": f"{figure['low']:.4f}"}
     return tags | {"latency_p95_ms": f"{figures['latency_ms']['p95']:.1f}"}

@@ -1,12 +1,12 @@
 """The model card, `card.md`: what the model is for, what it was made from, what it does not know."""
 
-from echoplane.bundle.calibrate import Calibration
 from echoplane.bundle.spec import Contents
 from echoplane.dataset.shards import Shards
+from echoplane.tasks import Calibration
 
 
-def card(contents: Contents, calibration: Calibration, steps: int, shards: Shards) -> str:
-    """Markdown. It holds no date, so that the same model has the same card and the same bundle id."""
+def card(contents: Contents, about: str, calibration: Calibration, steps: int, shards: Shards) -> str:
+    """Markdown; `about` says what an answer is. It holds no date, so that the same model has the same bundle id."""
     return "\n".join(
         [
             f"# {contents.task}",
@@ -15,8 +15,7 @@ def card(contents: Contents, calibration: Calibration, steps: int, shards: Shard
             "",
             "## What it answers",
             "",
-            f'One of {len(contents.labels)} labels, with a probability for each, or "cannot tell" '
-            f"under a confidence of {contents.abstain_below:.3f}.",
+            about,
             "",
             *(f"- {label.title} (`{label.name}`, {label.scheme} {label.code})" for label in contents.labels),
             "",
@@ -30,17 +29,13 @@ def card(contents: Contents, calibration: Calibration, steps: int, shards: Shard
             "",
             "## Calibration",
             "",
-            f"On {calibration.clips} validation clips: temperature {calibration.temperature:.3f}; expected calibration",
-            f"error {calibration.calibration_error_before:.3f} before and "
-            f"{calibration.calibration_error_after:.3f} after it; {100 * calibration.abstained:.1f}% answered",
-            f'"cannot tell", {100 * calibration.answered_accuracy:.1f}% of the others right.',
+            calibration.sentence,
             "",
             "The figures on unseen patients are in `evaluation.json` beside the bundle, made after it was sealed.",
             "",
             "## Limits",
             "",
-            "It answers with one of its labels whatever a clip shows. Scanners, ages and diseases that its patients",
-            "did not have are unknown to it.",
+            "Scanners, ages and diseases that its patients did not have are unknown to it.",
             "",
         ]
     )
@@ -50,5 +45,5 @@ def _data(shards: Shards) -> list[str]:
     index, lines = shards.index, []
     for split in ("train", "validation"):
         rows = shards.rows_of(split)
-        lines.append(f"- {split}: {len(rows)} clips of {len(set(index['patient'][rows]))} patients")
+        lines.append(f"- {split}: {len(rows)} samples of {len(set(index['patient'][rows]))} patients")
     return [*lines, f"- manufacturers: {', '.join(sorted(set(index['manufacturer']))) or 'not stated'}"]

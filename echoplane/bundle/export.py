@@ -1,13 +1,13 @@
 """From a trained network to a sealed bundle. Needs torch, which is imported inside the functions alone.
 
-Axes: N clip, K label."""
+Axes: B row of a batch."""
 
 import importlib
 import io
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ import onnxruntime as ort
 from pydantic import BaseModel
 
 from echoplane.bundle.bundle import GOLDEN_SEED, Golden
-from echoplane.bundle.calibrate import Calibration, calibrate
 from echoplane.bundle.card import card
 from echoplane.bundle.seal import seal, write_golden
 from echoplane.bundle.spec import CARD, MODEL, WEIGHTS, Code, Contents, InputShape, labels_of
-from echoplane.dataset.shards import Shards
+from echoplane.dataset.shards import Shards, batches_of_one_shape
 from echoplane.errors import BundleError, ConfigError
-from echoplane.tasks import by_name, learning
+from echoplane.tasks import Calibration, Validated, by_name, learning
 
 OPSET = 17
 """Read by every runtime that we know of, older TensorRT included."""
@@ -31,6 +30,7 @@ PARITY = 1e-4
 """Largest difference between torch and ONNX in float32, as a share of the largest output (at least 1)."""
 PARITY_CLIPS = 48
 BATCH = 16
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,22 @@ def export(
 
     BundleError where ONNX and torch differ by more than PARITY on the golden input or on validation clips.
     """
-    network = _trained_network(training)
-    task = by_name(training.task)
+    network, task, half = _trained_network(training), by_name(training.task), learning(training.task)
     golden_batch = task.preprocess(task.example(GOLDEN_SEED), preprocessing).batch
     golden = Golden(golden_batch, *_torch_outputs(network, golden_batch))
-    (folder / MODEL).write_bytes(to_onnx(network, golden_batch))
+    has_sides = golden.output.ndim > 2
+    (folder / MODEL).write_bytes(to_onnx(network, golden_batch, free_sides=has_sides))
     session = _session(folder / MODEL)
     rows = shards.rows_of("validation")
-    parity = check_parity(network, session, [golden_batch, *_batches(shards, rows[:PARITY_CLIPS])])
-    logits_NK, truth_N = _validation_logits(session, shards, rows, on_progress)
-    calibration = calibrate(logits_NK, truth_N)
+    some = [inputs for _, inputs, _ in _batches(shards, rows[:PARITY_CLIPS], half)]
+    if has_sides:  # others than those that the graph was traced with
+        some.append(np.pad(golden_batch, ((0, 0), (0, 32), (0, 16))))
+    parity = check_parity(network, session, [golden_batch, *some])
+    calibration = task.calibrate(_validated(session, shards, _batches(shards, rows, half), on_progress))
     shutil.copyfile(training.folder / "checkpoint.safetensors", folder / WEIGHTS)
     write_golden(folder, golden)
     contents = _contents(training, preprocessing, golden_batch.shape[1:], calibration, code)
-    (folder / CARD).write_text(card(contents, calibration, training.steps, shards))
+    (folder / CARD).write_text(card(contents, task.about(calibration.thresholds), calibration, training.steps, shards))
     return Exported(seal(folder, contents), calibration, parity)
 
 
@@ -165,25 +167,22 @@ def _onnx_outputs(session: ort.InferenceSession, batch: np.ndarray) -> tuple[np.
     return output, embedding
 
 
-def _batches(shards: Shards, rows: np.ndarray) -> list[np.ndarray]:
-    return [np.stack([shards.sample(row) for row in rows[i : i + BATCH]]) for i in range(0, len(rows), BATCH)]
+def _batches(shards: Shards, rows: np.ndarray, half: Any) -> Iterator[Batch]:
+    """Rows of the index with the network's input and the targets, in parts that can be stacked."""
+    for rows_B in batches_of_one_shape(shards, rows, BATCH):
+        samples = np.stack([shards.sample(row) for row in rows_B])
+        yield rows_B, *half.parts(samples, shards.index["label"][rows_B])
 
 
-def _validation_logits(
-    session: ort.InferenceSession, shards: Shards, rows: np.ndarray, on_progress: Callable[[int, int], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and truth of every validation sample; a sample of several rows gets their mean, as `interpret` does."""
-    logits, done = [], 0
-    for batch in _batches(shards, rows):
-        logits.append(_onnx_outputs(session, batch)[0])
-        done += len(batch)
-        on_progress(done, len(rows))
-    if not logits:
-        raise BundleError("the dataset has no validation sample; a bundle can't be calibrated without.")
-    _, first, sample_of_row = np.unique(shards.index["sample"][rows], return_index=True, return_inverse=True)
-    sums = np.zeros((len(first), logits[0].shape[1]))
-    np.add.at(sums, sample_of_row, np.concatenate(logits))
-    return sums / np.bincount(sample_of_row)[:, None], shards.index["label"][rows][first]
+def _validated(
+    session: ort.InferenceSession, shards: Shards, batches: Iterable[Batch], on_progress: Callable[[int, int], None]
+) -> Iterator[Validated]:
+    """Outputs, targets and the samples' names of the validation split, batch by batch."""
+    done, total = 0, len(shards.rows_of("validation"))
+    for rows_B, inputs, targets in batches:
+        yield _onnx_outputs(session, inputs)[0], targets, shards.index["sample"][rows_B]
+        done += len(rows_B)
+        on_progress(done, total)
 
 
 def _contents(
@@ -195,8 +194,8 @@ def _contents(
         preprocessing=preprocessing.model_dump(mode="json"),
         network=training.network,
         input=InputShape(shape=shape),
-        temperature=calibration.temperature,
-        abstain_below=calibration.abstain_below,
+        temperature=calibration.thresholds.temperature,
+        abstain_below=calibration.thresholds.abstain_below,
         data_digest=training.data_digest,
         split_id=training.split_id,
         code=code,

@@ -15,7 +15,9 @@ def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) 
 
     stage = importlib.import_module(f"echoplane.stages.{name}")
     if name == "train":
-        parser.add_argument("task", metavar="TASK", help="what the samples were labelled for: echo-view-video")
+        parser.add_argument(
+            "task", metavar="TASK", help="what the samples were labelled for: echo-view-video or cmr-segmentation"
+        )
     add_fields(parser, stage.Config, {})
     values = vars(parser.parse_args(arguments))
     as_json, task = values.pop("json"), values.pop("task") if name == "train" else None
@@ -43,10 +45,10 @@ def run_phantom(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     kinds = "echo, twelve ultrasound clips a patient as DICOM; cmr, three cines a patient as NIfTI with exact masks"
     parser.add_argument("kind", choices=["echo", "cmr"], help=f"what to make: {kinds}")
     parser.add_argument("dst", metavar="DST", help="a new folder for the files")
-    add_fields(parser, phantom.Config, {"root": "", "source": ""})
+    add_fields(parser, phantom.Config, {"root": "", "source": "", "kind": ""})
     values = vars(parser.parse_args(arguments))
     as_json, folder = values.pop("json"), Path(values.pop("dst"))
-    fill = {"echo": phantom.fill, "cmr": phantom.fill_cmr}[values.pop("kind")]
+    fill = {"echo": phantom.fill, "cmr": phantom.fill_cmr}[values["kind"]]
     with progress_apart(as_json):
         counts = fill(empty(folder), config_of(phantom.Config, values | {"root": str(folder)}))
     return report("phantom", counts, as_json, folder=str(folder))

@@ -1,9 +1,10 @@
 """Prepared samples in files that training maps into memory: clips-NNNN.npy (uint8) and index.parquet.
 
-One row of a shard is one element of what `task.preprocess` gives, without its first axis. The test split has no
-shards: evaluation reads the studies themselves, as serving does. Axes: N sample."""
+One row of a shard is one of `task.samples`; samples of one shard have one shape. The test split has no shards:
+evaluation reads the studies themselves, as serving does. Axes: N sample."""
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from pydantic import BaseModel
 
 from echoplane.dataset.parallel import in_order
 from echoplane.dataset.split import assert_disjoint
+from echoplane.dataset.truths import truth_of
 from echoplane.errors import ConfigError, InputError
-from echoplane.study.dicom import read_dicom
-from echoplane.tasks import by_name
+from echoplane.study.reading import read_study_at
+from echoplane.tasks import Samples, by_name
 
 ROWS_A_SHARD = 4096
 SHARDED = ("train", "validation")
@@ -27,7 +29,7 @@ INDEX = pa.schema(
     [
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
-        pa.field("label", pa.int32(), nullable=False),  # place in the task's labels
+        pa.field("label", pa.int32(), nullable=False),  # as `Samples` has it
         *(pa.field(name, pa.string(), nullable=False) for name in ("sample", "patient", "split", "manufacturer")),
     ]
 )
@@ -65,13 +67,13 @@ def write_shards(
     """
     rows = [row for row in table.to_pylist() if row["split"] in SHARDED]
     prepare = functools.partial(_prepare, studies=studies, task=task, preprocessing=preprocessing)
-    names = [label.name for label in by_name(task).labels()]
     shards, left_out, index = _Writer(folder), Counter[str](), []
-    for done, (row, batch) in enumerate(zip(rows, in_order(prepare, rows, workers), strict=True), start=1):
-        if isinstance(batch, str):
-            left_out[batch] += 1
+    for done, (row, made) in enumerate(zip(rows, in_order(prepare, rows, workers), strict=True), start=1):
+        if isinstance(made, str):
+            left_out[made] += 1
         else:
-            index += [_index_row(row, names) | place for place in shards.append(batch)]
+            places = zip(made.labels, shards.append(made.samples), strict=True)
+            index += [_index_row(row) | {"label": label} | place for label, place in places]
         on_progress(done, len(rows))
     shards.flush()
     pq.write_table(pa.Table.from_pylist(index, schema=INDEX), folder / "index.parquet")
@@ -89,22 +91,28 @@ def read_shards(folder: Path) -> Shards:
     return Shards(index, tuple(np.load(path, mmap_mode="r") for path in paths))
 
 
-def _prepare(row: dict[str, Any], studies: Path, task: str, preprocessing: BaseModel) -> np.ndarray | str:
-    """What the task makes of one catalogued file; or why it can't."""
+def batches_of_one_shape(shards: Shards, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """`rows` in order and in parts of at most `size`, each of samples that can be stacked."""
+    for _, same in itertools.groupby(rows, key=lambda row: shards.sample(row).shape):
+        while part := list(itertools.islice(same, size)):
+            yield np.array(part)
+
+
+def _prepare(row: dict[str, Any], studies: Path, task: str, preprocessing: BaseModel) -> Samples | str:
+    """What the task makes of one catalogued study; or why it can't."""
     try:
-        return by_name(task).preprocess(read_dicom(studies / row["uri"]), preprocessing).batch
+        study, half = read_study_at(studies / row["uri"]), by_name(task)
+        return half.samples(study, half.preprocess(study, preprocessing), truth_of(row, studies, study))
     except InputError as error:
         return f"unusable: {error.kind}"
 
 
-def _index_row(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    return {name: row[name] for name in ("sample", "patient", "split", "manufacturer")} | {
-        "label": names.index(row["label"])
-    }
+def _index_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("sample", "patient", "split", "manufacturer")}
 
 
 class _Writer:
-    """Collects samples and writes a shard whenever one is full."""
+    """Collects samples and writes a shard whenever one is full, or the next sample has another shape."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._number = folder, 0
@@ -113,7 +121,7 @@ class _Writer:
     def append(self, batch: np.ndarray) -> Iterator[dict[str, int]]:
         """Add every element of `batch`; yields where each went."""
         for sample in batch:
-            if len(self._waiting) == ROWS_A_SHARD:
+            if len(self._waiting) == ROWS_A_SHARD or (self._waiting and self._waiting[0].shape != sample.shape):
                 self.flush()
             yield {"shard": self._number, "row": len(self._waiting)}
             self._waiting.append(sample)

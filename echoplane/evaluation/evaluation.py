@@ -7,14 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from echoplane.bundle import Bundle
-from echoplane.bundle.calibrate import reliability
 from echoplane.dataset.split import assert_disjoint
 from echoplane.errors import ConfigError
 from echoplane.evaluation.intervals import RESAMPLES, bootstrap, take
 from echoplane.evaluation.scores import SUBGROUPS, as_rows
 from echoplane.runtimes import Runtime
-from echoplane.tasks import Rows, Task, by_name
-from echoplane.tasks.classify import confusion_matrix
+from echoplane.tasks import Rows, Task
 
 SUBGROUP_RESAMPLES = 400
 """Fewer than for the whole: a dozen groups, and nothing is decided on their intervals."""
@@ -49,7 +47,7 @@ def check_test_set(catalogue: pa.Table, data_digest: str, split_id: str, bundle:
 def evaluation(
     scores: pa.Table, catalogue: pa.Table, bundle: Bundle, runtime: Runtime, conditions: Conditions
 ) -> dict[str, Any]:
-    """All figures. A figure is {value, low, high}: the 95% interval, patients resampled."""
+    """All figures, and the task's own details. A figure is {value, low, high}: the 95% interval, patients resampled."""
     task, rows = bundle.task, as_rows(scores)
     intervals = bootstrap(rows, task.summary, conditions.resamples, conditions.seed)
     return {
@@ -64,24 +62,12 @@ def evaluation(
         "bootstrap": {"resamples": conditions.resamples, "seed": conditions.seed, "unit": "patient"},
         **_size(rows),
         "figures": _with_intervals(task.summary(rows), intervals),
-        "labels": {
-            label.name: _size(take(rows, np.flatnonzero(rows["truth"] == k))) for k, label in enumerate(task.labels())
-        },
+        "headline": list(task.HEADLINE),
+        "labels": {name: _size(take(rows, shown)) for name, shown in task.showing(rows).items()},
         "subgroups": {name: _subgroups(rows, name, task, conditions.seed) for name in SUBGROUPS},
-        "confusion": confusion(rows, bundle.spec.task),
-        "reliability": _reliability(rows),
         "latency_ms": _latency(scores),
         "data": _data(catalogue),
-        "misclassified": _misclassified(scores, bundle),
-    }
-
-
-def confusion(rows: Rows, task: str) -> dict[str, Any]:
-    """Counts and percent along true rows, labels in their display order: views that are confused stand together."""
-    names = [label.name for label in by_name(task).labels()]
-    counts_KK = confusion_matrix(rows["truth"], rows["probabilities"].argmax(axis=1), len(names))
-    percent_KK = 100 * counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
-    return {"labels": names, "counts": counts_KK.tolist(), "percent": percent_KK.round(1).tolist()}
+    } | task.details(rows)
 
 
 def _with_intervals(
@@ -105,13 +91,8 @@ def _subgroups(rows: Rows, column: str, task: Task, seed: int) -> dict[str, Any]
     return groups
 
 
-def _reliability(rows: Rows) -> list[dict[str, float]]:
-    correct_N = rows["probabilities"].argmax(axis=1) == rows["truth"]
-    return reliability(rows["probabilities"].max(axis=1), correct_N)
-
-
 def _latency(scores: pa.Table) -> dict[str, float]:
-    """From the DICOM file's bytes to the answer, without HTTP."""
+    """From the study's files to the answer, without HTTP."""
     latency_N = scores["latency_ms"].to_numpy()
     return {
         "p50": float(np.percentile(latency_N, 50)),
@@ -131,17 +112,3 @@ def _data(catalogue: pa.Table) -> dict[str, int]:
         "without_deid": sum(not deid for deid in catalogue["deid"].to_pylist()),
         "patients_in_two_splits": sum(len(splits) > 1 for splits in splits_of.values()),
     }
-
-
-def _misclassified(scores: pa.Table, bundle: Bundle) -> list[dict[str, Any]]:
-    """Clips whose most probable label is wrong, the surest first: what a person should look at."""
-    names = [label.name for label in bundle.spec.labels]
-    wrong = []
-    for row in scores.to_pylist():
-        said = names[int(np.argmax(row["probabilities"]))]
-        if said != row["truth_label"]:
-            wrong.append(
-                {"sample": row["sample"], "truth": row["truth_label"], "said": said}
-                | {name: row[name] for name in ("confidence", "abstained", "manufacturer")}
-            )
-    return sorted(wrong, key=lambda clip: -clip["confidence"])

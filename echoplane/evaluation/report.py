@@ -1,6 +1,7 @@
-"""The evaluation as a page and three figures."""
+"""The evaluation as a page with pictures."""
 
 import io
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,10 @@ BLUE, GREY = "#2b6cb0", "#718096"
 
 
 def write_report(evaluation: dict[str, Any], folder: Path) -> None:
-    """`confusion.png`, `reliability.png`, `recall.png` and `report.html`, which needs no other file."""
+    """A picture of each kind of detail that the evaluation has, and `report.html`, which needs no other file."""
     titles = {label.name: label.title for label in by_name(evaluation["task"]).labels()}
     pictures = {
-        "confusion": _png(confusion_figure(evaluation["confusion"], titles)),
-        "reliability": _png(reliability_figure(evaluation)),
-        "recall": _png(recall_figure(evaluation["figures"], titles)),
+        name: _png(draw(evaluation, titles)) for name, (detail, draw) in PICTURES.items() if detail in evaluation
     }
     for name, content in pictures.items():
         (folder / f"{name}.png").write_bytes(content)
@@ -34,12 +33,39 @@ def write_report(evaluation: dict[str, Any], folder: Path) -> None:
         evaluation=evaluation,
         titles=titles,
         pictures={name: data_uri(content) for name, content in pictures.items()},
+        overlaps=_overlaps(evaluation["figures"]),
     )
     (folder / "report.html").write_text(page)
 
 
-def confusion_figure(confusion: dict[str, Any], titles: dict[str, str]) -> Figure:
+def _overlaps(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """Structure and end of systole of each `dice/STRUCTURE/END`."""
+    parts = [name.split("/", 2) for name in figures if name.startswith("dice/")]
+    return [(part[1], part[2]) for part in parts if len(part) == 3]
+
+
+def agreement_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
+    """A Bland-Altman plot of each measure: difference against mean, bias, 95% limits."""
+    agreement = evaluation["agreement"]
+    rows = -(-len(agreement) // 3)
+    figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
+    for place, found in enumerate(agreement.values(), start=1):
+        axes = figure.add_subplot(rows, 3, place)
+        truth_N, measured_N = np.array(found["points"]).T
+        axes.scatter((truth_N + measured_N) / 2, measured_N - truth_N, s=10, color=BLUE, alpha=0.7)
+        for line, style in (("bias", "-"), ("low", "--"), ("high", "--")):
+            axes.axhline(found[line], color=GREY, linestyle=style, linewidth=1)
+        axes.axhline(0, color="black", linewidth=0.4)
+        axes.set_title(found["title"], fontsize=9)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("mean of measured and true", fontsize=9)
+    figure.supylabel("measured minus true", fontsize=9)
+    return figure
+
+
+def confusion_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
     """Percent of each true row."""
+    confusion = evaluation["confusion"]
     percent_KK = np.array(confusion["percent"])
     names = [titles[name] for name in confusion["labels"]]
     figure = Figure(figsize=(8.2, 7.2), layout="constrained")
@@ -56,7 +82,7 @@ def confusion_figure(confusion: dict[str, Any], titles: dict[str, str]) -> Figur
     return figure
 
 
-def reliability_figure(evaluation: dict[str, Any]) -> Figure:
+def reliability_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
     """Accuracy against confidence; on the diagonal a model means what it says (Guo et al. 2017)."""
     bins = evaluation["reliability"]
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
@@ -79,8 +105,9 @@ def reliability_figure(evaluation: dict[str, Any]) -> Figure:
     return figure
 
 
-def recall_figure(figures: dict[str, dict[str, float]], titles: dict[str, str]) -> Figure:
+def recall_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
     """Recall of each label with its interval."""
+    figures = evaluation["figures"]
     shown = [(title, figures[f"recall/{name}"]) for name, title in titles.items() if f"recall/{name}" in figures]
     values = np.array([f["value"] for _, f in shown])
     # A percentile interval need not hold the figure itself; a bar's whisker can't be negative.
@@ -93,6 +120,15 @@ def recall_figure(figures: dict[str, dict[str, float]], titles: dict[str, str]) 
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.02), xlabel="recall, 95% interval (patients resampled)")
     return figure
+
+
+PICTURES: dict[str, tuple[str, Callable[[dict[str, Any], dict[str, str]], Figure]]] = {
+    "confusion": ("confusion", confusion_figure),
+    "recall": ("confusion", recall_figure),
+    "reliability": ("reliability", reliability_figure),
+    "agreement": ("agreement", agreement_figure),
+}
+"""Of each picture the detail that it needs, and what draws it."""
 
 
 def _png(figure: Figure) -> bytes:

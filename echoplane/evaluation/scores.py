@@ -1,6 +1,5 @@
 """Scoring a test split: one row a study, by the very function that serving calls."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from echoplane.bundle import Bundle
+from echoplane.dataset.studies import check_unchanged
+from echoplane.dataset.truths import truth_of
 from echoplane.errors import InputError, StageError
 from echoplane.runtimes import Runtime, answer
-from echoplane.study.dicom import read_dicom
+from echoplane.study.reading import read_study_at
 from echoplane.tasks import Rows
 
 SUBGROUPS = ("manufacturer", "sex", "age_band")
@@ -22,16 +23,14 @@ SCHEMA = pa.schema(
     [
         pa.field("patient", pa.string(), nullable=False),
         pa.field("sample", pa.string(), nullable=False),
-        pa.field("truth", pa.int32(), nullable=False),
-        pa.field("truth_label", pa.string(), nullable=False),
         pa.field("label", pa.string()),  # null: "cannot tell"
-        pa.field("probabilities", pa.list_(pa.float64()), nullable=False),
         pa.field("confidence", pa.float64(), nullable=False),
         pa.field("abstained", pa.bool_(), nullable=False),
         *(pa.field(name, pa.string(), nullable=False) for name in SUBGROUPS),
         *(pa.field(f"{name}_ms", pa.float64(), nullable=False) for name in ("latency", "preprocess", "inference")),
     ]
 )
+"""Columns of every task; its own `score` adds others."""
 
 
 def score(
@@ -43,37 +42,45 @@ def score(
     StageError for a study that changed or that can't be answered.
     """
     rows = sorted(table.to_pylist(), key=lambda row: row["sample"])
-    names = [label.name for label in bundle.spec.labels]
-    scores = []
+    common, own = [], []
     for done, row in enumerate(rows, start=1):
-        scores.append(_score(row, studies, names, bundle, runtime))
+        both = _score(row, studies, bundle, runtime)
+        common.append(both[0])
+        own.append(both[1])
         on_progress(done, len(rows))
-    return pa.Table.from_pylist(scores, schema=SCHEMA)
+    return _joined(pa.Table.from_pylist(common, schema=SCHEMA), own)
 
 
-def _score(row: dict[str, Any], studies: Path, names: list[str], bundle: Bundle, runtime: Runtime) -> dict[str, Any]:
-    content = (studies / row["uri"]).read_bytes()
-    if hashlib.sha256(content).hexdigest() != row["sha256"]:
-        raise StageError(f"the study of sample {row['sample']} changed since it was catalogued; run `dataset` again.")
+def _joined(scores: pa.Table, own: list[dict[str, Any]]) -> pa.Table:
+    for name in own[0]:
+        scores = scores.append_column(name, pa.array([row[name] for row in own]))
+    return scores
+
+
+def _score(row: dict[str, Any], studies: Path, bundle: Bundle, runtime: Runtime) -> tuple[dict[str, Any], ...]:
+    """The columns of every task, and this task's own."""
+    path = studies / row["uri"]
+    check_unchanged(path, row["sha256"], row["sample"])
     start = time.perf_counter()
     try:
-        given = answer(read_dicom(content), bundle, runtime)
+        study = read_study_at(path)
+        given = answer(study, bundle, runtime)
+        latency_ms = 1000 * (time.perf_counter() - start)
+        own = bundle.task.score(given.result, study, truth_of(row, studies, study))
     except InputError as error:
         raise StageError(f"sample {row['sample']} of the test split can't be answered: {error}") from error
-    return {
+    common = {
         "patient": row["patient"],
         "sample": row["sample"],
-        "truth": names.index(row["label"]),
-        "truth_label": row["label"],
         "label": given.result.label,
-        "probabilities": list(given.result.probabilities.values()),
         "confidence": given.result.confidence,
         "abstained": given.result.label is None,
         **{name: row[name] or UNKNOWN for name in SUBGROUPS},
-        "latency_ms": 1000 * (time.perf_counter() - start),
+        "latency_ms": latency_ms,
         "preprocess_ms": given.timings_ms["preprocess"],
         "inference_ms": given.timings_ms["inference"],
     }
+    return common, own
 
 
 def read_scores(path: Path) -> pa.Table:
@@ -85,6 +92,9 @@ def read_scores(path: Path) -> pa.Table:
 
 
 def as_rows(scores: pa.Table) -> Rows:
-    """Scores as the columns that a task's `summary` takes: `probabilities` as (row, label)."""
-    columns = {name: scores[name].to_numpy() for name in ("patient", "sample", "truth", "abstained", *SUBGROUPS)}
-    return columns | {"probabilities": np.array(scores["probabilities"].to_pylist())}
+    """Scores as the columns that a task's `summary` takes; a column of lists as a matrix."""
+    return {name: _column(scores[name]) for name in scores.column_names}
+
+
+def _column(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array(column.to_pylist()) if pa.types.is_list(column.type) else column.to_numpy()

@@ -22,11 +22,11 @@ from echoplane.phantom.mr import (
     short_axis_planes,
 )
 from echoplane.study.cine import Cine
+from echoplane.study.cine_files import MASK, NAMES
 from echoplane.study.nifti import write_nifti
 
 GREY = 800
 """Stored value of blood: scanners write 12 bits."""
-NAMES = {"short-axis": "sa", "2-chamber": "la_2ch", "4-chamber": "la_4ch"}
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,11 @@ def _affine(patient: MrPatient, planes: list[Plane], grid: Grid) -> NDArray[np.f
 
 
 def write_mr_patient(folder: Path, seed: int, *, phases: int = 20, field: str | None = None) -> list[Path]:
-    """`folder/mr-SEED/` with sa, la_2ch and la_4ch (.nii.gz), their `_mask`s, and truth.json; whole or not at all."""
-    patient, final = make_mr_patient(seed, field), folder / f"mr-{seed}"
+    """`folder/mr-SEED/`, once and whole: sa, la_2ch and la_4ch (.nii.gz), `_mask`s, study.json and truth.json."""
+    final = folder / f"mr-{seed}"
+    if final.is_dir():
+        return sorted(final.iterdir())
+    patient = make_mr_patient(seed, field)
     scans = scan_mr(patient, np.arange(phases) / phases)
     temporary = folder / f".mr-{seed}.part"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -86,9 +89,10 @@ def write_mr_patient(folder: Path, seed: int, *, phases: int = 20, field: str | 
     for scan in scans:
         name = NAMES[scan.cine.plane]
         (temporary / f"{name}.nii.gz").write_bytes(write_nifti(scan.cine.voxels_TZHW, scan.cine))
-        (temporary / f"{name}_mask.nii.gz").write_bytes(write_nifti(scan.labels_TZNM, scan.cine))
+        (temporary / f"{name}{MASK}.nii.gz").write_bytes(write_nifti(scan.labels_TZNM, scan.cine))
     (temporary / "truth.json").write_text(json.dumps(truth(patient, scans[0]), indent=1) + "\n")
-    shutil.rmtree(final, ignore_errors=True)
+    about = {"patient": final.name, "manufacturer": patient.field, "model": "phantom"}
+    (temporary / "study.json").write_text(json.dumps(about) + "\n")
     temporary.rename(final)
     return sorted(final.iterdir())
 

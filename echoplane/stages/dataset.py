@@ -1,4 +1,4 @@
-"""The stage `dataset`: de-identified studies -> catalogue, split, shards.
+"""The stage `dataset`: de-identified or public studies -> catalogue, split, shards.
 
 The folder holds `catalogue.parquet`, `clips-NNNN.npy`, `index.parquet` and `dataset.json` (task, preprocessing, split
 rule, split_id, data_digest)."""
@@ -27,13 +27,16 @@ class Config(StageConfig):
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
 
     studies: ManifestPath
-    """Manifest of the `deid` stage."""
+    """Manifest of the stage that left the studies: `deid`, or `phantom` for synthetic cine MR."""
     task: str = "echo-view-video"
     """What the labels are for."""
     preprocessing: dict[str, Any] = {}
     """Settings of the task's preprocessing that differ from its defaults; they travel in the bundle."""
     split: SplitRule = SplitRule()
     """Which patients train, validate and test."""
+    public: str = ""
+    """Who published the studies without their patients' identity, such as "Sunnybrook cine MR, CC0": they need no
+    de-identification then. Left out: the report of `deid` lies beside them."""
     site: str = "local"
     """Where the studies come from, as subgroup tables name it; never read from a file."""
     most_studies: int = Field(default=50, ge=1)
@@ -52,10 +55,12 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> Counts:
     studies = Manifest.read(config.studies).path
     for old in folder.glob("clips-*.npy"):
         old.unlink()
-    source = Source(studies, config.task, config.site, _deid_digest(studies), config.most_studies)
+    source = Source(studies, config.task, config.site, _proof(studies, config.public), config.most_studies)
     catalogue = build_catalogue(source, config.split, workers=config.workers, on_progress=printed("dataset"))
     if not len(catalogue.table):
-        raise ConfigError(f"no labelled clip was found ({catalogue.left_out or 'no file at all'}).")
+        raise ConfigError(
+            f"no study with a {by_name(config.task).TRUTH} was found ({catalogue.left_out or 'no file at all'})."
+        )
     data_digest = write_catalogue(catalogue.table, folder / "catalogue.parquet")
     unusable = write_shards(
         catalogue.table,
@@ -89,16 +94,21 @@ def _preprocessing(config: Config) -> BaseModel:
         raise ConfigError(f"`preprocessing` of {config.task} is not valid: {error}") from None
 
 
-def _deid_digest(studies: Path) -> str:
-    """What says how the studies were de-identified: the digest of the report beside them."""
+def _proof(studies: Path, public: str) -> str:
+    """What says that the studies name nobody: who published them, or the digest of the report beside them."""
+    if public:
+        return f"public: {public}"
     report = studies / "report.json"
     if not report.exists():
-        raise ConfigError("the studies come without a de-identification report (report.json); run `deid` on them.")
+        raise ConfigError(
+            "the studies come without a de-identification report (report.json); run `deid` on them, or name in "
+            "`public` who published them without their patients' identity."
+        )
     return hashlib.sha256(report.read_bytes()).hexdigest()
 
 
 def _counts(table: pa.Table) -> Counts:
-    rows = table.select(["patient", "split", "label"]).to_pylist()
+    rows = [row | {"label": row["label"] or "masks"} for row in table.to_pylist()]
     return {
         "patients": {s: len({row["patient"] for row in rows if row["split"] == s}) for s in SPLITS},
         "samples": {s: dict(sorted(Counter(r["label"] for r in rows if r["split"] == s).items())) for s in SPLITS},

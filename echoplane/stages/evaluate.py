@@ -1,9 +1,9 @@
-"""The stage `evaluate`: the bundle on the test split's DICOM -> scores.parquet, evaluation.json, report.html."""
+"""The stage `evaluate`: the bundle on the test split's studies -> scores.parquet, evaluation.json, report.html."""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class Config(StageConfig):
     """Score a bundle on the studies of patients that its training never saw."""
 
     studies: ManifestPath
-    """Manifest of the `deid` stage: the DICOM files themselves, as serving gets them."""
+    """Manifest of the stage that left the studies, as the dataset got it: the files, as serving gets them."""
     samples: ManifestPath
     """Manifest of the `dataset` stage."""
     bundle: ManifestPath
@@ -61,14 +61,21 @@ def _work(config: Config, folder: Path) -> Counts:
     pq.write_table(scores, folder / "scores.parquet")
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     write_report(found, folder)
-    accuracy = found["figures"]["accuracy"]
+    details: tuple[str, ...] = ("misclassified", "failures")
+    listed = {name: len(found[name]) for name in details if name in found}
     return {
-        "accuracy": accuracy["value"],
-        "accuracy_low": accuracy["low"],
-        "accuracy_high": accuracy["high"],
+        **headline(found),
         "patients": found["patients"],
         "clips": found["clips"],
-        "misclassified": len(found["misclassified"]),
+        **listed,
         "latency_p50_ms": found["latency_ms"]["p50"],
         "latency_p95_ms": found["latency_ms"]["p95"],
     }
+
+
+def headline(found: dict[str, Any]) -> dict[str, float]:
+    """The task's foremost figure with its interval, and the others that say most."""
+    first, *others = (name for name in found["headline"] if name in found["figures"])
+    figure = found["figures"][first]
+    figures = {first: figure["value"], f"{first}_low": figure["low"], f"{first}_high": figure["high"]}
+    return figures | {name: found["figures"][name]["value"] for name in others}

@@ -1,6 +1,7 @@
 """The stage `export`: a checkpoint -> a sealed bundle (model.onnx, weights, golden input, card, bundle.json)."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from echoplane.dataset.shards import read_shards
 from echoplane.errors import ConfigError
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, package_digest, run_stage
-from echoplane.tasks import by_name
+from echoplane.tasks import Calibration, by_name
 
 
 class Config(StageConfig):
@@ -36,7 +37,11 @@ def _work(config: Config, folder: Path) -> Counts:
     preprocessing = by_name(training.task).Preprocessing(**dataset["preprocessing"])
     code = Code(version=__version__, package_digest=package_digest())
     done = export(training, read_shards(samples), preprocessing, folder, code, printed("export"))
-    return {"bundle_id": done.bundle_id, "parity": done.parity} | done.calibration.figures()
+    return {"bundle_id": done.bundle_id, "parity": done.parity} | _fitted(done.calibration)
+
+
+def _fitted(calibration: Calibration) -> Counts:
+    return asdict(calibration.thresholds) | calibration.figures
 
 
 def _check_same_data(training: Training, dataset: dict[str, Any]) -> None:

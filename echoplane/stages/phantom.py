@@ -1,7 +1,9 @@
-"""Stage `phantom`: synthetic patients, twelve echo clips each, as DICOM with invented names burned in."""
+"""Stage `phantom`: synthetic patients. Of ultrasound twelve clips each, as DICOM with invented names burned in; of cine
+MR three series each, as NIfTI with exact masks and nobody's name."""
 
+import functools
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,19 +11,21 @@ from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, StageConfig, run_stage
 from echoplane.stages.workers import default_workers
 
-DICOM = "dicom"
-"""Where the files lie in the stage's folder, apart from its manifest."""
+DICOM, STUDIES = "dicom", "studies"
+"""Where clips, and folders of cine MR, lie in the stage's folder, apart from its manifest."""
 
 
 class Config(StageConfig):
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
 
+    kind: Literal["echo", "cmr"] = "echo"
+    """Ultrasound clips, or cine MR."""
     patients: int = Field(54, ge=0)
-    """Synthetic patients to make, twelve clips each. 54 leave over 20 for the test set; 0 makes none."""
+    """Synthetic patients to make: twelve clips, or three cines, each. 54 leave over 20 to test on; 0 makes none."""
     seed: int = Field(1, ge=0)
     """The same seed makes the same patients, to the last bit."""
     frames: int = Field(24, ge=8, le=500)
-    """Frames of each clip: one beat or so."""
+    """Frames of each clip or cine: one beat or so."""
     source: str = ""
     """Folder of one's own DICOM. Where it is given, no synthetic patients are made."""
     workers: int = Field(default_factory=default_workers, ge=1)
@@ -32,7 +36,8 @@ def run(config: Config) -> Manifest:
     """The cohort under `ROOT/phantom`; an empty one where there is nothing to make."""
     if config.source:
         config = config.model_copy(update={"patients": 0, "source": ""})
-    return run_stage("phantom", config, lambda folder: fill(folder / DICOM, config))
+    fill_kind, below = {"echo": (fill, DICOM), "cmr": (fill_cmr, STUDIES)}[config.kind]
+    return run_stage("phantom", config, lambda folder: fill_kind(folder / below, config))
 
 
 def fill(folder: Path, config: Config) -> Counts:
@@ -55,11 +60,13 @@ def fill(folder: Path, config: Config) -> Counts:
 
 
 def fill_cmr(folder: Path, config: Config) -> Counts:
-    """Write cine MR of as many synthetic patients into `folder`."""
+    """Write cine MR of as many synthetic patients into `folder`; those that are there already stay."""
+    from echoplane.dataset.parallel import in_order
     from echoplane.phantom.cine import write_mr_patient
 
+    seeds = [config.seed * 100_003 + k for k in range(config.patients)]
+    write = functools.partial(write_mr_patient, folder, phases=config.frames)
     show = printed("phantom")
-    for k in range(config.patients):
-        write_mr_patient(folder, config.seed * 100_003 + k, phases=config.frames)
-        show(k + 1, config.patients)
+    for done, _ in enumerate(in_order(write, seeds, config.workers), start=1):
+        show(done, config.patients)
     return {"patients": config.patients, "cines": 3 * config.patients}

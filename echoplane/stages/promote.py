@@ -31,7 +31,7 @@ class Config(StageConfig):
     tracking_uri: str = ""
     """Address of the MLflow server. Left out: MLFLOW_TRACKING_URI."""
     policy: str = "default"
-    """Path of a YAML policy, or "default" for the one that comes with echoplane."""
+    """Path of a YAML policy, or "default" for the task's own that comes with echoplane."""
 
 
 def run(config: Config) -> Manifest:
@@ -62,8 +62,9 @@ def _run(config: Config) -> Manifest:
     from echoplane.adapters.registration import carry_out, register, rival
     from echoplane.adapters.registry import Registry
 
-    policy, progress = read_policy(config.policy), printed("promote")
+    progress = printed("promote")
     bundle = read(Manifest.read(config.bundle).path)
+    policy = read_policy(bundle.spec.task, config.policy)
     evaluated = Manifest.read(config.evaluation)
     figures = json.loads((evaluated.path / "evaluation.json").read_text())
     if figures["bundle_id"] != bundle.id:

@@ -13,6 +13,10 @@ from echoplane.study.nifti import is_nifti, read_nifti
 from echoplane.study.series import cines_of, is_mr, slices_of
 
 ZIP = b"PK\x03\x04"
+NAMES = {"short-axis": "sa", "2-chamber": "la_2ch", "4-chamber": "la_4ch"}
+"""Of NIfTI files, which do not say their plane, without their endings: the UK Biobank's."""
+MASK = "_mask"
+"""A NIfTI file whose name ends so holds what a reader drew, no cine."""
 MOST_FILES = 20_000
 MOST_UNZIPPED = 2 << 30
 
@@ -39,7 +43,7 @@ def _folder(folder: Path) -> tuple[Cine, ...]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     if len(files) > MOST_FILES:
         raise TooLarge(f"the folder holds {len(files)} files; at most {MOST_FILES} are read.")
-    niftis = [path for path in files if path.name.endswith((".nii", ".nii.gz"))]
+    niftis = [path for path in files if path.name.endswith((".nii", ".nii.gz")) and MASK not in path.name]
     if niftis:
         return _niftis(niftis)
     if has_frames(folder):
@@ -48,8 +52,8 @@ def _folder(folder: Path) -> tuple[Cine, ...]:
 
 
 def _niftis(paths: list[Path]) -> tuple[Cine, ...]:
-    """NIfTI does not say the plane; the UK Biobank's names do: sa, la_2ch, la_4ch. One alone is the short axis."""
-    planes = {"sa": "short-axis", "la_2ch": "2-chamber", "la_4ch": "4-chamber"}
+    """One alone is the short axis."""
+    planes = {name: plane for plane, name in NAMES.items()}
     if len(paths) == 1:
         return (read_nifti(paths[0].read_bytes()),)
     named = {planes[stem]: path for path in paths if (stem := path.name.split(".")[0]) in planes}

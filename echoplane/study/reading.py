@@ -1,7 +1,9 @@
-"""A study from the bytes of one file, whatever it is: an echo clip, a cine MR as NIfTI, Enhanced MR or a zip."""
+"""A study from whatever holds it: a file (echo clip, cine MR as NIfTI, Enhanced MR or zip), or a folder of cine MR."""
+
+from pathlib import Path
 
 from echoplane.errors import Unsupported
-from echoplane.study.cine_files import ZIP, cines_in
+from echoplane.study.cine_files import ZIP, cines_in, read_cines
 from echoplane.study.dicom import Limits, parse, read_dicom
 from echoplane.study.nifti import is_nifti
 from echoplane.study.series import is_mr
@@ -18,3 +20,8 @@ def read_study(data: bytes) -> Study:
         if not is_mr(parse(data, Limits())):
             raise
         return Study((), cines_in(data))
+
+
+def read_study_at(path: Path) -> Study:
+    """The study of a file, or the cine MR of a folder; an InputError says why there is none."""
+    return Study((), read_cines(path)) if path.is_dir() else read_study(path.read_bytes())

@@ -3,9 +3,37 @@
 import importlib
 
 from echoplane.errors import ConfigError
-from echoplane.tasks.task import Label, Learning, Prepared, Result, Rows, Task, Thresholds, as_task
+from echoplane.tasks.task import (
+    Calibration,
+    Label,
+    Learning,
+    Prepared,
+    Result,
+    Rows,
+    Samples,
+    Task,
+    Thresholds,
+    Truth,
+    Validated,
+    as_task,
+)
 
-__all__ = ["NAMES", "Label", "Learning", "Prepared", "Result", "Rows", "Task", "Thresholds", "by_name", "learning"]
+__all__ = [
+    "NAMES",
+    "Calibration",
+    "Label",
+    "Learning",
+    "Prepared",
+    "Result",
+    "Rows",
+    "Samples",
+    "Task",
+    "Thresholds",
+    "Truth",
+    "Validated",
+    "by_name",
+    "learning",
+]
 
 _MODULES = {"echo-view-video": "echoplane.tasks.view_video", "cmr-segmentation": "echoplane.tasks.cmr_segmentation"}
 NAMES: tuple[str, ...] = tuple(_MODULES)

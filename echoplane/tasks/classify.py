@@ -1,10 +1,12 @@
-"""What every classifying task shares: softmax and the figures of a set of scored studies.
+"""What every classifying task shares: softmax, a study's row, and the figures of a set of scored studies.
 
-Axes: N row (one scored study), K label."""
+Axes: N row (one scored study), K label, B bin."""
+
+from typing import Any
 
 import numpy as np
 
-from echoplane.tasks.task import Rows
+from echoplane.tasks.task import Prepared, Result, Rows, Samples, Thresholds, Truth
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -51,3 +53,79 @@ def summarise(rows: Rows, names: list[str]) -> dict[str, float]:
         "abstained": float(np.mean(rows["abstained"])),
     }
     return figures | {f"recall/{names[k]}": float(recall_K[k]) for k in np.flatnonzero(there)}
+
+
+def labelled(prepared: Prepared, truth: Truth, names: list[str]) -> Samples:
+    """Every row of the batch under the study's label."""
+    return Samples(prepared.batch, (names.index(str(truth)),) * len(prepared.batch))
+
+
+def about(thresholds: Thresholds, labels: int) -> str:
+    return (
+        f'One of {labels} labels, with a probability for each, or "cannot tell" under a confidence of '
+        f"{thresholds.abstain_below:.3f}. It answers with one of its labels whatever is shown to it."
+    )
+
+
+def score(result: Result, truth: Truth, names: list[str]) -> dict[str, Any]:
+    """A row's own columns: the truth and all probabilities."""
+    return {
+        "truth": names.index(str(truth)),
+        "truth_label": str(truth),
+        "probabilities": list(result.probabilities.values()),
+    }
+
+
+def showing(rows: Rows, names: list[str]) -> dict[str, np.ndarray]:
+    """Rows by their true label."""
+    return {name: np.flatnonzero(rows["truth"] == k) for k, name in enumerate(names)}
+
+
+def details(rows: Rows, names: list[str]) -> dict[str, Any]:
+    """Confusion matrix, reliability diagram, and the wrong answers."""
+    correct_N = rows["probabilities"].argmax(axis=1) == rows["truth"]
+    return {
+        "confusion": confusion(rows, names),
+        "reliability": reliability(rows["probabilities"].max(axis=1), correct_N),
+        "misclassified": _misclassified(rows, names),
+    }
+
+
+def confusion(rows: Rows, names: list[str]) -> dict[str, Any]:
+    """Counts and percent along true rows, labels in their display order: views that are confused stand together."""
+    counts_KK = confusion_matrix(rows["truth"], rows["probabilities"].argmax(axis=1), len(names))
+    percent_KK = 100 * counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
+    return {"labels": names, "counts": counts_KK.tolist(), "percent": percent_KK.round(1).tolist()}
+
+
+def reliability(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """The reliability diagram's bars: of each bin with clips, its range, count, mean confidence and accuracy."""
+    bin_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
+    return [
+        {
+            "from": b / bins,
+            "to": (b + 1) / bins,
+            "clips": int((bin_N == b).sum()),
+            "confidence": float(confidence_N[bin_N == b].mean()),
+            "accuracy": float(correct_N[bin_N == b].mean()),
+        }
+        for b in range(bins)
+        if (bin_N == b).any()
+    ]
+
+
+def _misclassified(rows: Rows, names: list[str]) -> list[dict[str, Any]]:
+    """Clips whose most probable label is wrong, the surest first: what a person should look at."""
+    said_N = rows["probabilities"].argmax(axis=1)
+    wrong = [
+        {
+            "sample": str(rows["sample"][n]),
+            "truth": names[rows["truth"][n]],
+            "said": names[said_N[n]],
+            "confidence": float(rows["confidence"][n]),
+            "abstained": bool(rows["abstained"][n]),
+            "manufacturer": str(rows["manufacturer"][n]),
+        }
+        for n in np.flatnonzero(said_N != rows["truth"])
+    ]
+    return sorted(wrong, key=lambda clip: -clip["confidence"])

@@ -4,19 +4,25 @@ A task is a module. Its numpy half (the module itself) serves training and servi
 module's `learning`, is loaded by name and only where a network is trained or exported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel
 
+from echoplane.study.masks import Masks
 from echoplane.study.study import Study
 
 Rows = Mapping[str, np.ndarray]
-"""A table of scored studies as columns of equal length: at least `patient`, `truth`, `probabilities`
-(row, label) and `abstained`."""
+"""A table of scored studies as columns of equal length: `patient`, `sample`, `confidence`, `abstained`, the subgroups,
+and what the task's `score` gave of each."""
+Truth = str | Masks
+"""What a study shows: the name of its label, or what readers drew on it."""
+Validated = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A batch of validation samples: the network's outputs, the targets (as `Learning.parts` gives them), and the name of
+the sample that each row belongs to."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,27 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What was fitted on validation data, its figures there, and the sentence that says so on the model card."""
+
+    thresholds: Thresholds
+    figures: dict[str, float]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a network learns from one study: `samples` (sample, ...) uint8, and the `label` of each.
+
+    A classifier's label is the place of its truth among the labels. Elsewhere it is a stratum: sampling shows every
+    label equally often.
+    """
+
+    samples: np.ndarray
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """The answer. `label` is None for "cannot tell"; `probabilities` are in the order of the task's labels."""
 
@@ -75,6 +102,12 @@ class Task(Protocol):
 
     NAME: str
     Preprocessing: type[BaseModel]
+    STUDY: Literal["file", "folder"]
+    """What a data set holds a study as: one DICOM file, or a folder of files that belong together."""
+    TRUTH: Literal["label", "mask"]
+    """How a data set says what a study shows: see `Truth`."""
+    HEADLINE: tuple[str, ...]
+    """The figures of `summary` that say most, the foremost first."""
 
     def labels(self) -> tuple[Label, ...]:
         """Names, codes and display order."""
@@ -95,8 +128,32 @@ class Task(Protocol):
         """The answer to one study from the condensed outputs of all rows of its batch."""
         ...
 
+    def samples(self, study: Study, prepared: Prepared, truth: Truth) -> Samples:
+        """What training and validation show of one study."""
+        ...
+
+    def calibrate(self, batches: Iterable[Validated]) -> Calibration:
+        """Thresholds from validation batches, which come one after the other: outputs of all of them may not fit."""
+        ...
+
+    def about(self, thresholds: Thresholds) -> str:
+        """What an answer is, in a sentence for the model card."""
+        ...
+
+    def score(self, result: Result, study: Study, truth: Truth) -> dict[str, Any]:
+        """How right an answer is, as a row's own columns: numbers (NaN where there is none), text, lists of numbers."""
+        ...
+
     def summary(self, rows: Rows) -> dict[str, float]:
-        """The figures of a set of scored studies."""
+        """The figures of a set of scored studies; every interval and every comparison is made of this function."""
+        ...
+
+    def showing(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Which rows show each label, by its name: no floor is asked for what too few patients show."""
+        ...
+
+    def details(self, rows: Rows) -> dict[str, Any]:
+        """What an evaluation says beyond figures, as plain data: a confusion matrix, agreement, failures by name."""
         ...
 
     def example(self, seed: int) -> Study:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from echoplane.dataset.sampling import epoch_rows
-from echoplane.dataset.shards import Shards
+from echoplane.dataset.shards import Shards, batches_of_one_shape
 from echoplane.training.config import TrainConfig
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -51,7 +51,5 @@ def training_batches(
 
 def validation_batches(shards: Shards, batch: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """The validation split as it is, worker `rank`'s part of it."""
-    rows_N = shards.rows_of("validation")[rank::world]
-    for start in range(0, len(rows_N), batch):
-        rows_B = rows_N[start : start + batch]
+    for rows_B in batches_of_one_shape(shards, shards.rows_of("validation")[rank::world], batch):
         yield np.stack([shards.sample(row) for row in rows_B]), shards.index["label"][rows_B].astype(np.int64)

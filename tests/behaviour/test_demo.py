@@ -27,11 +27,10 @@ least_patients: 1
 floors_low: {accuracy: 0.0}
 margins: {}
 least_shared: 0.1
-label_recall: 0
-subgroup_accuracy: 0
+label_floors: {}
+subgroup_floors: {}
 least_group_patients: 1
-calibration_error: 1
-abstained: 1
+ceilings: {}
 latency_p95_ms: 60000
 """
 MIB = 1 << 20

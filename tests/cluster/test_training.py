@@ -24,12 +24,11 @@ schema: 1
 least_patients: 2
 floors_low: {accuracy: 0.0}
 margins: {accuracy: 1.0}
-least_shared: 0.0
-label_recall: 0.0
-subgroup_accuracy: 0.0
+least_shared: 0.01
+label_floors: {}
+subgroup_floors: {}
 least_group_patients: 100
-calibration_error: 1.0
-abstained: 1.0
+ceilings: {}
 latency_p95_ms: 60000
 """
 ARGUMENTS = {

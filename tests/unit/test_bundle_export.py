@@ -51,7 +51,8 @@ class Drifting(Linear):
 
 @pytest.fixture
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
-    monkeypatch.setattr(exporting, "learning", lambda name: SimpleNamespace(Network=Size, network=Linear))
+    half = SimpleNamespace(Network=Size, network=Linear, parts=lambda samples, labels: (samples, labels))
+    monkeypatch.setattr(exporting, "learning", lambda name: half)
     folder = tmp_path / "train"
     folder.mkdir()
     torch.manual_seed(0)
@@ -87,10 +88,7 @@ def test_an_exported_bundle_answers_as_torch_does_at_any_batch_size(training: Tr
     bundle = bundles.read(tmp_path / "bundle")
     assert bundle.id == done.bundle_id
     assert done.parity < 1e-5
-    assert (bundle.spec.temperature, bundle.spec.abstain_below) == (
-        done.calibration.temperature,
-        done.calibration.abstain_below,
-    )
+    assert bundle.thresholds == done.calibration.thresholds
     runtime = load(bundle, precision="f32")
     check_golden(bundle, runtime)
     network = exporting._trained_network(training)
@@ -109,32 +107,15 @@ def test_exporting_again_gives_the_same_id(training: Training, tmp_path: Path) -
 def test_a_network_that_onnx_does_not_follow_is_not_sealed(
     training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "learning", lambda name: SimpleNamespace(Network=Size, network=Drifting))
+    half = SimpleNamespace(Network=Size, network=Drifting, parts=lambda samples, labels: (samples, labels))
+    monkeypatch.setattr(exporting, "learning", lambda name: half)
     with pytest.raises(BundleError, match=r"off torch.s by 0\.01"):
         _export(training, tmp_path / "bundle", _shards())
     assert not (tmp_path / "bundle" / "bundle.json").exists()
 
 
 def test_calibration_reads_validation_clips_alone(training: Training, tmp_path: Path) -> None:
-    assert _export(training, tmp_path / "bundle", _shards(validation=30)).calibration.clips == 30
-
-
-def test_a_sample_of_several_rows_counts_once_with_its_mean_logits(training: Training) -> None:
-    shards = _shards()
-    shards.index["sample"][:] = np.repeat([f"s{n}" for n in range(CLIPS // 2)], 2)
-    shards.index["label"][:] = np.repeat(np.arange(CLIPS // 2) % 12, 2)
-    network = exporting._trained_network(training)
-
-    class Session:
-        def run(self, names: list[str], feed: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-            return exporting._torch_outputs(network, feed["input"])
-
-    logits_NK, truth_N = exporting._validation_logits(Session(), shards, np.arange(CLIPS), lambda *_: None)
-    of_rows = exporting._torch_outputs(network, shards.maps[0])[0]
-    place = list(np.unique(shards.index["sample"])).index("s7")
-    assert logits_NK.shape == (CLIPS // 2, 12)
-    assert logits_NK[place] == pytest.approx(of_rows[14:16].mean(axis=0), abs=1e-5)
-    assert truth_N[place] == 7
+    assert _export(training, tmp_path / "bundle", _shards(validation=30)).calibration.figures["clips"] == 30
 
 
 def test_weights_of_another_network_are_refused(training: Training, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from echoplane.dataset.catalogue import SCHEMA, Source, age_band, bmi_band, build_catalogue, read_catalogue
+from echoplane.dataset.catalogue import SCHEMA, Source, build_catalogue, read_catalogue
 from echoplane.dataset.sampling import epoch_rows, sample_weights
 from echoplane.dataset.shards import read_shards
 from echoplane.dataset.split import SplitRule, assert_disjoint, split_id, split_patients
+from echoplane.dataset.studies import age_band, bmi_band
 from echoplane.errors import ConfigError
 from echoplane.stages import dataset
 from echoplane.stages.stage import Manifest
@@ -283,7 +284,7 @@ def test_wrong_preprocessing_and_no_labelled_clip_say_what_is_wrong(cohort, tmp_
     with pytest.raises(ConfigError, match="`preprocessing` of echo-view-video is not valid"):
         run(tmp_path, cohort, preprocessing={"pixels": 64})
     write_clip(tmp_path / "bare/dicom/a.dcm", "P1", None, moving_bar(0, [1]))
-    with pytest.raises(ConfigError, match="no labelled clip was found"):
+    with pytest.raises(ConfigError, match="no study with a label was found"):
         run(tmp_path, write_manifest(tmp_path / "bare"))
 
 

@@ -11,7 +11,7 @@ from sklearn import metrics
 from echoplane.bundle import read
 from echoplane.dataset.catalogue import read_catalogue
 from echoplane.errors import ConfigError, StageError
-from echoplane.evaluation.evaluation import check_test_set, confusion
+from echoplane.evaluation.evaluation import check_test_set
 from echoplane.evaluation.intervals import bootstrap, bootstrap_difference, resampled
 from echoplane.evaluation.report import write_report
 from echoplane.evaluation.scores import as_rows, read_scores
@@ -20,8 +20,9 @@ from echoplane.stages import evaluate
 from echoplane.stages.stage import Manifest
 from echoplane.study.dicom import read_dicom
 from echoplane.tasks import Rows, by_name
+from echoplane.tasks.classify import confusion
 from tests.tiny_bundle import DATA_DIGEST, TASK, make_tiny_bundle
-from tests.tiny_evaluation import draw_scores, finish, make_chain
+from tests.tiny_evaluation import NAMES, draw_scores, finish, make_chain
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_macro_figures_equal_sklearns() -> None:
     assert (figures["precision"], figures["recall"], figures["f1"]) == pytest.approx((precision, recall, f1))
     assert figures["top2"] == pytest.approx(metrics.top_k_accuracy_score(truth_N, probabilities_NK, k=2))
     expected = 100 * metrics.confusion_matrix(truth_N, predicted_N, normalize="true")
-    assert np.array(confusion(rows, TASK)["percent"]) == pytest.approx(expected, abs=0.051)
+    assert np.array(confusion(rows, NAMES)["percent"]) == pytest.approx(expected, abs=0.051)
 
 
 def test_a_test_study_gets_from_evaluation_what_answer_gives_it(chain: dict[str, str], evaluated: Manifest) -> None:

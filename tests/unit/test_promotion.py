@@ -16,7 +16,7 @@ from echoplane.tasks import Rows, by_name
 from tests.tiny_bundle import TASK
 from tests.tiny_evaluation import draw_scores
 
-POLICY = read_policy()
+POLICY = read_policy(TASK)
 SUMMARY = by_name(TASK).summary
 
 
@@ -68,7 +68,7 @@ def test_a_first_model_that_meets_every_floor_passes() -> None:
         ("floor/accuracy", lambda f: f["figures"]["accuracy"].update(low=0.849)),
         ("floor/f1", lambda f: f["figures"]["f1"].update(low=0.799)),
         ("recall/a4c", lambda f: f["figures"]["recall/a4c"].update(value=0.69)),
-        ("sex/F", lambda f: f["subgroups"]["sex"]["F"]["figures"]["accuracy"].update(value=0.79)),
+        ("sex/F/accuracy", lambda f: f["subgroups"]["sex"]["F"]["figures"]["accuracy"].update(value=0.79)),
         ("calibration_error", lambda f: f["figures"]["calibration_error"].update(value=0.11)),
         ("abstained", lambda f: f["figures"]["abstained"].update(value=0.16)),
         ("latency_p95_ms", lambda f: f["latency_ms"].update(p95=1001.0)),
@@ -94,7 +94,7 @@ def test_a_group_with_too_few_patients_is_not_judged() -> None:
     figures["subgroups"]["sex"]["M"]["figures"]["accuracy"]["value"] = 0.0
     assert decide(figures, GOOD, POLICY, None).passed
     figures["subgroups"]["sex"]["M"]["patients"] = 10
-    assert _failed(decide(figures, GOOD, POLICY, None)) == ["sex/M"]
+    assert _failed(decide(figures, GOOD, POLICY, None)) == ["sex/M/accuracy"]
 
 
 def test_a_model_as_good_as_the_champion_passes_and_a_worse_one_does_not() -> None:
@@ -142,7 +142,7 @@ def test_a_decision_as_json_has_every_check_with_its_value_limit_and_sentence() 
     stated = json.loads(json.dumps(decision.as_data()))
     names = {reason["name"] for reason in stated["reasons"]}
     labels = {f"recall/{label.name}" for label in by_name(TASK).labels()}
-    assert names >= labels | {"floor/accuracy", "floor/f1", "calibration_error", "latency_p95_ms", "sex/F"}
+    assert names >= labels | {"floor/accuracy", "floor/f1", "calibration_error", "latency_p95_ms", "sex/F/accuracy"}
     assert names >= {"champion/accuracy", "champion/f1", "data/without_deid", "data/test_patients"}
     for reason in stated["reasons"]:
         assert isinstance(reason["value"], float)
@@ -154,7 +154,7 @@ def test_a_policy_with_an_unknown_word_or_figure_is_refused(tmp_path: Path) -> N
     path = tmp_path / "policy.yaml"
     path.write_text("schema: 1\nleast_patiens: 3\n")
     with pytest.raises(ConfigError, match="least_patiens"):
-        read_policy(str(path))
+        read_policy(TASK, str(path))
     policy = Policy.model_validate(POLICY.model_dump(by_alias=True) | {"floors_low": {"beauty": 0.5}})
     with pytest.raises(ConfigError, match="beauty"):
         decide(FIGURES, GOOD, policy, None)

@@ -5,31 +5,51 @@ This half is numpy alone, for training and serving.
 preparation   cines -> the network's input
 answers       the network's outputs -> masks, measures and flags
 structures    what is segmented, and which source of labels drew what
+drawn         readers' masks -> training samples
+calibrating   when an answer is flagged as unsure
+scoring       masks and measures against readers': rows, figures, failures
 cleaning, measures, overlap, quality   masks, volumes, distances, flags
 networks, learning                     the torch half
 """
+
+from typing import Literal
 
 import numpy as np
 
 from echoplane.study.cine import Cine
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation.answers import Segmentation, condense, interpret
+from echoplane.tasks.cmr_segmentation.calibrating import calibrate
+from echoplane.tasks.cmr_segmentation.drawn import samples
 from echoplane.tasks.cmr_segmentation.preparation import Preprocessing, preprocess
+from echoplane.tasks.cmr_segmentation.scoring import details, score, showing, summary
 from echoplane.tasks.cmr_segmentation.structures import STRUCTURES
-from echoplane.tasks.task import Label, Rows
+from echoplane.tasks.task import Label, Thresholds
 
 __all__ = [
+    "HEADLINE",
     "NAME",
+    "STUDY",
+    "TRUTH",
     "Preprocessing",
     "Segmentation",
+    "about",
+    "calibrate",
     "condense",
+    "details",
     "example",
     "interpret",
     "labels",
     "preprocess",
+    "samples",
+    "score",
+    "showing",
     "summary",
 ]
 NAME = "cmr-segmentation"
+STUDY: Literal["folder"] = "folder"
+TRUTH: Literal["mask"] = "mask"
+HEADLINE = ("dice/lv-cavity", "dice/lv-myocardium", "dice/rv-cavity", "mae/lvef_percent", "mae/lvedv_ml", "flagged")
 
 
 def labels() -> tuple[Label, ...]:
@@ -37,16 +57,12 @@ def labels() -> tuple[Label, ...]:
     return tuple(Label(s.name, s.title, s.code, "DCM" if s.value == 0 else "SCT", s.meaning) for s in STRUCTURES)
 
 
-def summary(rows: Rows) -> dict[str, float]:
-    """Means over studies of what each row holds (Dice by structure and phase, errors of measures); NaN is left out."""
-    figures = {}
-    for name, column in rows.items():
-        if name.startswith(("dice/", "distance_mm/", "hausdorff_mm/")) and np.isfinite(column).any():
-            figures[name] = float(np.nanmean(column))
-        if name.startswith("error/") and np.isfinite(column).any():
-            figures[f"bias/{name[6:]}"] = float(np.nanmean(column))
-            figures[f"mae/{name[6:]}"] = float(np.nanmean(np.abs(column)))
-    return figures | {"flagged": float(np.mean(rows["abstained"]))}
+def about(thresholds: Thresholds) -> str:
+    return (
+        "Masks of both ventricles on every phase of a short axis cine, of the atria on long axis cines, and volumes "
+        "and function from them; flagged where a rule says that they may be wrong, or where the network "
+        f"expects of itself a Dice of the LV cavity under {thresholds.abstain_below:.3f}."
+    )
 
 
 def example(seed: int) -> Study:

@@ -4,8 +4,8 @@ The paper's clip length, input size and pathways are not published; ours are our
 alone and is the only preprocessing there is, for training and serving. Axes: T frame, H row, W column, K label.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,10 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from echoplane.errors import UnusableStudy
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import VIDEO_VIEWS
+from echoplane.tasks import classify
+from echoplane.tasks.calibration import calibrate_samples
 from echoplane.tasks.classify import softmax, summarise
-from echoplane.tasks.task import Label, Prepared, Result, Rows, Thresholds
+from echoplane.tasks.task import Calibration, Label, Prepared, Result, Rows, Samples, Thresholds, Truth, Validated
 
 NAME = "echo-view-video"
+STUDY: Literal["file"] = "file"
+TRUTH: Literal["label"] = "label"
+HEADLINE = ("accuracy", "f1", "calibration_error", "abstained")
 ASSUMED_FRAME_TIME_MS = 1000 / 30
 """Where a file does not say: the commonest cine rate."""
 
@@ -63,15 +68,42 @@ def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.nda
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
     """The mean of the batch's logits, at temperature, against the threshold."""
     probabilities_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
-    names = [label.name for label in labels()]
     best = int(probabilities_K.argmax())
     confidence = float(probabilities_K[best])
-    label = names[best] if confidence >= thresholds.abstain_below else None
-    return Result(label, confidence, dict(zip(names, map(float, probabilities_K), strict=True)))
+    label = names()[best] if confidence >= thresholds.abstain_below else None
+    return Result(label, confidence, dict(zip(names(), map(float, probabilities_K), strict=True)))
+
+
+def names() -> list[str]:
+    return [label.name for label in labels()]
+
+
+def samples(study: Study, prepared: Prepared, truth: Truth) -> Samples:
+    return classify.labelled(prepared, truth, names())
+
+
+def calibrate(batches: Iterable[Validated]) -> Calibration:
+    return calibrate_samples(batches)
+
+
+def about(thresholds: Thresholds) -> str:
+    return classify.about(thresholds, len(labels()))
+
+
+def score(result: Result, study: Study, truth: Truth) -> dict[str, Any]:
+    return classify.score(result, truth, names())
 
 
 def summary(rows: Rows) -> dict[str, float]:
-    return summarise(rows, [label.name for label in labels()])
+    return summarise(rows, names())
+
+
+def showing(rows: Rows) -> dict[str, np.ndarray]:
+    return classify.showing(rows, names())
+
+
+def details(rows: Rows) -> dict[str, Any]:
+    return classify.details(rows, names())
 
 
 def example(seed: int) -> Study:

@@ -7,16 +7,16 @@ import statistics
 import numpy as np
 import pytest
 
-from echoplane.bundle.calibrate import (
+from echoplane.errors import BundleError
+from echoplane.tasks.calibration import (
     ALWAYS_ANSWERED,
     MOST_ABSTAINED,
     abstention_threshold,
     calibrate,
+    calibrate_samples,
     fit_temperature,
-    reliability,
 )
-from echoplane.errors import BundleError
-from echoplane.tasks.classify import expected_calibration_error, softmax
+from echoplane.tasks.classify import expected_calibration_error, reliability, softmax
 
 
 def _drawn(clips: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,10 +42,10 @@ def test_a_model_that_makes_no_error_is_not_made_certain() -> None:
 
 def test_calibrating_an_overconfident_model_lowers_its_calibration_error_and_keeps_every_answer() -> None:
     logits_NK, truth_N = _drawn(2000)
-    found = calibrate(logits_NK * 3, truth_N)
-    assert found.calibration_error_after < 0.05 < found.calibration_error_before
-    assert found.nll_after < found.nll_before
-    assert found.accuracy == (logits_NK.argmax(axis=1) == truth_N).mean()
+    found = calibrate(logits_NK * 3, truth_N).figures
+    assert found["calibration_error_after"] < 0.05 < found["calibration_error_before"]
+    assert found["nll_after"] < found["nll_before"]
+    assert found["accuracy"] == (logits_NK.argmax(axis=1) == truth_N).mean()
 
 
 def test_the_threshold_is_the_lowest_at_which_answers_are_right_often_enough() -> None:
@@ -87,3 +87,13 @@ def test_calibration_error_and_reliability_equal_a_count_bin_by_bin() -> None:
     bars = reliability(confidence_N, correct_N)
     assert [abs(bar["accuracy"] - bar["confidence"]) for bar in bars] == pytest.approx(gaps)
     assert [bar["clips"] for bar in bars] == [b.sum() for b in bins]
+
+
+def test_a_sample_of_several_rows_counts_once_with_its_mean_logits() -> None:
+    logits_NK, truth_N = _drawn(40)
+    apart = np.random.default_rng(1).normal(0, 1, logits_NK.shape)
+    names = np.array([f"s{n:02d}" for n in range(40)])
+    batches = [(logits_NK + apart, truth_N, names), (logits_NK - apart, truth_N, names)]
+    found, expected = calibrate_samples(batches), calibrate(logits_NK, truth_N)
+    assert found.figures == pytest.approx(expected.figures)
+    assert found.thresholds.temperature == pytest.approx(expected.thresholds.temperature)

@@ -1,14 +1,14 @@
 """Temperature and abstention threshold, fitted on validation clips that no weight was fitted on.
 
-Axes: N clip, K label, B bin."""
+Axes: N clip, R row of a batch, K label."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 
 import numpy as np
-import scipy.optimize
 
 from echoplane.errors import BundleError
 from echoplane.tasks.classify import expected_calibration_error, softmax
+from echoplane.tasks.task import Calibration, Thresholds, Validated
 
 LEAST_CLIPS = 20
 TEMPERATURES = (0.2, 10.0)
@@ -23,25 +23,6 @@ ALWAYS_ANSWERED = 0.9
 """The threshold never exceeds this: validation clips may all be surer than any clip of another clinic."""
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What was fitted, and its figures on the validation clips."""
-
-    temperature: float
-    abstain_below: float
-    clips: int
-    accuracy: float
-    answered_accuracy: float
-    abstained: float
-    nll_before: float
-    nll_after: float
-    calibration_error_before: float
-    calibration_error_after: float
-
-    def figures(self) -> dict[str, float]:
-        return asdict(self)
-
-
 def calibrate(logits_NK: np.ndarray, truth_N: np.ndarray) -> Calibration:
     """Temperature, then threshold; BundleError under LEAST_CLIPS clips, which would fit noise."""
     if len(logits_NK) < LEAST_CLIPS:
@@ -51,18 +32,39 @@ def calibrate(logits_NK: np.ndarray, truth_N: np.ndarray) -> Calibration:
     correct_N, confidence_N = after_NK.argmax(axis=1) == truth_N, after_NK.max(axis=1)
     abstain_below = abstention_threshold(confidence_N, correct_N)
     answered_N = confidence_N >= abstain_below
-    return Calibration(
-        temperature=temperature,
-        abstain_below=abstain_below,
-        clips=len(truth_N),
-        accuracy=float(correct_N.mean()),
-        answered_accuracy=float(correct_N[answered_N].mean()),
-        abstained=float(1 - answered_N.mean()),
-        nll_before=_nll(before_NK, truth_N),
-        nll_after=_nll(after_NK, truth_N),
-        calibration_error_before=expected_calibration_error(before_NK.max(axis=1), correct_N),
-        calibration_error_after=expected_calibration_error(confidence_N, correct_N),
+    figures = {
+        "clips": len(truth_N),
+        "accuracy": float(correct_N.mean()),
+        "answered_accuracy": float(correct_N[answered_N].mean()),
+        "abstained": float(1 - answered_N.mean()),
+        "nll_before": _nll(before_NK, truth_N),
+        "nll_after": _nll(after_NK, truth_N),
+        "calibration_error_before": expected_calibration_error(before_NK.max(axis=1), correct_N),
+        "calibration_error_after": expected_calibration_error(confidence_N, correct_N),
+    }
+    return Calibration(Thresholds(temperature, abstain_below), figures, _sentence(temperature, figures))
+
+
+def _sentence(temperature: float, figures: dict[str, float]) -> str:
+    return (
+        f"On {figures['clips']} validation clips: temperature {temperature:.3f}; expected calibration error "
+        f"{figures['calibration_error_before']:.3f} before and {figures['calibration_error_after']:.3f} after it; "
+        f'{100 * figures["abstained"]:.1f}% answered "cannot tell", {100 * figures["answered_accuracy"]:.1f}% of the '
+        "others right."
     )
+
+
+def calibrate_samples(batches: Iterable[Validated]) -> Calibration:
+    """`calibrate` over a classifier's validation batches; a sample of several rows gets their mean logits, as
+    `interpret` does."""
+    parts = list(batches)
+    if not parts:
+        raise BundleError("the dataset has no validation sample; a bundle can't be calibrated without.")
+    logits_RK, label_R, sample_R = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    _, first, sample_of_row = np.unique(sample_R, return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), logits_RK.shape[1]))
+    np.add.at(sums, sample_of_row, logits_RK)
+    return calibrate(sums / np.bincount(sample_of_row)[:, None], label_R[first])
 
 
 def fit_temperature(logits_NK: np.ndarray, truth_N: np.ndarray) -> float:
@@ -71,6 +73,8 @@ def fit_temperature(logits_NK: np.ndarray, truth_N: np.ndarray) -> float:
     Where every clip is right, that would be the lowest temperature there is and a confidence of 1 for everything.
     So one clip's worth of the likelihood is given to the best wrong label, as Platt (1999) gives one to each class.
     """
+    from scipy import optimize  # not for those who only answer
+
     logits_NK = np.asarray(logits_NK, float)
     doubt = 1 / (len(logits_NK) + 2)
     truth_of_N = logits_NK[np.arange(len(truth_N)), truth_N]
@@ -84,7 +88,7 @@ def fit_temperature(logits_NK: np.ndarray, truth_N: np.ndarray) -> float:
         total_N = peak_N + np.log(np.exp(scaled_NK - peak_N[:, None]).sum(axis=1))
         return float((total_N - wanted_N / np.exp(log_temperature)).mean())
 
-    found = scipy.optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    found = optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return float(np.exp(found.x))
 
 
@@ -98,22 +102,6 @@ def abstention_threshold(confidence_N: np.ndarray, correct_N: np.ndarray) -> flo
     first = int(enough[0]) if len(enough) else len(sorted_N) - 1
     least, most = int(LEAST_SURE_SHARE * len(sorted_N)), int(MOST_ABSTAINED * len(sorted_N))
     return min(ALWAYS_ANSWERED, float(sorted_N[min(max(first, least), most)]))
-
-
-def reliability(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """The reliability diagram's bars: of each bin with clips, its range, count, mean confidence and accuracy."""
-    bin_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
-    return [
-        {
-            "from": b / bins,
-            "to": (b + 1) / bins,
-            "clips": int((bin_N == b).sum()),
-            "confidence": float(confidence_N[bin_N == b].mean()),
-            "accuracy": float(correct_N[bin_N == b].mean()),
-        }
-        for b in range(bins)
-        if (bin_N == b).any()
-    ]
 
 
 def _nll(probabilities_NK: np.ndarray, truth_N: np.ndarray) -> float:

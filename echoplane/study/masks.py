@@ -1,0 +1,62 @@
+"""What readers drew on a cine MR study: a label map beside each cine, on its grid: sa_mask.nii.gz beside sa.nii.gz.
+
+Who drew only some structures says so in `drawn.json`: {"structures": ["lv-cavity"]}. Axes: T phase, Z slice, H row,
+W column."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from echoplane.errors import ConfigError, UnusableStudy
+from echoplane.study.cine_files import MASK, NAMES
+from echoplane.study.nifti import read_nifti
+from echoplane.study.study import Study
+
+UNDRAWN = 255
+"""Value of a voxel that nobody looked at, such as those of a slice without a contour in one phase."""
+DRAWN = "drawn.json"
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Label maps by plane, uint8 (T, Z, H, W), UNDRAWN where nothing is known; `drawn` names the structures that their
+    readers drew, None for all."""
+
+    labels: Mapping[str, np.ndarray] = field(repr=False)
+    drawn: tuple[str, ...] | None = None
+
+
+def mask_of(folder: Path) -> Path | None:
+    """The short axis mask of a study's folder."""
+    return next((path for end in (".nii.gz", ".nii") if (path := folder / f"sa{MASK}{end}").is_file()), None)
+
+
+def read_masks(folder: Path, study: Study) -> Masks:
+    """The masks of the study in `folder`; UnusableStudy where one is not on its cine's grid."""
+    found = {}
+    for cine in study.cines:
+        path = next(folder.glob(f"{NAMES[cine.plane]}{MASK}.nii*"), None)
+        if path is None:
+            continue
+        labels_TZHW = read_nifti(path.read_bytes()).voxels_TZHW
+        if labels_TZHW.shape != cine.voxels_TZHW.shape:
+            raise UnusableStudy(
+                f"the {cine.plane} mask has {labels_TZHW.shape} voxels (phase, slice, row, column), its cine "
+                f"{cine.voxels_TZHW.shape}. Draw on the cine itself."
+            )
+        found[cine.plane] = labels_TZHW.astype(np.uint8)
+    if not found:
+        raise UnusableStudy("the study has no mask beside it (sa_mask.nii.gz).")
+    return Masks(found, _drawn(folder / DRAWN))
+
+
+def _drawn(path: Path) -> tuple[str, ...] | None:
+    if not path.exists():
+        return None
+    try:
+        return tuple(str(name) for name in json.loads(path.read_bytes())["structures"])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f'{DRAWN} must be of the form {{"structures": ["lv-cavity"]}}.') from None

@@ -1,0 +1,71 @@
+"""When an answer is flagged as unsure: fitted on validation patients.
+
+The network's own expected Dice of the LV cavity, from its probabilities, is the confidence of an answer; temperature
+stays 1, for that expectation is made of the probabilities as they are. Axes: B row of a batch, N sample, H row,
+W column."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from echoplane.errors import BundleError
+from echoplane.tasks.cmr_segmentation.answers import condense
+from echoplane.tasks.cmr_segmentation.structures import CLASSES, LV_CAVITY, bits, plane_of
+from echoplane.tasks.task import Calibration, Thresholds, Validated
+
+ASKED = 0.85
+"""Expected Dice under which an answer is flagged, as far as validation lets it."""
+GOOD, MOST_GOOD_FLAGGED = 0.90, 0.10
+"""No more than this share of the validation patients at or above this Dice may be flagged."""
+
+
+def calibrate(batches: Iterable[Validated]) -> Calibration:
+    """The threshold, from validation slices of the short axis; BundleError where there is none."""
+    sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(5))
+    for output, target_BHW, sample_B in batches:
+        for name, counts in zip(sample_B, _counts(output, target_BHW), strict=True):
+            sums[str(name)] += counts
+    found_N = np.array([counts for counts in sums.values() if counts[1] + counts[2] > 0])
+    if not len(found_N):
+        raise BundleError("no validation sample shows the LV cavity; a bundle can't be calibrated without.")
+    overlap_N, guess_N, truth_N, mass_N, inside_N = found_N.T
+    dice_N, expected_N = 2 * overlap_N / (guess_N + truth_N), 2 * inside_N / np.maximum(mass_N + guess_N, 1e-9)
+    below = abstention(expected_N, dice_N)
+    figures = {
+        "studies": len(found_N),
+        "dice": float(dice_N.mean()),
+        "expected_dice": float(expected_N.mean()),
+        "abstained": float((expected_N < below).mean()),
+    }
+    sentence = (
+        f"On {len(found_N)} validation studies, Dice of the LV cavity over both ends of systole: {dice_N.mean():.3f} "
+        f"found, {expected_N.mean():.3f} expected by the network itself; {100 * figures['abstained']:.0f}% lie under "
+        f"the threshold of {below:.3f}."
+    )
+    return Calibration(Thresholds(1.0, below), figures, sentence)
+
+
+def abstention(expected_N: np.ndarray, dice_N: np.ndarray) -> float:
+    """ASKED, or lower where too many good answers would lie under it."""
+    good_N = np.sort(expected_N[dice_N >= GOOD])
+    return min(ASKED, float(good_N[int(MOST_GOOD_FLAGGED * len(good_N))])) if len(good_N) else ASKED
+
+
+def _counts(output: np.ndarray, target_BHW: np.ndarray) -> np.ndarray:
+    """Of each slice, LV cavity alone: pixels shared, guessed, true, and the network's own mass and inside (B, 5)."""
+    planes = [plane_of(target_HW) for target_HW in target_BHW]
+    condensed = condense(output, {"planes": planes}, 0)
+    known_BHW = target_BHW & bits(tuple(range(CLASSES)))
+    guess_BHW, truth_BHW = condensed["classes"] == LV_CAVITY, known_BHW == 1 << LV_CAVITY
+    sides = (1, 2)
+    return np.stack(
+        [
+            (guess_BHW & truth_BHW).sum(axis=sides),
+            guess_BHW.sum(axis=sides),
+            truth_BHW.sum(axis=sides),
+            condensed["mass"][:, LV_CAVITY],
+            condensed["inside"][:, LV_CAVITY],
+        ],
+        axis=1,
+    )
