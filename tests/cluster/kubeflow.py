@@ -90,15 +90,17 @@ class Run:
         asked = component.get("inputDefinitions", {}).get("parameters", {})
         values = Values({key: one["defaultValue"] for key, one in asked.items() if "defaultValue" in one})
         for key, source in task.get("inputs", {}).get("parameters", {}).items():
-            values.parameters[key] = _parameter(source, given, made, failure)
+            values.parameters[key] = self._parameter(source, given, made, failure)
         for key, source in task.get("inputs", {}).get("artifacts", {}).items():
             values.artifacts[key] = _artifact(source, given, made)
         values.parameters = {key: _filled(value, values.parameters) for key, value in values.parameters.items()}
         if "dag" in component:
             return self._dag(component["dag"], values, f"{prefix}{name}-")
-        return self._execute(f"{prefix}{name}", component, values, given, made)
+        return self._execute(name, f"{prefix}{name}", component, values, given, made)
 
-    def _execute(self, name: str, component: Any, values: Values, given: Values, made: Mapping[str, Values]) -> Values:
+    def _execute(
+        self, task: str, name: str, component: Any, values: Values, given: Values, made: Mapping[str, Values]
+    ) -> Values:
         label = component["executorLabel"]
         outputs = {
             key: {"name": key, "uri": f"{STORED}/{self.name}/{name}/{key}", "type": one["artifactType"], "metadata": {}}
@@ -115,26 +117,26 @@ class Run:
         pod = _pod(container, json.dumps(asked), self.account)
         for kind, placed in self._placed.get(label, {}).items():
             for one in placed if isinstance(placed, list) else [placed]:
-                _place(pod, kind, one, lambda source: _parameter(source, given, made, None))
-        self.running = name
-        said = _run_job(f"{self.name}-{name}", pod, self.logs, name)
+                _place(pod, kind, one, lambda source: self._parameter(source, given, made, None))
+        self.running = task
+        said = _run_job(f"{self.name}-{name}", pod, self.logs, task)
         parameters = component.get("outputDefinitions", {}).get("parameters")
         return Values(json.loads(said)["parameterValues"] if parameters else {}, outputs)
 
-
-def _parameter(source: Any, given: Values, made: Mapping[str, Values], failure: Exception | None) -> Any:
-    if "runtimeValue" in source:
-        return source["runtimeValue"]["constant"]
-    if "componentInputParameter" in source:
-        return given.parameters[source["componentInputParameter"]]
-    if "taskFinalStatus" in source:
-        state = {
-            "state": "FAILED" if failure else "SUCCEEDED",
-            "pipelineTaskName": source["taskFinalStatus"]["producerTask"],
-        }
-        return state | {"pipelineJobResourceName": "run", "error": {"code": 0, "message": ""}}
-    made_by = source["taskOutputParameter"]
-    return made[made_by["producerTask"]].parameters[made_by["outputParameterKey"]]
+    def _parameter(self, source: Any, given: Values, made: Mapping[str, Values], failure: Exception | None) -> Any:
+        if "runtimeValue" in source:
+            return source["runtimeValue"]["constant"]
+        if "componentInputParameter" in source:
+            return given.parameters[source["componentInputParameter"]]
+        if "taskFinalStatus" in source:
+            return {
+                "state": "FAILED" if failure else "SUCCEEDED",
+                "pipelineJobResourceName": self.name,
+                "pipelineTaskName": source["taskFinalStatus"]["producerTask"],
+                "error": {"code": 0, "message": ""},
+            }
+        made_by = source["taskOutputParameter"]
+        return made[made_by["producerTask"]].parameters[made_by["outputParameterKey"]]
 
 
 def _artifact(source: Any, given: Values, made: Mapping[str, Values]) -> Any:
