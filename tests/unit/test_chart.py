@@ -1,5 +1,6 @@
 """The chart as `helm` renders it: every scenario of helm/echoplane/ci, and what it refuses."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,30 +8,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import helm_python as helm
+import kubernetes_validate
 import pytest
 import yaml
 
 from echoplane import __version__
 from echoplane.settings import ServingSettings
+from echoplane.tasks import NAMES
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
 SCENARIOS = sorted(CHART.glob("ci/*-values.yaml"))
-pytestmark = pytest.mark.skipif(not shutil.which("helm"), reason="helm is not on the PATH")
+KUBERNETES = "1.34"
 Object = dict[str, Any]
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["helm", *arguments], capture_output=True, text=True, check=False)
+def template(values: Object) -> dict[str, str]:
+    """What helm makes of each template; HelmError where it refuses."""
+    return helm.Chart.load(CHART).render(values, name="echoplane", namespace="heart")
 
 
-def template(*arguments: str) -> subprocess.CompletedProcess:
-    return helm("template", "echoplane", str(CHART), "--namespace", "heart", "--kube-version", "1.34.0", *arguments)
-
-
-def rendered(scenario: Path, *arguments: str) -> list[Object]:
-    outcome = template("--values", str(scenario), *arguments)
-    assert outcome.returncode == 0, outcome.stderr
-    return [one for one in yaml.safe_load_all(outcome.stdout) if one]
+def rendered(scenario: Path) -> list[Object]:
+    made = template(yaml.safe_load(scenario.read_text()))
+    texts = [text for path, text in sorted(made.items()) if path.endswith(".yaml")]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
 
 
 @pytest.fixture(params=SCENARIOS, ids=lambda path: path.stem.removesuffix("-values"))
@@ -57,13 +58,22 @@ def containers(objects: list[Object]) -> Iterator[Object]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.stem)
 def test_lint_has_no_complaint(scenario: Path) -> None:
-    outcome = helm("lint", "--strict", str(CHART), "--values", str(scenario))
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    values = yaml.safe_load(scenario.read_text())
+    report = helm.lint(CHART, values, strict=True, kube_version=f"v{KUBERNETES}.0")
+    assert report["errors"] == []
+    assert [message["error"] for message in report["messages"] if message["severity"] > 1] == []
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.stem)
 def test_rendering_twice_gives_the_same(scenario: Path) -> None:
-    assert template("--values", str(scenario)).stdout == template("--values", str(scenario)).stdout
+    values = yaml.safe_load(scenario.read_text())
+    assert template(values) == template(values)
+
+
+def test_objects_have_the_fields_of_kubernetes_and_no_other(objects: list[Object]) -> None:
+    for one in objects:
+        if one["apiVersion"] != "monitoring.coreos.com/v1":
+            kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
 def test_pods_meet_the_restricted_standard(objects: list[Object]) -> None:
@@ -159,36 +169,40 @@ def test_the_chart_and_the_package_have_one_version() -> None:
 
 
 REFUSED = {
-    "serving.replicas=-1": "replicas",
-    "serving.replicas=two": "replicas",
-    "serving.task[0]=echo-view-video": "additional properties 'task' not allowed",
-    "serving.tasks[0]=echo-views": "value must be one of 'echo-view-video'",
-    "serving.drainS=0": "drainS",
-    "serving.precision=f16": "value must be one of '', 'auto', 'f32', 'bf16'",
-    "serving.service.nodePort=80": "nodePort",
-    "imageTag=latest": "imageTag",
-    "mlflow.externalUri=mlflow.example.org": "externalUri",
-    "mlflow.volume.size=20": "size",
-    "minio.image=minio": "image",
-    "data.accessModes[0]=ReadWriteOften": "accessModes",
-    "mlflow.externalUri=https://mlflow.example.org": "set one of them",
-    "mlflow.enabled=false": "serving has no registry",
-    "minio.enabled=true": "kubectl create secret generic echoplane-s3",
-    "s3.endpoint=https://s3.example.org": "without s3.bucket",
-    "serving.service.nodePort=30080": "needs serving.service.type NodePort",
+    "serving: {replicas: -1}": "at '/serving/replicas': minimum: got -1, want 0",
+    "serving: {replicas: two}": "at '/serving/replicas': got string, want integer",
+    "serving: {task: [echo-view-video]}": "at '/serving': additional properties 'task' not allowed",
+    "serving: {tasks: [echo-views]}": "value must be one of 'echo-view-video'",
+    "serving: {drainS: 0}": "at '/serving/drainS': minimum: got 0",
+    "serving: {precision: f16}": "value must be one of '', 'auto', 'f32', 'bf16'",
+    "serving: {service: {nodePort: 80}}": "nodePort",
+    "imageRegistry: registry.example.org/heart": "must end with a slash",
+    "s3: {endpoint: https://user:secret@s3.example.org, bucket: echoplane}": "s3.endpoint holds a user or a password",
+    "imageTag: latest": "name the tag that `make images` printed",
+    "mlflow: {enabled: false, externalUri: mlflow.example.org}": "mlflow.externalUri must begin with http:// or https://",
+    "mlflow: {volume: {size: 20}}": "at '/mlflow/volume/size': got number, want string",
+    "minio: {image: minio}": "name a tag",
+    "data: {accessModes: [ReadWriteOften]}": "value must be one of 'ReadWriteOnce'",
+    "mlflow: {externalUri: https://mlflow.example.org}": "set one of them",
+    "mlflow: {enabled: false}": "serving has no registry",
+    "minio: {enabled: true}": "kubectl create secret generic echoplane-s3",
+    "s3: {endpoint: https://s3.example.org}": "without s3.bucket",
+    "serving: {service: {nodePort: 30080}}": "needs serving.service.type NodePort",
 }
 
 
 @pytest.mark.parametrize(("setting", "words"), REFUSED.items(), ids=REFUSED)
 def test_a_wrong_value_is_refused_in_words(setting: str, words: str) -> None:
-    outcome = template("--set", setting)
-    assert outcome.returncode != 0
-    assert words in outcome.stderr
+    with pytest.raises(helm.HelmError, match=re.escape(words)):
+        template(yaml.safe_load(setting))
+
+
+def test_the_tasks_that_the_chart_knows_are_those_of_the_library() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert tuple(schema["properties"]["serving"]["properties"]["tasks"]["items"]["enum"]) == NAMES
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
-    import json
-
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert _keys(values) == _schema_keys(schema) - {"global"}

@@ -86,8 +86,25 @@ http://{{ include "echoplane.name" . }}-minio.{{ .Release.Namespace }}.svc:9000
 {{- end }}
 {{- end }}
 
-{{/* Choices that exclude each other, in words; the schema sees one value at a time. */}}
+{{/* Choices that exclude each other, and forms, in words: of a form the schema would say only that it does not match. */}}
 {{- define "echoplane.check" -}}
+{{- if eq .Values.imageTag "latest" }}
+{{- fail "imageTag is latest, which names another image tomorrow: name the tag that `make images` printed." }}
+{{- end }}
+{{- if and .Values.imageRegistry (not (hasSuffix "/" .Values.imageRegistry)) }}
+{{- fail (printf "imageRegistry must end with a slash: %s/" .Values.imageRegistry) }}
+{{- end }}
+{{- if not (regexMatch "^[^\\s@]+(:[^:/\\s]+|@sha256:[0-9a-f]{64})$" .Values.minio.image) }}
+{{- fail (printf "minio.image %s: name a tag or a digest." .Values.minio.image) }}
+{{- end }}
+{{- range $name, $address := dict "mlflow.externalUri" .Values.mlflow.externalUri "s3.endpoint" .Values.s3.endpoint }}
+{{- if and $address (not (regexMatch "^https?://[^/\\s]+(/\\S*)?$" $address)) }}
+{{- fail (printf "%s must begin with http:// or https://, and name a host." $name) }}
+{{- end }}
+{{- if contains "@" $address }}
+{{- fail (printf "%s holds a user or a password: values are stored in the clear. Put them into a Secret." $name) }}
+{{- end }}
+{{- end }}
 {{- if and .Values.mlflow.enabled .Values.mlflow.externalUri }}
 {{- fail "mlflow.externalUri names another server while mlflow.enabled is true: set one of them." }}
 {{- end }}
