@@ -6,41 +6,55 @@ from typing import Any
 
 STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote")
 """Each also a command of `echoplane`."""
-COMPONENTS = (*STAGES, "ended")
+COMPONENTS = (*STAGES, "batch_plan", "batch_part", "batch_results", "ended")
+FOLDERS = {"batch_plan": "batch", "batch_part": "batch", "batch_results": "batch"}
+"""Of the components that share a folder; the others' have their names."""
+CONFIGS = {"batch_plan": "PlanConfig", "batch_part": "PartConfig", "batch_results": "ResultsConfig"}
 FOLDER = Path(__file__).parent
 
 
-def component(stage: str) -> Any:
-    """The component of `stage` as KFP knows it."""
-    return getattr(importlib.import_module(f"components.{stage}.component"), stage)
+def component(name: str) -> Any:
+    """The component `name` as KFP knows it."""
+    return getattr(importlib.import_module(f"components.{folder(name)}.component"), name)
+
+
+def config(name: str) -> Any:
+    """The config of the stage behind component `name`."""
+    return getattr(importlib.import_module(f"echoplane.stages.{folder(name)}"), CONFIGS.get(name, "Config"))
+
+
+def folder(name: str) -> str:
+    return FOLDERS.get(name, name)
 
 
 def readme(stage: str) -> str:
-    """The text of `components/STAGE/README.md`."""
-    made = component(stage)
-    config = importlib.import_module(f"echoplane.stages.{stage}").Config
-    spec = made.component_spec
-    return "\n".join(
-        [
-            f"# {stage}",
-            "",
-            spec.description.splitlines()[0],
-            "",
-            f"A thin call of `echoplane.stages.{stage}`{_command(stage)}.",
-            "",
-            "| input | type | meaning |",
-            "|---|---|---|",
-            *(_row(name, given.type, _meaning(config, name)) for name, given in spec.inputs.items()),
-            "",
-            "| output | type | what it holds |",
-            "|---|---|---|",
-            *(_row(name, given.type, _holds(given.type)) for name, given in spec.outputs.items()),
-            "",
-        ]
-    )
+    """The text of `components/STAGE/README.md`: each component of that folder."""
+    return "\n".join(line for name in COMPONENTS if folder(name) == stage for line in _described(name))
+
+
+def _described(name: str) -> list[str]:
+    spec = component(name).component_spec
+    return [
+        f"# {name}",
+        "",
+        spec.description.splitlines()[0],
+        "",
+        f"A thin call of `echoplane.stages.{folder(name)}`{_command(folder(name))}.",
+        "",
+        "| input | type | meaning |",
+        "|---|---|---|",
+        *(_row(given, its.type, _meaning(config(name), given)) for given, its in spec.inputs.items()),
+        "",
+        "| output | type | what it holds |",
+        "|---|---|---|",
+        *(_row(given, its.type, _holds(given, its.type)) for given, its in spec.outputs.items()),
+        "",
+    ]
 
 
 def _command(stage: str) -> str:
+    if stage == "batch":
+        return ": `echoplane batch` runs all three on the command line"
     return f": the same as `echoplane {stage}` on the command line" if stage in STAGES else ""
 
 
@@ -54,6 +68,7 @@ TYPES = {
     "Integer": "whole number",
     "Boolean": "true or false",
     "Dict": "JSON object",
+    "typing.List[str]": "list of texts",
     "PipelineTaskFinalStatus": "status",
 }
 SHOWN = {"Metrics": "figures", "ClassificationMetrics": "the confusion matrix", "HTML": "a page", "Markdown": "a page"}
@@ -68,13 +83,23 @@ def _artifact(kind: str) -> str:
     return kind.split("@")[0].removeprefix("system.")
 
 
-def _holds(kind: str) -> str:
+HELD = {
+    ("table", "Dataset"): "results.csv",
+    ("answers", "Dataset"): "results.json",
+    ("Output", "typing.List[str]"): "the numbers of the parts",
+    ("Output", "String"): "path of the part's manifest",
+}
+
+
+def _holds(given: str, kind: str) -> str:
     name = _artifact(kind)
+    if (given, name) in HELD:
+        return HELD[given, name]
     return f"{SHOWN[name]} for Kubeflow's UI" if name in SHOWN else "the stage's manifest: where its data lie"
 
 
 def write() -> None:
-    for stage in COMPONENTS:
+    for stage in dict.fromkeys(map(folder, COMPONENTS)):
         (FOLDER / stage / "README.md").write_text(readme(stage))
 
 

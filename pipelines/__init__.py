@@ -5,7 +5,11 @@ from typing import Any
 
 from echoplane.errors import ConfigError
 
-_MODULES = {"echo-view": "pipelines.echo_view", "cmr": "pipelines.cmr"}
+_MODULES = {
+    "echo-view": "pipelines.echo_view",
+    "cmr": "pipelines.cmr",
+    "batch-inference": "pipelines.batch_inference",
+}
 NAMES: tuple[str, ...] = tuple(_MODULES)
 
 

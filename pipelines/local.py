@@ -4,6 +4,7 @@ KFP's own folder is made anew by each run: what a step did before is found by th
 the folder is where the latest run's manifests are looked up by step.
 """
 
+import contextlib
 import os
 import shutil
 import warnings
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
-from echoplane.errors import StageError
+from echoplane.errors import ConfigError, StageError
 from echoplane.stages.stage import Manifest, die_with_runner
 from echoplane.stages.step import RUN_VARIABLE, records
 
@@ -44,7 +45,8 @@ def manifests(root: Path) -> dict[str, Manifest]:
     """The manifests that the latest run's steps handed on, by stage."""
     found = {}
     for path in sorted((root.resolve() / KFP_FOLDER).glob("*/*/*")):
-        if path.name != "executor_output.json" and path.is_file() and path.read_bytes()[:1] == b"{":
-            manifest = Manifest.read(path)
-            found[manifest.stage] = manifest
+        if path.is_file() and path.read_bytes()[:1] == b"{":
+            with contextlib.suppress(ConfigError):  # results and figures are JSON too
+                manifest = Manifest.read(path)
+                found[manifest.stage] = manifest
     return found

@@ -7,11 +7,12 @@ called as its task. Aliases: `champion` serves, `previous` is what a rollback go
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError, RegistryAway
@@ -29,6 +30,11 @@ SETTINGS = {
 }
 """What the environment sets already stands."""
 SERVER_ERROR = 500
+"""And above: MLflow's statuses for a server, a database or an object store that is away."""
+AWAY_S = 180.0
+"""For how long a stage waits for a server that restarts."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,11 @@ class Registry:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
+
+    def by_number(self, task: str, number: str) -> Version:
+        """Version `number` of a task's model; BundleError where there is none."""
+        with answering():
+            return _version(self.client.get_model_version(task, number))
 
     def version_of(self, task: str, bundle_id: str) -> Version | None:
         """The version that holds a bundle; None where it is not registered."""
@@ -126,11 +137,36 @@ def answering() -> Iterator[None]:
 
     try:
         yield
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else SERVER_ERROR
+        kind = RegistryAway if status >= SERVER_ERROR else BundleError
+        raise kind(f"the MLflow server refused or did not answer: status {status}.") from error
     except requests.RequestException as error:
         raise RegistryAway(f"the MLflow server can't be reached ({type(error).__name__}).") from error
     except MlflowException as error:
         kind = RegistryAway if error.get_http_status_code() >= SERVER_ERROR else BundleError
         raise kind(f"the MLflow server refused or did not answer: {error.error_code}.") from error
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """What `ask` answers, asked again for AWAY_S while the registry is away; `ask` may be repeated.
+
+    Here, and not by the platform: Argo as Kubeflow ships it does not retry a program that fails.
+    """
+    from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+    def say(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else ""
+        sys.stdout.write(f"{error} Trying again, for {AWAY_S:.0f} s at most.\n")
+        sys.stdout.flush()
+
+    return Retrying(
+        retry=retry_if_exception_type(RegistryAway),
+        wait=wait_exponential_jitter(initial=1, max=15),
+        stop=stop_after_delay(AWAY_S),
+        before_sleep=say,
+        reraise=True,
+    )(ask)
 
 
 def _version(version: Any) -> Version:

@@ -5,7 +5,7 @@ What a subcommand needs is imported when it runs: `echoplane --help` stays quick
 2 wrong call, 3 done but for some inputs that were quarantined or refused.
 
 command   what a subcommand is, and what all share
-stages    dataset, train, export, evaluate, promote, phantom; `dataset forget`
+stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset forget`
 deid      deid, and what is done by hand after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
@@ -15,15 +15,13 @@ import argparse
 import functools
 import os
 import sys
-import traceback
-from pathlib import Path
 
 from echoplane.cli.command import Command
 from echoplane.cli.deid import run_deid
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
 from echoplane.cli.stages import run_dataset, run_phantom, run_stage
-from echoplane.errors import EchoplaneError
+from echoplane.errors import EchoplaneError, explained
 
 INTERRUPTED = 130
 
@@ -45,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("ECHOPLANE_DEBUG"):
             raise
-        return _fail(name, _unexpected(error), 1)
+        return _fail(name, explained(error), 1)
 
 
 def _chosen(arguments: list[str]) -> tuple[str, list[str]]:
@@ -70,13 +68,6 @@ def _chosen(arguments: list[str]) -> tuple[str, list[str]]:
 def _fail(name: str, message: str, code: int) -> int:
     print(f"echoplane {name}: {message}", file=sys.stderr)
     return code
-
-
-def _unexpected(error: Exception) -> str:
-    """Where it happened, not what was said there: a library's message may quote a file."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}:{last.lineno}"
-    return f"failed unexpectedly ({type(error).__name__} at {place}); ECHOPLANE_DEBUG=1 shows the whole traceback."
 
 
 COMMANDS: dict[str, Command] = {
@@ -117,6 +108,11 @@ COMMANDS: dict[str, Command] = {
         "echoplane promote --root work --bundle work/export/77aa/manifest.json "
         "--evaluation work/evaluate/90c1/manifest.json --tracking-uri http://127.0.0.1:5000",
         functools.partial(run_stage, "promote"),
+    ),
+    "batch": Command(
+        "answer a folder or a bucket of studies, and write one table",
+        "echoplane batch --root work --source exams-deid/dicom --model work/export/77aa",
+        functools.partial(run_stage, "batch"),
     ),
     "predict": Command(
         "answer DICOM files with a bundle, or with MLflow's champion",

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from echoplane.bundle import read
-from echoplane.errors import ConfigError, RegistryAway
+from echoplane.errors import ConfigError
 from echoplane.promotion import Champion, Policy, decide, read_policy
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, die_with_runner, digest_of, run_stage
-
-RETRY_S = 180.0
 
 
 class Config(StageConfig):
@@ -37,28 +35,15 @@ class Config(StageConfig):
 def run(config: Config) -> Manifest:
     """The decision on a bundle, carried out in MLflow; a refusal is a decision too.
 
-    All of it may be repeated, and is for RETRY_S while the registry does not answer: Kubeflow as it ships does not try
-    a failed step again.
+    A registry, or its object store, that is away for some minutes is waited for: all of it may be repeated.
     """
-    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+    from echoplane.adapters.registry import patiently
 
     die_with_runner()
-    tries = Retrying(
-        retry=retry_if_exception_type(RegistryAway),
-        stop=stop_after_delay(RETRY_S),
-        wait=wait_exponential(max=15),
-        before_sleep=_say_why,
-        reraise=True,
-    )
-    return tries(_run, config)
+    return patiently(lambda: _promoted(config))
 
 
-def _say_why(state: Any) -> None:
-    reason = state.outcome.exception()
-    print(f"promote: the registry does not answer, trying again: {reason}", flush=True)  # noqa: T201 (a step's log)
-
-
-def _run(config: Config) -> Manifest:
+def _promoted(config: Config) -> Manifest:
     from echoplane.adapters.registration import carry_out, register, rival
     from echoplane.adapters.registry import Registry
 

@@ -1,0 +1,82 @@
+"""Components of `batch`: the plan, the answers of a part, the tables."""
+
+from typing import List  # noqa: UP035 (Kubeflow's compiler reads the annotation)
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def batch_plan(
+    root: str,
+    studies: dsl.Input[dsl.Dataset],
+    source: str,
+    task: str,
+    model: str,
+    tracking_uri: str,
+    runtime: str,
+    precision: str,
+    part_size: int,
+    plan: dsl.Output[dsl.Artifact],
+) -> List[str]:  # noqa: UP006
+    """List the studies, pin the model that answers them all, and divide them into parts; gives the parts' numbers."""
+    from echoplane.stages import batch
+    from echoplane.stages.step import step
+
+    with step("batch_plan", root) as hand_on:
+        config = batch.PlanConfig(
+            root=root,
+            studies=studies.path,
+            source=source,
+            task=task,
+            model=model,
+            tracking_uri=tracking_uri,
+            runtime=runtime,
+            precision=precision,
+            part_size=part_size,
+        )
+        return batch.part_numbers(hand_on(batch.plan(config), plan.path))
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def batch_part(
+    root: str,
+    plan: dsl.Input[dsl.Artifact],
+    part: str,
+    study_timeout_s: int,
+    rows: dsl.Output[dsl.Artifact],
+) -> str:
+    """Answer the studies of one part; what can't be answered gets its reason and stops nothing. Gives the manifest."""
+    from echoplane.stages import batch
+    from echoplane.stages.step import step
+
+    with step("batch_part", root) as hand_on:
+        config = batch.PartConfig(root=root, plan=plan.path, part=part, study_timeout_s=study_timeout_s)
+        return str(hand_on(batch.part(config), rows.path).path / "manifest.json")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def batch_results(
+    root: str,
+    plan: dsl.Input[dsl.Artifact],
+    parts: List[str],  # noqa: UP006
+    results: dsl.Output[dsl.Artifact],
+    table: dsl.Output[dsl.Dataset],
+    answers: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+) -> None:
+    """Gather all parts into results.csv (`table`), results.json (`answers`) and a page."""
+    import shutil
+
+    from echoplane.stages import batch
+    from echoplane.stages.step import step
+
+    with step("batch_results", root) as hand_on:
+        manifest = hand_on(batch.results(batch.ResultsConfig(root=root, plan=plan.path, parts=parts)), results.path)
+        for name in ("studies", "answered", "abstained", "refused"):
+            metrics.log_metric(name, manifest.counts[name])
+        shutil.copyfile(manifest.path / "results.csv", table.path)
+        shutil.copyfile(manifest.path / "results.json", answers.path)
+        shutil.copyfile(manifest.path / "report.html", report.path)

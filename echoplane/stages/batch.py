@@ -1,0 +1,249 @@
+"""The stage `batch`: a folder or a bucket of studies -> a table of answers, one row a study.
+
+Three parts, which a pipeline runs as steps of its own and the command one after the other: the plan (which model,
+which studies, in which parts), the answers of each part, the tables. A study that can't be answered has its reason in
+its row and stops nothing. A part that was interrupted goes on after its last row.
+
+File names stand in the tables: give studies that are de-identified.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from echoplane import storage
+from echoplane.batch.answers import Model, Row, answers
+from echoplane.batch.studies import Files, studies_in
+from echoplane.batch.tables import counts, write_tables
+from echoplane.bundle import Bundle, read
+from echoplane.errors import BundleError, ConfigError
+from echoplane.runtimes import DEFAULT_THREADS
+from echoplane.stages.phantom import DICOM
+from echoplane.stages.progress import printed
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, digest_of, inputs_of, run_stage
+
+PLAN, ROWS, BUNDLE = "plan.json", "rows.jsonl", "bundle"
+
+
+class PlanConfig(StageConfig):
+    """Which studies, which model, how many at once."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "model", "study_timeout_s"})
+
+    studies: ManifestPath = ""
+    """Manifest of the `phantom` or `deid` stage. Left out, or without studies, where `source` is given."""
+    source: str = ""
+    """Folder of de-identified studies, or s3://BUCKET/PREFIX; read with all below it."""
+    task: str = "echo-view-video"
+    """What is asked of each study: echo-view-video or cmr-segmentation."""
+    model: str = "champion"
+    """What answers: champion, previous, the number of a registered version, or the folder of a bundle."""
+    tracking_uri: str = ""
+    """Address of the MLflow server. Left out: MLFLOW_TRACKING_URI."""
+    runtime: Literal["", "openvino", "onnxruntime"] = ""
+    """Left out: the one that the model was evaluated on."""
+    precision: Literal["", "auto", "f32", "bf16"] = ""
+    """Left out: the one that the model was evaluated at."""
+    part_size: int = Field(100, ge=1)
+    """Studies in one part: what is answered by one step, and what an interruption costs at most."""
+
+
+class PartConfig(StageConfig):
+    """One part of a plan."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "plan", "part", "study_timeout_s"})
+
+    plan: str
+    """Manifest of the plan."""
+    part: str
+    """Number of the part, from 0."""
+    study_timeout_s: float = Field(120, gt=0)
+    """A study that takes longer is refused."""
+
+
+class ResultsConfig(StageConfig):
+    """All parts of a plan."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "parts"})
+
+    plan: ManifestPath
+    """Manifest of the plan."""
+    parts: list[str]
+    """Manifests of the plan's parts."""
+
+
+class Config(PlanConfig):
+    """Answer every study of a folder or a bucket."""
+
+    study_timeout_s: float = Field(120, gt=0)
+    """A study that takes longer is refused."""
+
+
+class Answering(BaseModel):
+    """Which model answers and on what: `name` says it to people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    name: str
+    bundle: str
+    runtime: str
+    precision: str
+    threads: int
+
+
+class Plan(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    answering: Answering
+    parts: list[list[Files]]
+
+
+def run(config: Config) -> Manifest:
+    """The tables of all studies: plan, parts and tables in this process, each made or found finished."""
+    planned = plan(PlanConfig(**config.model_dump(exclude={"study_timeout_s"})))
+    path = str(planned.path / "manifest.json")
+    made = [
+        part(PartConfig(root=config.root, plan=path, part=number, study_timeout_s=config.study_timeout_s))
+        for number in part_numbers(planned)
+    ]
+    return results(ResultsConfig(root=config.root, plan=path, parts=[str(m.path / "manifest.json") for m in made]))
+
+
+def plan(config: PlanConfig) -> Manifest:
+    """The studies in parts and the model beside them, so that all parts are answered by the same."""
+    from echoplane.adapters.registry import patiently
+
+    place = _place(config)
+    answering, bring = patiently(lambda: _model(config))
+    studies = studies_in(storage.listed(place), answering.task)
+    if not studies:
+        raise ConfigError("there is no study in that place; check `source`.")
+    parts = [studies[first : first + config.part_size] for first in range(0, len(studies), config.part_size)]
+    planned = Plan(place=place, answering=answering, parts=parts)
+
+    def work(folder: Path) -> Counts:
+        patiently(lambda: bring(folder / BUNDLE))
+        (folder / PLAN).write_text(planned.model_dump_json(indent=1))
+        return {"studies": len(studies), "parts": len(parts), "model": answering.name}
+
+    return run_stage("batch-plan", config, work, extra_key=digest_of(planned.model_dump(mode="json")))
+
+
+def part_numbers(planned: Manifest) -> list[str]:
+    return [str(number) for number in range(planned.counts["parts"])]
+
+
+def _place(config: PlanConfig) -> str:
+    upstream = inputs_of(config).get("studies")
+    given = upstream is not None and any(upstream.counts.get(name) for name in ("clips", "written"))
+    if given == bool(config.source):
+        raise ConfigError("give either the manifest of studies or `source`, the folder or bucket that holds them.")
+    return str(upstream.path / DICOM) if upstream is not None and given else config.source
+
+
+def _model(config: PlanConfig) -> tuple[Answering, Callable[[Path], Any]]:
+    """Which model, and what brings its bundle to a folder."""
+    if "/" in config.model:
+        bundle = read(config.model)
+        return _answering(config, bundle.spec.task, "a bundle of a folder", bundle.id, {}), lambda to: _copied(
+            bundle, to
+        )
+    from echoplane.adapters.registry import CHAMPION, PREVIOUS, Registry
+
+    registry = Registry(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if config.model in (CHAMPION, PREVIOUS):
+        version = registry.by_alias(config.task, config.model)
+        if version is None:
+            raise BundleError(
+                f"the registry has no {config.model} of {config.task}: train and promote one first (the pipeline "
+                "echo-view does), or name the folder of a bundle."
+            )
+    elif config.model.isdigit():
+        version = registry.by_number(config.task, config.model)
+    else:
+        raise ConfigError("`model` is champion, previous, a version's number, or the path of a bundle's folder.")
+    named = f"version {version.number}"
+    answering = _answering(config, config.task, named, version.bundle_id, dict(version.tags))
+    return answering, lambda to: registry.download(version, to)
+
+
+def _answering(config: PlanConfig, task: str, name: str, bundle_id: str, evaluated: dict[str, str]) -> Answering:
+    if task != config.task:
+        raise ConfigError(f"the bundle answers {task}, not {config.task}; set `task`.")
+    return Answering(
+        task=task,
+        name=name,
+        bundle=bundle_id,
+        runtime=config.runtime or evaluated.get("runtime", "openvino"),
+        precision=config.precision or evaluated.get("precision", "f32"),
+        threads=int(evaluated.get("threads", DEFAULT_THREADS)),
+    )
+
+
+def _copied(bundle: Bundle, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("manifest.json", "files.json", ".*"))
+
+
+def part(config: PartConfig) -> Manifest:
+    """A row for each study of one part. The same studies and model are found finished, in whatever plan they are."""
+    folder = Manifest.read(config.plan).path
+    planned = Plan.model_validate_json((folder / PLAN).read_bytes())
+    if not config.part.isdigit() or int(config.part) >= len(planned.parts):
+        raise ConfigError(f"the plan has {len(planned.parts)} parts, numbered from 0.")
+    studies = planned.parts[int(config.part)]
+    asked = [planned.place, planned.answering.model_dump(), [one.model_dump() for one in studies]]
+
+    def work(made: Path) -> Counts:
+        model = Model(
+            folder=str(folder / BUNDLE), **planned.answering.model_dump(include={"runtime", "precision", "threads"})
+        )
+        return counts(_answer(studies, planned.place, model, config.study_timeout_s, made / ROWS))
+
+    return run_stage("batch-part", config, work, extra_key=digest_of(asked))
+
+
+def _answer(studies: Sequence[Files], place: str, model: Model, most_s: float, path: Path) -> list[Row]:
+    """The rows of `studies`, each appended to the file at `path` as it comes; rows that are there are kept."""
+    rows = list(_kept(path))
+    path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    done, progress = {row.study for row in rows}, printed("batch")
+    with answers(model, place, most_s) as answering, path.open("a") as file:
+        for study in studies:
+            if study.name not in done:
+                row = answering.ask(study)
+                file.write(f"{row.model_dump_json()}\n")
+                file.flush()
+                rows.append(row)
+            progress(len(rows), len(studies))
+    return rows
+
+
+def _kept(path: Path) -> Iterator[Row]:
+    """The whole rows that an interrupted run left; its last may be cut off."""
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+        if line.endswith("\n"):
+            yield Row.model_validate_json(line)
+
+
+def results(config: ResultsConfig) -> Manifest:
+    """results.csv, results.json and report.html over all parts, by study."""
+    folder = Manifest.read(config.plan).path
+    planned = Plan.model_validate_json((folder / PLAN).read_bytes())
+    parts = [Manifest.read(path) for path in config.parts]
+
+    def work(made: Path) -> Counts:
+        rows = sorted((row for one in parts for row in _kept(one.path / ROWS)), key=lambda row: row.study)
+        due = sorted(study.name for names in planned.parts for study in names)
+        if [row.study for row in rows] != due:
+            raise ConfigError(f"the parts hold {len(rows)} studies, the plan {len(due)}; give the plan's own parts.")
+        write_tables(rows, planned.answering.model_dump(), made)
+        return counts(rows)
+
+    return run_stage("batch", config, work, extra_key=digest_of(sorted(one.digest for one in parts)))
