@@ -53,7 +53,7 @@ def patients() -> list[Patient]:
 
 
 def _patient(name: str, places: dict[tuple[int, int], Path]) -> Patient:
-    cine = assembled(places, {})
+    cine = assembled({place: path.read_bytes for place, path in places.items()}, {})
     phases, first = sorted({t for _, t in places}), min(z for z, _ in places)
     truth_TZHW = np.zeros(cine.voxels_TZHW.shape, bool)
     for (z, phase), path in places.items():

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from echoplane.bundle import Code, Contents, Golden, InputShape, seal, write_golden
 from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.bundle.spec import MODEL, WEIGHTS, labels_of
-from echoplane.study.series import MR_IMAGE, USUAL_AXIS
+from echoplane.study.mr_slices import MR_IMAGE
+from echoplane.study.series import USUAL_AXIS
 from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation.structures import CLASSES, LV_CAVITY, MYOCARDIUM
 

@@ -17,7 +17,7 @@ from echoplane import __version__
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.dicom import Limits, parse
-from echoplane.study.series import is_mr
+from echoplane.study.mr_slices import is_mr
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.structures import SHOWN, STRUCTURES

@@ -1,24 +1,30 @@
-"""A cine study from whatever holds it: NIfTI, MR DICOM files, a folder of either or of pictures, a zip of DICOM."""
+"""A cine study from whatever holds it: NIfTI, MR DICOM, a folder of either or of pictures, a zip of any of them."""
 
 import io
 import zipfile
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.dicom import Limits, parse
-from echoplane.study.frames import has_frames, read_frames
+from echoplane.study.frames import pictures_in, read_frames
+from echoplane.study.mr_slices import Slice, is_mr, slices_of
 from echoplane.study.nifti import is_nifti, read_nifti
-from echoplane.study.series import cines_of, is_mr, slices_of
+from echoplane.study.series import by_geometry, cines_of
 
 ZIP = b"PK\x03\x04"
 NAMES = {"short-axis": "sa", "2-chamber": "la_2ch", "4-chamber": "la_4ch"}
 """Of NIfTI files, which do not say their plane, without their endings: the UK Biobank's."""
 MASK = "_mask"
 """A NIfTI file whose name ends so holds what a reader drew, no cine."""
+NIFTI_ENDS = (".nii", ".nii.gz")
 MOST_FILES = 20_000
 MOST_UNZIPPED = 2 << 30
+
+Files = Mapping[str, Callable[[], bytes]]
+"""What holds a study: the content of each file, on demand, by its path inside."""
 
 
 def read_cines(source: Path) -> tuple[Cine, ...]:
@@ -27,49 +33,55 @@ def read_cines(source: Path) -> tuple[Cine, ...]:
     Raises an InputError that says what is wrong with the source; a folder's other files are passed over, but at least
     one must be readable.
     """
-    if source.is_dir():
-        return _folder(source)
-    return cines_in(source.read_bytes())
+    if not source.is_dir():
+        return cines_in(source.read_bytes())
+    paths = [path for path in sorted(source.rglob("*")) if path.is_file()]
+    return _files({path.relative_to(source).as_posix(): path.read_bytes for path in paths})
 
 
 def cines_in(data: bytes) -> tuple[Cine, ...]:
-    """The same from the bytes of one file: NIfTI, DICOM, or a zip of a series."""
+    """The same from the bytes of one file: NIfTI, DICOM, or a zip of what a folder may hold."""
     if is_nifti(data):
         return (read_nifti(data),)
-    return _dicom(_unzipped(data) if data[:4] == ZIP else [data])
+    return _files(_unzipped(data)) if data[:4] == ZIP else _dicom({"": lambda: data})
 
 
-def _folder(folder: Path) -> tuple[Cine, ...]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+def _files(files: Files) -> tuple[Cine, ...]:
+    """By what is there: NIfTI before pictures, pictures before DICOM."""
     if len(files) > MOST_FILES:
         raise TooLarge(f"the folder holds {len(files)} files; at most {MOST_FILES} are read.")
-    niftis = [path for path in files if path.name.endswith((".nii", ".nii.gz")) and MASK not in path.name]
+    seen = {n: load for n, load in files.items() if not PurePosixPath(n).name.startswith((".", "DICOMDIR"))}
+    niftis = {n: load for n, load in seen.items() if n.endswith(NIFTI_ENDS) and MASK not in PurePosixPath(n).name}
     if niftis:
         return _niftis(niftis)
-    if has_frames(folder):
-        return (read_frames(folder),)
-    return _dicom(path.read_bytes() for path in files if path.name != "DICOMDIR")
+    if pictures := pictures_in(seen):
+        return (read_frames(pictures),)
+    return _dicom(seen)
 
 
-def _niftis(paths: list[Path]) -> tuple[Cine, ...]:
-    """One alone is the short axis."""
-    planes = {name: plane for plane, name in NAMES.items()}
-    if len(paths) == 1:
-        return (read_nifti(paths[0].read_bytes()),)
-    named = {planes[stem]: path for path in paths if (stem := path.name.split(".")[0]) in planes}
-    if "short-axis" not in named:
-        raise UnusableStudy(
-            f"the folder holds {len(paths)} NIfTI files; name the short axis one sa.nii.gz and the long axis ones "
-            "la_2ch.nii.gz and la_4ch.nii.gz, or give one file."
-        )
-    return tuple(read_nifti(named[plane].read_bytes(), plane) for plane in planes.values() if plane in named)
-
-
-def _dicom(contents: Iterable[bytes]) -> tuple[Cine, ...]:
-    slices, others, first_error = [], 0, None
-    for data in contents:
+def _niftis(files: Files) -> tuple[Cine, ...]:
+    """By name where one is sa.nii.gz, as the UK Biobank's; else by geometry."""
+    if len(files) == 1:
+        return (read_nifti(next(iter(files.values()))()),)
+    stems = {PurePosixPath(name).name.split(".")[0]: load for name, load in files.items()}
+    named = {plane: stems[stem] for plane, stem in NAMES.items() if stem in stems}
+    if "short-axis" in named:
+        return tuple(read_nifti(load(), plane) for plane, load in named.items())
+    found, others = [], 0
+    for load in files.values():
         try:
-            dataset = parse(data, Limits())
+            found.append(read_nifti(load()))
+        except UnusableStudy:  # a single phase, a map of labels with channels: beside a cine no reason to stop
+            others += 1
+    return by_geometry(found, others)
+
+
+def _dicom(files: Files) -> tuple[Cine, ...]:
+    slices: list[Slice] = []
+    others, first_error = 0, None
+    for load in files.values():
+        try:
+            dataset = parse(load(), Limits())
             if is_mr(dataset):
                 slices += list(slices_of(dataset))
             else:
@@ -78,19 +90,28 @@ def _dicom(contents: Iterable[bytes]) -> tuple[Cine, ...]:
             first_error = first_error or error
             others += 1
     if not slices:
-        raise first_error or UnusableStudy(f"none of the {others} file(s) is an MR image. Send the cine MR series.")
+        raise _nothing(others, first_error)
     cines = cines_of(slices)
     return (cines[0].said(f"{others} file(s) that are no MR image were passed over"), *cines[1:]) if others else cines
 
 
-def _unzipped(data: bytes) -> Iterable[bytes]:
-    """Every file of the archive, in memory and against a cap; nothing is written and no name is used."""
+def _nothing(others: int, first_error: NotAnImage | None) -> InputError:
+    if first_error and others == 1:
+        return first_error
+    return UnusableStudy(
+        f"none of the {others} file(s) is an MR image. Send the cine MR: a DICOM series, NIfTI, or pictures with a CSV."
+    )
+
+
+def _unzipped(data: bytes) -> Files:
+    """Every file of the archive, in memory and against a cap; nothing is written."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) > MOST_FILES or sum(member.file_size for member in members) > MOST_UNZIPPED:
             raise TooLarge(f"the archive holds over {MOST_FILES} files or {MOST_UNZIPPED >> 20} MiB.")
-        return [archive.read(member) for member in members]
+        archive.testzip()
+        return {member.filename: partial(archive.read, member) for member in members}
     except InputError:
         raise
     except Exception as error:  # zipfile raises many kinds on damaged archives

@@ -1,4 +1,5 @@
-"""A cine from a folder of single pictures: PNG (or TIFF, JPEG) and, optionally, a CSV that says which is which.
+"""A cine from a folder of single pictures (PNG, TIFF, JPEG, or DICOM without a place) and, optionally, a CSV that says
+which is which.
 
 The CSV has the columns `file,slice,phase` (whole numbers, any start) and may have `row_spacing_mm`,
 `column_spacing_mm`, `slice_spacing_mm`, `frame_time_ms`. Without a CSV, names must end as the Sunnybrook set's do,
@@ -6,48 +7,74 @@ The CSV has the columns `file,slice,phase` (whole numbers, any start) and may ha
 are no millilitres. Axes: T phase, Z slice, H row, W column."""
 
 import csv
+import io
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 
-from echoplane.errors import NotAnImage, TooLarge, UnusableStudy
+from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study.cine import Cine, check_size
+from echoplane.study.dicom import Limits, parse
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+COLUMNS = {"file", "slice", "phase"}
 PHASES_A_SLICE = 20
 """Of the Sunnybrook set."""
 NUMBERED = re.compile(r"^(?P<series>.*)-IM-(?P<group>\d{4})-(?P<number>\d{4})(\.dcm)?\.\w+$")
 SPACINGS = ("row_spacing_mm", "column_spacing_mm", "slice_spacing_mm", "frame_time_ms")
 LEAST_PHASES_OF_A_BEAT = 10
-MOST_FILES, MOST_PIXELS = 20_000, 32_000_000
+MOST_PIXELS = 32_000_000
 
 Place = tuple[int, int]
 """(slice, phase) as numbered by whoever made the folder."""
+Load = Callable[[], bytes]
 
 
-def has_frames(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+def pictures_in(files: Mapping[str, Load]) -> dict[str, Load]:
+    """Of the one folder that holds a CSV of frames, or else pictures: its files by name. Empty where none does.
+
+    UnusableStudy where several do: they may be of several patients.
+    """
+    tables = {str(PurePosixPath(name).parent) for name, load in files.items() if _is_table(name, load)}
+    pictures = {str(PurePosixPath(name).parent) for name in files if name.lower().endswith(SUFFIXES)}
+    folders = tables or pictures
+    if len(folders) > 1:
+        raise UnusableStudy(f"{len(folders)} folders inside hold pictures; send the folder of one cine.")
+    return {
+        PurePosixPath(name).name: load for name, load in files.items() if str(PurePosixPath(name).parent) in folders
+    }
 
 
-def read_frames(folder: Path) -> Cine:
-    """The short axis cine in `folder`; UnusableStudy or NotAnImage with a reason where it is none."""
-    tables = sorted(folder.glob("*.csv"))
-    places, stated = _from_csv(tables[0]) if tables else (_from_names(folder), {})
-    if not places:
-        raise UnusableStudy("the folder holds no pictures of a cine.")
-    if len(places) > MOST_FILES:
-        raise TooLarge(f"the folder holds {len(places)} pictures; at most {MOST_FILES} are read.")
-    return assembled({place: folder / name for place, name in places.items()}, stated)
+def _is_table(name: str, load: Load) -> bool:
+    return name.lower().endswith(".csv") and set(_rows(load())[0]) >= COLUMNS
 
 
-def _from_csv(table: Path) -> tuple[dict[Place, str], dict[str, float]]:
+def _rows(content: bytes) -> tuple[list[str], list[dict[str, str]]]:
+    """Names of a CSV's columns, and its rows."""
+    try:
+        table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
+        rows = list(table)
+        return [str(name).strip() for name in table.fieldnames or ()], rows
+    except (UnicodeDecodeError, csv.Error):
+        return [], []
+
+
+def read_frames(files: Mapping[str, Load]) -> Cine:
+    """The short axis cine of a folder's files; UnusableStudy or NotAnImage with a reason where it is none."""
+    tables = sorted(name for name in files if name.lower().endswith(".csv"))
+    places, stated = _from_csv(files[tables[0]]()) if tables else (_from_names(files), {})
+    if absent := sum(name not in files for name in places.values()):
+        raise NotAnImage(f"{absent} picture(s) that the CSV names are not beside it.")
+    return assembled({place: files[name] for place, name in places.items()}, stated)
+
+
+def _from_csv(table: bytes) -> tuple[dict[Place, str], dict[str, float]]:
     """File by place, and the spacings, which must be the same in every row."""
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "slice", "phase"} <= set(rows[0]):
+    names, rows = _rows(table)
+    if not rows or not set(names) >= COLUMNS:
         raise UnusableStudy("the CSV must have the columns file, slice and phase, and a row a picture.")
     places: dict[Place, str] = {}
     for line, row in enumerate(rows, start=2):
@@ -55,7 +82,7 @@ def _from_csv(table: Path) -> tuple[dict[Place, str], dict[str, float]]:
             place = int(row["slice"]), int(row["phase"])
         except (TypeError, ValueError):
             raise UnusableStudy(f"line {line} of the CSV: slice and phase must be whole numbers.") from None
-        if Path(row["file"]).name != row["file"]:
+        if PurePosixPath(row["file"]).name != row["file"]:
             raise UnusableStudy(f"line {line} of the CSV: the file must lie beside the CSV.")
         if places.setdefault(place, row["file"]) != row["file"]:
             raise UnusableStudy(f"line {line} of the CSV gives slice {place[0]}, phase {place[1]} a second picture.")
@@ -75,8 +102,8 @@ def _one_value(rows: list[dict[str, str]], name: str) -> float | None:
     return values.pop()
 
 
-def _from_names(folder: Path) -> dict[Place, str]:
-    found = [NUMBERED.match(p.name) for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES]
+def _from_names(files: Mapping[str, Load]) -> dict[Place, str]:
+    found = [NUMBERED.match(name) for name in sorted(files) if name.lower().endswith(SUFFIXES)]
     named = [match for match in found if match]
     if not named or len(named) < len(found):
         raise UnusableStudy(
@@ -88,18 +115,21 @@ def _from_names(folder: Path) -> dict[Place, str]:
     return {divmod(int(match["number"]) - 1, PHASES_A_SLICE): match.string for match in named}
 
 
-def assembled(paths: Mapping[Place, Path], stated: Mapping[str, float]) -> Cine:
+def assembled(pictures: Mapping[Place, Load], stated: Mapping[str, float]) -> Cine:
     """The cine of pictures by their place (slice, phase), with the spacings that were stated."""
-    slices, phases = (sorted({place[axis] for place in paths}) for axis in (0, 1))
+    slices, phases = (sorted({place[axis] for place in pictures}) for axis in (0, 1))
     first, last = slices[0], slices[-1]
-    shape = _grey(next(iter(paths.values()))).shape
-    check_size((len(phases), last - first + 1, *shape))
-    voxels_TZHW = np.zeros((len(phases), last - first + 1, *shape), np.uint8)
+    some = grey(next(iter(pictures.values()))())
+    check_size((len(phases), last - first + 1, *some.shape))
+    voxels_TZHW = np.zeros((len(phases), last - first + 1, *some.shape), some.dtype)
     present_TZ = np.zeros(voxels_TZHW.shape[:2], bool)
-    for (z, phase), path in paths.items():
-        picture = _grey(path)
-        if picture.shape != shape:
-            raise UnusableStudy(f"pictures of {shape} and of {picture.shape} pixels are mixed; one size is needed.")
+    for (z, phase), load in pictures.items():
+        picture = grey(load())
+        if (picture.shape, picture.dtype) != (some.shape, some.dtype):
+            raise UnusableStudy(
+                f"pictures of {some.shape} {some.dtype} and of {picture.shape} {picture.dtype} are mixed; one size and "
+                "depth is needed."
+            )
         t = phases.index(phase)
         voxels_TZHW[t, z - first], present_TZ[t, z - first] = picture, True
     row_mm, column_mm = stated.get("row_spacing_mm"), stated.get("column_spacing_mm")
@@ -130,15 +160,10 @@ def _warnings(
     return tuple(said)
 
 
-def _grey(path: Path) -> np.ndarray:
-    """One picture as uint8 (row, column). Three channels must be equal: a colour picture is no cine MR."""
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError:
-        raise NotAnImage("a picture that the CSV names is not in the folder.") from None
-    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if picture is None:
-        raise NotAnImage("a picture of the folder is damaged or no picture.")
+def grey(data: bytes) -> np.ndarray:
+    """One picture, whole numbers (row, column), as deep as stored. Three channels must be equal: a colour picture is
+    no cine MR."""
+    picture = _dicom(data) if data[128:132] == b"DICM" else _decoded(data)
     if picture.shape[0] * picture.shape[1] > MOST_PIXELS:
         raise TooLarge(f"a picture of {picture.shape[0]} x {picture.shape[1]} is larger than what is read.")
     if picture.ndim == 3:
@@ -146,4 +171,24 @@ def _grey(path: Path) -> np.ndarray:
         if (picture != picture[..., :1]).any():
             raise UnusableStudy("a picture has 3 different colour channels; a cine MR has one. Send the original.")
         picture = picture[..., 0]
-    return picture.astype(np.uint8) if picture.dtype == np.uint8 else (picture // 256).astype(np.uint8)
+    return picture
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    buffer = np.frombuffer(data, np.uint8)
+    picture = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
+    if picture is None:
+        raise NotAnImage("a picture of the folder is damaged or no picture.")
+    return np.asarray(picture)
+
+
+def _dicom(data: bytes) -> np.ndarray:
+    try:
+        picture = parse(data, Limits()).pixel_array
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise many kinds on damaged data
+        raise NotAnImage(f"the pixel data of a picture could not be decoded ({type(error).__name__}).") from None
+    if picture.ndim > 2 and picture.shape[-1] != 3:
+        raise UnusableStudy("a picture that the CSV names holds several frames; one a file is needed.")
+    return np.asarray(picture)

@@ -1,125 +1,29 @@
 """Cines from MR DICOM: slices are sorted by where they lie and when they were taken, never by a name.
 
 A short axis stack is parallel slices across the heart's usual axis over the beat; long axis planes are single slices
-that hold that axis. Series descriptions name patients, languages and habits, so they are not read.
-Axes: T phase, Z slice, H row, W column."""
+that hold that axis. Axes: T phase, Z slice, H row, W column."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset
 
-from echoplane.errors import NotAnImage, UnusableStudy
+from echoplane.errors import UnusableStudy
 from echoplane.study.cine import Cine, check_size, one_spacing, to_affine
+from echoplane.study.mr_slices import Slice
 
-MR_IMAGE, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 USUAL_AXIS = np.array([0.74, -0.57, -0.37])
 """Apex of a usual heart, LPS unit vector: to the left, to the front, to the feet."""
 SHORT_AXIS_COSINE = 0.70
 """A stack whose normal is within 45 degrees of the usual axis is a short axis one; below it is said."""
 FEWEST_STACK_SLICES = 3
 LEAST_PHASES_OF_A_BEAT = 10
+NEARLY_PARALLEL = 0.87
+"""Cosine of 30 degrees."""
 FOUR_CHAMBER_UP, TWO_CHAMBER_UP = 0.70, 0.45
 """The 4-chamber plane lies nearly flat, the 2-chamber plane stands: share of the normal that points to the head."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One MR frame: its place (LPS, mm), its time in the beat, and its stored values."""
-
-    origin_mm: np.ndarray
-    row_direction: np.ndarray
-    column_direction: np.ndarray
-    spacing_mm: tuple[float, float] | None
-    time_ms: float | None
-    order: float
-    heart_rate_bpm: float | None
-    source: tuple[str, int] = field(repr=False)
-    """SOP instance UID and frame number, from 1."""
-    pixels: np.ndarray = field(repr=False)
-
-    @property
-    def normal(self) -> np.ndarray:
-        return np.cross(self.row_direction, self.column_direction)
-
-
-def is_mr(dataset: Dataset) -> bool:
-    return str(dataset.get("SOPClassUID")) in (MR_IMAGE, ENHANCED_MR)
-
-
-def slices_of(dataset: FileDataset) -> Iterator[Slice]:
-    """The frames of one MR file; UnusableStudy for colour or a missing place, NotAnImage for damaged pixels."""
-    if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise UnusableStudy("an MR file has 3 colour channels; a cine MR has one. Send the original series.")
-    values_THW = _values(dataset)
-    for index, values_HW in enumerate(values_THW):
-        groups = _groups(dataset, index)
-        yield _slice(groups, values_HW, index)
-
-
-def _values(dataset: FileDataset) -> np.ndarray:
-    """Stored values (frame, row, column), rescaled where the file says so."""
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    check_size((int(dataset.get("NumberOfFrames") or 1), rows, columns))
-    try:
-        values = dataset.pixel_array
-    except Exception as error:  # decoders raise many kinds on damaged data
-        raise NotAnImage(f"the pixel data of an MR file could not be decoded ({type(error).__name__}).") from None
-    values = values.reshape(-1, rows, columns)
-    slope = float(dataset.get("RescaleSlope") or 1)
-    return values if slope == 1 else (values * np.float32(slope)).astype(np.float32)
-
-
-def _groups(dataset: FileDataset, index: int) -> list[Dataset]:
-    """Where the attributes of frame `index` may stand: its functional groups (PS3.3 C.7.6.16), then the data set."""
-    found: list[Dataset] = []
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for groups in [*per_frame[index : index + 1], *shared[:1]]:
-        found += [item.value[0] for item in groups if item.VR == "SQ" and item.value]
-    return [*found, dataset]
-
-
-def _slice(groups: Sequence[Dataset], values_HW: np.ndarray, index: int) -> Slice:
-    origin, orientation = (_numbers(groups, name) for name in ("ImagePositionPatient", "ImageOrientationPatient"))
-    if len(origin) != 3 or len(orientation) != 6:
-        raise UnusableStudy(
-            "an MR file does not say where its slice lies (ImagePositionPatient, ImageOrientationPatient); slices "
-            "can't be sorted without. Send the original series."
-        )
-    spacing = _numbers(groups, "PixelSpacing")
-    time = _numbers(groups, "NominalCardiacTriggerDelayTime") or _numbers(groups, "TriggerTime")
-    order = _numbers(groups, "TemporalPositionIndex") or _numbers(groups, "TemporalPositionIdentifier")
-    rate = _numbers(groups, "HeartRate")
-    interval = _numbers(groups, "RRIntervalTimeNominal") or _numbers(groups, "NominalInterval")
-    beats = rate[0] if rate and rate[0] > 0 else 60_000 / interval[0] if interval and interval[0] > 0 else None
-    return Slice(
-        origin_mm=np.array(origin),
-        row_direction=np.array(orientation[:3]),
-        column_direction=np.array(orientation[3:]),
-        spacing_mm=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None,
-        time_ms=time[0] if time else None,
-        order=order[0] if order else (_numbers(groups, "InstanceNumber") or [0.0])[0] + index / 1e5,
-        heart_rate_bpm=beats if beats and 20 <= beats <= 250 else None,
-        source=(str(groups[-1].get("SOPInstanceUID") or ""), index + 1),
-        pixels=values_HW,
-    )
-
-
-def _numbers(groups: Sequence[Dataset], name: str) -> list[float]:
-    """The attribute's numbers where it stands first; empty where it stands nowhere or holds no numbers."""
-    for group in groups:
-        value = group.get(name)
-        if value is None or value == "":
-            continue
-        try:
-            return [float(v) for v in (value if hasattr(value, "__iter__") and not isinstance(value, str) else [value])]
-        except (TypeError, ValueError):
-            return []
-    return []
 
 
 def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
@@ -127,18 +31,102 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
 
     UnusableStudy where no stack of moving slices is there, with what was found instead.
     """
-    series = [group for group in _parallel(slices) if _phases(group) > 1]
+    distinct = list({each.source: each for each in slices if each.source[0]}.values())
+    distinct += [each for each in slices if not each.source[0]]
+    groups, again = _once(_parallel(distinct))
+    series = [group for group in groups if _phases(group) > 1]
     stacks = [group for group in series if len(_positions(group)) >= FEWEST_STACK_SLICES]
     if not stacks:
         raise UnusableStudy(_no_stack(slices, series))
     stack = max(stacks, key=lambda group: (_cosine(group) >= SHORT_AXIS_COSINE, _phases(group), len(group)))
     axis = stack[0].normal
-    cines = [_cine("short-axis", stack)]
+    said = _passed_over(len(slices) - len(distinct), again, _tilted(series, stack))
+    cines = [_cine("short-axis", stack).said(*said)]
     for group in series:
-        plane = _long_axis(group, axis)
+        plane = _plane(group[0].normal, axis)
         if plane and len(_positions(group)) < FEWEST_STACK_SLICES and plane not in {c.plane for c in cines}:
             cines.append(_cine(plane, _middle(group)))
     return tuple(cines)
+
+
+def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
+    """The short axis stack among cines of whole files, and the long axis ones; `others` files were no cines.
+
+    Of several stacks that of most phases; a long axis cine is told by its affine.
+    """
+    stacks = [cine for cine in found if cine.slices >= FEWEST_STACK_SLICES]
+    if not stacks:
+        raise UnusableStudy(
+            f"none of the {len(found) + others} NIfTI files is a cine of {FEWEST_STACK_SLICES} slices or more; name "
+            "the short axis one sa.nii.gz and the long axis ones la_2ch.nii.gz and la_4ch.nii.gz, or give one file."
+        )
+    stack = max(stacks, key=lambda cine: (_lies_across(cine), cine.phases, cine.slices))
+    chosen = {"short-axis": stack}
+    for cine in found:
+        plane = _long_axis_plane(cine.affine, stack.affine) if cine.slices < FEWEST_STACK_SLICES else None
+        if plane and plane not in chosen:
+            chosen[plane] = replace(cine, plane=plane)
+    if passed := len(found) + others - len(chosen):
+        chosen["short-axis"] = stack.said(f"{passed} other NIfTI file(s) were passed over")
+    return tuple(chosen.values())
+
+
+def _lies_across(cine: Cine) -> bool:
+    """Whether the stack lies across the heart's usual axis; without an affine nobody knows."""
+    if cine.affine is None:
+        return False
+    normal = _normal(cine.affine)
+    return abs(float(normal @ USUAL_AXIS)) / float(np.linalg.norm(USUAL_AXIS)) >= SHORT_AXIS_COSINE
+
+
+def _normal(affine: np.ndarray) -> np.ndarray:
+    """Unit normal of a NIfTI file's slices, LPS."""
+    normal = np.diag([-1.0, -1.0, 1.0]) @ np.cross(affine[:3, 0], affine[:3, 1])
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def _long_axis_plane(affine: np.ndarray | None, stack: np.ndarray | None) -> str | None:
+    axis = USUAL_AXIS / np.linalg.norm(USUAL_AXIS) if stack is None else _normal(stack)
+    return None if affine is None else _plane(_normal(affine), axis)
+
+
+def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int]:
+    """Each place from one series alone, and how many places others showed too: a slice whose breath hold failed is
+    scanned again. Of series with as many phases the last in the files is taken."""
+    kept, again = [], 0
+    for group in groups:
+        chosen: list[Slice] = []
+        for slices in _positions(group).values():
+            by_series: dict[str, list[Slice]] = defaultdict(list)
+            for each in slices:
+                by_series[each.series].append(each)
+            most = max(reversed(list(by_series.values())), key=len)
+            if len(most) == 1:  # a series a phase
+                most = slices
+            again += len(most) < len(slices)
+            chosen += most
+        kept.append(chosen)
+    return kept, again
+
+
+def _tilted(series: Sequence[Sequence[Slice]], stack: Sequence[Slice]) -> int:
+    """Places of moving slices that lie like the stack's, but turned against them by 2 to 30 degrees."""
+    normal = stack[0].normal
+    near = [group for group in series if group is not stack and abs(float(group[0].normal @ normal)) > NEARLY_PARALLEL]
+    return sum(len(_positions(group)) for group in near)
+
+
+def _passed_over(repeated: int, again: int, tilted: int) -> tuple[str, ...]:
+    said = []
+    if repeated:
+        said.append(f"{repeated} frame(s) were there twice")
+    if again:
+        said.append(f"{again} slice(s) were scanned more than once; the series with most phases was taken, or the last")
+    if tilted:
+        said.append(
+            f"{tilted} slice(s) are turned or scaled against the stack and were left out; a stack needs one orientation"
+        )
+    return tuple(said)
 
 
 def _no_stack(slices: Sequence[Slice], series: Sequence[Sequence[Slice]]) -> str:
@@ -183,9 +171,8 @@ def _cosine(group: Sequence[Slice]) -> float:
     return abs(float(normal @ USUAL_AXIS)) / float(np.linalg.norm(normal) * np.linalg.norm(USUAL_AXIS))
 
 
-def _long_axis(group: Sequence[Slice], axis: np.ndarray) -> str | None:
-    """2-chamber or 4-chamber for a plane that holds the heart's axis, by how it lies in the body."""
-    normal = group[0].normal
+def _plane(normal: np.ndarray, axis: np.ndarray) -> str | None:
+    """2-chamber or 4-chamber for a plane that holds the heart's axis, by how it lies in the body (LPS)."""
     if abs(float(normal @ axis)) > 0.5:
         return None
     up = abs(float(normal[2]))
@@ -261,11 +248,22 @@ def _warnings(
         said.append(f"slices have {min(counts)} to {max(counts)} phases; they were matched by their place in the beat")
     if missing := numbers[-1] + 1 - len(positions):
         said.append(f"{missing} slice(s) are missing inside the stack; their volume is taken from their neighbours")
+    if _numbered_backwards(positions):
+        said.append("the files number the phases against the time in the beat; the time was followed")
     if plane == "short-axis" and _cosine(group) < SHORT_AXIS_COSINE:
         said.append("the stack lies unusually for a short axis one; check that it is one")
     if group[0].spacing_mm is None:
         said.append("no PixelSpacing in the files: areas are in pixels and there are no millilitres")
     return tuple(said)
+
+
+def _numbered_backwards(positions: dict[float, list[Slice]]) -> bool:
+    """Whether times fall, in most slices, where the files' own numbers rise."""
+    against = 0
+    for slices in positions.values():
+        timed = sorted((s for s in slices if s.time_ms is not None), key=lambda s: s.order)
+        against += len(timed) > 1 and len({s.order for s in timed}) > 1 and timed[-1].time_ms < timed[0].time_ms  # type: ignore[operator]
+    return against > len(positions) / 2
 
 
 def _frame_time_ms(slices: Sequence[Slice]) -> float | None:

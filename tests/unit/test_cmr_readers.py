@@ -14,7 +14,8 @@ from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study import cine as cines
 from echoplane.study import nifti
 from echoplane.study.cine_files import cines_in, read_cines
-from echoplane.study.series import ENHANCED_MR, USUAL_AXIS
+from echoplane.study.mr_slices import ENHANCED_MR
+from echoplane.study.series import USUAL_AXIS
 from tests.tiny_cine import slice_file
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "cmr"
