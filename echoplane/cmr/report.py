@@ -10,68 +10,117 @@ import cv2
 import imageio.v3 as imageio
 import numpy as np
 
+from echoplane.cmr.curves import chart
 from echoplane.cmr.files import RESEARCH_USE
 from echoplane.html import data_uri, render
 from echoplane.study.cine import Cine, display_turn, turned
 from echoplane.tasks.cmr_segmentation import Segmentation
-from echoplane.tasks.cmr_segmentation.measures import HEADERS, Curve
-from echoplane.tasks.cmr_segmentation.preparation import grey_range
+from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 from echoplane.tasks.cmr_segmentation.structures import STRUCTURES
 
 COLOURS = {1: (255, 80, 80), 2: (90, 220, 90), 3: (80, 160, 255), 4: (255, 190, 60), 5: (200, 110, 255)}
 """RGB of each structure's contour."""
-TILE = 180
-"""Side of one slice on the page, in pixels."""
+DRAWING_ORDER = (3, 2, 1, 4, 5)
+"""Muscle by its outer contour: its inner one is the cavity's, drawn over it."""
+TILE, LOOP_TILE = 200, 320
+"""Side of one slice on the page, in pixels; of one that moves."""
 MOST_LOOP_PHASES = 30
-CHART = (560, 220)
-"""Width and height of a curve, in pixels."""
+LOOP_PLACES = (0.25, 0.5, 0.75)
+"""Of the slices with a heart in them, from one end of the stack to the other."""
+CARDS = (
+    ("lvef_percent", "LV ejection fraction", "%"),
+    ("lvedv_ml", "LV end diastole", "mL"),
+    ("lvesv_ml", "LV end systole", "mL"),
+    ("lvm_g", "LV mass", "g"),
+    ("rvef_percent", "RV ejection fraction", "%"),
+    ("rvedv_ml", "RV end diastole", "mL"),
+)
+"""What is read first."""
 
 
 def write_report(found: Segmentation, cines: tuple[Cine, ...], path: Path) -> None:
+    """The page of one study at `path`."""
     stack = cines[0]
+    masks = found.masks[stack.plane]
     pages = {
-        f"phase {found.ed}, end diastole": montage(stack, found.masks[stack.plane], found.ed),
-        f"phase {found.es}, end systole": montage(stack, found.masks[stack.plane], found.es),
+        f"End diastole, phase {found.ed}": montage(stack, masks, found.ed),
+        f"End systole, phase {found.es}": montage(stack, masks, found.es),
     }
-    pages |= {f"{c.plane}, phase 0": montage(c, found.masks[c.plane], 0) for c in cines[1:]}
     template = resources.files(__package__).joinpath("report.html").read_text()
     page = render(
         template,
-        measures=[(header, found.measures.get(name)) for name, header in HEADERS.items()],
+        cards=[(header, unit, _shown(found.measures.get(name))) for name, header, unit in CARDS],
+        measures=[(header, _shown(found.measures.get(name))) for name, header in HEADERS.items()],
+        known=_known(stack),
         flags=found.flags,
         warnings=found.warnings,
         expected_dice=found.confidence,
         montages={title: data_uri(png(picture)) for title, picture in pages.items()},
-        loop=data_uri(loop(stack, found.masks[stack.plane]), "image/gif"),
-        curves=[chart(name, curve, found.ed, found.es) for name, curve in found.curves.items()],
-        chart=CHART,
-        legend=[(s.title, "#{:02x}{:02x}{:02x}".format(*COLOURS[s.value])) for s in STRUCTURES[1:]],
+        long_axes={plane: data_uri(png(_both_ends(c, found.masks[c.plane]))) for c in cines[1:] if (plane := c.plane)},
+        loop=data_uri(loop(stack, masks), "image/gif"),
+        chart=chart(found, stack, {value: _hex(rgb) for value, rgb in COLOURS.items()}),
+        legend=[(s.title, _hex(COLOURS[s.value])) for s in STRUCTURES[1:] if _drawn(found, s.value)],
         research_use=RESEARCH_USE,
     )
     path.write_text(page)
+
+
+def _shown(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}" if abs(value) < 10 else f"{value:.0f}"
+
+
+def _known(stack: Cine) -> list[tuple[str, str]]:
+    """What the files say of the short axis stack."""
+    rows, columns = stack.voxels_TZHW.shape[2:]
+    known = [("short axis", f"{stack.phases} phases, {stack.slices} slices, {rows} x {columns} pixels")]
+    pixel = f"{stack.spacing_mm[0]:.2f} x {stack.spacing_mm[1]:.2f} mm" if stack.spacing_mm else "not stated"
+    known.append(("pixel", pixel))
+    known.append(
+        ("from slice to slice", f"{stack.slice_spacing_mm:.1f} mm" if stack.slice_spacing_mm else "not stated")
+    )
+    rate = heart_rate_bpm(stack)
+    known.append(("heart rate", f"{rate:.0f} a minute" if rate else "not known"))
+    return known
+
+
+def _drawn(found: Segmentation, structure: int) -> bool:
+    return any((labels == structure).any() for labels in found.masks.values())
+
+
+def _hex(rgb: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+def _both_ends(cine: Cine, labels_TZHW: np.ndarray) -> np.ndarray:
+    """A long axis plane where its atria are largest and smallest."""
+    size_T = (labels_TZHW > 0).sum(axis=(1, 2, 3))
+    box = heart_box(labels_TZHW)
+    return np.hstack([tile(cine, labels_TZHW, int(t), 0, box) for t in (size_T.argmax(), size_T.argmin())])
 
 
 def montage(cine: Cine, labels_TZHW: np.ndarray, phase: int) -> np.ndarray:
     """Every slice of one phase with its contours, cut to the heart, RGB (row, column, 3)."""
     box = heart_box(labels_TZHW)
     tiles = [tile(cine, labels_TZHW, phase, z, box) for z in range(cine.slices)]
-    columns = min(6, len(tiles))
+    columns = min(5, len(tiles))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)])
 
 
-def tile(cine: Cine, labels_TZHW: np.ndarray, phase: int, z: int, box: tuple[slice, slice]) -> np.ndarray:
-    """One slice as readers see it, TILE x TILE."""
-    low, high = grey_range(cine, (1.0, 99.5))
+def tile(
+    cine: Cine, labels_TZHW: np.ndarray, phase: int, z: int, box: tuple[slice, slice], side: int = TILE
+) -> np.ndarray:
+    """One slice as readers see it, `side` x `side`; its greys are those of the heart, not of the chest wall's fat."""
+    low, high = np.percentile(cine.voxels_TZHW[0][:, *box][cine.present_TZ[0]], (1, 99))
     turn = display_turn(cine.affine, cine.plane)
     grey_HW = turned(cine.voxels_TZHW[phase, z][box].astype(np.float32), turn)
     labels_HW = np.ascontiguousarray(turned(labels_TZHW[phase, z][box], turn))
-    grey_HW = np.clip((grey_HW - low) * 255 / (high - low), 0, 255).astype(np.uint8)
-    picture = cv2.cvtColor(cv2.resize(grey_HW, (TILE, TILE), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
-    for structure, colour in COLOURS.items():
-        mask = cv2.resize((labels_HW == structure).astype(np.float32), (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-        contours, _ = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-        cv2.drawContours(picture, contours, -1, colour, 1, cv2.LINE_AA)
+    grey_HW = np.clip((grey_HW - low) * 255 / max(high - low, 1e-6), 0, 255).astype(np.uint8)
+    picture = cv2.cvtColor(cv2.resize(grey_HW, (side, side), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
+    for structure in DRAWING_ORDER:
+        mask = cv2.resize((labels_HW == structure).astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+        contours, _ = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        cv2.drawContours(picture, contours, -1, COLOURS[structure], 1, cv2.LINE_AA)
     cv2.putText(picture, str(z + 1), (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (200, 200, 200), 1, cv2.LINE_AA)
     return picture
 
@@ -89,30 +138,17 @@ def heart_box(labels_TZHW: np.ndarray) -> tuple[slice, slice]:
 
 
 def loop(cine: Cine, labels_TZHW: np.ndarray) -> bytes:
-    """The middle slice over the beat, as a GIF."""
+    """A slice near the base, one in the middle and one near the apex over the beat, as a GIF."""
     filled = np.flatnonzero(labels_TZHW.any(axis=(0, 2, 3)))
-    z = int(filled[len(filled) // 2]) if len(filled) else cine.slices // 2
+    slices = filled if len(filled) else np.arange(cine.slices)
+    chosen = sorted({int(slices[round(place * (len(slices) - 1))]) for place in LOOP_PLACES})
     phases = np.unique(np.linspace(0, cine.phases - 1, min(cine.phases, MOST_LOOP_PHASES)).astype(int))
     box = heart_box(labels_TZHW)
-    frames = np.stack([tile(cine, labels_TZHW, int(t), z, box) for t in phases])
+    frames = np.stack([np.hstack([tile(cine, labels_TZHW, int(t), z, box, LOOP_TILE) for z in chosen]) for t in phases])
+    beat_ms = 1000 if cine.covers_beat else 600 * len(phases)
     buffer = io.BytesIO()
-    imageio.imwrite(buffer, frames, extension=".gif", duration=max(40, 1000 // len(phases)), loop=0)
+    imageio.imwrite(buffer, frames, extension=".gif", duration=max(30, beat_ms // len(phases)), loop=0)
     return buffer.getvalue()
-
-
-def chart(name: str, curve: Curve, ed: int, es: int) -> dict[str, object]:
-    """A volume curve as the points of an SVG line."""
-    width, height = CHART
-    top = max(float(curve.size_T.max()), 1e-9)
-    step = (width - 60) / max(len(curve.size_T) - 1, 1)
-    points = [(50 + t * step, height - 30 - (height - 50) * float(v) / top) for t, v in enumerate(curve.size_T)]
-    return {
-        "title": next(s.title for s in STRUCTURES if s.name == name),
-        "unit": curve.unit,
-        "top": f"{top:.0f}",
-        "line": " ".join(f"{x:.1f},{y:.1f}" for x, y in points),
-        "marks": [("ED", *points[ed]), ("ES", *points[es])],
-    }
 
 
 def png(picture_HWC: np.ndarray) -> bytes:
