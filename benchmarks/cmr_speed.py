@@ -3,13 +3,17 @@
 Against the same network in torch, eager, in 32 bits, in the same run. Axes: T phase, Z slice, H row, W column."""
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from benchmarks import machine, results
+from benchmarks.cmr_bundle import sealed
 from echoplane import runtimes
 from echoplane.bundle import Bundle, read
 from echoplane.phantom.mr import Grid, make_mr_patient, scan_plane, short_axis_planes
@@ -60,6 +64,13 @@ def in_turns(works: dict[str, Callable[[], float]]) -> dict[str, float]:
     return {name: statistics.median(each[name] for each in taken) for name in works}
 
 
+def as_bundle(published: Fcn, folder: Path) -> Path:
+    """The paper's network with these weights, which nobody trained: for its speed alone."""
+    state = SimpleNamespace(weights=published.state_dict())
+    network = learning.Network(kind="fcn", width=16)
+    return sealed(state, network, folder, card="Not trained.\n", data_digest="0" * 64, abstain_below=0.85)  # type: ignore[arg-type]
+
+
 def measure() -> None:
     """Record the figures, and write their section of docs/results.md."""
     torch.set_num_threads(THREADS)
@@ -69,15 +80,19 @@ def measure() -> None:
     eager = network.to(memory_format=torch.contiguous_format)
     published = Fcn(16, 6, as_published=True).eval()
     fast, exact = (runtimes.load(bundle, precision=precision, threads=THREADS) for precision in ("auto", "f32"))
+    with tempfile.TemporaryDirectory() as folder:
+        paper = read(as_bundle(published, Path(folder) / "fcn"))
+        commuted = runtimes.load(paper, threads=THREADS)
     found = in_turns(
         {
             "fast": lambda: whole_s(given, bundle, fast),
             "exact": lambda: whole_s(given, bundle, exact),
             "eager": lambda: torch_s(eager, batch),
             "published": lambda: torch_s(published, batch),
+            "commuted": lambda: whole_s(given, paper, commuted),
         }
     )
-    least = 5 if fast.precision == "bf16" else 3
+    least = f"at least {5 if fast.precision == 'bf16' else 3}"
     figures = [
         {
             "figure": f"from array to measures and flags, {fast.name} {fast.precision}, s",
@@ -89,11 +104,24 @@ def measure() -> None:
         {
             "figure": "as many times faster, measures included",
             "value": f"{found['eager'] / found['fast']:.1f}",
-            "expected": f"at least {least}",
+            "expected": least,
         },
         {
             "figure": "the paper's network in torch, eager, f32, forward passes alone, s",
             "value": f"{found['published']:.1f}",
+        },
+        {
+            "figure": f"the paper's network, 1x1 before enlarging, {commuted.precision}, to measures and flags, s",
+            "value": f"{found['commuted']:.1f}",
+        },
+        {
+            "figure": "as many times faster than in torch",
+            "value": f"{found['published'] / found['commuted']:.1f}",
+            "expected": least,
+        },
+        {
+            "figure": "the shipped network against the paper's in torch, as many times faster",
+            "value": f"{found['published'] / found['fast']:.1f}",
         },
     ]
     text = (

@@ -113,7 +113,7 @@ def _measured(
     by_structure = {
         (cine.plane, k): masks[cine.plane][:, 0] == k for cine in study.cines[1:] for k in SHOWN[cine.plane][1:]
     }
-    found = measuring.ventricles(labels_TZHW, stack, ed, es)
+    found = measuring.ventricles(labels_TZHW, stack, ed, es) if lv_T.any() else {}  # no heart has no volume, not 0 mL
     found |= measuring.atria(by_structure, {cine.plane: cine for cine in study.cines})
     expected = expected_dice(outputs, place, (ed, es))
     flags = ventricle_flags(labels_TZHW, raw[PLANES[0]], lv_T, ed, es, stack.covers_beat)
