@@ -24,7 +24,8 @@ def pipeline(
     patients: int = 54,
     seed: int = 1,
     frames: int = 8,
-    public: str = "synthetic patients of echoplane",
+    source: str = "",
+    public: str = "",
     site: str = "local",
     split: dict = {},
     network: dict = {},
@@ -48,9 +49,11 @@ def pipeline(
     Args:
         root: Folder under which all steps keep their data, on a volume that every step reaches.
         patients: Synthetic patients to make: a short axis stack and both long axis cines each, with exact masks.
+            Not used where `source` is given.
         seed: Another number makes other synthetic patients.
         frames: Phases of each synthetic cine.
-        public: Who published the studies without their patients' identity.
+        source: Folder of your own cine MR with masks, a folder a study. Empty: synthetic patients are used.
+        public: Who published the studies in `source` without their patients' identity: nothing here removes it.
         site: Where the studies come from, as the report's tables name it.
         split: How patients are divided, where it differs from the defaults, such as {"test": 0.3}.
         network: Settings of the network that differ from the defaults, such as {"kind": "fcn", "width": 16}.
@@ -68,7 +71,9 @@ def pipeline(
         tolerations: Taints on which the training step may stand, as Kubernetes writes them in a list.
     """
     with reported(root, volume):
-        made = placed(phantom(root=root, kind="cmr", patients=patients, seed=seed, frames=frames, source=""), volume)
+        made = placed(
+            phantom(root=root, kind="cmr", patients=patients, seed=seed, frames=frames, source=source), volume
+        )
         studies = made.outputs["studies"]
         prepared = dataset(root=root, studies=studies, task=TASK, public=public, site=site, split=split)
         placed(prepared, volume)

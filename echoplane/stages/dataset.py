@@ -20,6 +20,8 @@ from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
 from echoplane.tasks import by_name
 
+SYNTHETIC = "synthetic patients of echoplane"
+
 
 class Config(StageConfig):
     """Catalogue, split by patient and prepare de-identified studies."""
@@ -52,10 +54,11 @@ def run(config: Config) -> Manifest:
 
 
 def _work(config: Config, preprocessing: BaseModel, folder: Path) -> Counts:
-    studies = Manifest.read(config.studies).path
+    manifest = Manifest.read(config.studies)
+    studies = manifest.path
     for old in folder.glob("clips-*.npy"):
         old.unlink()
-    source = Source(studies, config.task, config.site, _proof(studies, config.public), config.most_studies)
+    source = Source(studies, config.task, config.site, _proof(manifest, config.public), config.most_studies)
     catalogue = build_catalogue(source, config.split, workers=config.workers, on_progress=printed("dataset"))
     if not len(catalogue.table):
         raise ConfigError(
@@ -94,11 +97,11 @@ def _preprocessing(config: Config) -> BaseModel:
         raise ConfigError(f"`preprocessing` of {config.task} is not valid: {error}") from None
 
 
-def _proof(studies: Path, public: str) -> str:
+def _proof(studies: Manifest, public: str) -> str:
     """What says that the studies name nobody: who published them, or the digest of the report beside them."""
-    if public:
-        return f"public: {public}"
-    report = studies / "report.json"
+    if public or studies.counts.get("cines"):  # synthetic cines have no names in them; synthetic clips do
+        return f"public: {public or SYNTHETIC}"
+    report = studies.path / "report.json"
     if not report.exists():
         raise ConfigError(
             "the studies come without a de-identification report (report.json); run `deid` on them, or name in "

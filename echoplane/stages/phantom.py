@@ -2,13 +2,16 @@
 MR three series each, as NIfTI with exact masks and nobody's name."""
 
 import functools
+import shutil
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from echoplane.dataset.studies import studies_in
+from echoplane.errors import ConfigError
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, StageConfig, run_stage
+from echoplane.stages.stage import Counts, Manifest, StageConfig, digest_of, file_digests, run_stage
 from echoplane.stages.workers import default_workers
 
 DICOM, STUDIES = "dicom", "studies"
@@ -27,17 +30,32 @@ class Config(StageConfig):
     frames: int = Field(24, ge=8, le=500)
     """Frames of each clip or cine: one beat or so."""
     source: str = ""
-    """Folder of one's own DICOM. Where it is given, no synthetic patients are made."""
+    """Folder of one's own studies. Where it is given, no synthetic patients are made; cine MR is copied from it."""
     workers: int = Field(default_factory=default_workers, ge=1)
     """Processes that render side by side."""
 
 
 def run(config: Config) -> Manifest:
     """The cohort under `ROOT/phantom`; an empty one where there is nothing to make."""
+    if config.source and config.kind == "cmr":
+        return _own_cines(config)
     if config.source:
         config = config.model_copy(update={"patients": 0, "source": ""})
     fill_kind, below = {"echo": (fill, DICOM), "cmr": (fill_cmr, STUDIES)}[config.kind]
     return run_stage("phantom", config, lambda folder: fill_kind(folder / below, config))
+
+
+def _own_cines(config: Config) -> Manifest:
+    """One's own cine MR where the next stages look for it, once for what it holds."""
+    source = Path(config.source)
+    if not source.is_dir():
+        raise ConfigError("`source` is no folder; give the one that holds a folder a study.")
+
+    def copy(folder: Path) -> Counts:
+        shutil.copytree(source, folder / STUDIES, dirs_exist_ok=True)
+        return {"patients": 0, "cines": 0, "studies": len(studies_in(folder / STUDIES, "folder"))}
+
+    return run_stage("phantom", config, copy, extra_key=digest_of(file_digests(source)))
 
 
 def fill(folder: Path, config: Config) -> Counts:

@@ -9,7 +9,7 @@ import pytest
 
 from echoplane.errors import ConfigError, UnusableStudy
 from echoplane.evaluation.intervals import bootstrap
-from echoplane.stages import dataset
+from echoplane.stages import dataset, phantom
 from echoplane.stages.stage import Manifest
 from echoplane.study.masks import UNDRAWN, Masks, read_masks
 from echoplane.study.nifti import write_nifti
@@ -188,3 +188,16 @@ def test_a_data_set_of_folders_is_catalogued_split_and_sharded_like_any_other(tm
     index = pq.read_table(made.path / "index.parquet").to_pylist()
     assert {row["patient"] for row in index} == {r["patient"] for r in rows if r["split"] != "test"}
     assert len(index) == 3 * 10
+
+
+def test_ones_own_studies_are_copied_and_need_somebody_who_published_them(tmp_path: Path) -> None:
+    own = write_studies(tmp_path / "own", 3) / "studies"
+    given = {"root": str(tmp_path / "run"), "kind": "cmr", "source": str(own)}
+    made = phantom.run(phantom.Config(**given))
+    assert made.counts == {"patients": 0, "cines": 0, "studies": 3}
+    assert phantom.run(phantom.Config(**given)) == made
+    studies = {"root": str(tmp_path / "run"), "studies": f"{made.folder}/manifest.json", "task": task.NAME}
+    with pytest.raises(ConfigError, match="who published them"):
+        dataset.run(dataset.Config(**studies))
+    (own / "s00" / "sa_mask.nii.gz").unlink()
+    assert phantom.run(phantom.Config(**given)).digest != made.digest
