@@ -133,6 +133,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "last = held.retired",
         "tests/unit/test_serving_parts.py::test_a_replaced_model_is_closed_when_its_last_request_is_done",
     ),
+    Mutant(
+        "cine MR",
+        "echoplane/tasks/cmr_segmentation/scoring.py",
+        "looked_at = truth_TZHW[t] != UNDRAWN",
+        "looked_at = truth_TZHW[t] >= 0",
+        "tests/unit/test_cmr_data.py::test_slices_and_structures_that_nobody_drew_do_not_count",
+    ),
+    Mutant(
+        "cine MR",
+        "echoplane/tasks/cmr_segmentation/drawn.py",
+        "target_HW[labels_HW == UNDRAWN] = unknown_of(target_HW)",
+        "target_HW[labels_HW == UNDRAWN] = 1",
+        "tests/unit/test_cmr_data.py::test_a_pixel_that_nobody_looked_at_may_be_anything",
+    ),
+    Mutant(
+        "cine MR",
+        "echoplane/study/series.py",
+        "again += len(most) < len(slices)",
+        "most = slices",
+        "tests/unit/test_cmr_found.py::test_a_slice_scanned_again_is_taken_from_one_series_alone",
+    ),
+    Mutant(
+        "dataset",
+        "echoplane/stages/dataset.py",
+        'if public or studies.counts.get("cines"):',
+        "if True:",
+        "tests/unit/test_dataset.py::test_studies_without_a_deid_report_are_refused",
+    ),
 )
 
 

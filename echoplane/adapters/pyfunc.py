@@ -5,7 +5,7 @@ from typing import Any
 
 from echoplane.bundle import read
 from echoplane.runtimes import answer, check_golden, load
-from echoplane.study.dicom import read_dicom
+from echoplane.study.reading import read_study, read_study_at
 
 
 class BundleModel:
@@ -17,17 +17,18 @@ class BundleModel:
         check_golden(self._bundle, self._runtime)
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Of each DICOM file (its path or its bytes; one, a list, or a frame's first column) the answer."""
+        """Of each study (its path or its file's bytes; one, a list, or a frame's first column) the answer."""
         return [self._answer(file) for file in _files(model_input)]
 
     def _answer(self, file: str | Path | bytes) -> dict[str, Any]:
-        result = answer(read_dicom(Path(file) if isinstance(file, str) else file), self._bundle, self._runtime).result
+        study = read_study(file) if isinstance(file, bytes) else read_study_at(Path(file))
+        result = answer(study, self._bundle, self._runtime).result
         return {
             "label": result.label,
             "confidence": result.confidence,
             "probabilities": result.probabilities,
             "warnings": list(result.warnings),
-        }
+        } | result.details()
 
 
 def _files(model_input: Any) -> list[str | Path | bytes]:

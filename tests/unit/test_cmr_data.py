@@ -78,6 +78,16 @@ def test_what_nobody_drew_may_be_anything_and_an_undrawn_slice_is_no_sample() ->
     assert not rest & 1 << LV_CAVITY
 
 
+def test_a_pixel_that_nobody_looked_at_may_be_anything() -> None:
+    _, labels = heart()
+    part = labels.copy()
+    part[ED, 0, :5] = UNDRAWN
+    whole, partly = (samples_of(Masks({"short-axis": drawn})).samples[0, 1] & 0b111111 for drawn in (labels, part))
+    beyond = 80 * 80 - labels[ED, 0].size  # what the batch is padded with is not known either
+    assert (whole == 0b1111).sum() == beyond
+    assert (partly == 0b1111).sum() == beyond + part[ED, 0, :5].size
+
+
 def test_a_mask_of_another_grid_or_with_a_strange_value_says_so(tmp_path: Path) -> None:
     folder = write_studies(tmp_path, 1) / "studies" / "s00"
     study = read_study_at(folder)
@@ -106,7 +116,7 @@ def test_a_perfect_answer_has_a_dice_of_one_no_distance_and_no_error() -> None:
 def test_slices_and_structures_that_nobody_drew_do_not_count() -> None:
     _, labels = heart()
     wrong = labels.copy()
-    wrong[ED, 1] = MYOCARDIUM
+    wrong[ED, 1] = LV_CAVITY
     undrawn = labels.copy()
     undrawn[ED, 1] = UNDRAWN
     seen = row_of(wrong, Masks({"short-axis": labels}))
