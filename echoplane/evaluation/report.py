@@ -23,7 +23,7 @@ def write_report(evaluation: dict[str, Any], folder: Path) -> None:
     """A picture of each kind of detail that the evaluation has, and `report.html`, which needs no other file."""
     titles = {label.name: label.title for label in by_name(evaluation["task"]).labels()}
     pictures = {
-        name: _png(draw(evaluation, titles)) for name, (detail, draw) in PICTURES.items() if detail in evaluation
+        name: _png(draw(evaluation, titles)) for name, (detail, draw) in PICTURES.items() if evaluation.get(detail)
     }
     for name, content in pictures.items():
         (folder / f"{name}.png").write_bytes(content)

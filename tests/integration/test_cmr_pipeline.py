@@ -98,4 +98,6 @@ def test_the_champion_answers_at_the_service(done: dict[str, Manifest], tracking
     answer = response.json()
     assert answer["model"]["bundle"] == champion.bundle_id
     assert answer["model"]["version"] == champion.number
-    assert answer["details"]["measures"]["rvedv_ml"] == pytest.approx(row["measured/rvedv_ml"], abs=0.001)
+    assert answer["confidence"] == pytest.approx(row["confidence"], abs=1e-6)
+    found = answer["details"]["measures"]
+    assert (found["lvef_percent"] or 0.0) == pytest.approx(row["measured/lvef_percent"], abs=0.001)

@@ -1,6 +1,7 @@
 """Readers' masks on the platform's path: catalogue, training samples, thresholds, scores, and the figures of many."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,14 @@ def test_figures_are_means_over_studies_and_failures_are_named() -> None:
     intervals = bootstrap(rows, task.summary, resamples=100)
     assert intervals["dice/lv-cavity"][0] < 2 / 3 < intervals["dice/lv-cavity"][1]
     assert json.loads(json.dumps(said)) == said
+
+
+def test_a_measure_that_was_not_found_is_wrong_by_all_of_it() -> None:
+    cine, labels = heart()
+    nothing = replace(answer(labels), measures=dict.fromkeys(HEADERS))
+    row = task.score(nothing, Study((), (cine,)), Masks({"short-axis": labels}))
+    assert row["error/lvedv_ml"] == -row["truth/lvedv_ml"] < 0
+    assert np.isnan(row["error/rvedv_ml"]) or row["truth/rvedv_ml"] == 0
 
 
 def test_what_is_no_segmentation_is_not_scored() -> None:

@@ -59,6 +59,8 @@ def score(result: Result, study: Study, truth: Truth) -> dict[str, Any]:
     known = true_measures(masks, study)
     for name in measuring.HEADERS:
         measured, expected = result.measures.get(name), known.get(name)
+        if measured is None and expected is not None:
+            measured = 0.0  # what was not found is wrong by all of it, or failures would improve the means
         row[f"measured/{name}"] = float("nan") if measured is None else float(measured)
         row[f"truth/{name}"] = float("nan") if expected is None else float(expected)
         row[f"error/{name}"] = row[f"measured/{name}"] - row[f"truth/{name}"]
