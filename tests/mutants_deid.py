@@ -6,6 +6,7 @@ A line: the case, the file, what is there, what it becomes, the test that must f
 
 _HEADER, _PIXELS = "tests/unit/test_deid_header.py::test_case_", "tests/unit/test_deid_pixels.py::test_case_"
 _FILES, _LETTERS = "tests/unit/test_deid_files.py::test_case_", "tests/unit/test_deid_letters.py::test_case_"
+_REGIONS, _REREAD = "tests/unit/test_deid_regions.py::test_case_", "tests/unit/test_deid_reread.py::test_case_"
 _ROOM = "echoplane/deid/"
 
 
@@ -131,7 +132,21 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "regions.py",
         "_MAX_AREA_FRACTION = 0.9",
         "_MAX_AREA_FRACTION = 1.1",
-        _PIXELS + "16_a_region_that_cannot_be_right_fails_closed",
+        _REGIONS + "16_of_a_region_that_cannot_be_right_nothing_is_believed[regions4-region-covers-image]",
+    ),
+    (
+        "deid 16",
+        _ROOM + "fan.py",
+        "_largest(np.ptp(eighth_THW, axis=0) > _MOVING_LEVELS)",
+        "np.ones(eighth_THW.shape[1:], bool)",
+        _REGIONS + "16_a_region_that_cannot_be_right_is_held_where_nothing_moves[regions0-region-missing]",
+    ),
+    (
+        "deid device",
+        _ROOM + "data/devices.csv",
+        "SSD-4000,480,640,24,32,416,640",
+        "SSD-4000,480,640,0,0,480,640",
+        "tests/unit/test_deid_regions.py::test_a_listed_device_leaves_out_a_border",
     ),
     (
         "deid 17",
@@ -321,9 +336,30 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     (
         "deid verify",
-        _ROOM + "verify.py",
-        "if len(frames) != shape.frames or np.any(eighth_HW[masked] != black):",
-        "if len(frames) != shape.frames:",
+        _ROOM + "reread.py",
+        "if np.any(eighth_HWC[self._masked] != (255 if self._inverted else 0)):",
+        "if False:",
         "tests/unit/test_deid_files.py::test_verification_catches_a_mask_that_fails",
+    ),
+    (
+        "deid verify",
+        _ROOM + "reread.py",
+        "if np.any(eighth_HWC[self._masked] !=",
+        "if np.any(cv2.cvtColor(eighth_HWC, cv2.COLOR_RGB2YUV)[self._masked, 0] > 80) and np.any(eighth_HWC[self._masked] !=",
+        "tests/unit/test_deid_reread.py::test_colour_left_outside_the_mask_is_held",
+    ),
+    (
+        "deid 14",
+        _ROOM + "reread.py",
+        "if search.letters_of(found, sample_THW, mask).any() or",
+        "if",
+        _REREAD + "14_a_name_over_the_fan_that_the_first_search_missed_is_held[jpeg]",
+    ),
+    (
+        "deid 14",
+        _ROOM + "reread.py",
+        "mask).any() or _lit_beside(found, eighth_THW).any():",
+        "mask).any():",
+        _REREAD + "14_a_bar_beside_the_fan_that_the_first_search_missed_is_held[native]",
     ),
 )

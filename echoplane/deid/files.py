@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from echoplane import __version__
-from echoplane.deid import instance, verify
+from echoplane.deid import instance, reread, verify
 from echoplane.deid.key import Key
 from echoplane.deid.outcome import Outcome
 from echoplane.deid.policy import Policy
@@ -87,7 +87,7 @@ def publish(
     # until it is verified it may hold PHI: it waits where others can't look, also after a crash
     temporary = _write_temporary(raw, _quarantine(out_dir) / final.name)
     try:
-        _verify(temporary, clean)
+        _verify(temporary, clean, accepted)
         _claim(outcome, out_dir, policy)
         (out_dir / final).parent.mkdir(parents=True, exist_ok=True)
         temporary.chmod(_OUTPUT_MODE)
@@ -97,12 +97,12 @@ def publish(
     return outcome
 
 
-def _verify(path: Path, clean: instance.Instance) -> None:
-    """Read the file from disk again, and look for the patient in it."""
+def _verify(path: Path, clean: instance.Instance, accepted: bool) -> None:
+    """Read the file from disk again, and look for the patient in it, and for text in its pixels."""
     context = clean.context
     written = verify.header(path.read_bytes(), context.own, context.pseudonym, context.shift_days, instance.STATED)
     if clean.shape is not None:
-        verify.pixels(written, clean.shape, clean.mask)
+        reread.pixels(written, clean.shape, clean.mask, accepted)
 
 
 def _write_temporary(content: bytes, final: Path) -> Path:

@@ -153,12 +153,15 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask |
     if accepted:
         images.blacken(mask)
         return mask, False
-    sample_THW = np.stack([images.frame(number) for number in text.sample(len(images.frames))])
     if region.doubt is not None:
-        mask = replace(mask, scan_blocks=_found_scan(sample_THW, region.doubt))
-    if len(sample_THW) < fan.MIN_FRAMES:
-        mask = _of_stills(sample_THW, mask)
+        mask = replace(mask, scan_blocks=_found_scan(_sample(images), region.doubt))
+    if len(images.frames) < fan.MIN_FRAMES:
+        mask = _of_stills(_sample(images), mask)
     return search.mask_text(images, mask)
+
+
+def _sample(images: Images) -> np.ndarray:
+    return np.stack([images.frame(number) for number in text.sample(len(images.frames))])
 
 
 def _found_scan(sample_THW: np.ndarray, doubt: str) -> np.ndarray:

@@ -45,7 +45,7 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     """Mask all text. The mask that was needed, and whether the clip moves, so that the search can be relied on."""
     sample_THW = np.stack([images.frame(number) for number in text.sample(len(images.frames))])
     found = text.search(sample_THW, mask)
-    found = replace(found, words=_letters_of(found, sample_THW, mask))
+    found = replace(found, words=letters_of(found, sample_THW, mask))
     if found.words.any() and not found.moves:
         raise Held("text-in-still")
     mask = mask.without(found.blocks)
@@ -65,7 +65,8 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     return mask, found.moves
 
 
-def _letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
+def letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
+    """Of the words that were found, those that are letters; where nothing moves, only what the network reads."""
     if found.moves:
         return _without_clutter(found.words, found.fan, sample_THW, mask)
     return _read(found.words, sample_THW[0], mask)

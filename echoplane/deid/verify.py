@@ -1,23 +1,18 @@
 """The last gate: the written file, read again from its bytes, against what the original said of the patient.
 
 It shares no code with the rules that wrote the file, apart from the word list: tokens of the new header, the raw
-bytes in several encodings, every UID and date, and the pixels outside the scan, decoded by another decoder.
+bytes in several encodings, every UID and date. The pixels are the work of module `reread`.
 """
 
 import re
 from io import BytesIO
 
-import numpy as np
-import simplejpeg
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
 from pydicom.uid import JPEGBaseline8Bit, UID_dictionary
 
-from echoplane.deid import dates, jpeg, rules, structure
+from echoplane.deid import dates, rules, structure
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Mask
-from echoplane.deid.stored import Geometry, palette
 from echoplane.deid.values import OwnValues, elements
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
@@ -80,7 +75,7 @@ def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, pseudonym: str) -
     pattern = _pattern(own)
     if pattern is not None and pattern.search(head):
         raise Held("verify-header")
-    # JPEG frames are taken apart one by one in `pixels`
+    # JPEG frames are taken apart one by one in `reread`
     if start >= 0 and written.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
         body = raw[start:].lower()
         if any(needle in body for needle in _needles(own.phrases, _MIN_PIXEL_BYTES)):
@@ -117,80 +112,3 @@ def _pattern(own: OwnValues) -> re.Pattern[bytes] | None:
     }
     parts += [rb"(?<![a-z0-9.])" + re.escape(t.encode()) + rb"(?![a-z0-9.])" for t in short]
     return re.compile(b"|".join(sorted(parts))) if parts else None
-
-
-def pixels(written: Dataset, shape: Geometry, mask: Mask | None) -> None:
-    """Held where any frame of the written file has anything but black outside the mask."""
-    if written.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
-        _check_jpeg(written, shape, mask)
-    elif mask is not None and shape.photometric == "YBR_FULL_422":
-        _check_422(written, shape, mask)
-    elif mask is not None:
-        _check_native(written, shape, mask)
-
-
-def _check_jpeg(written: Dataset, shape: Geometry, mask: Mask | None) -> None:
-    """Tables and scan alone, and each luminance block at an eighth of the size: one pixel a block."""
-    frames = list(generate_frames(written.PixelData, number_of_frames=shape.frames))
-    black = 255 if shape.photometric == "MONOCHROME1" else 0
-    masked = None
-    for frame in frames:
-        parsed = jpeg.parse(frame)
-        if not jpeg.holds_only_tables(parsed.header) or len(frame) - len(parsed.stream) > 1:
-            raise Held("verify-pixels")
-        if mask is None:
-            continue
-        try:
-            eighth_HW = simplejpeg.decode_jpeg(frame, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)[
-                ..., 0
-            ]
-        except ValueError as error:
-            raise Held("verify-pixels") from error
-        if masked is None:
-            masked = _masked_eighths(parsed.layout, mask)
-        if len(frames) != shape.frames or np.any(eighth_HW[masked] != black):
-            raise Held("verify-pixels")
-
-
-def _masked_eighths(layout: jpeg.Layout, mask: Mask) -> np.ndarray:
-    """Blocks of which any visible pixel is masked."""
-    keep = np.pad(
-        mask.keeps(layout.rows, layout.columns), ((0, -layout.rows % 8), (0, -layout.columns % 8)), mode="edge"
-    )
-    return ~np.asarray(keep.reshape(keep.shape[0] // 8, 8, keep.shape[1] // 8, 8).all(axis=(1, 3)))
-
-
-def _check_422(written: Dataset, shape: Geometry, mask: Mask) -> None:
-    """Every pair of pixels that is not all inside is black."""
-    size = shape.frames * shape.rows * shape.columns * 2
-    pairs = np.frombuffer(written.PixelData, np.uint8, size).reshape(shape.frames, shape.rows, -1, 4)
-    keep = mask.keeps(shape.rows, shape.columns)
-    if np.any(pairs[:, ~(keep[:, ::2] & keep[:, 1::2])] != (0, 0, 128, 128)):
-        raise Held("verify-pixels")
-
-
-def _check_native(written: Dataset, shape: Geometry, mask: Mask) -> None:
-    dtype = np.dtype(f"<{'i' if written.get('PixelRepresentation') == 1 else 'u'}{shape.bits_allocated // 8}")
-    count = shape.frames * shape.rows * shape.columns * shape.samples
-    values = np.frombuffer(written.PixelData, dtype, count).reshape(shape.frames, shape.rows, shape.columns, -1)
-    outside = values[:, ~mask.keeps(shape.rows, shape.columns)]
-    if outside.size and not np.all(outside == outside[:1, :1]):
-        raise Held("verify-pixels")
-    if outside.size:
-        _check_black(written, outside[0, 0])
-
-
-def _check_black(written: Dataset, value: np.ndarray) -> None:
-    photometric = written.PhotometricInterpretation
-    if photometric == "PALETTE COLOR":
-        first = int(written["RedPaletteColorLookupTableDescriptor"].value[1])
-        brightness = np.sum([table.astype(int) for table in palette(written)], axis=0)
-        black = brightness[int(value[0]) - first] <= brightness.min() + 3 * 8
-    elif photometric.startswith("YBR"):
-        black = bool(value[0] == 0)
-    else:
-        stored = written.BitsStored
-        low = -(1 << stored - 1) if written.get("PixelRepresentation") == 1 else 0
-        black = bool(np.all(value == (low + (1 << stored) - 1 if photometric == "MONOCHROME1" else low)))
-    if not black:
-        raise Held("verify-pixels")

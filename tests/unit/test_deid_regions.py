@@ -142,3 +142,9 @@ def test_a_listed_device_has_its_scan_in_its_box(tmp_path: Path, row: dict[str, 
     assert result[top + 16 : bottom - 16, left + 16 : right - 16].min() > 0
     result[top:bottom, left:right] = 0
     assert result.max() == 0
+
+
+@pytest.mark.parametrize("row", _devices(), ids=lambda row: f"{row['model']} {row['rows']}x{row['columns']}")
+def test_a_listed_device_leaves_out_a_border(row: dict[str, str]) -> None:
+    top, left, bottom, right = (int(row[side]) for side in ("top", "left", "bottom", "right"))
+    assert (bottom - top) * (right - left) <= 0.9 * int(row["rows"]) * int(row["columns"])

@@ -1,0 +1,191 @@
+"""The written pixels, read again: black outside the mask in every frame and colour, and searched once more for text.
+
+Frames are decoded from the file by another decoder than the one that masked them. The second search looks at frames
+that the first has not seen at full size: for rows of strokes that stand still, for what is lit beside the fan, and,
+next to what was masked, for letters that were found in part. Anything left holds the file.
+Axes: T frame, H row, W column, C colour; a block is 8 x 8 pixels.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import simplejpeg
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEGBaseline8Bit
+
+from echoplane.deid import energy, jpeg, letters, search, text
+from echoplane.deid.reasons import Held
+from echoplane.deid.regions import Mask
+from echoplane.deid.stored import Geometry, palette, shown
+
+_FRAMES = 5  # of the second search: as many as motion can be told from
+_NEAR_BLOCKS = 4  # beside what was masked; the rest of a line of text lies there
+_APART_BLOCKS = 2  # from the fan; its edge flickers
+_CAPTION_LEVELS, _STILL_LEVELS = 24, 6  # grey levels of a block's mean
+
+
+def pixels(written: Dataset, shape: Geometry, mask: Mask | None, accepted: bool = False) -> None:
+    """Held where any frame of the written file has anything but black outside the mask, or text inside it.
+
+    accepted: a person has looked at what stands inside."""
+    images = _opened(written, shape)
+    eighths = [images.check(number, mask) for number in range(shape.frames)]
+    if mask is not None and not accepted:
+        _search(images, np.stack(eighths), mask)
+
+
+class _Images(Protocol):
+    """The frames of a written file."""
+
+    def check(self, number: int, mask: Mask | None) -> np.ndarray:
+        """Held where a frame is not black outside the mask; else its blocks' means in grey."""
+
+    def frame(self, number: int) -> np.ndarray:
+        """One frame in grey at full size."""
+
+
+def _opened(written: Dataset, shape: Geometry) -> _Images:
+    if written.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
+        return _JpegImages(written, shape)
+    return _PairedImages(written, shape) if shape.photometric == "YBR_FULL_422" else _NativeImages(written, shape)
+
+
+class _JpegImages:
+    """Baseline JPEG: tables and scan alone, each block at an eighth of its size: one pixel a block, in colour."""
+
+    def __init__(self, written: Dataset, shape: Geometry) -> None:
+        self._frames = list(generate_frames(written.PixelData, number_of_frames=shape.frames))
+        if len(self._frames) != shape.frames:
+            raise Held("verify-pixels")
+        self._inverted = shape.photometric == "MONOCHROME1"
+        self._masked: np.ndarray | None = None
+
+    def check(self, number: int, mask: Mask | None) -> np.ndarray:
+        frame = self._frames[number]
+        parsed = jpeg.parse(frame)
+        if not jpeg.holds_only_tables(parsed.header) or len(frame) - len(parsed.stream) > 1:
+            raise Held("verify-pixels")
+        if mask is None:
+            return np.zeros((1, 1), np.uint8)
+        # plain upsampling: a smooth one would let the colour of the scan run over the edge of the mask
+        eighth_HWC = _decoded(frame, "RGB", fastupsample=True, min_height=1, min_width=1, min_factor=8)
+        if self._masked is None:
+            self._masked = _masked_eighths(parsed.layout, mask)
+        if np.any(eighth_HWC[self._masked] != (255 if self._inverted else 0)):
+            raise Held("verify-pixels")
+        grey_HW = cv2.cvtColor(eighth_HWC, cv2.COLOR_RGB2GRAY)
+        return 255 - grey_HW if self._inverted else grey_HW
+
+    def frame(self, number: int) -> np.ndarray:
+        grey_HW = _decoded(self._frames[number], "GRAY")[..., 0]
+        return 255 - grey_HW if self._inverted else grey_HW
+
+
+def _decoded(frame: bytes, colours: str, **options: Any) -> np.ndarray:
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(frame, colours, strict=True, **options))
+    except ValueError as error:
+        raise Held("verify-pixels") from error
+
+
+def _masked_eighths(layout: jpeg.Layout, mask: Mask) -> np.ndarray:
+    """Blocks of which any visible pixel is masked."""
+    keep = np.pad(
+        mask.keeps(layout.rows, layout.columns), ((0, -layout.rows % 8), (0, -layout.columns % 8)), mode="edge"
+    )
+    return ~np.asarray(keep.reshape(keep.shape[0] // 8, 8, keep.shape[1] // 8, 8).all(axis=(1, 3)))
+
+
+class _PairedImages:
+    """Native YBR_FULL_422: every pair of pixels that is not all inside is black."""
+
+    def __init__(self, written: Dataset, shape: Geometry) -> None:
+        size = shape.frames * shape.rows * shape.columns * 2
+        self._pairs = np.frombuffer(written.PixelData, np.uint8, size).reshape(shape.frames, shape.rows, -1, 4)
+        self._shape = shape
+
+    def check(self, number: int, mask: Mask | None) -> np.ndarray:
+        if mask is not None:
+            keep = mask.keeps(self._shape.rows, self._shape.columns)
+            if np.any(self._pairs[number, ~(keep[:, ::2] & keep[:, 1::2])] != (0, 0, 128, 128)):
+                raise Held("verify-pixels")
+        return text.eighth(self.frame(number))
+
+    def frame(self, number: int) -> np.ndarray:
+        return np.ascontiguousarray(self._pairs[number, ..., :2]).reshape(self._shape.rows, self._shape.columns)
+
+
+class _NativeImages:
+    """Other native pixels: outside the mask one value, the black of the photometric interpretation."""
+
+    def __init__(self, written: Dataset, shape: Geometry) -> None:
+        dtype = np.dtype(f"<{'i' if written.get('PixelRepresentation') == 1 else 'u'}{shape.bits_allocated // 8}")
+        count = shape.frames * shape.rows * shape.columns * shape.samples
+        values = np.frombuffer(written.PixelData, dtype, count)
+        size = (shape.frames, shape.rows, shape.columns) + ((3,) if shape.samples == 3 else ())
+        self._frames = values.reshape(size)
+        self._black = _black(written)
+        self._shown = shown(written, shape, written.PhotometricInterpretation)
+
+    def check(self, number: int, mask: Mask | None) -> np.ndarray:
+        if mask is None:
+            return np.zeros((1, 1), np.uint8)
+        outside = self._frames[number][~mask.keeps(*self._frames.shape[1:3])]
+        if outside.size and not self._black(outside):
+            raise Held("verify-pixels")
+        return text.eighth(self.frame(number))
+
+    def frame(self, number: int) -> np.ndarray:
+        return self._shown(self._frames[number])
+
+
+def _black(written: Dataset) -> Callable[[np.ndarray], bool]:
+    """Whether values, a row a pixel, all show black, and the same one."""
+    photometric = written.PhotometricInterpretation
+    if photometric == "PALETTE COLOR":
+        first = int(written["RedPaletteColorLookupTableDescriptor"].value[1])
+        brightness = np.sum([table.astype(int) for table in palette(written)], axis=0)
+        darkest = brightness.min() + 3 * 8
+        return lambda values: bool(np.all(values == values[0]) and brightness[int(values[0]) - first] <= darkest)
+    if photometric.startswith("YBR"):
+        return lambda values: bool(np.all(values == (0, 128, 128)))
+    low = -(1 << written.BitsStored - 1) if written.get("PixelRepresentation") == 1 else 0
+    black = low + (1 << written.BitsStored) - 1 if photometric == "MONOCHROME1" else low
+    return lambda values: bool(np.all(values == black))
+
+
+def others(frames: int) -> list[int]:
+    """Frames between those that the first search looked at; all of a short clip."""
+    seen = text.sample(frames)
+    between = sorted({(before + after) // 2 for before, after in pairwise(seen)} - set(seen))
+    if len(between) < _FRAMES:
+        return seen
+    return [between[round(place)] for place in np.linspace(0, len(between) - 1, _FRAMES)]
+
+
+def _search(images: _Images, eighth_THW: np.ndarray, mask: Mask) -> None:
+    sample_THW = np.stack([images.frame(number) for number in others(len(eighth_THW))])
+    found = text.search(sample_THW, mask)
+    if search.letters_of(found, sample_THW, mask).any() or _lit_beside(found, eighth_THW).any():
+        raise Held("text-in-pixels")
+    if mask.text_blocks is not None and found.moves and _letters_near(found, sample_THW, mask.text_blocks):
+        raise Held("text-in-pixels")
+
+
+def _lit_beside(found: text.Findings, eighth_THW: np.ndarray) -> np.ndarray:
+    """Blocks well apart from the fan that are lit all the time and stand still, which dim speckle does not."""
+    near_HW = cv2.dilate(found.fan.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_APART_BLOCKS)
+    still_HW = (eighth_THW.min(axis=0) > _CAPTION_LEVELS) & (np.ptp(eighth_THW, axis=0) <= _STILL_LEVELS)
+    return still_HW & (near_HW == 0)
+
+
+def _letters_near(found: text.Findings, sample_THW: np.ndarray, masked_HW: np.ndarray) -> bool:
+    size = 2 * _NEAR_BLOCKS + 1
+    near_HW = cv2.dilate(masked_HW.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
+    where_HW = text.shrunk(found.fan, 2) & found.lit & near_HW & ~masked_HW
+    energy_THW = np.stack([energy.of_pixels(frame_HW) for frame_HW in sample_THW])
+    return bool(letters.search(energy_THW, where_HW, sample_THW, lambda number: sample_THW[number]).any())
