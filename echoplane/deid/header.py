@@ -150,7 +150,8 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
     if rule.vr == "AS":
         return dates.capped_age(value)
     if rule.keyword == "CodeValue":
-        return value if _CODE_VALUE.fullmatch(value) and not _names_someone(value, context) else ""
+        fits = _CODE_VALUE.fullmatch(value) and not _names_someone(value, context)
+        return value if fits and not context.own.inside(value) else ""
     if rule.keyword == "PatientSex":
         return value if value in _SEX else ""
     if rule.vr == "CS":

@@ -22,6 +22,7 @@ _LONG_TEXT = rules.TEXT_VRS | {"AE", "UR"}
 _NAMES_SOMEONE = ("ID", "Name", "Institution", "Physician", "Address", "Operator", "Telephone", "Telecom", "Number")
 _NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSequenceName", "ManufacturerModelName"))
 _MAX_UNKNOWN_BYTES = 65536
+_LONG_TOKEN = 4
 _WORD = re.compile(r"\w+")
 _DATE = re.compile(r"(?<!\d)(?:1[89]|20)\d{6}(?!\d{2})|(?<!\d)(?:1[89]|20)\d{6}(?=\d{4})")
 
@@ -44,6 +45,11 @@ class OwnValues:
         """Whether a token of kept text belongs to the patient or to another person or place of the file."""
         token = token.lower()
         return (len(token) > 2 and token in self.names) or (token in self.identifiers and not _listed(token))
+
+    def inside(self, value: str) -> bool:
+        """Whether a code holds a name or identifier as a part of it: zwetschgenrosali."""
+        value = value.lower()
+        return any(len(token) > _LONG_TOKEN and token in value for token in self.names | self.identifiers)
 
 
 def _listed(token: str) -> bool:
