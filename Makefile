@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit integration behaviour mutants bench papers serve images test-cluster clean
+.PHONY: help setup demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ serve: setup  ## the service on 127.0.0.1:3000 with the demo's champion
 
 images:  ## container images by docker, or by BUILDER; IMAGE_REGISTRY goes before their names
 	@bash infra/images/build
+
+sbom:  ## what each image holds, as build/sbom/*.spdx.json; after `make images`
+	@bash infra/images/build --sbom
 
 test-cluster: setup  ## images, chart and pipelines on the Kubernetes of $$KUBECONFIG
 	$(PYTEST) tests/cluster --timeout 1500

@@ -66,8 +66,12 @@ class Job(BaseModel):
     training: TrainConfig
 
 
-def fit(job: Job, storage: Path, *, workers: int, gpu: bool = False, on_progress: Progress) -> State:
+def fit(
+    job: Job, storage: Path, *, workers: int, fewest: int | None = None, gpu: bool = False, on_progress: Progress
+) -> State:
     """The final state of `job`, trained by `workers` processes that keep their checkpoints under `storage`.
+
+    With `fewest` it makes do with that many while there are no more.
 
     A `storage` that an interrupted call left behind is gone on from, with the same number of steps at the end.
     Raises StageError where training fails more often than TRIES.
@@ -78,10 +82,10 @@ def fit(job: Job, storage: Path, *, workers: int, gpu: bool = False, on_progress
         import ray  # here: it reads the environment above, and takes seconds
 
         with _cluster(ray, workers):
-            return _fit(job, storage, workers, gpu)
+            return _fit(job, storage, (fewest, workers) if fewest else workers, gpu)
 
 
-def _fit(job: Job, storage: Path, workers: int, gpu: bool) -> State:
+def _fit(job: Job, storage: Path, workers: int | tuple[int, int], gpu: bool) -> State:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from echoplane.adapters.ray_training import ENVIRONMENT, THREADS, Job, Progress, fit, told
+from echoplane.adapters.ray_training import ENVIRONMENT, OBJECT_STORE_BYTES, THREADS, Job, Progress, fit, told
 from echoplane.errors import ConfigError, StageError
 from echoplane.training.checkpoint import State, read_state, write_state
 
@@ -33,6 +33,7 @@ LOST_S = 60.0
 """For how long the API server may fail to answer."""
 HEAD_TRIES = 2
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+SMALL_STORE = {"object-store-memory": str(OBJECT_STORE_BYTES)}
 JOB, LOG, RESULT = "job.json", "driver.log", "result"
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class RayCluster(BaseModel):
     """Image of head and workers. Left out: the variable ECHOPLANE_IMAGE, which the pipeline sets to the step's own."""
     cpu: int = Field(default=1, ge=1)
     """Cores of each worker."""
+    fewest_workers: int | None = Field(default=None, ge=1)
+    """Training begins, and after a loss goes on, with as few workers as this, and takes more when there are more. Left
+    out: it waits for all of them. Other numbers of workers give other weights, none of them wrong."""
     memory_gib: int = Field(default=4, ge=1)
     """Memory of each worker, and of the head."""
     node_selector: dict[str, str] = {}
@@ -64,7 +68,7 @@ def fit_on_cluster(
 ) -> State:
     """As `fit`, by a RayJob in this pod's namespace. StageError says why it failed."""
     storage.mkdir(parents=True, exist_ok=True)
-    asked = {"job": job.model_dump(mode="json"), "workers": workers, "gpu": gpu}
+    asked = {"job": job.model_dump(mode="json"), "workers": workers, "fewest": cluster.fewest_workers, "gpu": gpu}
     (storage / JOB).write_text(json.dumps(asked))
     name = f"echoplane-train-{storage.parent.name[:16].lower()}"
     with told(storage, job.training.steps, on_progress), _ended_by_sigterm():
@@ -100,13 +104,14 @@ def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]
     group = {
         "groupName": "workers",
         "replicas": workers,
-        "minReplicas": workers,
+        "minReplicas": cluster.fewest_workers or workers,
         "maxReplicas": workers,
-        "rayStartParams": {"num-cpus": "1"},
+        "rayStartParams": {"num-cpus": "1", **SMALL_STORE},
         "template": _pod(cluster, "ray-worker", cluster.cpu, gpu),
     }
     # nothing trains on the head: its death is the job's, a worker's is not
-    head = {"rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"}, "template": _pod(cluster, "ray-head", 1)}  # noqa: S104
+    parameters = {"num-cpus": "0", "dashboard-host": "0.0.0.0", **SMALL_STORE}  # noqa: S104
+    head = {"rayStartParams": parameters, "template": _pod(cluster, "ray-head", 1)}
     return {"rayVersion": version("ray"), "headGroupSpec": head, "workerGroupSpecs": [group]}
 
 
@@ -265,14 +270,15 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _telling_of_losses() -> Progress:
-    """Says it when training went back to a checkpoint, after a worker or the head was lost."""
+    """Says where training goes on after a worker or the head was lost: at its start the first worker has no loss."""
     most = 0
+    last: tuple[int, float | None] = (0, None)
 
     def tell(done: int, total: int, loss: float | None) -> None:
-        nonlocal most
-        if done < most:
-            _say(f"training goes on from step {done} of {total}: {most - done} steps are made again")
-        most = done
+        nonlocal most, last
+        if done and loss is None and (done, loss) != last:
+            _say(f"training goes on from step {done} of {total}: {max(most - done, 0)} steps are made again")
+        most, last = done, (done, loss)
 
     return tell
 
@@ -281,7 +287,8 @@ def drive(storage: Path) -> None:
     """Inside the RayJob: train on its cluster, and leave the weights where the step finds them."""
     asked = json.loads((storage / JOB).read_text())
     job = Job(**asked["job"])
-    state = fit(job, storage, workers=asked["workers"], gpu=asked["gpu"], on_progress=_telling_of_losses())
+    tell = _telling_of_losses()
+    state = fit(job, storage, workers=asked["workers"], fewest=asked["fewest"], gpu=asked["gpu"], on_progress=tell)
     (storage / RESULT).mkdir(exist_ok=True)
     write_state(state, storage / RESULT)
     _say(f"trained {state.steps} steps")

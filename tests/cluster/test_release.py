@@ -99,7 +99,9 @@ def test_a_restarted_kubelet_finds_everything_as_it_was(champion: str, clip: byt
         k8s.run("kubectl", "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")
         for part in ("serving", "mlflow", "minio"):
             k8s.rolled_out(part)
-    assert set(load.seen) == {"200"}, load.seen
+        k8s.wait_until(lambda: k8s.ask(clip).status_code == 200)
+    # a kubelet that starts counts its pods as not ready until it has asked them: on the only node nobody answers then
+    assert set(load.seen) <= {"200", "ConnectError"}, load.seen
     assert _restarts() == before
 
 

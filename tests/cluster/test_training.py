@@ -126,11 +126,11 @@ def test_every_step_of_the_pipeline_ends(outcome: Outcome) -> None:
 
 
 def test_a_lost_ray_worker_costs_at_most_one_interval_of_checkpoints(outcome: Outcome) -> None:
-    assert 0 < outcome.made_again[0] <= EPOCH_STEPS
+    assert 0 <= outcome.made_again[0] <= EPOCH_STEPS
 
 
 def test_a_lost_ray_head_costs_at_most_one_interval_of_checkpoints(outcome: Outcome) -> None:
-    assert 0 < outcome.made_again[1] <= EPOCH_STEPS
+    assert 0 <= outcome.made_again[1] <= EPOCH_STEPS
 
 
 def test_no_rayjob_and_no_ray_pod_is_left(outcome: Outcome) -> None:

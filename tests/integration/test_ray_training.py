@@ -9,6 +9,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
+from echoplane.adapters import ray_training
 from echoplane.stages import dataset, train
 from echoplane.stages.stage import Manifest
 from echoplane.tasks.view_video import learning
@@ -79,3 +80,18 @@ def test_a_killed_worker_resumes_from_the_last_checkpoint_and_the_steps_are_the_
     assert "Traceback" not in err
 
     assert train.run(settings) == manifest, "a finished stage answers from its folder"
+
+
+def test_training_makes_do_with_fewer_workers_than_asked(samples, tmp_path, monkeypatch):
+    small = ray_training._cluster
+    monkeypatch.setattr(ray_training, "_cluster", lambda ray, workers: small(ray, 1))  # a Ray of one core
+    short = TrainConfig(steps=4, epoch_steps=2, batch=8)
+    job = ray_training.Job(
+        task="echo-view-video",
+        samples=str(samples.path),
+        network=learning.Network(width=8, beta=4).model_dump(mode="json"),
+        augmentation=learning.Augmentation().model_dump(mode="json"),
+        training=short,
+    )
+    state = ray_training.fit(job, tmp_path / "ray", workers=3, fewest=1, on_progress=lambda *_: None)
+    assert state.steps == short.steps

@@ -102,3 +102,19 @@ def test_a_failure_says_why(tmp_path: Path, stage: str) -> None:
     status = {"jobDeploymentStatus": stage, "jobStatus": "FAILED", "reason": "AppFailed", "message": "out of memory"}
     with pytest.raises(StageError, match="FAILED, AppFailed, out of memory"):
         adapter._follow(Api(status), "heart", "job", tmp_path / "driver.log")
+
+
+def test_the_driver_says_how_much_is_made_again_after_a_loss(capsys: pytest.CaptureFixture) -> None:
+    tell = adapter._telling_of_losses()
+    for done, loss in ((0, None), (8, 2.4), (15, 2.2), (8, None), (8, None), (9, 2.3), (9, None), (24, 1.9)):
+        tell(done, 48, loss)
+    assert capsys.readouterr().out.splitlines() == [
+        "training goes on from step 8 of 48: 7 steps are made again",
+        "training goes on from step 9 of 48: 0 steps are made again",
+    ]
+
+
+def test_a_worker_uses_the_cores_of_its_pod_and_not_of_its_node() -> None:
+    _, worker = pods(rayjob("name", STORAGE, RayCluster(volume="v", image="i:1", cpu=3), workers=1, gpu=False))
+    assert {"name": "ECHOPLANE_TRAINING_THREADS", "value": "3"} in worker["containers"][0]["env"]
+    assert worker["containers"][0]["resources"]["requests"]["cpu"] == "3"
