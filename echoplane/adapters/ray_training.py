@@ -95,7 +95,7 @@ def _fit(job: Job, storage: Path, workers: int | tuple[int, int], gpu: bool) -> 
         _worker,
         train_loop_config={"job": job.model_dump(mode="json"), "storage": str(storage)},
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),  # type: ignore[arg-type]  # typed as Train v1
         run_config=RunConfig(
             name="run",
             storage_path=str(storage),
