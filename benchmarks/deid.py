@@ -57,11 +57,11 @@ def _leaks() -> list[Figure]:
         source.write_bytes(content)
         outcome = deidentify_file(source, folder / "out", KEY, Policy())
         found = {"echoplane": folder / "out" / str(outcome.output)}
-        for tool in deid_peers.TOOLS:
+        for tool in deid_peers.NAMES:
             if deid_peers.run(tool, source, folder / f"{tool}.dcm") is not None:
                 found[tool] = folder / f"{tool}.dcm"
         counts = {tool: _count(path.read_bytes(), planted) for tool, path in found.items()}
-    missing = [tool for tool in deid_peers.TOOLS if tool not in counts]
+    missing = [tool for tool in deid_peers.NAMES if tool not in counts]
     figures = [_figure(f"planted strings left of 57, {tool}", str(count)) for tool, count in counts.items()]
     figures[0]["expected"] = "0"
     return figures + [_figure(f"planted strings left of 57, {tool}", "did not run") for tool in missing]

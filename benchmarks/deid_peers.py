@@ -6,8 +6,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import deid_orthanc
+
 PEERS = Path(__file__).resolve().parents[1] / "build" / "peers"
 TIMEOUT_S = 300
+ORTHANC = "orthanc"
 _BODY = """
 import json, sys, time, warnings, logging
 warnings.simplefilter("ignore"); logging.disable(logging.CRITICAL)
@@ -67,8 +70,13 @@ done[0].save_as(target)""",
 }
 
 
+NAMES = (*TOOLS, ORTHANC)
+
+
 def run(name: str, source: Path, target: Path) -> float | None:
     """Seconds that the tool took for this file, its own start left out; None where it did not write one."""
+    if name == ORTHANC:
+        return deid_orthanc.run(source, target, PEERS / name)
     peer = TOOLS[name]
     python = _environment(name, peer)
     program = _BODY.format(setup=peer.setup, work=peer.work)
