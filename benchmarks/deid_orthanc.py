@@ -1,4 +1,4 @@
-"""Debian's Orthanc as a peer: unpacked under build/peers, on loopback, its database a temporary folder."""
+"""Debian's Orthanc as a peer: unpacked under build/peers, refusing other hosts, its database a temporary folder."""
 
 import json
 import os
