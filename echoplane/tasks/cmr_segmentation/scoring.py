@@ -19,7 +19,10 @@ from echoplane.tasks.task import Result, Rows, Truth
 
 FAILED = 0.80
 """Mean Dice of the LV cavity under which an answer counts as failed."""
-PAPER = "Bai et al. 2018, J Cardiovasc Magn Reson 20:65 (arXiv 1710.09289): the network against its readers"
+PAPER = (
+    "Bai et al. 2018, J Cardiovasc Magn Reson 20:65 (arXiv 1710.09289): the network against its readers; "
+    "from memory, so compare with the paper before quoting"
+)
 READERS = "Bernard et al. 2018, IEEE Trans Med Imaging 37:2514 (ACDC): between two readers"
 REFERENCE: dict[str, tuple[float | None, float | None]] = {
     "dice/lv-cavity/ed": (0.94, 0.956),
