@@ -54,8 +54,13 @@ class Made:
     cpu_s: float
 
 
-def measure(states: dict[str, State], network: learning.Network, work: Path, made: Made, threads: int) -> None:
-    """Figures of the folds in `work`; with a final state also the shipped bundle, its card and the page's section."""
+def measure(
+    states: dict[str, State], network: learning.Network, work: Path, made: Made, threads: int, *, ship: bool
+) -> None:
+    """Figures of the folds in `work`; with a final state also a bundle with its card, and the page's section.
+
+    The bundle stays in `work`, or replaces the one under `models/` where `ship` says so: a person has compared them.
+    """
     by_fold = [
         _tested(states[f"fold-{k}"], network, work / f"bundle-{k}-{network.kind}", k, made, threads)
         for k in range(sunnybrook.FOLDS)
@@ -68,7 +73,8 @@ def measure(states: dict[str, State], network: learning.Network, work: Path, mad
         least = unsure_below([row for rows in by_fold for row in rows])
         phantoms = _phantoms(states[FINAL], network, work, made, least, threads)
         text = card(list(made.lines), real, phantoms)
-        sealed(states[FINAL], network, SHIPPED, card=text, data_digest=made.data_digest, abstain_below=least)
+        folder = SHIPPED if ship else work / "candidate"
+        sealed(states[FINAL], network, folder, card=text, data_digest=made.data_digest, abstain_below=least)
         _record(rows, phantoms, made)
 
 
@@ -127,7 +133,7 @@ def _record(rows: list[Row], phantoms: dict[str, Any], made: Made) -> None:
         "its heart: it is tested like the others but nothing learns from it. Two readers of the ACDC set agree to "
         "0.956 at end diastole and 0.898 at end systole (LV), 0.870 and 0.891 (myocardium), 0.930 and 0.866 (RV), "
         "and to 10.4 mL (LVEDV), 9.2 mL (RVEDV), 12.6 g (mass). The paper's figures (Bai et al., UK Biobank) are as "
-        "remembered. " + _failures(rows)
+        "remembered. The bundle under models/ need not be this model: its card says what it is. " + _failures(rows)
     )
     figures = [*_real_figures(rows), *_phantom_figures(phantoms)]
     figures.append({"figure": "training, all of it, processor minutes", "value": f"{made.cpu_s / 60:.0f}"})

@@ -167,7 +167,8 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.cmr_training", description=__doc__)
     parser.add_argument("--kind", choices=["unet", "fcn"], default="unet", help="network; fcn is the paper's")
     parser.add_argument("--only", choices=RUNS, help="train this one alone, and measure nothing")
-    parser.add_argument("--final", action="store_true", help="train on all patients too, and ship the model")
+    parser.add_argument("--final", action="store_true", help="train on all patients too")
+    parser.add_argument("--ship", action="store_true", help="put the final model in the place of the shipped one")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings side by side")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -178,7 +179,7 @@ def main() -> None:
     pretrained(network)
     side_by_side([run for run in RUNS if asked.final or run != FINAL], asked.kind, asked.workers)
     states = {run: tuned(network, run) for run in RUNS if asked.final or run != FINAL}
-    measure(states, network, WORK, made(network), asked.workers)
+    measure(states, network, WORK, made(network), asked.workers, ship=asked.ship)
 
 
 if __name__ == "__main__":
