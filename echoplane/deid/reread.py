@@ -22,7 +22,7 @@ from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask
 from echoplane.deid.stored import Geometry, palette, shown
 
-_FRAMES = 5  # of the second search: as many as motion can be told from
+_FRAMES = 7  # of the second search; in fewer, walls that hardly move stand as still as text
 _NEAR_BLOCKS = 4  # beside what was masked; the rest of a line of text lies there
 _APART_BLOCKS = 2  # from the fan; its edge flickers
 _CAPTION_LEVELS, _STILL_LEVELS = 24, 6  # grey levels of a block's mean
