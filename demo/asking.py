@@ -1,6 +1,7 @@
 """Questions to the service: every test clip through HTTP, compared with what evaluation found for the same clip."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,11 @@ class Asked:
 
 
 def scored_clips(studies: Path, samples: Path, evaluation: Path) -> list[tuple[dict[str, Any], Path]]:
-    """Each row of the scores with the clip's file, patients together."""
+    """Each row of the scores with the clip's file, patients together, those of whom most clips were written first."""
     uris = {row["sample"]: row["uri"] for row in pq.read_table(samples / "catalogue.parquet").to_pylist()}
     rows = pq.read_table(evaluation / "scores.parquet").to_pylist()
-    rows.sort(key=lambda row: (row["patient"], row["truth"]))
+    clips = Counter(row["patient"] for row in rows)
+    rows.sort(key=lambda row: (-clips[row["patient"]], row["patient"], row["truth"]))
     return [(row, studies / uris[row["sample"]]) for row in rows]
 
 

@@ -76,7 +76,7 @@ def _head(outcome: Outcome) -> dict[str, Any]:
 
 
 def _clips(outcome: Outcome) -> list[dict[str, Any]]:
-    """One patient's twelve views: of all test patients the first, whatever the answers were."""
+    """One patient's views, whatever the answers were: the first of the test patients with the most."""
     patient = outcome.asked[0].scored["patient"]
     return [_clip(asked) for asked in outcome.asked if asked.scored["patient"] == patient]
 

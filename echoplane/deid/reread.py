@@ -22,7 +22,7 @@ from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask
 from echoplane.deid.stored import Geometry, palette, shown
 
-_FRAMES = 7  # of the second search; in fewer, walls that hardly move stand as still as text
+_FRAMES = 5  # of the second search: as many as motion can be told from
 _NEAR_BLOCKS = 4  # beside what was masked; the rest of a line of text lies there
 _APART_BLOCKS = 2  # from the fan; its edge flickers
 _CAPTION_LEVELS, _STILL_LEVELS = 24, 6  # grey levels of a block's mean
@@ -167,13 +167,26 @@ def others(frames: int) -> list[int]:
     return [between[round(place)] for place in np.linspace(0, len(between) - 1, _FRAMES)]
 
 
+def between(frames: int) -> list[int]:
+    """All that either search looked at, from the first of `others` to the last.
+
+    What stands in each of `others` stands in these too; a wall that hardly moves does not."""
+    looked = others(frames)
+    return [n for n in sorted({*looked, *text.sample(frames)}) if looked[0] <= n <= looked[-1]]
+
+
 def _search(images: _Images, eighth_THW: np.ndarray, mask: Mask) -> None:
-    sample_THW = np.stack([images.frame(number) for number in others(len(eighth_THW))])
+    frames = len(eighth_THW)
+    if all(_text_in(images, numbers, eighth_THW, mask) for numbers in (others(frames), between(frames))):
+        raise Held("text-in-pixels")
+
+
+def _text_in(images: _Images, numbers: list[int], eighth_THW: np.ndarray, mask: Mask) -> bool:
+    sample_THW = np.stack([images.frame(number) for number in numbers])
     found = text.search(sample_THW, mask)
     if search.letters_of(found, sample_THW, mask).any() or _lit_beside(found, eighth_THW).any():
-        raise Held("text-in-pixels")
-    if mask.text_blocks is not None and found.moves and _letters_near(found, sample_THW, mask.text_blocks):
-        raise Held("text-in-pixels")
+        return True
+    return mask.text_blocks is not None and found.moves and _letters_near(found, sample_THW, mask.text_blocks)
 
 
 def _lit_beside(found: text.Findings, eighth_THW: np.ndarray) -> np.ndarray:

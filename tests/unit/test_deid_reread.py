@@ -11,7 +11,7 @@ from pydicom.encaps import generate_frames
 from echoplane.deid import Policy, accept, search
 from echoplane.deid.jpeg import Masker
 from echoplane.deid.regions import Mask
-from echoplane.deid.reread import others
+from echoplane.deid.reread import between, others
 from echoplane.deid.search import Images
 from echoplane.deid.text import sample
 from tests.unit.test_deid_builder import KEY, echo, frozen, region, run, set_native, written
@@ -63,6 +63,13 @@ def test_a_fan_without_text_passes_the_second_look(tmp_path: Path) -> None:
 def test_the_second_look_sees_other_frames_than_the_first() -> None:
     assert not set(others(24)) & set(sample(24))
     assert others(3) == sample(3)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 8, 12, 24, 60, 500])
+def test_what_the_second_look_finds_is_confirmed_in_every_frame_looked_at_within_its_span(frames: int) -> None:
+    looked, confirmed = others(frames), between(frames)
+    assert set(looked) <= set(confirmed) <= {*looked, *sample(frames)}
+    assert (confirmed[0], confirmed[-1]) == (looked[0], looked[-1])
 
 
 def test_colour_left_outside_the_mask_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
