@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import results
 from benchmarks.cmr_results import flagged, unsure_below
 from benchmarks.cmr_scores import Row
+from benchmarks.leakage import chance_of
 
 
 def row(patient: str, dice: float, expected: float, flags: tuple[str, ...] = ()) -> Row:
@@ -38,3 +40,14 @@ def test_sections_that_were_not_measured_here_stay_on_the_page(tmp_path: Path, m
     assert page.index("## One") < page.index("| f | 1 |") < page.index("## Two") < page.index("| f | 2 |")
     results.write_page(["two"])
     assert results.PAGE.read_text() == page
+
+
+def test_chance_is_one_in_twelve_where_every_clip_gets_one_answer() -> None:
+    truth = np.repeat(np.arange(12), 20)
+    assert chance_of(truth, np.full(240, 3)) == pytest.approx((1 / 12, 1 / 12))
+
+
+def test_chance_of_views_told_apart_is_that_of_names_drawn_from_a_hat() -> None:
+    """Of a permutation's fixed points, fewer than 1 in 40 has more than three: Poisson of mean 1."""
+    truth = np.repeat(np.arange(12), 20)
+    assert chance_of(truth, truth) == pytest.approx((0, 3 / 12))
