@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from echoplane.adapters.local_mlflow import free_port
 
 START_S, STOP_S, ANSWER_S, FETCH_S = 30, 10, 60, 180
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib/aarch64-linux-gnu")
@@ -55,7 +56,7 @@ def _unpack(folder: Path) -> bool:
 @contextmanager
 def _server(program: Path, root: Path, folder: Path) -> Iterator[str | None]:
     """Its address while it runs, or None where it does not come up."""
-    port = _free_port()
+    port = free_port()
     settings = {
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "index"),
@@ -82,12 +83,6 @@ def _server(program: Path, root: Path, folder: Path) -> Iterator[str | None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(address: str, process: subprocess.Popen[bytes]) -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,17 +10,12 @@ from pathlib import Path
 
 import httpx
 
+from echoplane.adapters.local_mlflow import free_port
 from echoplane.errors import StageError
 
 HOST = "127.0.0.1"
 READY_S = 90
 POLL_S = 0.2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
