@@ -10,6 +10,7 @@
       BundleError              refused; the old model keeps serving   exit 1
         RegistryAway           the registry, or what it keeps artifacts in, does not answer now
       StageError               a stage could not be done              exit 1
+        StoreAway              the object store does not answer now
 
 A message says what is wrong, what was expected and what to do. It never holds a value of a DICOM
 attribute that could name a patient: no name, id, date, UID, path or free text.
@@ -66,6 +67,10 @@ class RegistryAway(BundleError):
 
 
 class StageError(EchoplaneError):
+    pass
+
+
+class StoreAway(StageError):
     pass
 
 

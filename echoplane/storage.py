@@ -1,32 +1,26 @@
 """Where studies lie: a folder, or the objects under `s3://BUCKET/PREFIX`, read alike.
 
 An object store is reached by AWS_ENDPOINT_URL (left out: AWS itself), AWS_REGION, AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY. While it is away, calls are tried again for AWAY_S: a store that restarts stops no run.
+AWS_SECRET_ACCESS_KEY. While it is away, calls are tried again.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlparse
 
-from tenacity import retry as tried_again
-from tenacity import retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from echoplane.errors import ConfigError, StoreAway
+from echoplane.patience import patiently
 
-from echoplane.errors import ConfigError, StageError
-
-AWAY_S = 180.0
 BUCKET = "s3://"
 REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "InvalidAccessKeyId", "SIGNATURE_DOES_NOT_MATCH")
 """In the messages of S3's errors: asking again would change nothing."""
 PASSED_OVER = ("DICOMDIR",)
-
-Answer = TypeVar("Answer")
-
-
-class StoreAway(StageError):
-    """The object store does not answer, or only with an error of its own."""
+CONNECTION = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -51,10 +45,10 @@ def content(place: str, name: str) -> bytes:
         return (Path(place) / name).read_bytes()
 
     def read() -> bytes:
-        with _bucket().open_input_stream(f"{_prefix(place)}/{name}") as stream:
+        with _answering(), _bucket().open_input_stream(f"{_prefix(place)}/{name}") as stream:
             return bytes(stream.read())
 
-    return _patiently(read)
+    return patiently(read)
 
 
 def _listed_folder(folder: Path) -> list[Stored]:
@@ -69,8 +63,13 @@ def _listed_bucket(place: str) -> list[Stored]:
     from pyarrow.fs import FileSelector, FileType
 
     prefix = _prefix(place)
+
+    def look() -> Any:
+        with _answering():
+            return _bucket().get_file_info(FileSelector(prefix, recursive=True))
+
     try:
-        infos = _patiently(lambda: _bucket().get_file_info(FileSelector(prefix, recursive=True)))
+        infos = patiently(look)
     except FileNotFoundError:
         raise ConfigError("there is no such bucket, or nothing under that prefix; check the s3:// address.") from None
     return [
@@ -88,17 +87,22 @@ def _prefix(place: str) -> str:
 
 
 def _bucket() -> Any:
+    return _connected(*(os.environ.get(name) for name in CONNECTION))
+
+
+@lru_cache(maxsize=1)
+def _connected(endpoint: str | None, region: str | None, key: str | None, secret: str | None, token: str | None) -> Any:
     """S3 by the environment. Without a set of keys it is asked anonymously: a wait for a cloud's metadata is no use."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-    endpoint = urlparse(os.environ.get("AWS_ENDPOINT_URL", ""))
-    where = {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme} if endpoint.netloc else {}
+    parts = urlparse(endpoint or "")
+    where = {"endpoint_override": parts.netloc, "scheme": parts.scheme} if parts.netloc else {}
     return S3FileSystem(
-        access_key=os.environ.get("AWS_ACCESS_KEY_ID"),
-        secret_key=os.environ.get("AWS_SECRET_ACCESS_KEY"),
-        session_token=os.environ.get("AWS_SESSION_TOKEN"),
-        anonymous="AWS_ACCESS_KEY_ID" not in os.environ,
-        region=os.environ.get("AWS_REGION", "us-east-1"),
+        access_key=key,
+        secret_key=secret,
+        session_token=token,
+        anonymous=key is None,
+        region=region or "us-east-1",
         connect_timeout=5,
         request_timeout=60,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=2),
@@ -106,29 +110,18 @@ def _bucket() -> Any:
     )
 
 
-def _patiently(ask: Callable[[], Answer]) -> Answer:
-    """What `ask` answers, tried again while the store is away; an error of ours names neither address nor object."""
-
-    @tried_again(
-        retry=retry_if_exception_type(StoreAway),
-        wait=wait_exponential_jitter(initial=0.5, max=10),
-        stop=stop_after_delay(AWAY_S),
-        reraise=True,
-    )
-    def asked() -> Answer:
-        try:
-            return ask()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            if "NO_SUCH_BUCKET" in str(error):
-                raise FileNotFoundError from None
-            if any(refusal in str(error) for refusal in REFUSALS):
-                raise ConfigError(
-                    "the object store refuses: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may read."
-                ) from None
-            raise StoreAway(
-                f"the object store has not answered for {AWAY_S:.0f} s; is AWS_ENDPOINT_URL right?"
-            ) from error
-
-    return asked()
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """What pyarrow raises becomes an error of ours, which names neither address nor object."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if "NO_SUCH_BUCKET" in str(error):
+            raise FileNotFoundError from None
+        if any(refusal in str(error) for refusal in REFUSALS):
+            raise ConfigError(
+                "the object store refuses: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may read."
+            ) from None
+        raise StoreAway("the object store does not answer; is AWS_ENDPOINT_URL right?") from error

@@ -7,12 +7,11 @@ called as its task. Aliases: `champion` serves, `previous` is what a rollback go
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError, RegistryAway
@@ -31,10 +30,6 @@ SETTINGS = {
 """What the environment sets already stands."""
 SERVER_ERROR = 500
 """And above: MLflow's statuses for a server, a database or an object store that is away."""
-AWAY_S = 180.0
-"""For how long a stage waits for a server that restarts."""
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -146,27 +141,6 @@ def answering() -> Iterator[None]:
     except MlflowException as error:
         kind = RegistryAway if error.get_http_status_code() >= SERVER_ERROR else BundleError
         raise kind(f"the MLflow server refused or did not answer: {error.error_code}.") from error
-
-
-def patiently(ask: Callable[[], Answer]) -> Answer:
-    """What `ask` answers, asked again for AWAY_S while the registry is away; `ask` may be repeated.
-
-    Here, and not by the platform: Argo as Kubeflow ships it does not retry a program that fails.
-    """
-    from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
-
-    def say(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else ""
-        sys.stdout.write(f"{error} Trying again, for {AWAY_S:.0f} s at most.\n")
-        sys.stdout.flush()
-
-    return Retrying(
-        retry=retry_if_exception_type(RegistryAway),
-        wait=wait_exponential_jitter(initial=1, max=15),
-        stop=stop_after_delay(AWAY_S),
-        before_sleep=say,
-        reraise=True,
-    )(ask)
 
 
 def _version(version: Any) -> Version:

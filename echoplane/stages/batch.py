@@ -21,6 +21,7 @@ from echoplane.batch.studies import Files, studies_in
 from echoplane.batch.tables import counts, write_tables
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError
+from echoplane.patience import patiently
 from echoplane.runtimes import DEFAULT_THREADS
 from echoplane.stages.phantom import DICOM
 from echoplane.stages.progress import printed
@@ -117,8 +118,6 @@ def run(config: Config) -> Manifest:
 
 def plan(config: PlanConfig) -> Manifest:
     """The studies in parts and the model beside them, so that all parts are answered by the same."""
-    from echoplane.adapters.registry import patiently
-
     place = _place(config)
     answering, bring = patiently(lambda: _model(config))
     studies = studies_in(storage.listed(place), answering.task)

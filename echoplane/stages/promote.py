@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from echoplane.bundle import read
 from echoplane.errors import ConfigError
+from echoplane.patience import patiently
 from echoplane.promotion import Champion, Policy, decide, read_policy
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, die_with_runner, digest_of, run_stage
@@ -37,8 +38,6 @@ def run(config: Config) -> Manifest:
 
     A registry, or its object store, that is away for some minutes is waited for: all of it may be repeated.
     """
-    from echoplane.adapters.registry import patiently
-
     die_with_runner()
     return patiently(lambda: _promoted(config))
 
