@@ -50,8 +50,11 @@ class RayCluster(BaseModel):
     """Where the volume is mounted, in all of them."""
     image: str = ""
     """Image of head and workers. Left out: the variable ECHOPLANE_IMAGE, which the pipeline sets to the step's own."""
-    cpu: int = Field(default=1, ge=1)
-    """Cores of each worker."""
+    cpu: float = Field(default=1, ge=0.05)
+    """Cores that each worker asks of its node; it computes with as many threads, rounded down, and one at least. Less
+    than 1 lets a small node run it beside everything else, slowly."""
+    head_cpu: float = Field(default=0.25, ge=0.05)
+    """Cores that the head asks for. Nothing trains there."""
     fewest_workers: int | None = Field(default=None, ge=1)
     """Training begins, and after a loss goes on, with as few workers as this, and takes more when there are more. Left
     out: it waits for all of them. Other numbers of workers give other weights, none of them wrong."""
@@ -111,18 +114,20 @@ def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]
     }
     # nothing trains on the head: its death is the job's, a worker's is not
     parameters = {"num-cpus": "0", "dashboard-host": "0.0.0.0", **SMALL_STORE}  # noqa: S104
-    head = {"rayStartParams": parameters, "template": _pod(cluster, "ray-head", 1)}
+    head = {"rayStartParams": parameters, "template": _pod(cluster, "ray-head", cluster.head_cpu)}
     return {"rayVersion": version("ray"), "headGroupSpec": head, "workerGroupSpecs": [group]}
 
 
-def _pod(cluster: RayCluster, name: str, cpu: int, gpu: bool = False) -> dict[str, Any]:
+def _pod(cluster: RayCluster, name: str, cpu: float, gpu: bool = False) -> dict[str, Any]:
     """A pod that meets the restricted standard and works on the shared volume."""
-    size = {"cpu": str(cpu), "memory": f"{cluster.memory_gib}Gi"}
+    size = {"cpu": f"{round(1000 * cpu)}m", "memory": f"{cluster.memory_gib}Gi"}
     limits = {"memory": size["memory"]} | ({"nvidia.com/gpu": "1"} if gpu else {})
     container = {
         "name": name,
         "image": cluster.image or os.environ.get("ECHOPLANE_IMAGE", ""),
-        "env": [{"name": key, "value": value} for key, value in (ENVIRONMENT | {THREADS: str(cpu)}).items()],
+        "env": [
+            {"name": key, "value": value} for key, value in (ENVIRONMENT | {THREADS: str(max(1, int(cpu)))}).items()
+        ],
         "resources": {"requests": size, "limits": limits},
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -204,7 +204,6 @@ def ray_pod(job: dict[str, Any], kind: str, group: dict[str, Any], name: str) ->
         f"--{key}={value}" for key, value in sorted(parameters.items())
     )
     container |= {"command": ["/bin/bash", "-lc", "--"], "args": [f"ulimit -n 65536; {start}"]}
-    container["resources"]["requests"]["cpu"] = "100m"  # scaled to a test's machine: two cores for everything
     address = f"127.0.0.1:{GCS}" if kind == "head" else f"{head}:{GCS}"
     added = {"FQ_RAY_IP": head, "RAY_IP": head.split(".")[0], "RAY_PORT": str(GCS), "RAY_ADDRESS": address}
     added |= {"RAY_CLUSTER_NAME": job["status"]["rayClusterName"], "REDIS_PASSWORD": ""}

@@ -117,4 +117,13 @@ def test_the_driver_says_how_much_is_made_again_after_a_loss(capsys: pytest.Capt
 def test_a_worker_uses_the_cores_of_its_pod_and_not_of_its_node() -> None:
     _, worker = pods(rayjob("name", STORAGE, RayCluster(volume="v", image="i:1", cpu=3), workers=1, gpu=False))
     assert {"name": "ECHOPLANE_TRAINING_THREADS", "value": "3"} in worker["containers"][0]["env"]
-    assert worker["containers"][0]["resources"]["requests"]["cpu"] == "3"
+    assert worker["containers"][0]["resources"]["requests"]["cpu"] == "3000m"
+
+
+def test_on_a_small_node_pods_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each() -> None:
+    cluster = RayCluster(volume="v", image="i:1", cpu=0.3, head_cpu=0.1)
+    job = rayjob("name", STORAGE, cluster, workers=2, gpu=False)
+    head, worker = (pod["containers"][0] for pod in pods(job))
+    assert (head["resources"]["requests"]["cpu"], worker["resources"]["requests"]["cpu"]) == ("100m", "300m")
+    assert {"name": "ECHOPLANE_TRAINING_THREADS", "value": "1"} in worker["env"]
+    assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["rayStartParams"]["num-cpus"] == "1"
