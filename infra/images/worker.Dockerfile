@@ -37,6 +37,9 @@ RUN printf '#!/bin/sh\nexec python -m echoplane.cli "$@"\n' >/opt/venv/bin/echop
  && python -m compileall -q /app && python -c "import av, cv2, gdcm, kfp, mlflow, openvino, rapidocr_onnxruntime, ray, torch, torchvision"
 USER 10001:10001
 CMD ["echoplane", "--help"]
+# Pipelines that are compiled in this image name it.
+ARG IMAGE=
+ENV ECHOPLANE_IMAGE=${IMAGE}
 # Last, because every commit changes it.
 ARG VERSION=0
 ARG REVISION=unknown

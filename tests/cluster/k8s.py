@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def rolled_out(part: str, timeout_s: int = 300) -> None:
     kubectl("rollout", "status", f"deployment/{RELEASE}-{part}", f"--timeout={timeout_s}s", timeout_s=timeout_s + 10)
 
 
+def seconds_since_install() -> float:
+    """Since `helm install` began."""
+    began = json.loads(helm("status", RELEASE, "--output", "json"))["info"]["first_deployed"]
+    return time.time() - datetime.fromisoformat(began).timestamp()
+
+
 def wait_until(holds: Callable[[], Any], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
@@ -82,7 +89,7 @@ def write_to_volume(claim: str, path: str, text: str, image: str) -> None:
 
 
 class Memory:
-    """The most that all pods of the tests' namespace held together, read from the kubelets every few seconds."""
+    """The most that all pods held together, whatever their namespace, read from the kubelets every few seconds."""
 
     PERIOD_S = 5
 
@@ -110,8 +117,7 @@ class Memory:
         for node in run("kubectl", "get", "nodes", "--output", "jsonpath={.items[*].metadata.name}").split():
             summary = json.loads(run("kubectl", "get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
             for pod in summary["pods"]:
-                if pod["podRef"]["namespace"] == NAMESPACE:
-                    held[pod["podRef"]["name"]] = pod.get("memory", {}).get("workingSetBytes", 0)
+                held[pod["podRef"]["name"]] = pod.get("memory", {}).get("workingSetBytes", 0)
         if sum(held.values()) > self.most_bytes:
             self.most_bytes, self.pods_then = sum(held.values()), held
 
@@ -143,6 +149,13 @@ def ask(data: bytes) -> httpx.Response:
     """A request on a connection of its own, as proxies spread them over the pods."""
     with httpx.Client(timeout=60, trust_env=False) as client:
         return client.post(f"{URL}/v1/{TASK}", files={"file": ("clip.dcm", data)})
+
+
+def answers(data: bytes) -> bool:
+    try:
+        return ask(data).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 class Load:

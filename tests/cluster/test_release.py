@@ -5,21 +5,14 @@ import os
 import subprocess
 from pathlib import Path
 
-import httpx
 import pytest
-from pydicom.data import get_testdata_file
 
 from tests.cluster import k8s
 
 SCENARIOS = sorted(k8s.CHART.glob("ci/*-values.yaml"))
 NEEDS_OPERATOR = ("monitoring",)
+FIRST_ANSWER_S = 300
 STEP = f"system:serviceaccount:{k8s.NAMESPACE}:{k8s.RELEASE}-pipelines"
-
-
-@pytest.fixture(scope="module")
-def clip() -> bytes:
-    """An ultrasound clip off a real scanner."""
-    return Path(get_testdata_file("examples_ybr_color.dcm")).read_bytes()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.stem.removesuffix("-values"))
@@ -47,6 +40,10 @@ def test_the_champion_answers_a_real_study(champion: str, clip: bytes) -> None:
     assert response.status_code == 200, response.text
     assert response.json()["model"]["bundle"] == champion
     assert response.json()["model"]["version"] == "1"
+
+
+def test_the_first_answer_comes_within_five_minutes_of_the_install(champion: str, figures: dict[str, float]) -> None:
+    assert figures["install_to_first_answer_s"] <= FIRST_ANSWER_S
 
 
 def test_helm_test_passes(champion: str, release: str) -> None:
@@ -100,17 +97,10 @@ def test_a_restarted_kubelet_finds_everything_as_it_was(champion: str, clip: byt
         k8s.run("kubectl", "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=120s")
         for part in ("serving", "mlflow", "minio"):
             k8s.rolled_out(part)
-        k8s.wait_until(lambda: _answers(clip))
+        k8s.wait_until(lambda: k8s.answers(clip))
     # a kubelet that starts counts its pods as not ready until it has asked them: on the only node nobody answers then
     assert set(load.seen) <= {"200", "ConnectError"}, load.seen
     assert _restarts() == before
-
-
-def _answers(clip: bytes) -> bool:
-    try:
-        return k8s.ask(clip).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _restarts() -> dict[str, int]:
