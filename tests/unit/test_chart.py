@@ -28,8 +28,8 @@ def template(values: Object) -> dict[str, str]:
     return helm.Chart.load(CHART).render(values, name="echoplane", namespace="heart")
 
 
-def rendered(scenario: Path) -> list[Object]:
-    made = template(yaml.safe_load(scenario.read_text()))
+def rendered(scenario: Path, **values: Any) -> list[Object]:
+    made = template(yaml.safe_load(scenario.read_text()) | values)
     texts = [text for path, text in sorted(made.items()) if path.endswith(".yaml")]
     return [one for text in texts for one in yaml.safe_load_all(text) if one]
 
