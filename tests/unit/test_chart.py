@@ -123,7 +123,7 @@ def test_the_service_drains_before_it_ends(objects: list[Object]) -> None:
     (deployment,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"].endswith("-serving"))
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    drain_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    drain_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     settings = {one["name"]: one["value"] for one in container["env"]}
     longest_s = int(settings["ECHOPLANE_DEADLINE_S"]) + int(settings["ECHOPLANE_UPLOAD_TIMEOUT_S"])
     assert pod["terminationGracePeriodSeconds"] > drain_s + longest_s

@@ -71,7 +71,8 @@ spec:
           livenessProbe: {httpGet: {path: /livez, port: http}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
           readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 2, timeoutSeconds: 5, failureThreshold: 3}
           # The service leaves the proxies' lists while the pod still answers; then SIGTERM lets it finish what it has.
-          lifecycle: {preStop: {exec: {command: [sleep, {{ $serving.drainS | quote }}]}}}
+          # The kubelet sleeps: a command that a busy node fails to start would let SIGTERM come at once.
+          lifecycle: {preStop: {sleep: {seconds: {{ $serving.drainS }}}}}
           resources: {{- toYaml $serving.resources | nindent 12 }}
           volumeMounts: [{name: tmp, mountPath: /tmp}]
       volumes:
