@@ -2,8 +2,9 @@
 
 IMAGE_TAG names images that the nodes have already; without it they are built by infra/images/build with $BUILDER.
 GPU=none takes the worker without CUDA. MINIO_IMAGE is an image of MinIO that the nodes have, where they can't pull the
-chart's. RESTART_KUBELET is a command that ends the kubelet of this machine and starts it again. What was measured is
-written to build/cluster/figures.json."""
+chart's. NETWORK_POLICY=enforced: the network keeps to NetworkPolicies. RESTART_KUBELET is a command that ends the
+kubelet of this machine and starts it again. STARTED is when the cluster began to start, in s since 1970. What was
+measured is written to build/cluster/figures.json."""
 
 import json
 import os
@@ -34,6 +35,8 @@ def figures() -> Iterator[dict[str, float]]:
     """What is measured on the way."""
     found: dict[str, float] = {}
     yield found
+    if started := os.environ.get("STARTED"):
+        found["everything_s"] = round(time.time() - float(started))
     FIGURES.parent.mkdir(parents=True, exist_ok=True)
     FIGURES.write_text(json.dumps(found, indent=1))
     print(f"\n{FIGURES}: {json.dumps(found)}")

@@ -163,6 +163,7 @@ class Load:
 
     def __init__(self, data: bytes, *, clients: int = 2, at_least: int = 0, pause_s: float = 0.02) -> None:
         self.seen: Counter[str] = Counter()
+        self.errors: list[str] = []
         self._data, self._at_least, self._pause_s = data, at_least, pause_s
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
@@ -173,6 +174,7 @@ class Load:
                 seen = str(ask(self._data).status_code)
             except httpx.TransportError as error:
                 seen = type(error).__name__
+                self.errors.append(f"{datetime.now():%H:%M:%S} {error}")
             self.seen[seen] += 1
             time.sleep(self._pause_s)
 
@@ -185,3 +187,9 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def none_failed(self, figures: dict[str, float], what: str) -> None:
+        """Every answer was good while this happened; how many there were joins the figures."""
+        total = self.seen.total()
+        figures[f"requests while {what}"], figures[f"failed while {what}"] = total, total - self.seen["200"]
+        assert set(self.seen) == {"200"}, f"{self.seen}, {self.errors}"

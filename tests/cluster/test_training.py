@@ -119,11 +119,15 @@ def test_every_step_of_the_pipeline_ends(outcome: Outcome) -> None:
     assert f"trained {STEPS} steps" in outcome.logs["train"]
 
 
-def test_a_lost_ray_worker_costs_at_most_one_interval_of_checkpoints(outcome: Outcome) -> None:
+def test_a_lost_ray_worker_costs_at_most_one_interval_of_checkpoints(
+    outcome: Outcome, figures: dict[str, float]
+) -> None:
+    figures["training steps made again after a lost worker"] = outcome.made_again[0]
     assert 0 <= outcome.made_again[0] <= EPOCH_STEPS
 
 
-def test_a_lost_ray_head_costs_at_most_one_interval_of_checkpoints(outcome: Outcome) -> None:
+def test_a_lost_ray_head_costs_at_most_one_interval_of_checkpoints(outcome: Outcome, figures: dict[str, float]) -> None:
+    figures["training steps made again after a lost head"] = outcome.made_again[1]
     assert 0 <= outcome.made_again[1] <= EPOCH_STEPS
 
 
@@ -132,11 +136,11 @@ def test_no_rayjob_and_no_ray_pod_is_left(outcome: Outcome) -> None:
     k8s.wait_until(lambda: not k8s.get("pods", "--selector", "ray.io/cluster")["items"])
 
 
-def test_without_minio_the_service_answers_on(outcome: Outcome) -> None:
+def test_without_minio_the_service_answers_on(outcome: Outcome, figures: dict[str, float]) -> None:
     load = outcome.while_minio_was_away
     assert load is not None
     assert load.seen.total() > MINIO_AWAY_S / 2
-    assert set(load.seen) == {"200"}, load.seen
+    load.none_failed(figures, "MinIO is away")
 
 
 def test_a_step_that_met_no_minio_succeeds_once_it_is_back(outcome: Outcome) -> None:
