@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import results
+from benchmarks import cluster, results
 from benchmarks.cmr_results import flagged, unsure_below
 from benchmarks.cmr_scores import Row
 from benchmarks.leakage import chance_of
@@ -51,3 +51,25 @@ def test_chance_of_views_told_apart_is_that_of_names_drawn_from_a_hat() -> None:
     """Of a permutation's fixed points, fewer than 1 in 40 has more than three: Poisson of mean 1."""
     truth = np.repeat(np.arange(12), 20)
     assert chance_of(truth, truth) == pytest.approx((0, 3 / 12))
+
+
+def test_the_clusters_figures_count_what_failed_and_a_run_that_ended_early_has_no_page() -> None:
+    measured = {
+        "everything_s": 840,
+        "images_built_and_loaded_s": 240,
+        "install_to_first_answer_s": 27,
+        "memory_of_all_pods_gib": 4.67,
+        "requests while a serving pod is deleted": 300,
+        "failed while a serving pod is deleted": 2,
+        "training steps made again after a lost worker": 7,
+    }
+    with pytest.raises(KeyError, match="lost head"):
+        cluster.rows(measured)
+    rows = cluster.rows(measured | {"training steps made again after a lost head": 0})
+    assert {"figure": "from no cluster to the last test, minutes", "value": "14.0", "expected": "at most 25"} in rows
+    failed = {
+        "figure": "requests while a serving pod is deleted: failed, of",
+        "value": "2, 300",
+        "expected": "0 failed",
+    }
+    assert failed in rows
