@@ -177,8 +177,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 21",
         _ROOM + "instance.py",
-        'built.SpecificCharacterSet = "ISO_IR 192"',
-        'built.SpecificCharacterSet = "ISO_IR 100"',
+        '_CHARACTER_SET = "ISO_IR 192"',
+        '_CHARACTER_SET = "ISO_IR 100"',
         _HEADER + "21_names_of_any_character_set_are_removed",
     ),
     (

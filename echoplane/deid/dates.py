@@ -7,10 +7,10 @@ and is removed.
 import re
 from datetime import date, timedelta
 
-_DATE = re.compile(r"(\d{4})([.]?)(\d{2})\2(\d{2})")
-_TIME = re.compile(r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?")
+_DATE = re.compile(r"(\d{4})([.]?)(\d{2})\2(\d{2})", re.ASCII)
+_TIME = re.compile(r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?", re.ASCII)
 _DATETIME = re.compile(
-    r"(\d{8})((?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?)?([+-](?:0\d|1[0-4])[0-5]\d)?"
+    r"(\d{8})((?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?)?([+-](?:0\d|1[0-4])[0-5]\d)?", re.ASCII
 )
 
 
@@ -41,7 +41,7 @@ def valid_time(text: str) -> str:
 
 def capped_age(text: str) -> str:
     """An AS with everything above 89 years as 090Y (PS3.15 E.3.5)."""
-    match = re.fullmatch(r"(\d{3})([DWMY])", text.strip("\0 "))
+    match = re.fullmatch(r"(\d{3})([DWMY])", text.strip("\0 "), re.ASCII)
     if match is None:
         return ""
     years = int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]

@@ -1,17 +1,23 @@
 """The header of the output, built anew from the allow list (PS3.15 annex E, PS3.3 modules).
 
 Nothing is deleted from the original: an empty data set is filled with what the rules let through, by the same
-rules at every depth. What remains is pure ASCII, so that the new character set is always right.
+rules at every depth. What remains is pure ASCII, so that the new character set is always right. Elements are built
+as the bytes that they will be, explicit little endian, so nothing is parsed or formatted on the way.
 """
 
 import re
+import struct
 from collections import Counter
+from collections.abc import Sequence as Values
 from dataclasses import dataclass, field
+from functools import cache
 
-from pydicom.datadict import keyword_for_tag
+from pydicom.charset import default_encoding
+from pydicom.datadict import dictionary_VM, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 from echoplane.deid import dates, rules
 from echoplane.deid.key import Key
@@ -23,11 +29,16 @@ from echoplane.deid.values import OwnValues
 _PLAIN = re.compile(r"[A-Za-z0-9 _.,/+:;()\[\]{}%*^'-]*")
 _TOKEN = re.compile(r"[^\W_]+")
 _CODE_VALUE = re.compile(r"[A-Za-z0-9.\-_\[\]{}/%*']{1,16}")
-_NUMBER = {"DS": re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?"), "IS": re.compile(r"[+-]?\d{1,10}")}
+_NUMBER = {
+    "DS": re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII),
+    "IS": re.compile(r"[+-]?\d{1,10}", re.ASCII),
+}
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
+_CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct
 _SEX = frozenset("MFO")
 # their bytes are checked and written with the pixels and the signal
 _BULK_VRS = frozenset(("OB", "OW", "OB or OW"))
+Element = DataElement | RawDataElement
 
 
 @dataclass
@@ -52,51 +63,70 @@ def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
     if depth > context.policy.max_depth:
         raise Held("too-deep")
     allowed = rules.allow_list(context.object_class)
-    built = Dataset()
-    for tag in list(original.keys()):
-        rule = allowed.get(int(tag))
+    built: dict[BaseTag, Element] = {}
+    for item in list(original.values()):
+        rule = allowed.get(int(item.tag))
         if rule is None:
-            context.note(_public_name(int(tag)), "removed")
+            context.note(_public_name(int(item.tag)), "removed")
             continue
-        element = _convert(original, rule, context, depth)
+        element = _convert(original, item, rule, context, depth)
         if element is not None:
-            built.add(element)
-    return built
+            built[rule.tag] = element
+    return dataset_of(built)
 
 
+def dataset_of(elements: dict[BaseTag, Element]) -> Dataset:
+    """A data set of finished elements, which the writer takes as they are."""
+    dataset = Dataset(elements)
+    dataset.set_original_encoding(False, True, default_encoding)
+    return dataset
+
+
+def element_of(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
+    """An element of these bytes, padded to an even length (PS3.5 6.2)."""
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    return RawDataElement(tag, vr, len(value), value, 0, False, True)
+
+
+@cache
 def _public_name(tag: int) -> str:
     # a keyword of the standard; a private or unknown tag could be an identifier in itself
     return "(private)" if tag >> 16 & 1 else keyword_for_tag(tag) or "(unknown)"
 
 
-def _convert(original: Dataset, rule: Allowed, context: Context, depth: int) -> DataElement | None:
+def _convert(original: Dataset, item: Element, rule: Allowed, context: Context, depth: int) -> Element | None:
     action = rules.action(rule, context.policy)
     if action == "drop":
         context.note(rule.keyword, "removed")
         return None
     if action == "empty":
         context.note(rule.keyword, "emptied")
-        return DataElement(rule.tag, rule.vr, [] if rule.vr == "SQ" else None)
+        return element_of(rule.tag, rule.vr, b"")
     if rule.vr == "SQ":
         return _convert_sequence(original, rule, context, depth)
     if rule.vr in _BULK_VRS:
         return None
     if action == "pseudonym":
         context.note(rule.keyword, "replaced")
-        return DataElement(rule.tag, rule.vr, context.pseudonym)
+        return element_of(rule.tag, rule.vr, context.pseudonym.encode())
     if rule.vr in _BINARY_BYTES:
-        return _convert_binary(original, rule, context)
-    before = strings(original, rule.tag)
+        return _convert_binary(original, item, rule, context)
+    before = _strings(item)
     after = [_convert_string(value, rule, action, context) for value in before]
     changed = "shifted" if action == "shift" else "mapped" if rule.vr == "UI" else "cleaned"
     context.note(rule.keyword, "kept" if before == after else changed)
-    return DataElement(rule.tag, rule.vr, after if len(after) > 1 else after[0] if after else None)
+    return element_of(rule.tag, rule.vr, "\\".join(after).encode("ascii"))
 
 
 def strings(dataset: Dataset, tag: int) -> list[str]:
     """The values of a text element, from its bytes: nothing is parsed on the way."""
     item = dataset.get_item(tag)
-    if item is None or item.value is None:
+    return [] if item is None else _strings(item)
+
+
+def _strings(item: Element) -> list[str]:
+    if item.value is None:
         return []
     if isinstance(item, RawDataElement):
         return [part.strip("\0 ") for part in item.value.decode("latin-1").rstrip("\0 ").split("\\")]
@@ -122,22 +152,57 @@ def _is_public_code(item: Dataset) -> bool:
     return item.get("CodingSchemeDesignator") in rules.coding_schemes() and bool(item.get("CodeValue"))
 
 
-def _convert_binary(original: Dataset, rule: Allowed, context: Context) -> DataElement | None:
-    item = original.get_item(rule.tag)
+def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Context) -> RawDataElement | None:
+    """Numbers as they are, if there are no more of them than the dictionary allows; a longer value could be text."""
+    vr = _number_vr(original, item, rule)
+    value = _little_endian(original, item, vr)
     size = _BINARY_BYTES[rule.vr]
-    if isinstance(item, RawDataElement) and len(item.value or b"") % size:
-        context.note(rule.keyword, "removed")
-        return None
-    element = original[rule.tag]
-    if rule.vr == "AT" and any(int(tag) >> 16 & 1 for tag in _as_list(element.value)):
+    most = _most_values(int(rule.tag))
+    fits = value is not None and len(value) % size == 0 and (most is None or len(value) <= most * size)
+    if value is None or not fits or (rule.vr == "AT" and _names_private(value)):
         context.note(rule.keyword, "removed")
         return None
     context.note(rule.keyword, "kept")
-    return DataElement(rule.tag, element.VR, element.value)
+    return element_of(rule.tag, vr, value)
 
 
-def _as_list(value: object) -> list[int]:
-    return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "__iter__") else [value]  # type: ignore[list-item]
+def _number_vr(original: Dataset, item: Element, rule: Allowed) -> str:
+    if rule.vr != "US or SS":
+        return rule.vr
+    if item.VR in ("US", "SS"):
+        return str(item.VR)
+    return "SS" if original.get("PixelRepresentation") == 1 else "US"
+
+
+def _little_endian(original: Dataset, item: Element, vr: str) -> bytes | None:
+    """The bytes of numbers in the order in which they will be written; None where they are no such numbers."""
+    if item.VR not in (None, "UN", vr) and not (vr in ("US", "SS") and item.VR == "US or SS"):
+        return None
+    if isinstance(item, RawDataElement) and item.is_little_endian:
+        return item.value or b""
+    values = original[item.tag].value
+    if values is None:
+        return b""
+    numbers = list(values) if isinstance(values, Values) or hasattr(values, "__iter__") else [values]
+    code = _CODES[vr]
+    try:
+        if vr == "AT":
+            return b"".join(struct.pack("<HH", int(tag) >> 16, int(tag) & 0xFFFF) for tag in numbers)
+        return struct.pack(f"<{len(numbers)}{code}", *numbers)
+    except struct.error:
+        return None
+
+
+def _names_private(value: bytes) -> bool:
+    """Whether any of these tags is private: its number could be an identifier in itself."""
+    return any(group & 1 for group, _ in struct.iter_unpack("<HH", value))
+
+
+@cache
+def _most_values(tag: int) -> int | None:
+    """How many values the dictionary allows; None where there is no limit."""
+    most = dictionary_VM(tag).split("-")[-1]
+    return int(most) if most.isdigit() else None
 
 
 def _convert_string(value: str, rule: Allowed, action: str, context: Context) -> str:
@@ -175,9 +240,13 @@ def _is_number(value: str, vr: str, context: Context) -> bool:
 
 def _is_known_term(value: str, context: Context) -> bool:
     """A CS of which every token is on the word list: coded strings are terms, but files put names there."""
-    return len(value) <= 16 and all(
-        _listed(token, context) or len(token) == 1 or _is_short_number(token, context)
-        for token in _TOKEN.findall(value)
+    return (
+        len(value) <= 16
+        and value.isascii()
+        and all(
+            _listed(token, context) or len(token) == 1 or _is_short_number(token, context)
+            for token in _TOKEN.findall(value)
+        )
     )
 
 

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from pydicom import dcmread, dcmwrite
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
+from pydicom.tag import Tag
 from pydicom.uid import MPEG2MPHL, MPEG2MPML, UID, ExplicitVRLittleEndian
 
 from echoplane import __version__
 from echoplane.deid import bulk, pixels, regions, rules, structure, values
-from echoplane.deid.header import Context, rebuild, strings
+from echoplane.deid.header import Context, dataset_of, element_of, rebuild, strings
 from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
@@ -20,8 +24,9 @@ from echoplane.deid.stored import Geometry
 IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
 _VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
 _VIDEO = frozenset((MPEG2MPML, MPEG2MPHL))
+_CHARACTER_SET = "ISO_IR 192"
 # CID 7050
-_CODES = {
+_MEANINGS = {
     "113100": "Basic Application Confidentiality Profile",
     "113101": "Clean Pixel Data Option",
     "113105": "Clean Descriptors Option",
@@ -29,7 +34,14 @@ _CODES = {
     "113108": "Retain Patient Characteristics Option",
     "113109": "Retain Device Identity Option",
 }
-STATED = frozenset(_CODES.values())
+STATED = frozenset(_MEANINGS.values())
+_TAGS = {
+    keyword: Tag(keyword)
+    for keyword in (
+        "SpecificCharacterSet", "PatientIdentityRemoved", "DeidentificationMethod", "BurnedInAnnotation",
+        "LongitudinalTemporalInformationModified", "CodeValue", "CodingSchemeDesignator", "CodeMeaning",
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,19 +178,25 @@ def _state_what_was_done(built: Dataset, policy: Policy, pixels_clean: bool) -> 
         "113108": policy.patient_characteristics,
         "113109": policy.device_identity,
     }
-    built.SpecificCharacterSet = "ISO_IR 192"
-    built.PatientIdentityRemoved = "YES"
-    built.DeidentificationMethod = f"echoplane {__version__}"
+    stated = {
+        "SpecificCharacterSet": _CHARACTER_SET,
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": f"echoplane {__version__}",
+        "LongitudinalTemporalInformationModified": "MODIFIED" if policy.dates == "shift" else "REMOVED",
+    } | ({"BurnedInAnnotation": "NO"} if pixels_clean else {})
+    for keyword, value in stated.items():
+        built[_TAGS[keyword]] = _statement(keyword, value)
+    built.set_original_encoding(False, True, convert_encodings(_CHARACTER_SET))
     built.DeidentificationMethodCodeSequence = [_code(code) for code, applied in done.items() if applied]
-    built.LongitudinalTemporalInformationModified = "MODIFIED" if policy.dates == "shift" else "REMOVED"
-    if pixels_clean:
-        built.BurnedInAnnotation = "NO"
+
+
+def _statement(keyword: str, value: str) -> RawDataElement:
+    return element_of(_TAGS[keyword], dictionary_VR(_TAGS[keyword]), value.encode())
 
 
 def _code(value: str) -> Dataset:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", _CODES[value]
-    return code
+    code = {"CodeValue": value, "CodingSchemeDesignator": "DCM", "CodeMeaning": _MEANINGS[value]}
+    return dataset_of({_TAGS[keyword]: _statement(keyword, text) for keyword, text in code.items()})
 
 
 def _add_file_meta(built: Dataset, transfer_syntax: UID) -> None:

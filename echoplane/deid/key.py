@@ -22,6 +22,8 @@ _MIN_DISTINCT_BYTES = 8
 _ID_CHARACTERS, _CHECK_CHARACTERS = 12, 4
 _CHECK_BITS = 32
 _LARGEST_SHIFT_DAYS = 1825
+_PSEUDONYM = re.compile(rf"P-([A-Z2-7]{{{_ID_CHARACTERS}}})[A-Z2-7]{{{_CHECK_CHARACTERS}}}")
+_UUID_ROOT = re.compile(r"2\.25\.(\d{30,39})", re.ASCII)
 
 
 class Key:
@@ -64,7 +66,7 @@ class Key:
 
     def issued_pseudonym(self, text: str) -> bool:
         """Whether this key made that pseudonym."""
-        match = re.fullmatch(rf"P-([A-Z2-7]{{{_ID_CHARACTERS}}})[A-Z2-7]{{{_CHECK_CHARACTERS}}}", text.strip())
+        match = _PSEUDONYM.fullmatch(text.strip())
         return match is not None and hmac.compare_digest(self._checked(match[1]), text.strip())
 
     def uid(self, uid: str) -> str:
@@ -85,7 +87,7 @@ class Key:
 
     def issued_uid(self, uid: str) -> bool:
         """Whether this key made that UID."""
-        match = re.fullmatch(r"2\.25\.(\d{30,39})", uid)
+        match = _UUID_ROOT.fullmatch(uid)
         if match is None or int(match[1]) >> 128:
             return False
         number = uuid.UUID(int=int(match[1])).int

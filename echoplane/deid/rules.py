@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from pydicom.tag import BaseTag
+
 from echoplane.deid.policy import Policy
 
 DATE_VRS = frozenset(("DA", "DT", "TM"))
 TEXT_VRS = frozenset(("LO", "SH", "ST", "LT", "UT", "UC"))
 # 25, E95, CX50, 0001, 7C: model numbers, counters and sizes, too short to be a record number or a year
-_SHORT_NUMBER = re.compile(r"\d{1,3}|0\d{3}|(?=.*\d)[A-Z0-9]{1,4}", re.IGNORECASE)
-_FOUR_DIGITS = re.compile(r"[1-9]\d{3}")
+_SHORT_NUMBER = re.compile(r"\d{1,3}|0\d{3}|(?=.*\d)[A-Z0-9]{1,4}", re.IGNORECASE | re.ASCII)
+_FOUR_DIGITS = re.compile(r"[1-9]\d{3}", re.ASCII)
 _IDENTITY = frozenset(("PatientName", "PatientID"))
 
 
@@ -25,7 +27,7 @@ _IDENTITY = frozenset(("PatientName", "PatientID"))
 class Allowed:
     """One row of the allow list."""
 
-    tag: int
+    tag: BaseTag
     keyword: str
     vr: str
     classes: frozenset[str]
@@ -51,10 +53,10 @@ def _rows(name: str) -> list[dict[str, str]]:
 def allow_list(object_class: str) -> dict[int, Allowed]:
     """The attributes that may stay in this class, by tag; the same list holds at every depth."""
     rows = [
-        Allowed(int(row["tag"], 16), row["keyword"], row["vr"], frozenset(row["classes"].split()))
+        Allowed(BaseTag(int(row["tag"], 16)), row["keyword"], row["vr"], frozenset(row["classes"].split()))
         for row in _rows("allowed.csv")
     ]
-    return {row.tag: row for row in rows if row.classes & {"all", object_class}}
+    return {int(row.tag): row for row in rows if row.classes & {"all", object_class}}
 
 
 @cache
@@ -104,7 +106,7 @@ def sop_classes() -> dict[str, str]:
 @cache
 def action(rule: Allowed, policy: Policy) -> str:
     """What is done with an attribute of the allow list: keep, shift, words, empty, drop or pseudonym."""
-    row = profile().get(rule.tag)
+    row = profile().get(int(rule.tag))
     if rule.keyword in _IDENTITY:
         return "pseudonym"
     if rule.vr in DATE_VRS:

@@ -7,6 +7,7 @@ bounded time and memory. What passes is whole: every element ends where its cont
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -15,30 +16,12 @@ from echoplane.deid.reasons import Held
 
 _LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _SHORT_VRS = frozenset(
-    (
-        "AE",
-        "AS",
-        "AT",
-        "CS",
-        "DA",
-        "DS",
-        "DT",
-        "FD",
-        "FL",
-        "IS",
-        "LO",
-        "LT",
-        "PN",
-        "SH",
-        "SL",
-        "SS",
-        "ST",
-        "TM",
-        "UI",
-        "UL",
-        "US",
-    )
-)
+    ("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI",
+     "UL", "US")
+)  # fmt: skip
+_TAG_AND_LENGTH = {order: struct.Struct(order + "HHI") for order in "<>"}
+_SHORT_LENGTH = {order: struct.Struct(order + "H") for order in "<>"}
+_LONG_LENGTH = {order: struct.Struct(order + "I") for order in "<>"}
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = 0x7FE00010
@@ -88,8 +71,7 @@ def inflate(data: bytes, meta: Meta, cap: int) -> bytes:
     return plain
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):
     tag: int
     vr: str
     length: int
@@ -97,18 +79,18 @@ class _Element:
 
 
 def _element(data: bytes, position: int, explicit: bool, order: str) -> _Element:
-    group, number = struct.unpack_from(order + "HH", data, position)
+    group, number, length = _TAG_AND_LENGTH[order].unpack_from(data, position)
     tag = group << 16 | number
     if not explicit or group == 0xFFFE:
-        return _Element(tag, "", struct.unpack_from(order + "I", data, position + 4)[0], position + 8)
+        return _Element(tag, "", length, position + 8)
     vr = data[position + 4 : position + 6].decode("latin-1")
     if vr in _SHORT_VRS:
-        return _Element(tag, vr, struct.unpack_from(order + "H", data, position + 6)[0], position + 8)
+        return _Element(tag, vr, _SHORT_LENGTH[order].unpack_from(data, position + 6)[0], position + 8)
     if vr not in _LONG_VRS:
         raise Held("malformed")
     if position + 12 > len(data):
         raise Held("truncated")
-    return _Element(tag, vr, struct.unpack_from(order + "I", data, position + 8)[0], position + 12)
+    return _Element(tag, vr, _LONG_LENGTH[order].unpack_from(data, position + 8)[0], position + 12)
 
 
 @dataclass(slots=True)
@@ -118,6 +100,8 @@ class _Level:
     items: bool
     end: int | None
     explicit: bool
+    limit: int
+    """where the innermost container of known length ends"""
 
 
 def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
@@ -127,7 +111,7 @@ def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     explicit = syntax != ImplicitVRLittleEndian
     _check_first(data, start, explicit, order)
-    levels, position = [_Level(items=False, end=len(data), explicit=explicit)], start
+    levels, position = [_Level(items=False, end=len(data), explicit=explicit, limit=len(data))], start
     while levels:
         level = levels[-1]
         if level.end is not None and position >= level.end:
@@ -139,8 +123,9 @@ def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
             raise Held("truncated")
         if len(levels) == 1 and _is_padding(data, position):
             return position
+        depth = len(levels)
         position = _step(data, position, levels, order)
-        if sum(level.items for level in levels) > max_depth:
+        if len(levels) > depth and sum(level.items for level in levels) > max_depth:
             raise Held("too-deep")
     return position
 
@@ -155,7 +140,8 @@ def _is_padding(data: bytes, position: int) -> bool:
 def _check_first(data: bytes, start: int, explicit: bool, order: str) -> None:
     if start + 8 > len(data):
         raise Held("truncated")
-    looks_explicit = data[start + 4 : start + 6].decode("latin-1") in _SHORT_VRS | _LONG_VRS
+    vr = data[start + 4 : start + 6].decode("latin-1")
+    looks_explicit = vr in _SHORT_VRS or vr in _LONG_VRS
     group = struct.unpack_from(order + "H", data, start)[0]
     if looks_explicit != explicit or group > 0x00FF:
         raise Held("wrong-transfer-syntax")
@@ -173,16 +159,17 @@ def _step(data: bytes, position: int, levels: list[_Level], order: str) -> int:
     if level.items != (element.tag == _ITEM):
         raise Held("malformed")
     end = None if element.length == _UNDEFINED else element.value + element.length
-    if end is not None and end > min([one.end for one in levels if one.end is not None], default=len(data)):
+    if end is not None and end > level.limit:
         raise Held("truncated" if end > len(data) else "malformed")
     if element.tag == _ITEM:
-        levels.append(_Level(items=False, end=end, explicit=level.explicit))
+        levels.append(_Level(items=False, end=end, explicit=level.explicit, limit=level.limit if end is None else end))
         return element.value
     if element.tag == _PIXEL_DATA and end is None:
         return _skip_fragments(data, element.value, order)
     if end is None or _is_sequence(element):
         # UN of undefined length holds implicit little endian items (PS3.5 6.2.2)
-        levels.append(_Level(items=True, end=end, explicit=level.explicit and element.vr != "UN"))
+        explicit = level.explicit and element.vr != "UN"
+        levels.append(_Level(items=True, end=end, explicit=explicit, limit=level.limit if end is None else end))
         return element.value
     return end
 

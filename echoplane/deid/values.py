@@ -8,9 +8,11 @@ drop. Everything is in lower case.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -18,6 +20,7 @@ from echoplane.deid import rules
 from echoplane.deid.key import Key
 
 _TEXT = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"))
+_WRITTEN = _TEXT | {"UI", "DA", "DT", "TM"}
 _LONG_TEXT = rules.TEXT_VRS | {"AE", "UR"}
 _NAMES_SOMEONE = ("ID", "Name", "Institution", "Physician", "Address", "Operator", "Telephone", "Telecom", "Number")
 _NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSequenceName", "ManufacturerModelName"))
@@ -60,8 +63,7 @@ def _may_stay(token: str) -> bool:
     return _listed(token) or rules.short_number(token)
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """One element as text: `value` in the file's own character set, `raw` as it is in the file."""
 
     tag: int
@@ -72,26 +74,26 @@ class Text:
 
 def elements(dataset: Dataset) -> Iterator[Text]:
     """Every element that may hold text, at every depth, public or private."""
-    for tag in list(dataset.keys()):
-        item = dataset.get_item(tag)
-        vr = item.VR or _dictionary_vr(tag)
+    for item in list(dataset.values()):
+        vr = item.VR or _dictionary_vr(int(item.tag))
         if vr == "SQ" or isinstance(item.value, Sequence):
-            for nested in dataset[tag].value or ():
+            for nested in dataset[item.tag].value or ():
                 yield from elements(nested)
-        elif vr in _TEXT or vr in ("UI", "DA", "DT", "TM"):
-            yield _text(dataset, int(tag), vr)
+        elif vr in _WRITTEN:
+            yield _text(dataset, item, vr)
 
 
-def _text(dataset: Dataset, tag: int, vr: str) -> Text:
-    item = dataset.get_item(tag)
+def _text(dataset: Dataset, item: DataElement | RawDataElement, vr: str) -> Text:
+    tag = int(item.tag)
     raw = item.value if isinstance(item, RawDataElement) else str(item.value).encode("utf-8", "replace")
     raw = raw or b""
     if vr == "UN" or raw.isascii():
         return Text(tag, vr, raw[:_MAX_UNKNOWN_BYTES].decode("latin-1"), raw)
-    value = dataset[tag].value
+    value = dataset[item.tag].value
     return Text(tag, vr, "\\".join(map(str, value)) if isinstance(value, list) else str(value), raw)
 
 
+@cache
 def _dictionary_vr(tag: int) -> str:
     try:
         return dictionary_VR(tag)
@@ -126,6 +128,7 @@ def _note_text(own: OwnValues, text: Text, value: str) -> None:
     own.phrases |= {p for p in phrases if len(p) > 4 and not all(map(_listed, _WORD.findall(p)))}
 
 
+@cache
 def _is_identity(tag: int) -> bool:
     keyword = keyword_for_tag(tag)
     if not keyword or keyword in _NAMES_A_THING or dictionary_VR(tag) not in _LONG_TEXT:

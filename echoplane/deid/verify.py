@@ -20,6 +20,7 @@ _ISSUED_UID = re.compile(rb"2\.25\.\d{30,39}")
 _TOKEN = re.compile(r"[^\W_]+")
 _ENCODINGS = ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859-5")
 _TERMS = frozenset(("CS", "UI", "DA", "DT", "TM", "PN"))
+_RUN = re.compile(rb"[a-z0-9.]+")
 _MAX_DEPTH = 64
 _MIN_RAW_BYTES, _MIN_PIXEL_BYTES = 5, 7
 _BULK = tuple(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue"))
@@ -40,7 +41,7 @@ def header(raw: bytes, own: OwnValues, pseudonym: str, shift_days: int, stated: 
             _check_date(text.value.strip("\0 ")[:8], own, shift_days)
         elif text.vr not in _TERMS and text.value.strip("\0 ") not in stated | {pseudonym}:
             _check_tokens(text.value, own)
-    _check_bytes(raw, written, own, pseudonym)
+    _check_bytes(raw, written, own, stated | {pseudonym})
     return written
 
 
@@ -65,15 +66,14 @@ def _check_date(value: str, own: OwnValues, shift_days: int) -> None:
         raise Held("verify-header")
 
 
-def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, pseudonym: str) -> None:
+def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, stated: frozenset[str]) -> None:
     start = raw.find(_PIXEL_DATA)
     head = raw if start < 0 else raw[:start]
-    issued = {pseudonym.encode()} | {moment.encode() for moment in _moments(written)}
+    issued = {text.encode() for text in stated} | {moment.encode() for moment in _moments(written)}
     for value in issued | {written[name].value for name in _BULK if name in written}:
         head = head.replace(value, b"\0")
     head = _ISSUED_UID.sub(b"\0", head).lower()
-    pattern = _pattern(own)
-    if pattern is not None and pattern.search(head):
+    if _names_patient(head, own):
         raise Held("verify-header")
     # JPEG frames are taken apart one by one in `reread`
     if start >= 0 and written.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
@@ -101,14 +101,19 @@ def _needles(texts: set[str], min_bytes: int) -> set[bytes]:
     return found
 
 
-def _pattern(own: OwnValues) -> re.Pattern[bytes] | None:
+def _names_patient(head: bytes, own: OwnValues) -> bool:
     """One search for everything: long values anywhere, short ones and numbers as whole words."""
     known = (
         {token for token in own.names | own.identifiers if token.upper() not in rules.words()} | own.phrases | own.dates
     )
-    parts = [re.escape(needle) for needle in _needles({t for t in known if not t.isdigit()}, _MIN_RAW_BYTES)]
+    if any(needle in head for needle in _needles({t for t in known if not t.isdigit()}, _MIN_RAW_BYTES)):
+        return True
     short = {t for t in known if t.isdigit() and len(t) > 4} | {
         t for t in known if 2 < len(t) < _MIN_RAW_BYTES and t.isalpha()
     }
-    parts += [rb"(?<![a-z0-9.])" + re.escape(t.encode()) + rb"(?![a-z0-9.])" for t in short]
-    return re.compile(b"|".join(sorted(parts))) if parts else None
+    found = set(_RUN.findall(head))
+    return any(t.encode() in found if t.isascii() else _stands_alone(t.encode(), head) for t in short)
+
+
+def _stands_alone(word: bytes, head: bytes) -> bool:
+    return re.search(rb"(?<![a-z0-9.])" + re.escape(word) + rb"(?![a-z0-9.])", head) is not None

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from tests.unit.test_deid_builder import echo, run, written_bytes
+from tests.unit.test_deid_builder import echo, region, run, written_bytes
 
 FORMS = (
     "zwetschgen", "ZWETSCHGEN", "rosalinde", "Zwetschgen, Rosalinde", "rosalinde zwetschgen", "zwetschgenrosalinde",
@@ -70,3 +71,34 @@ def test_case_21_a_latin_name_is_gone_with_its_plain_spelling_in_free_text(tmp_p
     for name in ("müller", "jördis", "rdis", "muller"):
         assert name.encode("utf-8") not in raw
         assert name.encode("latin-1") not in raw
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        ("ReferencePixelX0", "LT", "Schoolmate Old!!"),
+        ("PhysicalDeltaX", "OB", b"Schoolmate Old!!"),  # FD, one number of 8 bytes
+        ("PhysicalDeltaX", "UT", "Schoolmate Old!!"),
+        ("RegionFlags", "LT", "Schoolmate Old!!"),
+    ],
+)
+def test_words_in_place_of_numbers_are_gone(tmp_path: Path, keyword: str, vr: str, value: object) -> None:
+    dataset = echo()
+    item = dataset.SequenceOfUltrasoundRegions[0]
+    item.pop(keyword, None)
+    item.add_new(keyword, vr, value)
+    dataset.SequenceOfUltrasoundRegions.append(region())
+    outcome = run(dataset, tmp_path)
+    if outcome.output is not None:
+        assert b"Schoolmate" not in written_bytes(outcome, tmp_path)
+
+
+def test_a_term_is_plain_ascii(tmp_path: Path) -> None:
+    dataset = echo(SpecificCharacterSet="ISO_IR 192", ImageType=["ORIGINAL", "\u00c9"])
+    outcome = run(dataset, tmp_path)
+    assert outcome.status == "written", outcome.reason
+    assert pydicom.dcmread(tmp_path / "out" / str(outcome.output)).ImageType == ["ORIGINAL", ""]
+
+
+def test_a_patient_named_like_a_sentence_of_ours_is_written(tmp_path: Path) -> None:
+    assert run(echo(PatientName="Patient^Basic"), tmp_path).status == "written"
