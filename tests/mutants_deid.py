@@ -16,7 +16,7 @@ def _let_through(condition: str) -> tuple[str, str, str]:
     return (
         _ROOM + "header.py",
         old,
-        f"        if rule is None and {condition}:\n            built.add(original[tag])\n{old}",
+        f"        tag = item.tag\n        if rule is None and {condition}:\n            built[tag] = original[tag]\n{old}",
     )
 
 
@@ -47,7 +47,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 04",
         _ROOM + "structure.py",
-        "if sum(level.items for level in levels) > max_depth:",
+        "if len(levels) > depth and sum(level.items for level in levels) > max_depth:",
         "if False:",
         _HEADER + "04_deep_nesting_is_quarantined_and_the_next_file_is_done",
     ),
