@@ -13,6 +13,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from echoplane import __version__
 from echoplane.deid import instance, reread, verify
 from echoplane.deid.key import Key
@@ -21,6 +23,7 @@ from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, WRITTEN, Held, status_of
 
 _OUTPUT_MODE = 0o644
+_LOOKS = 3  # at the written pixels: what one finds is masked, and the next must find nothing
 
 
 def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
@@ -69,8 +72,32 @@ def publish(
     source: Path, data: bytes, digest: str, out_dir: Path, key: Key, policy: Policy, accepted: bool = False
 ) -> Outcome:
     """Clean, write, verify and claim one file; Held where it does not pass. digest: the keyed one of `data`."""
-    clean = instance.clean(data, key, policy, accepted)
-    raw = clean.to_bytes()
+    text_blocks: np.ndarray | None = None
+    for _ in range(_LOOKS):
+        clean = instance.clean(data, key, policy, accepted, text_blocks)
+        # until it is verified it may hold PHI: it waits where others can't look, also after a crash
+        temporary = _write_temporary(clean.to_bytes(), _quarantine(out_dir) / f"{clean.sop_instance_uid}.dcm")
+        try:
+            more = _verify(temporary, clean, accepted)
+            if more is None:
+                return _release(temporary, clean, source, digest, out_dir, policy)
+        finally:
+            temporary.unlink(missing_ok=True)
+        text_blocks = more if text_blocks is None else text_blocks | more
+    raise Held("text-in-pixels")
+
+
+def _verify(path: Path, clean: instance.Instance, accepted: bool) -> np.ndarray | None:
+    """Read the file from disk again, and look for the patient in it; the blocks of its pixels that still hold text."""
+    context = clean.context
+    written = verify.header(path.read_bytes(), context.own, context.pseudonym, context.shift_days, instance.STATED)
+    return None if clean.shape is None else reread.pixels(written, clean.shape, clean.mask, accepted)
+
+
+def _release(
+    temporary: Path, clean: instance.Instance, source: Path, digest: str, out_dir: Path, policy: Policy
+) -> Outcome:
+    """Claim the instance and move the verified file to its place."""
     context = clean.context
     final = Path("dicom", context.pseudonym, str(clean.dataset.StudyInstanceUID), f"{clean.sop_instance_uid}.dcm")
     outcome = Outcome(
@@ -78,31 +105,17 @@ def publish(
         status=WRITTEN,
         input_digest=digest,
         output=final,
-        output_digest=hashlib.sha256(raw).hexdigest(),
+        output_digest=hashlib.sha256(temporary.read_bytes()).hexdigest(),
         pseudonym=context.pseudonym,
         new_sop_uid=clean.sop_instance_uid,
         flags=clean.flags,
         actions=dict(context.actions),
     )
-    # until it is verified it may hold PHI: it waits where others can't look, also after a crash
-    temporary = _write_temporary(raw, _quarantine(out_dir) / final.name)
-    try:
-        _verify(temporary, clean, accepted)
-        _claim(outcome, out_dir, policy)
-        (out_dir / final).parent.mkdir(parents=True, exist_ok=True)
-        temporary.chmod(_OUTPUT_MODE)
-        temporary.replace(out_dir / final)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _claim(outcome, out_dir, policy)
+    (out_dir / final).parent.mkdir(parents=True, exist_ok=True)
+    temporary.chmod(_OUTPUT_MODE)
+    temporary.replace(out_dir / final)
     return outcome
-
-
-def _verify(path: Path, clean: instance.Instance, accepted: bool) -> None:
-    """Read the file from disk again, and look for the patient in it, and for text in its pixels."""
-    context = clean.context
-    written = verify.header(path.read_bytes(), context.own, context.pseudonym, context.shift_days, instance.STATED)
-    if clean.shape is not None:
-        reread.pixels(written, clean.shape, clean.mask, accepted)
 
 
 def _write_temporary(content: bytes, final: Path) -> Path:

@@ -1,8 +1,9 @@
 """One instance from bytes to clean bytes: structure, policy, header, pixels, file meta, in that order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
+import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR
@@ -93,8 +94,12 @@ def object_class(dataset: Dataset, policy: Policy) -> str:
     )
 
 
-def clean(data: bytes, key: Key, policy: Policy, accepted: bool = False) -> Instance:
-    """De-identify one file in memory. accepted: a person has looked at the pixels; the header's rules all hold."""
+def clean(
+    data: bytes, key: Key, policy: Policy, accepted: bool = False, text_blocks: np.ndarray | None = None
+) -> Instance:
+    """De-identify one file in memory. accepted: a person has looked at the pixels; the header's rules all hold.
+
+    text_blocks: blocks of 8 x 8 pixels to blacken in any case, as (rows, columns)."""
     original, syntax = read(data, policy)
     kind = object_class(original, policy)
     context, flags = _context(original, kind, key, policy)
@@ -105,6 +110,8 @@ def clean(data: bytes, key: Key, policy: Policy, accepted: bool = False) -> Inst
         return Instance(context, built, None, None, flags)
     shape = pixels.geometry(original, policy)
     region = _region(original, kind, shape, accepted)
+    if region is not None and text_blocks is not None:
+        region = replace(region, text_blocks=text_blocks)
     cleaned = pixels.clean(original, syntax, shape, region, accepted)
     bulk.copy_palette(original, built)
     _add_pixels(built, cleaned)
@@ -121,6 +128,7 @@ def _pixel_flags(cleaned: pixels.CleanPixels, region: Region | None) -> tuple[st
         "region-found": region.doubt is not None,
         "region-of-device": region.by_device,
         "text-masked": cleaned.mask.text_blocks is not None,
+        "text-on-second-look": region.text_blocks is not None,
         "does-not-move": not cleaned.searched,
     }
     return tuple(flag for flag, raised in flags.items() if raised)

@@ -149,7 +149,7 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask |
     """Blacken outside the scan and where text is found; the mask, and whether text was looked for in motion."""
     if region is None:
         return None, False
-    mask = Mask(region.boxes)
+    mask = Mask(region.boxes, region.text_blocks)
     if accepted:
         images.blacken(mask)
         return mask, False

@@ -39,6 +39,8 @@ class Region:
     doubt: str | None = None
     """reason code, where the boxes are the whole image and the scan has yet to be found in it"""
     by_device: bool = False
+    text_blocks: np.ndarray | None = None
+    """blocks in which the written pixels have shown text"""
 
 
 @dataclass(frozen=True)

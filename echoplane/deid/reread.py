@@ -2,7 +2,8 @@
 
 Frames are decoded from the file by another decoder than the one that masked them. The second search looks at frames
 that the first has not seen at full size: for rows of strokes that stand still, for what is lit beside the fan, and,
-next to what was masked, for letters that were found in part. Anything left holds the file.
+next to what was masked, for letters that were found in part. What it finds is masked and looked for again; what can't
+be made to go holds the file.
 Axes: T frame, H row, W column, C colour; a block is 8 x 8 pixels.
 """
 
@@ -28,14 +29,14 @@ _APART_BLOCKS = 2  # from the fan; its edge flickers
 _CAPTION_LEVELS, _STILL_LEVELS = 24, 6  # grey levels of a block's mean
 
 
-def pixels(written: Dataset, shape: Geometry, mask: Mask | None, accepted: bool = False) -> None:
-    """Held where any frame of the written file has anything but black outside the mask, or text inside it.
+def pixels(written: Dataset, shape: Geometry, mask: Mask | None, accepted: bool = False) -> np.ndarray | None:
+    """The blocks of the written file that hold text, or None; Held where a frame is not black outside the mask.
 
+    Where nothing moves, text is Held too: the blocks would not be all of it.
     accepted: a person has looked at what stands inside."""
     images = _opened(written, shape)
     eighths = [images.check(number, mask) for number in range(shape.frames)]
-    if mask is not None and not accepted:
-        _search(images, np.stack(eighths), mask)
+    return None if mask is None or accepted else _search(images, np.stack(eighths), mask)
 
 
 class _Images(Protocol):
@@ -175,18 +176,27 @@ def between(frames: int) -> list[int]:
     return [n for n in sorted({*looked, *text.sample(frames)}) if looked[0] <= n <= looked[-1]]
 
 
-def _search(images: _Images, eighth_THW: np.ndarray, mask: Mask) -> None:
-    frames = len(eighth_THW)
-    if all(_text_in(images, numbers, eighth_THW, mask) for numbers in (others(frames), between(frames))):
-        raise Held("text-in-pixels")
+def _search(images: _Images, eighth_THW: np.ndarray, mask: Mask) -> np.ndarray | None:
+    """What both looks find: what stands in some frames must stand in all that lie between them."""
+    found_HW = np.zeros(eighth_THW.shape[1:], bool)
+    for numbers in (others(len(eighth_THW)), between(len(eighth_THW))):
+        blocks_HW, moves = _text_in(images, numbers, eighth_THW, mask)
+        if not blocks_HW.any():
+            return None
+        if not moves:
+            raise Held("text-in-pixels")
+        found_HW |= blocks_HW
+    return found_HW
 
 
-def _text_in(images: _Images, numbers: list[int], eighth_THW: np.ndarray, mask: Mask) -> bool:
+def _text_in(images: _Images, numbers: list[int], eighth_THW: np.ndarray, mask: Mask) -> tuple[np.ndarray, bool]:
+    """Blocks with text, and whether the frames move."""
     sample_THW = np.stack([images.frame(number) for number in numbers])
     found = text.search(sample_THW, mask)
-    if search.letters_of(found, sample_THW, mask).any() or _lit_beside(found, eighth_THW).any():
-        return True
-    return mask.text_blocks is not None and found.moves and _letters_near(found, sample_THW, mask.text_blocks)
+    blocks_HW = search.letters_of(found, sample_THW, mask) | _lit_beside(found, eighth_THW)
+    if mask.text_blocks is not None and found.moves:
+        blocks_HW |= _letters_near(found, sample_THW, mask.text_blocks)
+    return blocks_HW, found.moves
 
 
 def _lit_beside(found: text.Findings, eighth_THW: np.ndarray) -> np.ndarray:
@@ -196,9 +206,9 @@ def _lit_beside(found: text.Findings, eighth_THW: np.ndarray) -> np.ndarray:
     return still_HW & (near_HW == 0)
 
 
-def _letters_near(found: text.Findings, sample_THW: np.ndarray, masked_HW: np.ndarray) -> bool:
+def _letters_near(found: text.Findings, sample_THW: np.ndarray, masked_HW: np.ndarray) -> np.ndarray:
     size = 2 * _NEAR_BLOCKS + 1
     near_HW = cv2.dilate(masked_HW.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
     where_HW = text.shrunk(found.fan, 2) & found.lit & near_HW & ~masked_HW
     energy_THW = np.stack([energy.of_pixels(frame_HW) for frame_HW in sample_THW])
-    return bool(letters.search(energy_THW, where_HW, sample_THW, lambda number: sample_THW[number]).any())
+    return letters.search(energy_THW, where_HW, sample_THW, lambda number: sample_THW[number])
