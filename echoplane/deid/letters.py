@@ -6,7 +6,7 @@ of its detail. A group in which the network sees a line of text goes black in ev
 Axes: T frame, H row, W column; a block is 8 x 8 pixels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -14,8 +14,10 @@ import numpy as np
 from echoplane.deid import detector, energy
 
 _MARGIN = 4  # blocks around a group that its view shows
+_WIDER = 3  # times that a view is widened, where a line runs out of it
 _MIN_SHARE = 0.2  # of a group's blocks that lie in lines, or of a line's blocks that lie in the group
 Frame = Callable[[int], np.ndarray]
+Place = tuple[slice, slice]
 
 
 def search(energy_THW: np.ndarray, where_HW: np.ndarray, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
@@ -24,36 +26,72 @@ def search(energy_THW: np.ndarray, where_HW: np.ndarray, sample_THW: np.ndarray,
     sample_THW: frames for the projections, with black where the mask is; one where nothing moves."""
     found = np.zeros(where_HW.shape, bool)
     for group in energy.groups(energy_THW, where_HW):
-        for view, place in _views(group, sample_THW, frame):
-            lines_HW = detector.lines(view)
-            lines = np.zeros_like(found)
-            lines[place] = _touched(lines_HW)
-            if _agree(group.blocks_HW, lines):
-                found |= _grown(lines | group.blocks_HW)
-                break
+        lines = _lines_at(group, sample_THW, frame)
+        if lines.any():
+            found |= _grown(lines | group.blocks_HW)
+    return found
+
+
+def to_the_end(words_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
+    """The words with the rest of their lines: letters that are fainter, or that the text leaves as it moves."""
+    count, labels_HW = cv2.connectedComponents(words_HW.astype(np.uint8))
+    found = words_HW.copy()
+    for label in range(1, count):
+        group = energy.Group(labels_HW == label, (0, len(sample_THW) - 1))
+        lines = _lines_at(group, sample_THW, lambda number: sample_THW[number])
+        lines |= _whole_line(group.blocks_HW, None, sample_THW, lambda number: sample_THW[number])
+        if lines.any():
+            found |= _grown(lines)
     return found
 
 
 def stands_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
     """Whether the network sees a line in what stands still at a group of blocks and around it."""
-    view, _ = next(_views(energy.Group(group_HW, ()), sample_THW, lambda number: sample_THW[number]))
-    return bool(detector.lines(view).any())
+    return bool(detector.lines(_view(_place(group_HW), None, sample_THW, lambda number: sample_THW[number])).any())
 
 
-def _views(
-    group: energy.Group, sample_THW: np.ndarray, frame: Frame
-) -> Iterator[tuple[np.ndarray, tuple[slice, slice]]]:
-    """Pictures around the group, and where they lie among the blocks."""
-    rows, columns = (np.flatnonzero(group.blocks_HW.any(axis=axis)) for axis in (1, 0))
-    place = tuple(
+def _lines_at(group: energy.Group, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
+    """Blocks of the lines at a group; of one that moves, all blocks between the places where it was seen."""
+    lines = np.zeros_like(group.blocks_HW)
+    for number in group.frames or (None,):
+        lines |= _whole_line(group.blocks_HW, number, sample_THW, frame)
+    return _hull(lines) if len(group.frames) > 1 and lines.any() else lines
+
+
+def _whole_line(group_HW: np.ndarray, number: int | None, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
+    """Blocks of the line at a group in one view, none where there is no line; the view follows it to its ends."""
+    seen = np.zeros_like(group_HW)
+    for _ in range(1 + _WIDER):
+        place = _place(group_HW | seen)
+        lines = np.zeros_like(group_HW)
+        lines[place] = _touched(detector.lines(_view(place, number, sample_THW, frame)))
+        if not _agree(group_HW, lines):
+            break
+        seen |= lines
+        if _place(group_HW | seen) == place:
+            break
+    return seen
+
+
+def _place(blocks_HW: np.ndarray) -> Place:
+    """Rows and columns of blocks that a view of these blocks shows."""
+    rows, columns = (np.flatnonzero(blocks_HW.any(axis=axis)) for axis in (1, 0))
+    return tuple(
         slice(max(0, int(side[0]) - _MARGIN), min(length, int(side[-1]) + 1 + _MARGIN))
-        for side, length in zip((rows, columns), group.blocks_HW.shape, strict=True)
-    )
+        for side, length in zip((rows, columns), blocks_HW.shape, strict=True)
+    )  # type: ignore[return-value]
+
+
+def _view(place: Place, number: int | None, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
+    """The picture of a place: of one frame, or the projections over time."""
     pixels = tuple(slice(side.start * energy.BLOCK, side.stop * energy.BLOCK) for side in place)
-    if group.frames:
-        yield from ((frame(number)[pixels], place) for number in group.frames)  # type: ignore[misc]
-    else:
-        yield _projections(sample_THW[:, *pixels]), place  # type: ignore[misc]
+    return frame(number)[pixels] if number is not None else _projections(sample_THW[:, *pixels])  # type: ignore[misc]
+
+
+def _hull(blocks_HW: np.ndarray) -> np.ndarray:
+    hull = np.zeros(blocks_HW.shape, np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(blocks_HW)[:, ::-1].astype(np.int32)), 1)
+    return hull.astype(bool)
 
 
 def _projections(view_THW: np.ndarray) -> np.ndarray:

@@ -48,7 +48,8 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     found = replace(found, words=letters_of(found, sample_THW, mask))
     if found.words.any() and not found.moves:
         raise Held("text-in-still")
-    mask = mask.without(found.blocks)
+    masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0)
+    mask = mask.without(found.blocks | letters.to_the_end(found.words & found.fan, masked_THW))
     blocks = images.blacken(mask)
     more = text.appear_later(found, blocks.eighth_THW, blocks.energy_THW, mask, sample_THW.shape[1:])
     more |= _letters(found, blocks, images, sample_THW, mask)

@@ -27,6 +27,8 @@ _MIN_MOVING_FRACTION = 0.02
 _SAMPLED_FRAMES = 8
 _LETTER_DETAIL = 12.0  # mean |Laplacian| of a block; dim speckle at the fan's edge has less
 _GROWTH_STEPS = 3
+_RIM_BLOCKS = 3
+_CAPTION = 30  # grey levels of a block's mean; speckle at a rim that is mostly black has less
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,14 @@ def appear_later(
     inside_HW = _inside(mask, shape)
     new_HW = ~found.lit & ~_flickers(eighth_THW) | (energy_THW.max(axis=0) > _LETTER_DETAIL)
     late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & new_HW
-    return _grow(late_HW) & inside_HW
+    return _grow(late_HW | _passing(found, eighth_THW, energy_THW)) & inside_HW
+
+
+def _passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) -> np.ndarray:
+    """Blocks at the rim of the fan's hull that are black most of the time, and once have the detail of letters."""
+    rim_HW = found.fan & ~shrunk(found.fan, _RIM_BLOCKS)
+    once_HW = (eighth_THW.max(axis=0) > _CAPTION) & (np.median(eighth_THW, axis=0) <= _BLACK)
+    return rim_HW & once_HW & (energy_THW.max(axis=0) > _LETTER_DETAIL)
 
 
 def _fan(lit_HW: np.ndarray) -> np.ndarray:
