@@ -23,6 +23,7 @@ _SHA256 = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9"
 _STRIDE = 32
 _CORE, _SCORE = 0.3, 0.5  # probability of a pixel of a line's core; mean over one that counts
 _MIN_CORE_PIXELS = 20
+_THICKEST_CORE = 40  # pixels; words of 96 pixels' height have less, a dark chamber taken for one has more
 _GROWTH = 1.1  # the core is narrower than the letters: widened by its own width
 
 
@@ -67,6 +68,8 @@ def _boxes(probability_HW: np.ndarray) -> np.ndarray:
             continue
         points_xy = np.argwhere(core)[:, ::-1].astype(np.int32)
         centre, (width, height), angle = cv2.minAreaRect(points_xy)
+        if min(width, height) > _THICKEST_CORE:
+            continue
         margin = _GROWTH * min(width, height)
         corners = cv2.boxPoints((centre, (width + margin, height + margin), angle))
         cv2.fillConvexPoly(found, np.round(corners).astype(np.int32), 1)

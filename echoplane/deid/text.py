@@ -28,6 +28,7 @@ _SAMPLED_FRAMES = 8
 _LETTER_DETAIL = 12.0  # mean |Laplacian| of a block; dim speckle at the fan's edge has less
 _GROWTH_STEPS = 3
 _RIM_BLOCKS = 3
+_MIN_PASSING = 4  # blocks side by side
 _CAPTION = 30  # grey levels of a block's mean; speckle at a rim that is mostly black has less
 
 
@@ -93,7 +94,11 @@ def _passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) ->
     """Blocks at the rim of the fan's hull that are black most of the time, and once have the detail of letters."""
     rim_HW = found.fan & ~shrunk(found.fan, _RIM_BLOCKS)
     once_HW = (eighth_THW.max(axis=0) > _CAPTION) & (np.median(eighth_THW, axis=0) <= _BLACK)
-    return rim_HW & once_HW & (energy_THW.max(axis=0) > _LETTER_DETAIL)
+    passing_HW = rim_HW & once_HW & (energy_THW.max(axis=0) > _LETTER_DETAIL)
+    count, labels_HW = cv2.connectedComponents(passing_HW.astype(np.uint8))
+    large = np.bincount(labels_HW.ravel(), minlength=count) >= _MIN_PASSING
+    large[0] = False
+    return np.asarray(large[labels_HW])
 
 
 def _fan(lit_HW: np.ndarray) -> np.ndarray:
