@@ -29,6 +29,20 @@ class Mutant:
 MUTANTS: tuple[Mutant, ...] = (
     *(Mutant(*line) for line in DEID),
     Mutant(
+        "patience",
+        "echoplane/patience.py",
+        "retry_if_exception_type((RegistryAway, StoreAway))",
+        "retry_if_exception_type(RegistryAway)",
+        "tests/unit/test_patience.py::test_a_registry_and_a_store_that_come_back_are_waited_for_aloud",
+    ),
+    Mutant(
+        "cluster",
+        "echoplane/adapters/rayjob.py",
+        'f"{round(1000 * cpu)}m"',
+        'f"{max(1, round(cpu))}"',
+        "tests/unit/test_rayjob.py::test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each",
+    ),
+    Mutant(
         "split",
         "echoplane/dataset/split.py",
         "split_of.setdefault(p, split) != split}",

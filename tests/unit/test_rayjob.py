@@ -120,7 +120,7 @@ def test_a_worker_uses_the_cores_of_its_pod_and_not_of_its_node() -> None:
     assert worker["containers"][0]["resources"]["requests"]["cpu"] == "3000m"
 
 
-def test_on_a_small_node_pods_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each() -> None:
+def test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each() -> None:
     cluster = RayCluster(volume="v", image="i:1", cpu=0.3, head_cpu=0.1)
     job = rayjob("name", STORAGE, cluster, workers=2, gpu=False)
     head, worker = (pod["containers"][0] for pod in pods(job))
