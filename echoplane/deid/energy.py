@@ -63,10 +63,10 @@ def groups(energy_THW: np.ndarray, where_HW: np.ndarray) -> list[Group]:
     around_HW = _around(most_HW, where_HW)
     found = [Group(blocks, ()) for blocks in _grouped(least_HW / _around(least_HW, where_HW), where_HW, _LEAST)]
     for blocks in _grouped(most_HW / around_HW, where_HW, _MOST):
-        found.append(Group(blocks, _best_frames(energy_THW, blocks, 3)))
+        found.append(Group(blocks, best_frames(energy_THW, blocks, 3)))
     if len(energy_THW) > 2:
         for blocks in _grouped((most_HW - second_HW) / around_HW, where_HW, _JUMP):
-            found.append(Group(blocks, _best_frames(energy_THW - second_HW, blocks, 1)))
+            found.append(Group(blocks, best_frames(energy_THW - second_HW, blocks, 1)))
     return found
 
 
@@ -85,8 +85,8 @@ def _grouped(ratio_HW: np.ndarray, where_HW: np.ndarray, rule: _Rule) -> list[np
     return [labels == label for label in np.flatnonzero(seeds >= rule.least) if label]
 
 
-def _best_frames(energy_THW: np.ndarray, blocks_HW: np.ndarray, count: int) -> tuple[int, ...]:
-    """The frames with the most detail in these blocks, spread over the clip."""
+def best_frames(energy_THW: np.ndarray, blocks_HW: np.ndarray, count: int) -> tuple[int, ...]:
+    """Frames with the most detail in these blocks, spread over the clip."""
     detail_T = energy_THW[:, blocks_HW].mean(axis=1)
     third = -(-len(detail_T) // count)
     return tuple(start + int(np.argmax(detail_T[start : start + third])) for start in range(0, len(detail_T), third))

@@ -14,7 +14,6 @@ import numpy as np
 from echoplane.deid import detector, energy
 
 _MARGIN = 8  # blocks around a group that its view shows
-_LOW = 3  # blocks; letters of a lower group are also looked for at twice their size
 _WIDER = 3  # times that a view is widened, where a line runs out of it
 _MIN_SHARE = 0.2  # of a group's blocks that lie in lines, or of a line's blocks that lie in the group
 Frame = Callable[[int], np.ndarray]
@@ -35,6 +34,18 @@ def search(energy_THW: np.ndarray, where_HW: np.ndarray, sample_THW: np.ndarray,
     return found
 
 
+def stand_at(blocks_HW: np.ndarray, energy_THW: np.ndarray, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
+    """Of blocks that may hold letters in some frame, those where the network sees a line, with the line."""
+    count, labels_HW = cv2.connectedComponents(blocks_HW.astype(np.uint8))
+    found = np.zeros_like(blocks_HW)
+    for label in range(1, count):
+        group_HW = labels_HW == label
+        lines = _lines_at(energy.Group(group_HW, energy.best_frames(energy_THW, group_HW, 3)), sample_THW, frame)
+        if lines.any():
+            found |= _grown(lines | group_HW)
+    return found
+
+
 def to_the_end(words_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
     """The words with the rest of their lines: letters that are fainter, or that the text leaves as it moves."""
     count, labels_HW = cv2.connectedComponents(words_HW.astype(np.uint8))
@@ -50,8 +61,7 @@ def to_the_end(words_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
 
 def stands_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
     """Whether the network sees a line in what stands still at a group of blocks and around it."""
-    view = _view(_place(group_HW), None, sample_THW, lambda number: sample_THW[number])
-    return bool(_seen(view, low=True).any())
+    return bool(detector.lines(_view(_place(group_HW), None, sample_THW, lambda number: sample_THW[number])).any())
 
 
 def _lines_at(group: energy.Group, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
@@ -68,28 +78,13 @@ def _whole_line(group_HW: np.ndarray, number: int | None, sample_THW: np.ndarray
     for _ in range(1 + _WIDER):
         place = _place(group_HW | seen)
         lines = np.zeros_like(group_HW)
-        lines[place] = _touched(_seen(_view(place, number, sample_THW, frame), _is_low(group_HW)))
+        lines[place] = _touched(detector.lines(_view(place, number, sample_THW, frame)))
         if not _agree(group_HW, lines):
             break
         seen |= lines
         if _place(group_HW | seen) == place:
             break
     return seen
-
-
-def _is_low(blocks_HW: np.ndarray) -> bool:
-    """Whether the letters at these blocks may be too small for the network at their own size."""
-    rows, columns = (np.flatnonzero(blocks_HW.any(axis=axis)) for axis in (1, 0))
-    return bool(min(rows[-1] - rows[0], columns[-1] - columns[0]) < _LOW)
-
-
-def _seen(view: np.ndarray, low: bool) -> np.ndarray:
-    """Pixels of a view in lines of text, if need be looked for at twice its size."""
-    lines_HW = detector.lines(view)
-    if low and not lines_HW.any():
-        twice_HW = detector.lines(cv2.resize(view, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
-        return twice_HW[::2, ::2]
-    return lines_HW
 
 
 def _place(blocks_HW: np.ndarray) -> Place:

@@ -52,6 +52,8 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     mask = mask.without(found.blocks | letters.to_the_end(found.words & found.fan, masked_THW))
     blocks = images.blacken(mask)
     more = text.appear_later(found, blocks.eighth_THW, blocks.energy_THW, mask, sample_THW.shape[1:])
+    passing_HW = text.passing(found, blocks.eighth_THW, blocks.energy_THW)
+    more |= letters.stand_at(passing_HW, blocks.energy_THW, masked_THW, images.frame)
     more |= _letters(found, blocks, images, sample_THW, mask)
     if found.words.any():  # more strokes beside them; still tissue has some too, so they are no reason to hold
         more |= _without_clutter(text.words(sample_THW, mask), found.fan, sample_THW, mask)

@@ -87,11 +87,13 @@ def appear_later(
     inside_HW = _inside(mask, shape)
     new_HW = ~found.lit & ~_flickers(eighth_THW) | (energy_THW.max(axis=0) > _LETTER_DETAIL)
     late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & new_HW
-    return _grow(late_HW | _passing(found, eighth_THW, energy_THW)) & inside_HW
+    return _grow(late_HW) & inside_HW
 
 
-def _passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) -> np.ndarray:
-    """Blocks at the rim of the fan's hull that are black most of the time, and once have the detail of letters."""
+def passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) -> np.ndarray:
+    """Blocks at the rim of the fan's hull that are black most of the time, and once have the detail of letters.
+
+    A wall of the heart that beats into a dark rim has it too."""
     rim_HW = found.fan & ~shrunk(found.fan, _RIM_BLOCKS)
     once_HW = (eighth_THW.max(axis=0) > _CAPTION) & (np.median(eighth_THW, axis=0) <= _BLACK)
     passing_HW = rim_HW & once_HW & (energy_THW.max(axis=0) > _LETTER_DETAIL)
