@@ -374,7 +374,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "letters.py",
         "    for _ in range(1 + _WIDER):",
         "    for _ in range(1):",
-        _LETTERS + "14_a_word_whose_end_is_faint_is_masked_to_its_end",
+        _LETTERS + "14_a_word_that_is_found_in_part_is_followed_to_its_end",
     ),
     (
         "deid 15",

@@ -14,6 +14,7 @@ import numpy as np
 from echoplane.deid import detector, energy
 
 _MARGIN = 8  # blocks around a group that its view shows
+_LOW = 3  # blocks
 _WIDER = 3  # times that a view is widened, where a line runs out of it
 _MIN_SHARE = 0.2  # of a group's blocks that lie in lines, or of a line's blocks that lie in the group
 Frame = Callable[[int], np.ndarray]
@@ -78,13 +79,22 @@ def _whole_line(group_HW: np.ndarray, number: int | None, sample_THW: np.ndarray
     for _ in range(1 + _WIDER):
         place = _place(group_HW | seen)
         lines = np.zeros_like(group_HW)
-        lines[place] = _touched(detector.lines(_view(place, number, sample_THW, frame)))
+        lines[place] = _touched(_seen(_view(place, number, sample_THW, frame), group_HW))
         if not _agree(group_HW, lines):
             break
         seen |= lines
         if _place(group_HW | seen) == place:
             break
     return seen
+
+
+def _seen(view: np.ndarray, group_HW: np.ndarray) -> np.ndarray:
+    """Pixels of a view in lines of text; at a low and wide group, where letters may be small, also at double size."""
+    lines_HW = detector.lines(view)
+    rows, columns = (np.flatnonzero(group_HW.any(axis=axis)) for axis in (1, 0))
+    if lines_HW.any() or rows[-1] - rows[0] >= _LOW or columns[-1] - columns[0] < 2 * (rows[-1] - rows[0]):
+        return lines_HW
+    return detector.lines(cv2.resize(view, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))[::2, ::2]
 
 
 def _place(blocks_HW: np.ndarray) -> Place:

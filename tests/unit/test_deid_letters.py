@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pydicom.pixels import pixel_array
 
-from echoplane.deid import detector, energy
+from echoplane.deid import detector, energy, letters
 from tests.unit.test_deid_builder import clip, echo, region, run, set_native, written
+from tests.unit.test_deid_regions import fan
 
 SHAPE, BOX, FRAMES = (360, 480), (96, 96, 336, 432), 12
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -67,6 +68,28 @@ def test_case_14_text_that_is_faint_or_turned_is_masked(tmp_path: Path, level: i
     for frame in pixels:
         write(frame, (180, 220), level, angle)
     assert share_covered(pixels, plain, tmp_path) > 0.9
+
+
+def test_case_14_a_word_that_is_found_in_part_is_followed_to_its_end() -> None:
+    pixels = np.ascontiguousarray(tissue()[..., 0])
+    for frame in pixels:
+        cv2.putText(frame, "ZWETSCHGEN ROSALINDE", (110, 220), FONT, 0.7, 250, 2, cv2.LINE_AA)
+    first = np.zeros((SHAPE[0] // 8, SHAPE[1] // 8), bool)
+    first[26:28, 14:18] = True
+    found = letters.to_the_end(first, pixels)
+    assert found[26:28, 14:45].all()
+    assert not found[:20].any()
+
+
+@pytest.mark.parametrize("number", [10, 20])
+def test_case_15_text_at_the_rim_of_the_fan_in_one_frame_is_masked(tmp_path: Path, number: int) -> None:
+    plain = np.roll(fan(frames=24), 4, axis=1)
+    pixels = plain.copy()
+    cv2.putText(pixels[number], "ROSALINDE", (196, 336), FONT, 0.5, (255, 255, 255), 1)
+    dataset = echo(pixels, SequenceOfUltrasoundRegions=[region((32, 32, 336, 448))])
+    result = pixel_array(written(run(dataset, tmp_path), tmp_path))
+    ink = (pixels != plain).any(axis=3)
+    assert (result.max(axis=3)[ink] <= 2).mean() > 0.9
 
 
 def test_a_sector_without_text_is_left_as_it_is(tmp_path: Path) -> None:
