@@ -1,5 +1,9 @@
-"""How much burned-in text the product masks, and how much of clean sectors: whole files in, written files out."""
+"""How much burned-in text the product masks, and how much of clean sectors: whole files in, written files out.
 
+For a set of one's own: `python -m benchmarks.deid_recall hard 77`, with names of matplotlib's fonts behind if wanted.
+"""
+
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
 
-from benchmarks.deid_texts import BOX, Clip, clips
+from benchmarks.deid_texts import BOX, FONTS, Clip, clips
 from echoplane.deid import Key, Policy, deidentify_file
 
 KEY = Key(bytes(range(1, 65)))
@@ -38,10 +42,10 @@ class Found:
         return sum(self.covered[key] for key in chosen), sum(self.texts[key] for key in chosen)
 
 
-def measure_set(hardness: str, seed: int, count: int = 24) -> Found:
+def measure_set(hardness: str, seed: int, count: int = 24, fonts: tuple[str, ...] = FONTS) -> Found:
     """De-identify a set, and look at the written pixels. A clip that is held covers none of its texts."""
     texts, covered, held, shares = Counter(), Counter(), Counter(), []
-    for number, clip in enumerate(clips(hardness, seed, count)):
+    for number, clip in enumerate(clips(hardness, seed, count, fonts)):
         reason, black_THW = _written_black(to_file(clip, number))
         texts.update((text.place, text.kind) for text in clip.texts)
         held.update([reason] if reason else [])
@@ -110,3 +114,9 @@ def _region(box: tuple[int, int, int, int]) -> Dataset:
     item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
     item.PhysicalDeltaX = item.PhysicalDeltaY = 0.04
     return item
+
+
+if __name__ == "__main__":
+    found = measure_set(sys.argv[1], int(sys.argv[2]), fonts=tuple(sys.argv[3:]) or FONTS)
+    whole, sector = found.recall(), found.recall("sector")
+    print(f"masked {whole[0]}/{whole[1]}, in the sector {sector[0]}/{sector[1]}, held {dict(found.held)}")

@@ -19,6 +19,7 @@ ROWS, COLUMNS, FRAMES, CLIPS = 480, 640, 30, 24
 APEX_RC, RADIUS, HALF_ANGLE = (70, 320), 380, 0.72
 BOX = (64, 64, 464, 576)  # of the sector's region: top, left, bottom, right, exclusive
 FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf", "cmss10.ttf")
+OTHER_FONTS = ("DejaVuSerif.ttf", "STIXGeneral.ttf", "DejaVuSansMono-Bold.ttf", "cmtt10.ttf")
 HARD = ("low-contrast", "rotated", "one-frame", "moving", "small", "dark-on-bright")
 SURNAMES = ("ZWETSCHGEN", "Quacksalber", "OKONKWO", "Hinterwald", "Nakamura", "PETROVA", "Lindqvist", "O'BRIEN")
 GIVEN = ("ROSALINDE", "Balduin", "Chidi", "Maria", "Kenji", "IRINA", "Astrid", "Sean")
@@ -42,12 +43,12 @@ class Clip:
     fan_HW: np.ndarray
 
 
-def clips(hardness: str, seed: int, count: int = CLIPS) -> Iterator[Clip]:
+def clips(hardness: str, seed: int, count: int = CLIPS, fonts: tuple[str, ...] = FONTS) -> Iterator[Clip]:
     """The set `easy` or `hard`, or the same sectors without text (`clean`)."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         frames_THW, fan_HW = _background(rng)
-        texts = () if hardness == "clean" else tuple(_write(frames_THW, fan_HW, hardness, number, rng))
+        texts = () if hardness == "clean" else tuple(_write(frames_THW, fan_HW, hardness, number, fonts, rng))
         yield Clip(frames_THW, texts, fan_HW)
 
 
@@ -85,20 +86,31 @@ def _speckle(rng: np.random.Generator) -> np.ndarray:
 
 
 def _write(
-    frames_THW: np.ndarray, fan_HW: np.ndarray, hardness: str, number: int, rng: np.random.Generator
+    frames_THW: np.ndarray,
+    fan_HW: np.ndarray,
+    hardness: str,
+    number: int,
+    fonts: tuple[str, ...],
+    rng: np.random.Generator,
 ) -> Iterator[Text]:
     taken = np.zeros((ROWS, COLUMNS), bool)
     for index in range(6):
         place = ("border", "sector")[index % 2]
         kind = "plain" if hardness == "easy" else HARD[(number * 3 + index // 2 + (index % 2) * 2) % len(HARD)]
-        yield _one_text(frames_THW, fan_HW, taken, place, kind, rng)
+        yield _one_text(frames_THW, fan_HW, taken, place, kind, fonts, rng)
 
 
 def _one_text(
-    frames_THW: np.ndarray, fan_HW: np.ndarray, taken: np.ndarray, place: str, kind: str, rng: np.random.Generator
+    frames_THW: np.ndarray,
+    fan_HW: np.ndarray,
+    taken: np.ndarray,
+    place: str,
+    kind: str,
+    fonts: tuple[str, ...],
+    rng: np.random.Generator,
 ) -> Text:
     while True:
-        shape = _letters(kind, rng)
+        shape = _letters(kind, fonts, rng)
         path = _path(shape.shape, kind, rng)
         covered = np.zeros((ROWS, COLUMNS), bool)
         for row, column in path:
@@ -114,11 +126,11 @@ def _one_text(
     return Text(place, kind, tuple(np.concatenate(axis) for axis in zip(*ink, strict=True)))  # type: ignore[arg-type]
 
 
-def _letters(kind: str, rng: np.random.Generator) -> np.ndarray:
+def _letters(kind: str, fonts: tuple[str, ...], rng: np.random.Generator) -> np.ndarray:
     """The text as coverage, 0 to 1."""
     height = int(rng.integers(10, 13)) if kind == "small" else int(rng.integers(16, 27))
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    font = ImageFont.truetype(str(folder / FONTS[rng.integers(len(FONTS))]), height)
+    font = ImageFont.truetype(str(folder / fonts[rng.integers(len(fonts))]), height)
     words = _words(rng)
     left, top, right, bottom = font.getbbox(words)
     image = Image.new("L", (int(right - left) + 2, int(bottom - top) + 2))

@@ -109,7 +109,7 @@ def _place(blocks_HW: np.ndarray) -> Place:
 def _view(place: Place, number: int | None, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
     """The picture of a place: of one frame, or the projections over time."""
     pixels = tuple(slice(side.start * energy.BLOCK, side.stop * energy.BLOCK) for side in place)
-    return frame(number)[pixels] if number is not None else _projections(sample_THW[:, *pixels])  # type: ignore[misc]
+    return frame(number)[pixels] if number is not None else _projections(sample_THW[:, *pixels])
 
 
 def _hull(blocks_HW: np.ndarray) -> np.ndarray:
