@@ -383,4 +383,32 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "    letters.stand_at(",
         _LETTERS + "15_text_at_the_rim_of_the_fan_in_one_frame_is_masked",
     ),
+    (
+        "deid option",
+        _ROOM + "rules.py",
+        'row.institution if policy.institution_identity else "",',
+        "row.institution,",
+        "tests/unit/test_deid_rules.py::test_the_institution_stays_by_its_option_alone_and_never_with_her_name",
+    ),
+    (
+        "deid option",
+        _ROOM + "header.py",
+        "if not (context.policy.safe_private and _copy_private(",
+        "if not (_copy_private(",
+        "tests/unit/test_deid_rules.py::test_a_listed_private_number_stays_by_its_option_alone",
+    ),
+    (
+        "deid option",
+        _ROOM + "rules.py",
+        'row.full_dates == "K"',
+        "True",
+        "tests/unit/test_deid_rules.py::test_full_dates_stay_by_their_option_alone_and_the_birth_date_never",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "header.py",
+        "(rule.most is None or len(value) <= rule.most * size)",
+        "True",
+        "tests/unit/test_deid_odd_places.py::test_words_in_place_of_numbers_are_gone",
+    ),
 )

@@ -9,11 +9,11 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Sequence as Values
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from pydicom.charset import default_encoding
-from pydicom.datadict import dictionary_VM, keyword_for_tag
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -67,12 +67,31 @@ def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
     for item in list(original.values()):
         rule = allowed.get(int(item.tag))
         if rule is None:
-            context.note(_public_name(int(item.tag)), "removed")
+            if not (context.policy.safe_private and _copy_private(original, item, built, context)):
+                context.note(_public_name(int(item.tag)), "removed")
             continue
         element = _convert(original, item, rule, context, depth)
         if element is not None:
             built[rule.tag] = element
     return dataset_of(built)
+
+
+def _copy_private(original: Dataset, item: Element, built: dict[BaseTag, Element], context: Context) -> bool:
+    """Add a listed private number with its creator, if it is one (PS3.15 E.3.10); whether it was."""
+    group, number = int(item.tag) >> 16, int(item.tag) & 0xFFFF
+    if not group & 1 or number < 0x1000:
+        return False
+    block = BaseTag(group << 16 | number >> 8)
+    creator = "".join(strings(original, block)[:1])
+    rule = rules.safe_private().get((creator, group, number & 0xFF))
+    if rule is None:
+        return False
+    element = _convert(original, item, replace(rule, tag=BaseTag(item.tag)), context, depth=0)
+    if element is None:
+        return False
+    built[block] = element_of(block, "LO", creator.encode())
+    built[BaseTag(item.tag)] = element
+    return True
 
 
 def dataset_of(elements: dict[BaseTag, Element]) -> Dataset:
@@ -157,8 +176,7 @@ def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Co
     vr = _number_vr(original, item, rule)
     value = _little_endian(original, item, vr)
     size = _BINARY_BYTES[rule.vr]
-    most = _most_values(int(rule.tag))
-    fits = value is not None and len(value) % size == 0 and (most is None or len(value) <= most * size)
+    fits = value is not None and len(value) % size == 0 and (rule.most is None or len(value) <= rule.most * size)
     if value is None or not fits or (rule.vr == "AT" and _names_private(value)):
         context.note(rule.keyword, "removed")
         return None
@@ -198,13 +216,6 @@ def _names_private(value: bytes) -> bool:
     return any(group & 1 for group, _ in struct.iter_unpack("<HH", value))
 
 
-@cache
-def _most_values(tag: int) -> int | None:
-    """How many values the dictionary allows; None where there is no limit."""
-    most = dictionary_VM(tag).split("-")[-1]
-    return int(most) if most.isdigit() else None
-
-
 def _convert_string(value: str, rule: Allowed, action: str, context: Context) -> str:
     if action == "shift":
         return _shift(value, rule.vr, context.shift_days)
@@ -221,8 +232,9 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
         return value if value in _SEX else ""
     if rule.vr == "CS":
         return value if _is_known_term(value, context) else ""
-    if action == "keep":  # device identity: as it is, unless it names the patient
-        return value if _PLAIN.fullmatch(value) and not _names_someone(value, context, names_only=True) else ""
+    if action == "keep":  # identity of a device or an institution: as it is, unless it names a person
+        named = _names_someone(value, context) or context.own.inside(value)
+        return value if _PLAIN.fullmatch(value) and not named else ""
     return clean_text(value, context)
 
 
@@ -258,9 +270,8 @@ def _listed(token: str, context: Context) -> bool:
     return token.upper() in rules.words() or token.upper() in context.extra_words
 
 
-def _names_someone(value: str, context: Context, names_only: bool = False) -> bool:
-    tokens = [token.lower() for token in _TOKEN.findall(value)]
-    return any(t in context.own.names if names_only else context.own.name_someone(t) for t in tokens)
+def _names_someone(value: str, context: Context) -> bool:
+    return any(context.own.name_someone(token) for token in _TOKEN.findall(value))
 
 
 def clean_text(value: str, context: Context) -> str:

@@ -31,11 +31,15 @@ _MEANINGS = {
     "113100": "Basic Application Confidentiality Profile",
     "113101": "Clean Pixel Data Option",
     "113105": "Clean Descriptors Option",
+    "113106": "Retain Longitudinal Temporal Information Full Dates Option",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
     "113108": "Retain Patient Characteristics Option",
     "113109": "Retain Device Identity Option",
+    "113111": "Retain Safe Private Option",
+    "113112": "Retain Institution Identity Option",
 }
-STATED = frozenset(_MEANINGS.values())
+STATED = frozenset(_MEANINGS.values()) | rules.private_creators()
+_LONGITUDINAL = {"shift": "MODIFIED", "remove": "REMOVED", "keep": "UNMODIFIED"}
 _TAGS = {
     keyword: Tag(keyword)
     for keyword in (
@@ -140,7 +144,7 @@ def _finish(built: Dataset, policy: Policy, transfer_syntax: UID, pixels_clean: 
 
 
 def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Context, tuple[str, ...]]:
-    own = values.collect(original, key)
+    own = values.collect(original, key, policy)
     patient = "".join(strings(original, 0x00100020)[:1])
     study = "".join(strings(original, 0x0020000D)[:1])
     if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
@@ -153,7 +157,7 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
         policy=policy,
         own=own,
         pseudonym=key.pseudonym(identity),
-        shift_days=key.shift_days(identity),
+        shift_days=0 if policy.dates == "keep" else key.shift_days(identity),
         extra_words=frozenset(word.upper() for word in policy.extra_words),
     )
     return context, () if patient else ("no-patient-id",)
@@ -182,15 +186,18 @@ def _state_what_was_done(built: Dataset, policy: Policy, pixels_clean: bool) -> 
         "113100": True,
         "113101": pixels_clean,
         "113105": policy.descriptors,
+        "113106": policy.dates == "keep",
         "113107": policy.dates == "shift",
         "113108": policy.patient_characteristics,
         "113109": policy.device_identity,
+        "113111": policy.safe_private,
+        "113112": policy.institution_identity,
     }
     stated = {
         "SpecificCharacterSet": _CHARACTER_SET,
         "PatientIdentityRemoved": "YES",
         "DeidentificationMethod": f"echoplane {__version__}",
-        "LongitudinalTemporalInformationModified": "MODIFIED" if policy.dates == "shift" else "REMOVED",
+        "LongitudinalTemporalInformationModified": _LONGITUDINAL[policy.dates],
     } | ({"BurnedInAnnotation": "NO"} if pixels_clean else {})
     for keyword, value in stated.items():
         built[_TAGS[keyword]] = _statement(keyword, value)

@@ -14,14 +14,19 @@ class Policy(BaseModel):
 
     classes: tuple[ObjectClass, ...] = ("ultrasound", "mr", "enhanced-mr", "ecg")
     """Kinds of object that are de-identified; every other SOP class is refused."""
-    dates: Literal["shift", "remove"] = "shift"
-    """`shift` moves all dates of a patient by one keyed number of days, so intervals stay; `remove` empties them."""
+    dates: Literal["shift", "remove", "keep"] = "shift"
+    """`shift` moves all dates of a patient by one keyed number of days, so intervals stay (113107); `remove` empties
+    them; `keep` leaves those of studies and series as they are (113106)."""
     patient_characteristics: bool = True
     """Keep sex, age (90 and above become 090Y), size and weight (113108)."""
     descriptors: bool = True
     """Keep words of the word list in descriptions, and drop every other word (113105)."""
     device_identity: bool = False
     """Keep serial number and station name (113109)."""
+    institution_identity: bool = False
+    """Keep the institution's name, address and department (113112)."""
+    safe_private: bool = False
+    """Keep the private numbers of `data/safe_private.csv` (113111)."""
     extra_words: tuple[str, ...] = ()
     """Words that a site adds to the word list, such as the name of a scanner model. Never a person's name."""
     max_file_mib: int = Field(default=2048, ge=1)

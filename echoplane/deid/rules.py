@@ -1,16 +1,18 @@
 """The rules as data: which attributes may stay in which class of object, and what PS3.15 says of each.
 
 `data/allowed.csv` is the allow list, `data/ps3_15_e1.csv` is table E.1-1 with its option columns, `data/words.csv`
-are the words that free text may keep, `data/sop_classes.csv` are the classes, `data/devices.csv` is where known
-machines draw the scan. What no file lists is removed.
+are the words that free text may keep, `data/safe_private.csv` the private numbers that an option keeps,
+`data/sop_classes.csv` the classes, `data/devices.csv` where known machines draw the scan. What no file lists is
+removed.
 """
 
 import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 
+from pydicom.datadict import dictionary_VM
 from pydicom.tag import BaseTag
 
 from echoplane.deid.policy import Policy
@@ -31,6 +33,8 @@ class Allowed:
     keyword: str
     vr: str
     classes: frozenset[str]
+    most: int | None
+    """how many values there may be; None where there is no limit"""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,14 @@ class Profile:
 
     basic: str
     device: str
+    institution: str
     patient: str
+    full_dates: str
     modified_dates: str
     descriptors: str
+
+
+_COLUMNS = tuple(column.name for column in fields(Profile))
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -53,17 +62,49 @@ def _rows(name: str) -> list[dict[str, str]]:
 def allow_list(object_class: str) -> dict[int, Allowed]:
     """The attributes that may stay in this class, by tag; the same list holds at every depth."""
     rows = [
-        Allowed(BaseTag(int(row["tag"], 16)), row["keyword"], row["vr"], frozenset(row["classes"].split()))
+        Allowed(
+            tag=BaseTag(int(row["tag"], 16)),
+            keyword=row["keyword"],
+            vr=row["vr"],
+            classes=frozenset(row["classes"].split()),
+            most=_most(dictionary_VM(row["keyword"])),
+        )
         for row in _rows("allowed.csv")
     ]
     return {int(row.tag): row for row in rows if row.classes & {"all", object_class}}
+
+
+def _most(multiplicity: str) -> int | None:
+    most = multiplicity.split("-")[-1]
+    return int(most) if most.isdigit() else None
+
+
+@cache
+def safe_private() -> dict[tuple[str, int, int], Allowed]:
+    """Creator, group and element within its block (PS3.5 7.8.1) -> the rule of a private number that may stay."""
+    return {
+        (row["creator"], int(row["group"], 16), int(row["element"], 16)): Allowed(
+            tag=BaseTag(int(row["group"], 16) << 16 | 0x1000 | int(row["element"], 16)),
+            keyword=f"{row['creator']}: {row['name']}",
+            vr=row["vr"],
+            classes=frozenset(("all",)),
+            most=int(row["most"]),
+        )
+        for row in _rows("safe_private.csv")
+    }
+
+
+@cache
+def private_creators() -> frozenset[str]:
+    """The names that private blocks of the output may have."""
+    return frozenset(creator for creator, _, _ in safe_private())
 
 
 @cache
 def profile() -> dict[int, Profile]:
     """Table E.1-1 by tag. Repeating groups (50xx, 60xx) and private ones are never on the allow list."""
     return {
-        int(row["tag"], 16): Profile(*(row[k] for k in ("basic", "device", "patient", "modified_dates", "descriptors")))
+        int(row["tag"], 16): Profile(*(row[column] for column in _COLUMNS))
         for row in _rows("ps3_15_e1.csv")
         if not set(row["tag"]) - set("0123456789ABCDEF")
     }
@@ -110,8 +151,12 @@ def action(rule: Allowed, policy: Policy) -> str:
     if rule.keyword in _IDENTITY:
         return "pseudonym"
     if rule.vr in DATE_VRS:
-        shifted = policy.dates == "shift" and (row is None or row.modified_dates == "C")
-        return "shift" if shifted else "empty"
+        stays = {
+            "shift": row is None or row.modified_dates == "C",
+            "keep": row is None or row.full_dates == "K",
+            "remove": False,
+        }
+        return "shift" if stays[policy.dates] else "empty"
     if row is not None:
         return _by_profile(row, policy)
     return "words" if rule.vr in TEXT_VRS else "keep"
@@ -121,6 +166,7 @@ def _by_profile(row: Profile, policy: Policy) -> str:
     chosen = (
         row.patient if policy.patient_characteristics else "",
         row.device if policy.device_identity else "",
+        row.institution if policy.institution_identity else "",
         row.descriptors if policy.descriptors else "",
     )
     if "C" in chosen:
@@ -128,3 +174,17 @@ def _by_profile(row: Profile, policy: Policy) -> str:
     if "K" in chosen or row.basic == "U" or row.basic == "X/Z/U":
         return "keep"
     return "empty" if "Z" in row.basic else "drop"
+
+
+@cache
+def retained(policy: Policy) -> frozenset[int]:
+    """Attributes whose words an option keeps: they are no secret of the file."""
+    chosen = set()
+    for rule in (rule for kind in policy.classes for rule in allow_list(kind).values()):
+        row = profile().get(int(rule.tag))
+        kept = row is not None and (
+            (policy.device_identity and row.device == "K") or (policy.institution_identity and row.institution == "K")
+        )
+        if kept and rule.vr in TEXT_VRS:
+            chosen.add(int(rule.tag))
+    return frozenset(chosen)

@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence
 
 from echoplane.deid import rules
 from echoplane.deid.key import Key
+from echoplane.deid.policy import Policy
 
 _TEXT = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT"))
 _WRITTEN = _TEXT | {"UI", "DA", "DT", "TM"}
@@ -101,8 +102,9 @@ def _dictionary_vr(tag: int) -> str:
         return "UN"
 
 
-def collect(dataset: Dataset, key: Key) -> OwnValues:
+def collect(dataset: Dataset, key: Key, policy: Policy) -> OwnValues:
     """Read the original once and note what must not be found in the output; what the key issued may be."""
+    retained = rules.retained(policy)
     own = OwnValues()
     for text in elements(dataset):
         value = text.value.strip("\0 ")
@@ -110,8 +112,9 @@ def collect(dataset: Dataset, key: Key) -> OwnValues:
             own.uids |= {part for part in value.split("\\") if len(part) > 9 and not key.issued_uid(part)}
         elif text.vr in ("DA", "DT"):
             own.dates |= set(_DATE.findall(value.replace(".", "")))
-        elif text.vr != "TM" and not key.issued_pseudonym(value):
+        elif text.vr != "TM" and text.tag not in retained and not key.issued_pseudonym(value):
             _note_text(own, text, value)
+    own.other -= {word.lower() for word in policy.extra_words}
     return own
 
 
