@@ -405,6 +405,13 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "tests/unit/test_deid_rules.py::test_full_dates_stay_by_their_option_alone_and_the_birth_date_never",
     ),
     (
+        "deid MR",
+        _ROOM + "pixels.py",
+        "if not accepted and search.letters_anywhere(frames):",
+        "if False:",
+        "tests/unit/test_deid_pixels.py::test_letters_in_an_mr_image_are_held_until_a_person_accepts",
+    ),
+    (
         "deid numbers",
         _ROOM + "header.py",
         "(rule.most is None or len(value) <= rule.most * size)",

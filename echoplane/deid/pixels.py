@@ -111,6 +111,7 @@ def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, acc
     images = _JpegFrames(frames, shape)
     mask, searched = _mask(images, region, accepted)
     if mask is None:
+        _hold_letters([images.frame(number) for number in range(len(frames))], accepted)
         images.blacken(None)
     return CleanPixels(encapsulate(images.frames), JPEGBaseline8Bit, {}, mask, searched)
 
@@ -158,6 +159,18 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask |
     if len(images.frames) < fan.MIN_FRAMES:
         mask = _of_stills(_sample(images), mask)
     return search.mask_text(images, mask)
+
+
+def _hold_letters(frames: Sequence[np.ndarray], accepted: bool) -> None:
+    """Held where letters stand in pictures without a scan region, unless a person has looked."""
+    if not accepted and search.letters_anywhere(frames):
+        raise Held("text-in-image")
+
+
+def _stretched(values_HW: np.ndarray) -> np.ndarray:
+    """Stored values as grey levels, from the least to the most of the picture."""
+    low, high = float(values_HW.min()), float(values_HW.max())
+    return ((values_HW - low) * (255 / max(high - low, 1))).astype(np.uint8)
 
 
 def _sample(images: Images) -> np.ndarray:
@@ -244,6 +257,8 @@ def _clean_decoded(
         return [show(frame) for frame in frames]
 
     mask, searched = _mask(_NativeFrames(blacken, region), region, accepted)
+    if mask is None:
+        _hold_letters([_stretched(show(frame) if shape.samples == 3 else frame) for frame in frames], accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0

@@ -38,6 +38,7 @@ _DOUBTS = {
     "burned-in": "The header says that annotations are burned into the pixels.",
     "text-in-pixels": "Text inside the scan region is still found after masking.",
     "text-in-still": "Nothing moves, and what looks like text lies over the scan; a person must look.",
+    "text-in-image": "What looks like letters stands in an MR image; a person must look.",
     "verify-header": "A value of the patient was found in the written file.",
     "verify-pixels": "The written pixels outside the scan region are not black.",
     "conflict": "Another file with the same SOP Instance UID, but other contents, was written before.",
@@ -47,7 +48,15 @@ _DOUBTS = {
 
 # what a person can clear by looking at the picture; the header is never a matter of looking
 ACCEPTABLE = frozenset(
-    ("region-missing", "region-out-of-bounds", "region-covers-image", "burned-in", "text-in-pixels", "text-in-still")
+    (
+        "region-missing",
+        "region-out-of-bounds",
+        "region-covers-image",
+        "burned-in",
+        "text-in-pixels",
+        "text-in-still",
+        "text-in-image",
+    )
 )
 
 SENTENCES = _REFUSALS | _DOUBTS

@@ -13,7 +13,7 @@ import numpy as np
 
 from echoplane.deid import letters, text
 from echoplane.deid.reasons import Held
-from echoplane.deid.regions import Mask
+from echoplane.deid.regions import Box, Mask
 
 _SEARCHES = 3
 _NEAR_FIELD = 0.25  # of the fan's depth: what stands still there may be reverberation
@@ -78,6 +78,14 @@ def letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.n
 def words_of_still(still_HW: np.ndarray, mask: Mask) -> np.ndarray:
     """Blocks of one picture under rows of strokes that are letters."""
     return _read(text.words(still_HW[None], mask), still_HW, mask)
+
+
+def letters_anywhere(frames: Sequence[np.ndarray]) -> bool:
+    """Whether rows of strokes that are letters stand in any picture in grey that has no scan region, as those of MR.
+
+    The network alone takes vessels of the abdomen for a line, so strokes are asked for too."""
+    whole = Mask((Box(0, 0, *frames[0].shape),))
+    return any(words_of_still(frame, whole).any() for frame in frames)
 
 
 def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:

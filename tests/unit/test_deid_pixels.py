@@ -14,22 +14,25 @@ from pydicom.uid import (
     MPEG4HP41,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    MRImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
     TwelveLeadECGWaveformStorage,
 )
 
-from echoplane.deid import Policy
+from echoplane.deid import Policy, accept
 from tests.unit.test_deid_builder import (
     BOX,
     COLUMNS,
     FRAMES,
+    KEY,
     ROWS,
     clip,
     echo,
     region,
     run,
     set_frames,
+    set_jpeg,
     set_native,
     to_bytes,
     written,
@@ -302,3 +305,39 @@ def test_case_43_ecg_annotations_are_removed_and_the_signal_is_kept(tmp_path: Pa
     assert result.WaveformSequence[0].WaveformData == signal
     assert "WaveformAnnotationSequence" not in result
     assert b"osalinde" not in written_bytes(outcome, tmp_path)
+
+
+def mr_cine(frames: int = 6) -> np.ndarray:
+    """A beating ring in 12 bits, as (frame, row, column)."""
+    row, column = np.mgrid[:192, :192]
+    noise = np.random.default_rng(4).normal(size=(frames, 192, 192))
+    radius = np.hypot(row - 96, column - 96)
+    rings = [300 * (abs(radius - 40 - 4 * np.sin(number)) < 9) + 120 * (radius < 32) for number in range(frames)]
+    return np.clip(np.stack(rings) + 40 + 8 * noise, 0, 4095).astype(np.uint16)
+
+
+def mr(clip_THW: np.ndarray) -> Dataset:
+    dataset = echo(SOPClassUID=MRImageStorage, Modality="MR")
+    del dataset.SequenceOfUltrasoundRegions
+    set_native(dataset, clip_THW, "MONOCHROME2")
+    return dataset
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "jpeg"])
+@pytest.mark.parametrize("where", [(4, 14), (50, 100)], ids=["corner", "heart"])
+def test_letters_in_an_mr_image_are_held_until_a_person_accepts(
+    tmp_path: Path, where: tuple[int, int], native: bool
+) -> None:
+    plain = mr_cine()
+    shown = plain.copy()
+    ink = cv2.putText(np.zeros((192, 192), np.uint8), "ZWETSCHGEN", where, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1)
+    shown[:, ink > 0] = 700
+    datasets = [mr(plain), mr(shown)]
+    if not native:
+        for dataset, pixels in zip(datasets, (plain, shown), strict=True):
+            set_jpeg(dataset, (pixels // 3).clip(0, 255).astype(np.uint8)[..., None].repeat(3, 3))
+    assert run(datasets[0], tmp_path / "plain").status == "written"
+    outcome = run(datasets[1], tmp_path / "shown")
+    assert (outcome.status, outcome.reason) == ("quarantined", "text-in-image")
+    released = accept(outcome.input_digest, tmp_path / "shown" / "out", KEY, Policy(), person="R. Reviewer")
+    assert released.status == "written"
