@@ -134,7 +134,7 @@ def _convert(original: Dataset, item: Element, rule: Allowed, context: Context, 
     before = _strings(item)
     after = [_convert_string(value, rule, action, context) for value in before]
     changed = "shifted" if action == "shift" else "mapped" if rule.vr == "UI" else "cleaned"
-    context.note(rule.keyword, "kept" if before == after else changed)
+    context.note(rule.keyword, changed if before != after else "kept" if any(before) else "empty")
     return element_of(rule.tag, rule.vr, "\\".join(after).encode("ascii"))
 
 
