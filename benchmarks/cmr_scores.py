@@ -34,7 +34,10 @@ class Row:
     distance_px: float
     hausdorff_px: float
     ef_percent: float
+    """Over the slices that readers drew, as the truth's."""
     ef_truth_percent: float
+    ef_all_percent: float
+    """Over all slices, as the answer says it."""
     expected: float
     flags: tuple[str, ...]
 
@@ -47,7 +50,7 @@ def score(patient: Patient, bundle: Bundle, runtime: Runtime) -> Row:
     found = runtimes.answer(Study((), (patient.cine,)), bundle, runtime).result
     assert isinstance(found, Segmentation)  # noqa: S101
     masks_TZHW = (found.masks["short-axis"] == LV_CAVITY) & patient.drawn_TZ[:, :, None, None]
-    sizes_T = patient.truth_TZHW.sum(axis=(1, 2, 3))
+    sizes_T, found_T = (masks.sum(axis=(1, 2, 3)) for masks in (patient.truth_TZHW, masks_TZHW))
     ed, es = int(sizes_T.argmax()), int(sizes_T.argmin())
     overlaps = [dice(masks_TZHW[t], patient.truth_TZHW[t]) or 0.0 for t in (ed, es)]
     distances = contour_distances(_slices(masks_TZHW), _slices(patient.truth_TZHW), (1.0, 1.0)) or (np.nan, np.nan)
@@ -57,8 +60,9 @@ def score(patient: Patient, bundle: Bundle, runtime: Runtime) -> Row:
         dice_es=overlaps[1],
         distance_px=distances[0],
         hausdorff_px=distances[1],
-        ef_percent=found.measures["lvef_percent"] or 0.0,
+        ef_percent=ejection_fraction_percent(found_T[ed], found_T[es]) or 0.0,
         ef_truth_percent=ejection_fraction_percent(sizes_T[ed], sizes_T[es]) or 0.0,
+        ef_all_percent=found.measures["lvef_percent"] or 0.0,
         expected=found.confidence,
         flags=tuple(sorted({flag.name for flag in found.flags})),
     )

@@ -2,7 +2,7 @@
 
 What a picture shows beyond anatomy: partial volume over edge and slice thickness, a receive coil's bias, Rician noise,
 slices that moved between breath holds, blood darkened by flow, banding from an uneven field, papillary muscles and
-trabeculae. Axes: T phase, N, M rows and columns of a slice.
+trabeculae, which keep their volume and crowd the cavity in systole. Axes: T phase, N, M rows and columns of a slice.
 """
 
 from dataclasses import dataclass, replace
@@ -57,8 +57,16 @@ FIELDS = {
     "south": Field((0.34, 0.52), (0.7, 1.1), (0.8, 1.5), (0.03, 0.08), 0.5, 0.2, 0.2),
     "west": Field((0.18, 0.30), (1.2, 1.9), (0.7, 1.3), (0.02, 0.07), 1.4, 0.5, 0.45),
 }
+PAPILLARY_MM = 5.0
+"""Radius of a papillary muscle at end diastole."""
+APEX_MM = 25.0
+"""How far from the apex blood darkens."""
 UNSEEN_FIELD = "west"
 """Kept out of training: how far a scanner that nobody trained on costs accuracy is measured with it."""
+
+
+THICK_SHARE = 0.25
+"""Of hearts with thick walls that eject most of their blood."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +100,19 @@ class Grid:
 
 
 def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
-    """The patient of a seed. Hearts reach further than the echo phantom's: thick, dilated and small ones."""
+    """The patient of a seed. Hearts reach further than the echo phantom's: dilated and small ones, and a share of thick
+    ones that nearly empty themselves."""
     rng = np.random.default_rng([seed, 41])
     heart = make_heart(rng)
-    grown = float(np.clip(rng.lognormal(0, 0.16), 0.75, 1.5))
+    thick = rng.random() < THICK_SHARE
+    grown = float(np.clip(rng.lognormal(-0.1 if thick else 0, 0.16), 0.75, 1.5))
+    pumped = float(rng.uniform(0.58, 0.82)) if thick else float(np.clip(heart.ef + rng.normal(0, 0.06), 0.12, 0.75))
     heart = replace(
         heart,
         lv_radius_mm=heart.lv_radius_mm * grown,
         lv_length_mm=heart.lv_length_mm * grown**0.4,
-        wall_mm=float(np.clip(rng.lognormal(np.log(9.5), 0.25), 5, 20)),
-        ef=float(np.clip(heart.ef + rng.normal(0, 0.06), 0.12, 0.75)),
+        wall_mm=float(rng.uniform(11, 21)) if thick else float(np.clip(rng.lognormal(np.log(9.5), 0.25), 5, 20)),
+        ef=pumped,
         rv_size=float(rng.uniform(0.8, 1.25)),
         seed=int(rng.integers(2**31)),
     )
@@ -169,21 +180,35 @@ class _Look:
     noise: float
     flow: float
     trabeculae: float
+    """Darkening of the cavity's outermost millimetres where there are some."""
+    trabeculae_mm: float
+    """How far they reach into the cavity at end diastole."""
+    trabeculae_from: float
+    """Grain above which there are some: the lower, the more."""
+    papillary_mm: float
+    """Added to the radius of papillary muscles."""
+    apex: float
+    """Darkening of blood at the apex, where it hardly moves and the coil is far."""
     texture: int
     """Seed of what lies around the heart in this slice."""
 
     @classmethod
     def draw(cls, field: Field, patient: MrPatient, rng: np.random.Generator) -> "_Look":
         own = np.random.default_rng([patient.seed, 45])  # one scanner setting a patient; flow is a slice's own
+        myocardium = float(own.uniform(*field.myocardium))
         return cls(
             field,
-            myocardium=float(own.uniform(*field.myocardium)),
+            myocardium=myocardium,
             fat=float(own.uniform(*field.fat)),
             pericardium=float(own.uniform(0.1, 1.0)),
             blur_mm=float(own.uniform(*field.blur_mm)),
             noise=float(own.uniform(*field.noise)),
             flow=float(rng.uniform(0, field.flow)),
-            trabeculae=float(own.uniform(0, 0.5)),
+            trabeculae=float(own.uniform(0, 1)) * (1 - myocardium),
+            trabeculae_mm=float(own.uniform(3, 9)),
+            trabeculae_from=float(own.uniform(-0.2, 0.6)),
+            papillary_mm=float(own.uniform(-1.5, 2)),
+            apex=float(own.uniform(0, 0.4)),
             texture=int(rng.integers(2**31)),
         )
 
@@ -212,6 +237,11 @@ def _layer(patient: MrPatient, points: Points, phases: NDArray[np.float64], look
     moment = moments(patient.heart, phases)
     material = trace_back(patient.heart, points, moment.contraction)
     parts = all_parts(patient.heart, landmarks(patient.heart), points, material, moment)
+    # Muscle in the cavity keeps its thickness while the cavity shrinks: in end diastolic millimetres it grows.
+    heart, beat = patient.heart, moment.contraction
+    crowding = np.sqrt((1 - np.float32(heart.shortening) * beat) / (1 - np.float32(heart.ef) * beat))
+    thicker_mm = look.papillary_mm + (crowding - 1) * PAPILLARY_MM
+    parts[Part.PAPILLARY] = np.maximum(parts[Part.PAPILLARY] - thicker_mm, parts[Part.LV_BLOOD])
     heart_mm = parts[Part.PERICARDIUM].min(axis=0)
     signal = background(patient.chest, points, heart_mm, look.texture) * np.float32(look.fat / FAT)
     signal = np.broadcast_to(signal, (len(phases), *points[0].shape[1:]))
@@ -219,8 +249,11 @@ def _layer(patient: MrPatient, points: Points, phases: NDArray[np.float64], look
     for part, distance in parts.items():
         share = np.clip(0.5 - distance / 1.4, 0, 1)
         value = np.float32(look.of(part)) * (1 + 0.06 * grain)
-        if part == Part.LV_BLOOD:  # trabeculae: muscle in the cavity's outermost millimetres
-            value = value - look.trabeculae * np.clip(1 + distance / 5, 0, 1) * (grain > 0.4)
+        if part == Part.LV_BLOOD:
+            reach_mm = np.float32(look.trabeculae_mm) * crowding
+            there = grain > look.trabeculae_from - 0.4 * beat
+            value = value - look.trabeculae * np.clip(1 + distance / reach_mm, 0, 1) * there
+            value = value * (1 - look.apex * np.clip(1 - material.points[2] / APEX_MM, 0, 1))
         if part in BLOOD_PARTS:
             value = value * (1 - look.flow * np.clip(grain, 0, 2) * moment.contraction)
         signal = signal + share * (value - signal)
@@ -241,7 +274,7 @@ def _labels(parts: Distances, kind: str, shape: tuple[int, ...]) -> NDArray[np.u
     labels, wanted = np.zeros(shape, np.uint8), LABEL_OF_PART[kind]
     for part, distance in parts.items():
         inside = np.broadcast_to(distance < 0, shape)
-        if part == Part.VALVE and kind != "short-axis":
+        if part == Part.VALVE:
             continue  # leaflets are thinner than a voxel: a reader's contour runs over them
         labels[inside] = wanted.get(part, 0)
     return labels

@@ -103,6 +103,32 @@ def test_pixels_far_from_the_trained_size_are_resampled_and_the_mask_returns_to_
     assert dice(found.masks["short-axis"] == LV, labels == LV) > 0.95
 
 
+def outputs_of(cine: Cine, plain: np.ndarray, mirrored: np.ndarray) -> tuple[np.ndarray, task.Segmentation]:
+    """Condensed outputs, and what is made of them, where slices and mirrored slices get these logits (K, H, W)."""
+    study = Study((), (cine,))
+    prepared = task.preprocess(study, task.Preprocessing())
+    count = len(prepared.batch) - prepared.place["mirrored"]
+    logits = np.stack([plain] * count + [mirrored[:, :, ::-1]] * prepared.place["mirrored"])
+    outputs = task.condense(logits, prepared.place, 0)
+    return outputs, task.interpret(outputs, study, prepared.place, Thresholds(1.0, 0.0))
+
+
+def test_two_phases_are_answered_by_the_mean_over_mirrored_slices_and_a_whole_cine_is_not() -> None:
+    wide, narrow = (rings([[r] * 3] * 2)[0][0, 0] for r in (20, 12))
+    unsure, sure = (logits_for(labels[None], by)[0] for labels, by in ((wide, 1.0), (narrow, 8.0)))
+    _, cine = rings([[20] * 3] * 2, covers_beat=False)
+    for plain, mirrored in ((unsure, sure), (sure, unsure)):
+        outputs, found = outputs_of(cine, plain, mirrored)
+        assert np.array_equal(found.masks["short-axis"][0, 0] == LV, narrow == LV)
+        assert found.confidence < 0.9
+        assert "mirror" in {flag.name for flag in found.flags}
+    assert outputs_of(cine, sure, sure)[1].confidence > 0.99
+    _, whole = rings([[20] * 3] * 20)
+    outputs, found = outputs_of(whole, unsure, sure)
+    assert "p" not in (outputs.dtype.names or ())
+    assert np.array_equal(found.masks["short-axis"][0, 0] == LV, wide == LV)
+
+
 def test_a_larger_end_systolic_cavity_lowers_the_fraction() -> None:
     small, large = ([[20, 18, 14], [r, r - 2, r - 4]] for r in (10, 15))
     fractions = [answered(*rings(stack, covers_beat=False)).measures["lvef_percent"] for stack in (small, large)]

@@ -66,35 +66,66 @@ def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.nda
     """What `interpret` needs of rows `first` and on: a record a row, for probabilities take a hundred times the memory.
 
     It holds `classes` (row, column) and, for each class, `mass` (the sum of its probability) and `inside` (that sum
-    over the pixels of the class): 2 inside / (mass + pixels) is the Dice that the network expects of itself.
+    over the pixels of the class): 2 inside / (mass + pixels) is the Dice that the network expects of itself. Where
+    `averaged` needs them, `p` (class, row, column) holds the probabilities too.
     """
     batch, _, rows, columns = output.shape
-    record = np.dtype([("classes", "u1", (rows, columns)), ("mass", "f4", CLASSES), ("inside", "f4", CLASSES)])
-    condensed = np.zeros(batch, record)
+    fields = [("classes", "u1", (rows, columns)), ("mass", "f4", CLASSES), ("inside", "f4", CLASSES)]
+    kept = place.get("averaged", False)
+    condensed = np.zeros(batch, np.dtype(fields + ([("p", "f2", (CLASSES, rows, columns))] if kept else [])))
     for k in range(batch):
         shown = SHOWN[place["planes"][first + k]]
         logits_KHW = output[k, list(shown)]
-        highest = logits_KHW.argmax(axis=0)
         p_KHW = np.exp(logits_KHW - logits_KHW.max(axis=0))
         p_KHW /= p_KHW.sum(axis=0)
-        condensed["classes"][k] = np.array(shown, np.uint8)[highest]
-        condensed["mass"][k, list(shown)] = p_KHW.sum(axis=(1, 2))
-        condensed["inside"][k, list(shown)] = [p[highest == c].sum() for c, p in enumerate(p_KHW)]
+        _fill(condensed[k], p_KHW, shown)
+        if kept:
+            condensed["p"][k, list(shown)] = p_KHW
     return condensed
+
+
+def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...]) -> None:
+    """The record of one row from the probabilities of its plane's classes."""
+    highest = p_KHW.argmax(axis=0)
+    row["classes"][:] = np.array(shown, np.uint8)[highest]
+    row["mass"][list(shown)] = p_KHW.sum(axis=(1, 2))
+    row["inside"][list(shown)] = [p[highest == c].sum() for c, p in enumerate(p_KHW)]
+
+
+def averaged(outputs: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
+    """The short axis rows from the mean of the probabilities of each slice and of its mirrored copy.
+
+    Only where every short axis slice has one (`place["averaged"]`): in a whole cine two phases alone have, and would
+    differ in kind from their neighbours. Other studies' outputs are returned as they are.
+    """
+    if not place.get("averaged", False):
+        return outputs
+    found, shown = outputs.copy(), SHOWN[PLANES[0]]
+    for plain, mirrored in _pairs(place):
+        both = outputs["p"][plain].astype(np.float32) + outputs["p"][mirrored][:, :, ::-1]
+        _fill(found[plain], both[list(shown)] / 2, shown)
+    return found
+
+
+def _pairs(place: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """The row of each slice that is also shown mirrored, and the row of its mirrored copy."""
+    count = len(place["rows"]) - place["mirrored"]
+    row_of = {tuple(row): k for k, row in enumerate(place["rows"][:count])}
+    return [(row_of[tuple(place["rows"][k])], k) for k in range(count, len(place["rows"]))]
 
 
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Segmentation:
     """Masks on the input's grid, measures and flags from the condensed outputs."""
+    agreement, outputs = _mirrored_dice(outputs, place), averaged(outputs, place)
     raw: dict[str, np.ndarray] = {
         cine.plane: _on_grid(outputs["classes"], number, cine, place) for number, cine in enumerate(study.cines)
     }
-    stack, raw_TZHW = study.cines[0], raw[PLANES[0]]
-    masks: dict[str, np.ndarray] = {PLANES[0]: np.stack([cleaned_stack(labels_ZHW) for labels_ZHW in raw_TZHW])}
+    masks: dict[str, np.ndarray] = {PLANES[0]: np.stack([cleaned_stack(labels_ZHW) for labels_ZHW in raw[PLANES[0]]])}
     for cine in study.cines[1:]:
         shown = SHOWN[cine.plane]
         cleaned = [cleaned_slice(labels_HW, shown) for labels_HW in raw[cine.plane][:, 0]]
         masks[cine.plane] = np.stack(cleaned)[:, None]
-    return _measured(outputs, study, place, thresholds, raw, masks, stack)
+    return _measured(outputs, study, place, thresholds, raw, masks, agreement)
 
 
 def _measured(
@@ -104,8 +135,9 @@ def _measured(
     thresholds: Thresholds,
     raw: dict[str, np.ndarray],
     masks: dict[str, np.ndarray],
-    stack: Cine,
+    agreement: dict[str, float | None],
 ) -> Segmentation:
+    stack = study.cines[0]
     labels_TZHW = masks[PLANES[0]]
     curves = {s.name: measuring.volume_curve(labels_TZHW, s.value, stack) for s in STRUCTURES[1:4]}
     lv_T = curves["lv-cavity"].size_T
@@ -118,7 +150,7 @@ def _measured(
     expected = expected_dice(outputs, place, (ed, es))
     flags = ventricle_flags(labels_TZHW, raw[PLANES[0]], lv_T, ed, es, stack.covers_beat)
     flags += plausibility_flags(found, measuring.HEADERS)
-    flags += agreement_flags(_mirrored_dice(outputs, place), expected, thresholds.abstain_below)
+    flags += agreement_flags(agreement, expected, thresholds.abstain_below)
     for cine in study.cines[1:]:
         flags += atrium_flags(cine.plane, raw[cine.plane][:, 0], SHOWN[cine.plane])
     warnings = _warnings(stack, lv_T, ed)
@@ -183,11 +215,9 @@ def expected_dice(outputs: np.ndarray, place: Mapping[str, Any], phases: tuple[i
 
 def _mirrored_dice(outputs: np.ndarray, place: Mapping[str, Any]) -> dict[str, float | None]:
     """Dice of the LV cavity between the answer and that to the mirrored slices, a mirrored phase each."""
-    count = len(place["rows"]) - place["mirrored"]
-    row_of = {tuple(row): k for k, row in enumerate(place["rows"][:count])}
     pairs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for k in range(count, len(place["rows"])):
-        plain, mirrored = outputs["classes"][row_of[tuple(place["rows"][k])]], outputs["classes"][k][:, ::-1]
+    for k, other in _pairs(place):
+        plain, mirrored = outputs["classes"][k], outputs["classes"][other][:, ::-1]
         pairs.setdefault(place["rows"][k][1], []).append((plain == LV_CAVITY, mirrored == LV_CAVITY))
     return {
         f"phase {phase}": dice(np.stack([a for a, _ in found]), np.stack([b for _, b in found]))

@@ -51,7 +51,7 @@ class Augmentation(BaseModel):
 
     crop: int = Field(default=112, multiple_of=16)
     """Side of what is cut out, in pixels of the network."""
-    elsewhere: float = Field(default=0.25, ge=0, le=1)
+    elsewhere: float = Field(default=0.2, ge=0, le=1)
     """Share of crops cut anywhere; the others are centred on the heart, roughly."""
     shift: float = Field(default=16.0, ge=0)
     """Deviation of a crop's centre from the heart's, in pixels."""
@@ -65,19 +65,19 @@ class Augmentation(BaseModel):
     atrium look alike, and side tells them apart."""
     scale: float = Field(default=0.15, ge=0, lt=0.33)
     """Deviation of the enlargement."""
-    stretch: float = Field(default=0.06, ge=0, lt=0.33)
+    stretch: float = Field(default=0.1, ge=0, lt=0.33)
     """Deviation of the enlargement of columns against rows."""
     bend: float = Field(default=3.0, ge=0)
     """Largest deviation of a smooth displacement, in pixels: hearts of other shapes than those that were drawn."""
     gamma: float = Field(default=0.35, ge=0)
     """Deviation of the logarithm of the grey curve's exponent: fat outshines blood in some fields of view."""
-    gain: float = Field(default=0.25, ge=0)
-    """Deviation of the logarithm of brightness."""
+    gain: float = Field(default=0.4, ge=0)
+    """Deviation of the logarithm of brightness: a coil can see one end of a stack three times as bright."""
     bias: float = Field(default=0.3, ge=0)
     """Deviation of the logarithm of a slope of brightness from one side to the other."""
     noise: float = Field(default=6.0, ge=0)
     """Largest deviation of added noise, in grey levels."""
-    blur: float = Field(default=0.7, ge=0)
+    blur: float = Field(default=1.0, ge=0)
     """Largest deviation of a Gaussian blur in a quarter of the slices, in pixels."""
 
 

@@ -52,6 +52,7 @@ def preprocess(study: Study, config: Preprocessing) -> Prepared:
         "rows": rows + [rows[k] for k in probes],
         "planes": [cines[number].plane for number, _, _ in rows] + [PLANES[0]] * len(probes),
         "mirrored": len(probes),
+        "averaged": len(probes) == len(parts[0]),
         "sides": [part.shape[1:] for part in parts],
     }
     return Prepared(np.concatenate([batch, mirrored]), place, tuple(w for cine in cines for w in cine.warnings))
