@@ -22,8 +22,11 @@ from echoplane.tasks.cmr_segmentation.quality import (
     plausibility_flags,
     ventricle_flags,
 )
-from echoplane.tasks.cmr_segmentation.structures import CLASSES, LV_CAVITY, PLANES, SHOWN, STRUCTURES
+from echoplane.tasks.cmr_segmentation.structures import BACKGROUND, CLASSES, LV_CAVITY, PLANES, SHOWN, STRUCTURES
 from echoplane.tasks.task import Result, Thresholds
+
+NEGLIGIBLE = -12.0
+"""Logit against background under which a pixel's other classes are not worth an exponential: 6 in a million."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +79,36 @@ def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.nda
     for k in range(batch):
         shown = SHOWN[place["planes"][first + k]]
         logits_KHW = output[k, list(shown)]
-        p_KHW = np.exp(logits_KHW - logits_KHW.max(axis=0))
+        box = _box(logits_KHW[1:].max(axis=0) - logits_KHW[0] > NEGLIGIBLE)
+        boxed_KHW = logits_KHW[:, *box]
+        p_KHW = np.exp(boxed_KHW - boxed_KHW.max(axis=0))
         p_KHW /= p_KHW.sum(axis=0)
-        _fill(condensed[k], p_KHW, shown)
+        _fill(condensed[k], p_KHW, shown, box)
         if kept:
-            condensed["p"][k, list(shown)] = p_KHW
+            condensed["p"][k, BACKGROUND] = 1
+            condensed["p"][k, list(shown), *box] = p_KHW
     return condensed
 
 
-def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...]) -> None:
-    """The record of one row from the probabilities of its plane's classes."""
+def _box(worth_HW: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns between the first and the last pixel that is worth a look; at least one of each."""
+    found = []
+    for axis in (1, 0):
+        there = np.flatnonzero(worth_HW.any(axis=axis))
+        found.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 1))
+    return found[0], found[1]
+
+
+def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...], box: tuple[slice, slice]) -> None:
+    """The record of one row from the probabilities of its plane's classes in `box`; all else is background."""
     highest = p_KHW.argmax(axis=0)
-    row["classes"][:] = np.array(shown, np.uint8)[highest]
+    around = row["classes"].size - highest.size
+    row["classes"][:] = BACKGROUND
+    row["classes"][box] = np.array(shown, np.uint8)[highest]
     row["mass"][list(shown)] = p_KHW.sum(axis=(1, 2))
     row["inside"][list(shown)] = [p[highest == c].sum() for c, p in enumerate(p_KHW)]
+    row["mass"][BACKGROUND] += around
+    row["inside"][BACKGROUND] += around
 
 
 def averaged(outputs: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
@@ -103,7 +122,8 @@ def averaged(outputs: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
     found, shown = outputs.copy(), SHOWN[PLANES[0]]
     for plain, mirrored in _pairs(place):
         both = outputs["p"][plain].astype(np.float32) + outputs["p"][mirrored][:, :, ::-1]
-        _fill(found[plain], both[list(shown)] / 2, shown)
+        box = _box(both[BACKGROUND] < 2)
+        _fill(found[plain], both[list(shown), *box] / 2, shown, box)
     return found
 
 
