@@ -121,6 +121,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
     """Means over patients, Bland-Altman of the ejection fraction, and what the flags caught."""
     failed = [row for row in rows if row.dice < FAILED]
     good = [row for row in rows if row.dice >= GOOD]
+    ef_truth_N = np.array([row.ef_truth_percent for row in rows])
     return {
         "patients": len(rows),
         "dice_ed": float(np.mean([row.dice_ed for row in rows])),
@@ -128,9 +129,8 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         "dice": float(np.mean([row.dice for row in rows])),
         "distance_px": float(np.mean([row.distance_px for row in rows])),
         "hausdorff_px": float(np.mean([row.hausdorff_px for row in rows])),
-        "ef_percent": bland_altman(
-            np.array([row.ef_percent for row in rows]), np.array([row.ef_truth_percent for row in rows])
-        ),
+        "ef_percent": bland_altman(np.array([row.ef_percent for row in rows]), ef_truth_N),
+        "ef_all_percent": bland_altman(np.array([row.ef_all_percent for row in rows]), ef_truth_N),
         "failed": len(failed),
         "failed_and_flagged": sum(bool(row.flags) for row in failed),
         "good": len(good),

@@ -14,50 +14,75 @@ from echoplane.runtimes.runtime import Outputs
 _ELEMENT = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
+ROWS_A_STREAM = 2
+"""From this many rows a thread, each thread works on rows of its own: threads that share every layer of a picture wait
+for each other between layers."""
+
+
 class OpenVino:
-    """One compiled model with one infer request behind a lock: there is one stream, so a second request would wait
-    inside OpenVINO all the same, and one at a time keeps each answer's arithmetic its own."""
+    """A model behind a lock: one `run` at a time keeps each answer's arithmetic its own.
+
+    Few rows are one request, in which all threads share each layer. Many are divided into a request a thread; for these
+    the model is compiled again at their first use.
+    """
 
     name = "openvino"
 
-    def __init__(self, compiled: ov.CompiledModel, precision: str, threads: int) -> None:
+    def __init__(self, model: ov.Model, core: ov.Core, precision: str, threads: int) -> None:
         self.precision = precision
         self.threads = threads
         self._lock = threading.Lock()
-        self._request: ov.InferRequest | None = compiled.create_infer_request()
+        self._divided: list[ov.InferRequest] = []
+        self._compile = lambda streams: core.compile_model(model, "CPU", _settings(precision, threads, streams))
+        self.compiled = self._compile(1)
+        self._request: ov.InferRequest | None = self.compiled.create_infer_request()
 
     def run(self, batch: np.ndarray) -> Outputs:
         with self._lock:
             if self._request is None:
                 raise BundleError("the model was closed; load it again.")
-            results = self._request.infer({0: batch}, share_inputs=True)
+            requests = [self._request]
+            if self.threads > 1 and len(batch) >= ROWS_A_STREAM * self.threads:
+                requests = self._divided = self._divided or self._streams()
+            for request, part in zip(requests, np.array_split(batch, len(requests)), strict=True):
+                request.start_async({0: part}, share_inputs=True)
+            for request in requests:
+                request.wait()
             # Copied under the lock: the next request writes into the same memory.
-            return Outputs(*(np.array(results[name], np.float32) for name in ("output", "embedding")))
+            return Outputs(
+                *(
+                    np.concatenate([request.get_tensor(name).data for request in requests], dtype=np.float32)
+                    for name in ("output", "embedding")
+                )
+            )
+
+    def _streams(self) -> list[ov.InferRequest]:
+        compiled = self._compile(self.threads)
+        return [compiled.create_infer_request() for _ in range(self.threads)]
 
     def close(self) -> None:
         with self._lock:
-            self._request = None
+            self._request, self._divided = None, []
 
 
 def load(bundle: Bundle, precision: str, threads: int) -> OpenVino:
     core = ov.Core()
     chosen = _precision(core, precision)
     try:
-        model = core.read_model(bundle.content(MODEL))
-        compiled = core.compile_model(model, "CPU", _settings(chosen, threads))
+        runtime = OpenVino(core.read_model(bundle.content(MODEL)), core, chosen, threads)
     except RuntimeError as error:
         raise BundleError(f"{MODEL} does not load in OpenVINO: {str(error).splitlines()[-1]}") from error
-    names = {name for output in compiled.outputs for name in output.names}
-    if len(compiled.inputs) != 1 or not {"output", "embedding"} <= names:
+    names = {name for output in runtime.compiled.outputs for name in output.names}
+    if len(runtime.compiled.inputs) != 1 or not {"output", "embedding"} <= names:
         raise BundleError(f"{MODEL} must have one input and the outputs output and embedding; it has {sorted(names)}.")
-    return OpenVino(compiled, chosen, threads)
+    return runtime
 
 
-def _settings(precision: str, threads: int) -> dict[str, object]:
+def _settings(precision: str, threads: int, streams: int) -> dict[str, object]:
     return {
         "INFERENCE_PRECISION_HINT": _ELEMENT[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": threads,
     }
 

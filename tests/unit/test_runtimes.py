@@ -45,6 +45,19 @@ def test_outputs_equal_the_same_model_in_numpy(bundle: Bundle, name: str) -> Non
     assert (runtime.name, runtime.precision) == (name, "f32")
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 7])
+def test_rows_that_are_divided_among_threads_come_back_in_order(bundle: Bundle, rows: int) -> None:
+    runtime, clips = load(bundle, precision="f32", threads=2), _clips(rows)
+    output, embedding = forward(clips, load_file(bundle.folder / "weights.safetensors"))
+    for _ in range(2):  # the second time without compiling
+        outputs = runtime.run(clips)
+        assert np.abs(outputs.output - output).max() < 1e-4
+        assert np.abs(outputs.embedding - embedding).max() < 1e-5
+    kept = outputs.output.copy()
+    runtime.run(255 - clips)
+    assert np.array_equal(outputs.output, kept)  # the next run writes elsewhere
+
+
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_a_golden_bundle_passes_and_one_with_another_golden_output_is_refused(tmp_path: Path, name: str) -> None:
     bundle = read(make_tiny_bundle(tmp_path / "b"))
