@@ -13,7 +13,7 @@ from echoplane.study.cine import Cine, display_turn, turned, turned_back
 from echoplane.study.nifti import write_nifti
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import measures as measuring
-from echoplane.tasks.cmr_segmentation.cleaning import cleaned_slice, cleaned_stack
+from echoplane.tasks.cmr_segmentation.cleaning import bounding_box, cleaned_slice, cleaned_stack
 from echoplane.tasks.cmr_segmentation.overlap import dice
 from echoplane.tasks.cmr_segmentation.quality import (
     Flag,
@@ -90,16 +90,12 @@ def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.nda
     return condensed
 
 
-def _box(worth_HW: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns between the first and the last pixel that is worth a look; at least one of each."""
-    found = []
-    for axis in (1, 0):
-        there = np.flatnonzero(worth_HW.any(axis=axis))
-        found.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 1))
-    return found[0], found[1]
+def _box(worth_HW: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around the pixels that are worth a look; of one pixel where there are none."""
+    return bounding_box(worth_HW) if worth_HW.any() else (slice(0, 1), slice(0, 1))
 
 
-def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...], box: tuple[slice, slice]) -> None:
+def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...], box: tuple[slice, ...]) -> None:
     """The record of one row from the probabilities of its plane's classes in `box`; all else is background."""
     highest = p_KHW.argmax(axis=0)
     around = row["classes"].size - highest.size

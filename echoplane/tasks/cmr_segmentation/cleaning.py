@@ -27,12 +27,18 @@ def cleaned_stack(labels_ZHW: np.ndarray) -> np.ndarray:
         if structure == LV_CAVITY:
             kept = np.stack(
                 [
-                    with_papillary(ndimage.binary_fill_holes(mask), muscle)
+                    with_papillary(filled(mask), muscle)
                     for mask, muscle in zip(largest(kept, REACH_PIXELS), kept_ZHW == MYOCARDIUM, strict=True)
                 ]
             )
         kept_ZHW[kept] = structure
     return out
+
+
+def filled(mask_HW: np.ndarray) -> np.ndarray:
+    """The mask without holes."""
+    contours, _ = cv2.findContours(mask_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.zeros(mask_HW.shape, np.uint8), contours, -1, 1, cv2.FILLED) > 0
 
 
 def with_papillary(cavity_HW: np.ndarray, muscle_HW: np.ndarray) -> np.ndarray:
@@ -45,15 +51,19 @@ def with_papillary(cavity_HW: np.ndarray, muscle_HW: np.ndarray) -> np.ndarray:
         return cavity_HW
     hull_HW = np.zeros(cavity_HW.shape, np.uint8)
     cv2.fillConvexPoly(hull_HW, cv2.convexHull(np.concatenate(contours)), 1)
-    return cavity_HW | ndimage.binary_opening((hull_HW > 0) & muscle_HW & ~cavity_HW, NOTCH)
+    notches_HW = (hull_HW > 0) & muscle_HW & ~cavity_HW
+    return cavity_HW | ndimage.binary_opening(notches_HW, NOTCH) if notches_HW.any() else cavity_HW
 
 
 def bounding_box(labels: np.ndarray) -> tuple[slice, ...]:
     """What holds every labelled voxel: the rest of a picture costs nothing then."""
     if not labels.any():
         return tuple(slice(0, n) for n in labels.shape)
-    places = np.argwhere(labels)
-    return tuple(slice(int(low), int(high) + 1) for low, high in zip(places.min(0), places.max(0), strict=True))
+    box = []
+    for axis in range(labels.ndim):
+        there = np.flatnonzero(labels.any(axis=tuple(k for k in range(labels.ndim) if k != axis)))
+        box.append(slice(int(there[0]), int(there[-1]) + 1))
+    return tuple(box)
 
 
 def cleaned_slice(labels_HW: np.ndarray, structures: tuple[int, ...]) -> np.ndarray:
