@@ -2,7 +2,7 @@
 was stopped.
 
 A network learns the synthetic patients once, is then tuned on real ones together with them, five times with other
-patients left out, and at last on all. Differs from the paper (Bai et al., arXiv 1710.09289): 2,600 and 2,000 batches of
+patients left out, and at last on all. Differs from the paper (Bai et al., arXiv 1710.09289): 2,600 and 1,600 batches of
 12 crops instead of 50,000 of 20 slices, AdamW on a cosine instead of Adam at a constant rate, Dice beside cross
 entropy, bf16, and wider augmentation. Axes: T phase, Z slice, H row, W column."""
 
@@ -41,7 +41,7 @@ PHANTOM_STRATUM = 3
 PRETRAIN = TrainConfig(
     steps=2600, epoch_steps=50, batch=12, learning_rate=3e-3, weight_decay=0.02, warmup=0.05, precision="bf16"
 )
-TUNE = PRETRAIN.model_copy(update={"steps": 2000, "learning_rate": 2e-3})
+TUNE = PRETRAIN.model_copy(update={"steps": 1600, "learning_rate": 2e-3})
 """Strata weigh the same: two fifths of each batch are synthetic, so that myocardium, RV and atria are not forgotten."""
 
 

@@ -23,8 +23,8 @@ from echoplane.tasks.cmr_segmentation.structures import (
     unknown_of,
 )
 
-FAR_BELOW = -1e4
-"""A logit that softmax turns into nothing."""
+FAR_BELOW = -60.0
+"""A logit that softmax turns into nothing. Much less would take ten times as long: an exponential that underflows."""
 SMOOTH_PIXELS = 50
 """Added to both sides of a Dice: a slice without the structure asks for nothing, softly."""
 KNOT_PIXELS = 24
