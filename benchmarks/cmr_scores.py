@@ -36,8 +36,6 @@ class Row:
     ef_percent: float
     """Over the slices that readers drew, as the truth's."""
     ef_truth_percent: float
-    ef_all_percent: float
-    """Over all slices, as the answer says it."""
     expected: float
     flags: tuple[str, ...]
 
@@ -62,7 +60,6 @@ def score(patient: Patient, bundle: Bundle, runtime: Runtime) -> Row:
         hausdorff_px=distances[1],
         ef_percent=ejection_fraction_percent(found_T[ed], found_T[es]) or 0.0,
         ef_truth_percent=ejection_fraction_percent(sizes_T[ed], sizes_T[es]) or 0.0,
-        ef_all_percent=found.measures["lvef_percent"] or 0.0,
         expected=found.confidence,
         flags=tuple(sorted({flag.name for flag in found.flags})),
     )
@@ -130,7 +127,6 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         "distance_px": float(np.mean([row.distance_px for row in rows])),
         "hausdorff_px": float(np.mean([row.hausdorff_px for row in rows])),
         "ef_percent": bland_altman(np.array([row.ef_percent for row in rows]), ef_truth_N),
-        "ef_all_percent": bland_altman(np.array([row.ef_all_percent for row in rows]), ef_truth_N),
         "failed": len(failed),
         "failed_and_flagged": sum(bool(row.flags) for row in failed),
         "good": len(good),

@@ -10,7 +10,7 @@ from echoplane.study.study import Study
 from echoplane.tasks import Thresholds
 from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation import learning, networks, structures
-from echoplane.tasks.cmr_segmentation.cleaning import cleaned_stack
+from echoplane.tasks.cmr_segmentation.cleaning import cleaned_stack, on_one_axis
 from echoplane.tasks.cmr_segmentation.overlap import dice
 from echoplane.tasks.cmr_segmentation.quality import atrium_flags, ventricle_flags
 
@@ -127,6 +127,19 @@ def test_two_phases_are_answered_by_the_mean_over_mirrored_slices_and_a_whole_ci
     outputs, found = outputs_of(whole, unsure, sure)
     assert "p" not in (outputs.dtype.names or ())
     assert np.array_equal(found.masks["short-axis"][0, 0] == LV, wide == LV)
+
+
+@pytest.mark.parametrize("other", [12, 20])
+def test_a_chamber_that_the_cavity_runs_into_at_the_base_is_cut_off(other: int) -> None:
+    row, column = np.mgrid[:96, :128]
+    ventricle = np.hypot(row - 48, column - 40) < 16
+    joined = ventricle | (np.hypot(row - 48, column - 88) < other) | (abs(row - 48) < 3) & (column > 40) & (column < 88)
+    kept = on_one_axis(np.stack([joined, ventricle, ventricle]))
+    assert np.array_equal(kept[1:], np.stack([ventricle] * 2))
+    assert dice(kept[0], ventricle) > 0.95
+    assert not kept[0][:, 70:].any()
+    lobed = ventricle | (np.hypot(row - 48, column - 58) < 12)  # as wide as itself where the two meet: one cavity
+    assert np.array_equal(on_one_axis(np.stack([lobed, ventricle]))[0], lobed)
 
 
 def test_a_larger_end_systolic_cavity_lowers_the_fraction() -> None:

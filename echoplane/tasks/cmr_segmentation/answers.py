@@ -86,7 +86,8 @@ def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.nda
         _fill(condensed[k], p_KHW, shown, box)
         if kept:
             condensed["p"][k, BACKGROUND] = 1
-            condensed["p"][k, list(shown), *box] = p_KHW
+            boxed = condensed["p"][k][:, *box]
+            boxed[list(shown)] = p_KHW
     return condensed
 
 

@@ -12,6 +12,8 @@ REACH_PIXELS = 3
 """Slices move between breath holds: near the apex the cavity of one need not touch that of the next."""
 NOTCH = np.ones((2, 2), bool)
 """What a notch of the cavity must hold to be a papillary muscle."""
+BRIDGE = 0.25
+"""Half the width of a bridge between two chambers, at most, against the radius of the cavity."""
 SMALL_PIXELS = 10
 """A component over this is a second structure (Bai et al.: 10 px)."""
 
@@ -28,10 +30,32 @@ def cleaned_stack(labels_ZHW: np.ndarray) -> np.ndarray:
             kept = np.stack(
                 [
                     with_papillary(filled(mask), muscle)
-                    for mask, muscle in zip(largest(kept, REACH_PIXELS), kept_ZHW == MYOCARDIUM, strict=True)
+                    for mask, muscle in zip(
+                        on_one_axis(largest(kept, REACH_PIXELS)), kept_ZHW == MYOCARDIUM, strict=True
+                    )
                 ]
             )
         kept_ZHW[kept] = structure
+    return out
+
+
+def on_one_axis(cavity_ZHW: np.ndarray) -> np.ndarray:
+    """The cavity without chambers that it runs into at the base, which a bridge narrower than half of it joins.
+
+    Of the parts of a slice, the one stays that lies over most of the cavity in the other slices.
+    """
+    out, others_HW = cavity_ZHW.copy(), cavity_ZHW.sum(axis=0)
+    for kept_HW, mask_HW in zip(out, cavity_ZHW, strict=True):
+        radius = round(BRIDGE * np.sqrt(mask_HW.sum() / np.pi))
+        if not radius:
+            continue
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        opened_HW = cv2.morphologyEx(mask_HW.astype(np.uint8), cv2.MORPH_OPEN, disc)
+        count, parts_HW = cv2.connectedComponents(opened_HW, connectivity=4)
+        if count > 2:
+            there = np.bincount(parts_HW.ravel(), weights=(others_HW - mask_HW).ravel(), minlength=count)
+            part_HW = (parts_HW == 1 + there[1:].argmax()).astype(np.uint8)
+            kept_HW &= cv2.dilate(part_HW, disc) > 0
     return out
 
 
