@@ -193,13 +193,15 @@ def test_a_gap_and_a_jump_are_flagged() -> None:
     assert {"gap", "jump"} <= names(flags)
 
 
-def test_what_lies_apart_is_removed_and_much_of_it_is_flagged() -> None:
+def test_what_lies_apart_is_removed_and_more_of_it_than_what_stays_is_flagged() -> None:
     labels, cine = rings(STACK, covers_beat=False)
-    raw = labels.copy()
-    raw[:, :, 2:20, 2:20] = LV
-    found = answered(raw, cine)
-    assert not found.masks["short-axis"][..., :20, :20].any()
-    assert "components" in names(found.flags)
+    some, much = labels.copy(), labels.copy()
+    some[:, :, 2:20, 2:20] = LV
+    for rows, columns in ((2, 2), (60, 2), (60, 60)):
+        much[:, :, rows : rows + 18, columns : columns + 18] = LV
+    found = [answered(raw, cine) for raw in (some, much)]
+    assert all(np.array_equal(each.masks["short-axis"], labels) for each in found)
+    assert ["components" in names(each.flags) for each in found] == [False, True]
 
 
 def test_a_papillary_muscle_at_the_wall_belongs_to_the_cavity_and_what_is_round_stays_as_it_is() -> None:

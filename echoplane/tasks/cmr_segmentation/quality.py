@@ -26,6 +26,8 @@ LARGEST_STEP = 0.25
 LEAST_MIRRORED_DICE = 0.85
 """Between the answer and that to the mirrored picture."""
 DOUBLED = 2.0
+MOST_REMOVED = 0.5
+"""Of what was taken for LV cavity, in parts that lie apart: more, and the wrong part may have stayed."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,11 @@ def atrium_flags(plane: str, raw_THW: np.ndarray, structures: tuple[int, ...]) -
 
 
 def _removed(labels_TZHW: np.ndarray, raw_TZHW: np.ndarray, phases: tuple[int, ...]) -> float:
-    """Share of the raw LV cavity that cleaning took away, where it is over a fifth; else 0."""
+    """Share of the raw LV cavity that cleaning took away, where it is over MOST_REMOVED; else 0."""
     raw = sum(int((raw_TZHW[t] == LV_CAVITY).sum()) for t in phases)
     kept = sum(int(((raw_TZHW[t] == LV_CAVITY) & (labels_TZHW[t] == LV_CAVITY)).sum()) for t in phases)
     share = 1 - kept / raw if raw else 0.0
-    return share if share > 0.2 else 0.0
+    return share if share > MOST_REMOVED else 0.0
 
 
 def _gaps(there_Z: np.ndarray) -> int:
