@@ -377,6 +377,13 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _LETTERS + "14_a_word_that_is_found_in_part_is_followed_to_its_end",
     ),
     (
+        "deid 14",
+        _ROOM + "letters.py",
+        "    if height >= _TALL and height > 2 * width:",
+        "    if False:",
+        _LETTERS + "14_a_name_that_stands_upright_is_masked_in_small_letters[3]",
+    ),
+    (
         "deid 15",
         _ROOM + "search.py",
         "    more |= letters.stand_at(",

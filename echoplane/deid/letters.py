@@ -14,7 +14,7 @@ import numpy as np
 from echoplane.deid import detector, energy
 
 _MARGIN = 8  # blocks around a group that its view shows
-_LOW = 3  # blocks
+_LOW, _TALL = 3, 3  # blocks
 _WIDER = 3  # times that a view is widened, where a line runs out of it
 _MIN_SHARE = 0.2  # of a group's blocks that lie in lines, or of a line's blocks that lie in the group
 Frame = Callable[[int], np.ndarray]
@@ -89,12 +89,20 @@ def _whole_line(group_HW: np.ndarray, number: int | None, sample_THW: np.ndarray
 
 
 def _seen(view: np.ndarray, group_HW: np.ndarray) -> np.ndarray:
-    """Pixels of a view in lines of text; at a low and wide group, where letters may be small, also at double size."""
+    """Pixels of a view in lines of text.
+
+    At a tall group the view is also turned, because the network is used to lines that lie; at a low and wide one,
+    where letters may be small, it is also looked at in double size."""
     lines_HW = detector.lines(view)
     rows, columns = (np.flatnonzero(group_HW.any(axis=axis)) for axis in (1, 0))
-    if lines_HW.any() or rows[-1] - rows[0] >= _LOW or columns[-1] - columns[0] < 2 * (rows[-1] - rows[0]):
+    height, width = rows[-1] - rows[0], columns[-1] - columns[0]
+    if lines_HW.any():
         return lines_HW
-    return detector.lines(cv2.resize(view, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))[::2, ::2]
+    if height >= _TALL and height > 2 * width:
+        return np.rot90(detector.lines(np.ascontiguousarray(np.rot90(view))), -1)
+    if height < _LOW and width >= 2 * height:
+        return detector.lines(cv2.resize(view, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))[::2, ::2]
+    return lines_HW
 
 
 def _place(blocks_HW: np.ndarray) -> Place:

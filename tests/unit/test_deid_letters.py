@@ -81,6 +81,18 @@ def test_case_14_a_word_that_is_found_in_part_is_followed_to_its_end() -> None:
     assert not found[:20].any()
 
 
+@pytest.mark.parametrize("turns", [1, 3])
+def test_case_14_a_name_that_stands_upright_is_masked_in_small_letters(tmp_path: Path, turns: int) -> None:
+    plain = tissue()
+    pixels = plain.copy()
+    name = cv2.putText(np.zeros((24, 120), np.uint8), "Quacksalber", (4, 16), FONT, 0.55, 255, 1, cv2.LINE_AA)
+    upright = np.rot90(name, turns)
+    for frame in pixels:
+        area = frame[150 : 150 + upright.shape[0], 240 : 240 + upright.shape[1]]
+        area[upright > 100] = 210
+    assert share_covered(pixels, plain, tmp_path) > 0.9
+
+
 @pytest.mark.parametrize("number", [10, 20])
 def test_case_15_text_at_the_rim_of_the_fan_in_one_frame_is_masked(tmp_path: Path, number: int) -> None:
     plain = np.roll(fan(frames=24), 4, axis=1)
