@@ -21,6 +21,7 @@ from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.stored import Geometry
+from echoplane.study.dicom import quiet_pydicom
 
 IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
 _VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
@@ -72,6 +73,7 @@ class Instance:
 
 def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
     """Parse a file whose structure has been walked first; Held where it is not whole."""
+    quiet_pydicom()
     meta = structure.read_meta(data)
     syntax = meta.transfer_syntax
     if syntax in _VIDEO or syntax.startswith(_VIDEO_PREFIXES):

@@ -19,6 +19,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.filereader import _read_file_meta_info
+from pydicom.multival import MultiValue
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -36,6 +37,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
+    UID_dictionary,
 )
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
@@ -97,7 +99,7 @@ def told_apart() -> Iterator[None]:
 
 def parse(data: bytes, limits: Limits) -> FileDataset:
     """The data set of a DICOM file, its transfer syntax one that can be read."""
-    _quiet_pydicom()
+    quiet_pydicom()
     if data[128:132] != b"DICM":
         raise NotAnImage("this is no DICOM file: the four bytes DICM are missing at byte 128. Send a DICOM file.")
     syntax = _read_file_meta_info(io.BytesIO(data[132:])).get("TransferSyntaxUID")
@@ -108,8 +110,8 @@ def parse(data: bytes, limits: Limits) -> FileDataset:
 
 
 @functools.cache
-def _quiet_pydicom() -> None:
-    """Values must not reach the logs: pydicom quotes the offending one in its warnings."""
+def quiet_pydicom() -> None:
+    """Values must not reach a log or a terminal: pydicom quotes the offending one in its warnings."""
     warnings.filterwarnings("ignore", module="pydicom")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -143,7 +145,10 @@ def _instance(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
         raise NotAnImage("the DICOM file is damaged or cut off: it has no SOP class.")
     modality = MODALITY_BY_SOP_CLASS.get(str(dataset.SOPClassUID))
     if modality is None:
-        raise Unsupported("the SOP class is not read; ultrasound images and multi-frame images are.")
+        name = UID_dictionary.get(str(dataset.SOPClassUID), ("unknown",))[0]
+        raise Unsupported(
+            f"the SOP class ({name}) is not read; ultrasound images, of one frame or many, and cine MR are."
+        )
     rows, columns, frame_count = (_count(dataset, name) for name in ("Rows", "Columns", "NumberOfFrames"))
     _check_sizes(rows, columns, frame_count, limits)
     if "PixelData" not in dataset:
@@ -194,13 +199,18 @@ def _frame_time_ms(dataset: FileDataset) -> tuple[float | None, tuple[str, ...]]
     """From FrameTime, else the mean of FrameTimeVector, else a cine rate; None where nothing usable is there."""
     if frame_time_ms := _number(dataset.get("FrameTime")):
         return frame_time_ms, ()
-    vector = [_number(v) for v in dataset.get("FrameTimeVector") or []][1:]  # the first is 0 by definition
+    vector = _frame_times_ms(dataset.get("FrameTimeVector"))
     if vector and all(vector):
         return sum(v for v in vector if v) / len(vector), ()
     for name in ("CineRate", "RecommendedDisplayFrameRate"):
         if rate_hz := _number(dataset.get(name)):
             return 1000 / rate_hz, (f"no FrameTime in the file: it was taken from {name}",)
     return None, ()
+
+
+def _frame_times_ms(vector: Any) -> list[float | None]:
+    """Without the first, which is 0 by definition; a lone value is none of them."""
+    return [_number(value) for value in vector[1:]] if isinstance(vector, MultiValue) else []
 
 
 def _number(value: Any) -> float | None:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,6 +51,17 @@ def test_the_pseudonym_of_an_id_is_that_of_the_files_and_the_id_is_never_an_argu
     with pytest.raises(SystemExit) as stopped:
         cli.main(["deid", "pseudonym", PATIENT_ID, "--key-file", key_file])
     assert stopped.value.code == 2
+
+
+def test_values_of_a_file_stay_off_the_terminal_also_where_pydicom_warns_of_them(tmp_path: Path, key_file: str) -> None:
+    source = tmp_path / "in" / "ROSALINDE" / "a.dcm"
+    source.parent.mkdir(parents=True)
+    source.write_bytes(to_bytes(echo(SpecificCharacterSet="ISO_IR 192")).replace(b"ISO_IR 192", b"ROSALINDE "))
+    call = [sys.executable, "-m", "echoplane.cli", "deid", str(tmp_path / "in"), str(tmp_path / "out")]
+    done = subprocess.run([*call, "--key-file", key_file], capture_output=True, text=True)
+    assert done.returncode in (0, 3)
+    assert "deid: written" in done.stdout
+    assert "ROSALINDE" not in (done.stdout + done.stderr).upper()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pydicom.data import get_testdata_file
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
 from echoplane.study.dicom import Limits, read_dicom
 from echoplane.study.pixels import to_eight_bits
+from tests import dicom_files as dicom
 
 ECHO = Path(__file__).parents[3] / "shared" / "data" / "echo"
 
@@ -122,6 +123,26 @@ def test_a_deflated_bomb_is_refused_before_it_is_inflated() -> None:
     path = Path(get_testdata_file("image_dfl.dcm"))
     with pytest.raises(TooLarge, match="inflated"):
         read_dicom(path, Limits(inflated_bytes=1000))
+
+
+@pytest.mark.parametrize(
+    ("vector", "expected_ms"), [(["0", "40", "60"], 50.0), ("40", None), (["40"], None), (["0", "-40"], None)]
+)
+def test_frame_times_are_averaged_without_the_first_which_is_no_time(vector: object, expected_ms: float | None) -> None:
+    def change(dataset: dicom.Dataset) -> None:
+        del dataset.FrameTime
+        dataset.FrameTimeVector = vector
+
+    assert read_dicom(dicom.jpeg_clip(change=change)).only.frame_time_ms == expected_ms
+
+
+def test_the_refusal_of_a_class_says_which_it_is_and_never_a_value_that_somebody_made_up() -> None:
+    computed_tomography = dicom.grey_clip(change=dicom.setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.2"))
+    with pytest.raises(Unsupported, match="CT Image Storage"):
+        read_dicom(computed_tomography)
+    with pytest.raises(Unsupported, match=r"\(unknown\)") as refused:
+        read_dicom(dicom.grey_clip(change=dicom.setting(SOPClassUID="1.2.826.8675309")))
+    assert "8675309" not in str(refused.value)
 
 
 @pytest.mark.skipif(not ECHO.exists(), reason="the real echo files are not beside this checkout")
