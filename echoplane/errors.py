@@ -16,6 +16,7 @@ A message says what is wrong, what was expected and what to do. It never holds a
 attribute that could name a patient: no name, id, date, UID, path or free text.
 """
 
+import os
 import traceback
 from pathlib import Path
 
@@ -75,10 +76,13 @@ class StoreAway(StageError):
 
 
 def explained(error: Exception) -> str:
-    """A sentence for whoever reads a terminal or a log: our own errors' message; of others where it happened alone,
-    since a library's message may quote a file."""
+    """A sentence for whoever reads a terminal or a log: our own errors' message; of others where it happened, and the
+    system's reason (a full disk, a missing right), since a library's own message may quote a file."""
     if isinstance(error, EchoplaneError):
         return str(error)
+    reason = f"{os.strerror(error.errno)}; " if isinstance(error, OSError) and error.errno else ""
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
-    return f"failed unexpectedly ({type(error).__name__} at {place}); ECHOPLANE_DEBUG=1 shows the whole traceback."
+    return (
+        f"failed unexpectedly ({reason}{type(error).__name__} at {place}); ECHOPLANE_DEBUG=1 shows the whole traceback."
+    )

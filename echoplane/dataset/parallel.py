@@ -2,11 +2,10 @@
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-import cv2
+from echoplane.processes import processes
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -23,14 +22,9 @@ def in_order(work: Callable[[Item], Outcome], items: Sequence[Item], workers: in
     if workers <= 1:
         yield from map(work, items)
         return
-    # forkserver: this process may run threads, which a plain fork would copy in whatever state they are
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "echoplane.study.dicom"])
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread_each) as pool:
+    # forkserver: the reader is imported once for all workers
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "echoplane.study.dicom"])
+    with processes(workers, "forkserver") as pool:
         queue = iter(items)
         while slab := list(islice(queue, SLAB)):
             yield from pool.map(work, slab, chunksize=4)
-
-
-def _one_thread_each() -> None:
-    cv2.setNumThreads(1)

@@ -2,12 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
-
-import cv2
 
 from echoplane import __version__
 from echoplane.deid import files, render
@@ -16,6 +13,7 @@ from echoplane.deid.outcome import Outcome, Report
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, Held
 from echoplane.errors import ConfigError
+from echoplane.processes import processes
 
 _FEW_FILES = 4  # below this, starting a process costs more than it saves
 
@@ -64,8 +62,7 @@ def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: in
         yield from (files.deidentify_file(path, out_dir, key, policy) for path in paths)
         return
     lost: list[Path] = []
-    # spawn: a fork of a process with threads (a tracker, a web server) can hang
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with processes(workers) as pool:
         pending = {pool.submit(files.deidentify_file, path, out_dir, key, policy): path for path in paths}
         for future in as_completed(pending):
             outcome = _result(future)
@@ -77,10 +74,6 @@ def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: in
         yield _alone(path, out_dir, key, policy)
 
 
-def _one_thread() -> None:
-    cv2.setNumThreads(1)  # the processes are the parallelism
-
-
 def _result(future: Future[Outcome]) -> Outcome | None:
     try:
         return future.result()
@@ -90,7 +83,7 @@ def _result(future: Future[Outcome]) -> Outcome | None:
 
 def _alone(path: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
     """One file in a process of its own, so that what kills the process is set aside and nothing else is."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with processes(1) as pool:
         outcome = _result(pool.submit(files.deidentify_file, path, out_dir, key, policy))
     if outcome is not None:
         return outcome

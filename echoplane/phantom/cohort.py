@@ -4,20 +4,19 @@ A patient is written under a temporary name and renamed when whole: a folder tha
 an interrupted run goes on where it stopped. The same seed gives the same bytes, whatever the number of workers.
 """
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 
-import cv2
 import numpy as np
 from pydicom import dcmread
 
 from echoplane.errors import ConfigError
 from echoplane.phantom.dicom import write_clip
 from echoplane.phantom.patient import VIEW_NAMES, make_patient, scan_echo
+from echoplane.processes import processes
 
 
 def write_patient(folder: Path, seed: int, *, views: Sequence[str] | None = None, frames: int = 24) -> list[Path]:
@@ -73,16 +72,9 @@ def write_cohort(
             written[each] = write_patient(folder, each, frames=frames)
             progress(done, patients)
         return [path for each in seeds for path in written[each]]
-    # spawn: a forked child would inherit locks of threads that it does not have.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with processes(workers) as pool:
         jobs = {pool.submit(write_patient, folder, each, frames=frames): each for each in seeds}
         for done, job in enumerate(as_completed(jobs), start=1):
             written[jobs[job]] = job.result()
             progress(done, patients)
     return [path for each in seeds for path in written[each]]
-
-
-def _one_thread() -> None:
-    """Workers share the cores among themselves: OpenCV's own threads would only contend."""
-    cv2.setNumThreads(1)

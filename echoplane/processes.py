@@ -1,0 +1,41 @@
+"""Processes that work side by side, and that end at once when whoever waits for them is stopped."""
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Literal
+
+import cv2
+
+
+@contextlib.contextmanager
+def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> Iterator[ProcessPoolExecutor]:
+    """A pool of workers with one thread each; never forked from this process, whose threads' locks they would inherit.
+
+    When the caller leaves by an exception, Ctrl-C above all, the workers are killed: a pool's own end would wait for
+    all that was handed to it. What they write must stand a kill anyway.
+    """
+    others = multiprocessing.active_children()
+    context = multiprocessing.get_context(start)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        try:
+            with _deaf_to_ctrl_c():
+                pool.submit(int)  # starts the workers
+            yield pool
+        except BaseException:
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.kill()
+            raise
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started here never see the terminal's Ctrl-C, which they would answer with tracebacks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,52 @@
+"""Worker processes end with whoever waits for them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from echoplane.processes import processes
+
+WAITS = """
+import pathlib, sys, time
+from echoplane.processes import processes
+
+def main():
+    with processes(2) as pool:
+        jobs = [pool.submit(time.sleep, 3) for _ in range(100)]
+        pathlib.Path(sys.argv[1]).touch()
+        for job in jobs:
+            job.result()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_ctrl_c_ends_the_workers_at_once_and_none_of_them_complains(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    begun = tmp_path / "begun"
+    command = [sys.executable, str(tmp_path / "waits.py"), str(begun)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not begun.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the parent and its workers
+    _, said = process.communicate(timeout=20)
+    assert said.count("Traceback") == 1  # the parent's own KeyboardInterrupt
+    assert len(workers) >= 2
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+def test_an_error_of_one_job_does_not_wait_for_the_others() -> None:
+    start = time.monotonic()
+    with contextlib.suppress(ValueError), processes(1) as pool:
+        jobs = [pool.submit(int, "no number"), *(pool.submit(time.sleep, 30) for _ in range(4))]
+        jobs[0].result()
+    assert time.monotonic() - start < 20
