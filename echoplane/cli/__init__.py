@@ -1,8 +1,7 @@
 """The command `echoplane`: a thin call of the stages, one subcommand each, `predict` and `measure`.
 
 Options are the fields of the stage's config and their help is the line under each field, so that the two can't part.
-What a subcommand needs is imported when it runs: `echoplane --help` stays quick. Exit codes: 0 done, 1 failed,
-2 wrong call, 3 done but for some inputs that were quarantined or refused.
+What a subcommand needs is imported when it runs: `echoplane --help` stays quick.
 
 command   what a subcommand is, and what all share
 stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset forget`
@@ -24,6 +23,11 @@ from echoplane.cli.stages import run_dataset, run_phantom, run_stage
 from echoplane.errors import EchoplaneError, explained
 
 INTERRUPTED = 130
+HELP = """
+`echoplane COMMAND --help` shows a command's options and an example.
+
+exit status: 0 done, 1 failed, 2 wrong call, 3 done but for some inputs that were quarantined or refused, 130 stopped.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     except EchoplaneError as error:
         return _fail(name, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail(name, "stopped; the same call goes on from the last finished part.", INTERRUPTED)
+        again = "goes on from the last finished part" if COMMANDS[name].goes_on else "begins anew"
+        return _fail(name, f"stopped; the same call {again}.", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read us is gone; without this, flushing at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,7 +61,7 @@ def _chosen(arguments: list[str]) -> tuple[str, list[str]]:
         "echoplane",
         usage="echoplane COMMAND ...",
         description="De-identify, train, evaluate and serve cardiac imaging models. Research use only.",
-        epilog=f"commands:\n{listed}\n\n`echoplane COMMAND --help` shows a command's options and an example.",
+        epilog=f"commands:\n{listed}\n{HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -72,9 +77,10 @@ def _fail(name: str, message: str, code: int) -> int:
 
 COMMANDS: dict[str, Command] = {
     "phantom": Command(
-        "make synthetic patients as DICOM, with invented names",
+        "make synthetic patients: echo as DICOM with invented names, or cine MR as NIfTI",
         "echoplane phantom echo phantoms --patients 2",
         run_phantom,
+        goes_on=False,
     ),
     "deid": Command(
         "remove the patient from a folder of DICOM",
@@ -118,10 +124,12 @@ COMMANDS: dict[str, Command] = {
         "answer DICOM files with a bundle, or with MLflow's champion",
         "echoplane predict clip.dcm --bundle work/export/77aa",
         run_predict,
+        goes_on=False,
     ),
     "measure": Command(
         "measure a cine MR: volumes, function, masks and a report",
         "echoplane measure cine.nii.gz --out measured",
         run_measure,
+        goes_on=False,
     ),
 }

@@ -16,11 +16,13 @@ SOME_INPUTS_REFUSED = 3
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand: what it does in a line, a call to copy, and what runs it on the arguments after its name."""
+    """One subcommand: what it does in a line, a call to copy, what runs it on the arguments after its name, and whether
+    a call that was stopped goes on when it is repeated."""
 
     title: str
     example: str
     run: Callable[[argparse.ArgumentParser, list[str]], int]
+    goes_on: bool = True
 
     def parser(self, name: str) -> argparse.ArgumentParser:
         """A parser with help and `--json`; `run` adds the rest."""
@@ -56,6 +58,8 @@ def report(name: str, counts: dict[str, Any], as_json: bool, **more: Any) -> int
 
 def empty(folder: Path) -> Path:
     """The folder, which may not hold anything yet."""
+    from echoplane.stages.stage import made
+
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("DST is there and not empty; give a new folder, or remove what is in it.")
-    return folder
+    return made(folder, "DST")

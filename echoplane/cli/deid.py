@@ -33,7 +33,10 @@ def _key_parser(name: str, title: str, example: str) -> argparse.ArgumentParser:
 
 def run_accept(arguments: list[str]) -> int:
     """Release one quarantined file whose pixels a person has looked at."""
+    from pydantic import ValidationError
+
     from echoplane.deid import Policy, accept, load_key
+    from echoplane.stages.options import wrong_field
 
     title = "Release a quarantined file after a person has looked at its pixels; the header's rules all hold."
     parser = _key_parser("accept", title, "echoplane deid accept 5d41...c592 exams-deid --person 'R. Reviewer'")
@@ -42,7 +45,10 @@ def run_accept(arguments: list[str]) -> int:
     parser.add_argument("--person", required=True, help="who looked; stands in DST/audit.jsonl")
     parser.add_argument("--policy", default="{}", help="the policy of the run, as JSON. Default the standard one")
     asked = parser.parse_args(arguments)
-    policy = Policy.model_validate_json(asked.policy)
+    try:
+        policy = Policy.model_validate_json(asked.policy)
+    except ValidationError as error:
+        raise ConfigError(f"--policy: {wrong_field(error)}") from None
     outcome = accept(asked.digest, asked.dst, load_key(asked.key_file), policy, person=asked.person)
     print(outcome.sentence if outcome.reason else f"accepted: {asked.dst / str(outcome.output)}")
     return SOME_INPUTS_REFUSED if outcome.reason else 0

@@ -33,7 +33,7 @@ def _check_task(samples: str, task: str) -> None:
     """What is trained is what the samples are labelled for; TASK says that this is what was meant."""
     from echoplane.stages.stage import Manifest
 
-    found = json.loads((Manifest.read(samples).path / "dataset.json").read_bytes())["task"]
+    found = json.loads((Manifest.read(samples, "`samples`").path / "dataset.json").read_bytes())["task"]
     if found != task:
         raise ConfigError(f"the samples are labelled for {found}, not for {task}.")
 

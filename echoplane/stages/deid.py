@@ -29,6 +29,7 @@ from echoplane.stages.stage import (
     digest_of,
     file_digests,
     inputs_of,
+    made,
     run_stage,
     stage_key,
 )
@@ -79,10 +80,10 @@ def into(folder: Path, config: Config) -> Manifest:
 
     An interrupted call is repeated to go on; a folder that holds anything else is refused.
     """
-    if folder.exists() and not {path.name for path in folder.iterdir()} <= OWN_NAMES:
+    if folder.is_dir() and not {path.name for path in folder.iterdir()} <= OWN_NAMES:
         raise ConfigError("DST holds files that are not of an earlier call; give a new folder.")
     source, labels, key = _inputs(config)
-    folder.mkdir(parents=True, exist_ok=True)
+    made(folder, "DST")
     start = time.monotonic()
     counts = _deidentify(config, source, folder, key, labels)
     files = {name: digest for name, digest in file_digests(folder).items() if not name.startswith("quarantine/")}

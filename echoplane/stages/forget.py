@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.dataset.shards import SHARDED
+from echoplane.errors import ConfigError
 
 
 class Found(BaseModel):
@@ -30,6 +31,8 @@ class Found(BaseModel):
 
 def run(root: Path, pseudonym: str) -> Found:
     """All that learned from the patient with this pseudonym, as paths relative to `root`."""
+    if not root.is_dir():
+        raise ConfigError("`root` is not a folder; give the folder of the stages.")
     digests, datasets = set(), []
     for catalogue in sorted(root.rglob("catalogue.parquet")):
         splits = _splits(catalogue, pseudonym)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from echoplane import bundle, runtimes
 from echoplane.errors import ConfigError
+from echoplane.stages.stage import made
 from echoplane.study.cine_files import read_cines
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
@@ -40,13 +41,13 @@ def run(config: Config) -> dict[str, Any]:
     source = Path(config.cine)
     if not source.exists():
         raise ConfigError("there is no such file or folder as CINE; check the path.")
+    folder = made(Path(config.out), "`out`")
     study = Study((), read_cines(source))
     read = bundle.read(config.bundle)
     runtime = runtimes.load(read, precision=config.precision, threads=config.threads)
     runtimes.check_golden(read, runtime)
     answer = runtimes.answer(study, read, runtime)
     model = {"task": read.spec.task, "bundle": read.id, "runtime": runtime.name, "precision": runtime.precision}
-    folder = Path(config.out)
     found = answer.result
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one of cmr-segmentation.")

@@ -70,13 +70,23 @@ class Manifest(BaseModel):
         write_atomically(Path(path), self.model_dump_json(indent=1).encode())
 
     @classmethod
-    def read(cls, path: str | Path) -> "Manifest":
+    def read(cls, path: str | Path, name: str = "a file that was given") -> "Manifest":
+        """The manifest at `path`; ConfigError, which calls it `name`, where there is none."""
         try:
             return cls.model_validate_json(Path(path).read_bytes())
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{path} is not a stage's manifest; give the manifest.json of a finished stage."
+                f"{name} is not a stage's manifest; give the manifest.json of a finished stage."
             ) from error
+
+
+def made(folder: Path, name: str) -> Path:
+    """`folder`, made where it is not there; ConfigError, which calls it `name`, where it can't be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{name} can't be made ({error.strerror}); give a folder that can be written.") from None
+    return folder
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -147,7 +157,7 @@ def inputs_of(config: StageConfig) -> dict[str, Manifest]:
     """The upstream manifests that a config names, by field; unset optional ones are left out."""
     fields = type(config).model_fields
     named = [name for name, field in fields.items() if any(isinstance(m, Marker) for m in field.metadata)]
-    return {name: Manifest.read(getattr(config, name)) for name in named if getattr(config, name)}
+    return {name: Manifest.read(getattr(config, name), f"`{name}`") for name in named if getattr(config, name)}
 
 
 def file_digests(folder: Path) -> dict[str, str]:

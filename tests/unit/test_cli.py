@@ -1,5 +1,7 @@
 """The command `echoplane`: help with an example, exit codes, errors of one line that name no patient."""
 
+import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -126,6 +128,72 @@ def test_what_nobody_expected_is_told_without_its_text(
     assert "ValueError at test_cli.py:" in error
     assert "DOE" not in error
     assert "Traceback" not in error
+
+
+def test_a_full_disk_is_named_and_the_file_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill(_name: str, _arguments: list[str]) -> int:
+        return Path("/dev/full").write_text("DOE^JANE")
+
+    monkeypatch.delenv("ECHOPLANE_DEBUG", raising=False)
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("t", "e", fill))
+    assert cli.main(["train"]) == 1
+    error = capsys.readouterr().err
+    assert os.strerror(errno.ENOSPC) in error
+    assert "/dev/full" not in error
+
+
+PLACES = {
+    "a manifest that is none": ["dataset", "--root", "{root}", "--studies", "{root}/DOE_JANE.json"],
+    "two manifests that are none": ["export", "--root", "{root}", "--samples", "DOE_JANE", "--checkpoint", "DOE_JANE"],
+    "samples that are none": ["train", "echo-view-video", "--root", "{root}", "--samples", "DOE_JANE"],
+    "phantoms into a file": ["phantom", "echo", "{root}/DOE_JANE/file/x", "--patients", "1"],
+    "phantoms where nobody can write": ["phantom", "echo", "/proc/DOE_JANE", "--patients", "1"],
+    "results into a file": ["deid", "{root}/DOE_JANE", "{root}/DOE_JANE/file", "--key-file", "{key}"],
+    "results where nobody can write": ["deid", "{root}/DOE_JANE", "/proc/DOE_JANE", "--key-file", "{key}"],
+    "measures where nobody can write": ["measure", "{root}/DOE_JANE/file", "--out", "/proc/DOE_JANE"],
+    "a policy that is none": [
+        "deid",
+        "accept",
+        "0",
+        "{root}",
+        "--person",
+        "R",
+        "--key-file",
+        "{key}",
+        "--policy",
+        "{{",
+    ],
+    "a root that is none": ["dataset", "forget", "P-DOE_JANE", "--root", "{root}/none"],
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_wrong_place_is_a_wrong_call_in_one_line_that_names_no_path(
+    name: str, tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "DOE_JANE").mkdir()
+    (tmp_path / "DOE_JANE" / "file").touch()
+    call = [part.format(root=tmp_path, key=key_file) for part in PLACES[name]]
+    assert cli.main(call) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "DOE" not in said.err
+    assert "unexpectedly" not in said.err
+
+
+@pytest.mark.parametrize(("command", "expected"), [("deid", "goes on"), ("phantom", "begins anew")])
+def test_ctrl_c_ends_with_130_and_says_what_the_same_call_does_next(
+    command: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(_name: str, _arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, command, dataclasses.replace(cli.COMMANDS[command], run=stopped))
+    assert cli.main([command]) == cli.INTERRUPTED
+    assert expected in capsys.readouterr().err
 
 
 def test_phantom_writes_a_patient_and_ends_with_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
