@@ -28,8 +28,9 @@ def run(name: str, values: dict[str, Any]) -> None:
     os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1", RUN_VARIABLE: this_run}
     from kfp import local
 
-    # the image's name says nothing here: a step is a process of this Python
+    # neither the image's name nor what a pod asks for says anything here: a step is a process of this Python
     warnings.filterwarnings("ignore", message=".*custom or non-Python base image", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", message=".*have no effect", category=UserWarning)
 
     folder = Path(values["root"]).resolve() / KFP_FOLDER
     shutil.rmtree(folder, ignore_errors=True)

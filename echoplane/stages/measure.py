@@ -41,8 +41,8 @@ def run(config: Config) -> dict[str, Any]:
     source = Path(config.cine)
     if not source.exists():
         raise ConfigError("there is no such file or folder as CINE; check the path.")
-    folder = made(Path(config.out), "`out`")
     study = Study((), read_cines(source))
+    folder = made(Path(config.out), "`out`")
     read = bundle.read(config.bundle)
     runtime = runtimes.load(read, precision=config.precision, threads=config.threads)
     runtimes.check_golden(read, runtime)

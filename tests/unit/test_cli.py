@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from echoplane import cli
 from echoplane.errors import StageError
 from echoplane.phantom import write_patient
 from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_cine import beating_heart
 
 KEY = "00112233445566778899aabbccddeeff" * 2
 STAGES = ("dataset", "train", "export", "evaluate", "promote")
@@ -152,7 +155,7 @@ PLACES = {
     "phantoms where nobody can write": ["phantom", "echo", "/proc/DOE_JANE", "--patients", "1"],
     "results into a file": ["deid", "{root}/DOE_JANE", "{root}/DOE_JANE/file", "--key-file", "{key}"],
     "results where nobody can write": ["deid", "{root}/DOE_JANE", "/proc/DOE_JANE", "--key-file", "{key}"],
-    "measures where nobody can write": ["measure", "{root}/DOE_JANE/file", "--out", "/proc/DOE_JANE"],
+    "measures where nobody can write": ["measure", "{root}/sa.nii", "--out", "/proc/DOE_JANE"],
     "a policy that is none": [
         "deid",
         "accept",
@@ -175,6 +178,7 @@ def test_a_wrong_place_is_a_wrong_call_in_one_line_that_names_no_path(
 ) -> None:
     (tmp_path / "DOE_JANE").mkdir()
     (tmp_path / "DOE_JANE" / "file").touch()
+    nibabel.save(nibabel.Nifti1Image(beating_heart(phases=3)[0].transpose(3, 2, 1, 0), np.eye(4)), tmp_path / "sa.nii")
     call = [part.format(root=tmp_path, key=key_file) for part in PLACES[name]]
     assert cli.main(call) == 2
     said = capsys.readouterr()
