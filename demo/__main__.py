@@ -1,10 +1,11 @@
 """`python -m demo` runs the main job; `python -m demo serve` serves its champion on 127.0.0.1:3000."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from echoplane.errors import EchoplaneError
+from echoplane.errors import EchoplaneError, explained
 
 INTERRUPTED = 130
 
@@ -27,6 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     except EchoplaneError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        if os.environ.get("ECHOPLANE_DEBUG"):
+            raise
+        print(f"demo: {explained(error)}", file=sys.stderr)
+        return 1
 
 
 def run() -> int:

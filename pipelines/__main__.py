@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
-from echoplane.errors import EchoplaneError
-from echoplane.stages.stage import Manifest
+from echoplane.errors import ConfigError, EchoplaneError, explained
+from echoplane.stages.stage import Manifest, made
 
 BUILD = Path("build/pipelines")
 LOCAL_ROOT = "build/work"
@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m pipelines", description="Compile, run or submit a pipeline.")
     parser.add_argument("action", choices=["compile", "run", "submit"])
     parser.add_argument("name", choices=pipelines.NAMES)
-    asked, rest = parser.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    asked, rest = parser.parse_args(given[:2]), given[2:]  # what follows, --help too, is the pipeline's
     action = {"compile": compile_package, "run": run_here, "submit": submit}[asked.action]
     try:
         return action(asked.name, rest)
@@ -39,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{asked.name}: stopped; the same call goes on from the last finished step.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("ECHOPLANE_DEBUG"):
+            raise
+        print(f"{asked.name}: {explained(error)}", file=sys.stderr)
+        return 1
 
 
 def compile_package(name: str, arguments: list[str]) -> int:
@@ -58,7 +64,7 @@ def run_here(name: str, arguments: list[str]) -> int:
     from pipelines import local
 
     values = _parameters(name, "run", arguments, {"root": LOCAL_ROOT})
-    with _registry(Path(values["root"]) / "mlflow"):
+    with _registry(made(Path(values["root"]), "`root`") / "mlflow"):
         local.run(name, values)
     found = local.manifests(Path(values["root"]))
     for stage, manifest in found.items():
@@ -120,7 +126,14 @@ def _parser(name: str, action: str, defaults: dict[str, Any]) -> argparse.Argume
 def _typed(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Strings of the command line as the types that KFP wants; text stays as it is."""
     inputs = pipelines.by_name(name).component_spec.inputs
-    return {key: value if inputs[key].type == "String" else json.loads(value) for key, value in values.items()}
+    return {key: value if inputs[key].type == "String" else _json(key, value) for key, value in values.items()}
+
+
+def _json(parameter: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ConfigError(f"--{parameter.replace('_', '-')} must be JSON; `--help` shows its default.") from None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from kfp.compiler import Compiler
 
 import pipelines
 from components.image import BUILD, IMAGE
+from pipelines.__main__ import main as command_line
 
 AMBIGUOUS = {"n", "y", "yes", "no", "on", "off", "true", "false"}
 """YAML 1.1 reads these names as booleans, and so does a Kubeflow that keeps pipelines in Kubernetes."""
@@ -183,3 +184,24 @@ def test_another_image_and_a_training_step_with_gpus_are_chosen_when_compiling(t
     assert list(gpus) == ["exec-train"]
     assert gpus["exec-train"]["resourceType"] == "nvidia.com/gpu"
     assert gpus["exec-train"]["resourceCount"] == "2"
+
+
+def test_help_of_a_run_lists_the_pipelines_own_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line(["run", "echo-view", "--help"])
+    assert ended.value.code == 0
+    assert "--key-file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [(["--root", "/proc/DOE_JANE"], "`root` can't be made"), (["--split", "DOE_JANE"], "--split must be JSON")],
+)
+def test_a_wrong_call_is_told_in_one_line_without_what_was_given(
+    options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line(["run", "echo-view", *options]) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.count("\n") == 1
+    assert "DOE" not in said
