@@ -21,7 +21,7 @@ MASK = "_mask"
 """A NIfTI file whose name ends so holds what a reader drew, no cine."""
 NIFTI_ENDS = (".nii", ".nii.gz")
 MOST_FILES = 20_000
-MOST_UNZIPPED = 2 << 30
+MOST_UNZIPPED = 1 << 30
 
 Files = Mapping[str, Callable[[], bytes]]
 """What holds a study: the content of each file, on demand, by its path inside."""
@@ -110,9 +110,10 @@ def _unzipped(data: bytes) -> Files:
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) > MOST_FILES or sum(member.file_size for member in members) > MOST_UNZIPPED:
             raise TooLarge(f"the archive holds over {MOST_FILES} files or {MOST_UNZIPPED >> 20} MiB.")
-        archive.testzip()
+        if archive.testzip() is not None:
+            raise NotAnImage("the archive is damaged: the checksum of a file in it is wrong.")
         return {member.filename: partial(archive.read, member) for member in members}
     except InputError:
         raise
     except Exception as error:  # zipfile raises many kinds on damaged archives
-        raise NotAnImage(f"the archive is damaged ({type(error).__name__}).") from None
+        raise NotAnImage(f"the archive is damaged or encrypted ({type(error).__name__}).") from None

@@ -29,23 +29,19 @@ RGB24, RGBA32 = 128, 2304
 MILLIMETRE, METRE, MICROMETRE = 2, 1, 3
 TO_MM = {METRE: 1000.0, MILLIMETRE: 1.0, MICROMETRE: 0.001}
 TO_MS = {8: 1000.0, 16: 1.0, 24: 0.001}
-MOST_BYTES = 2 << 30
+GZIP = b"\x1f\x8b"
+HEADER_BYTES = 352
+MOST_BYTES, TAIL_BYTES = 1 << 30, 64 << 20
 
 
 def is_nifti(data: bytes) -> bool:
     """By its magic; a gzip stream is looked into."""
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = zlib.decompressobj(31).decompress(data, 352)
-        except zlib.error:
-            return False
-    return data[344:348] in (b"n+1\x00", b"ni1\x00")
+    return _start(data)[344:348] in (b"n+1\x00", b"ni1\x00")
 
 
 def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
     """The cine in one NIfTI file; NotAnImage, Unsupported, TooLarge or UnusableStudy where it is none."""
-    data = _inflated(data)
-    header = _header(data)
+    header = _header(_start(data))
     shape_XYZT = _shape(header)
     check_size(shape_XYZT)
     values_XYZT = _values(data, header, shape_XYZT)
@@ -88,15 +84,28 @@ def write_nifti(values_TZHW: np.ndarray, cine: Cine) -> bytes:
     return buffer.getvalue()
 
 
-def _inflated(data: bytes) -> bytes:
-    if data[:2] != b"\x1f\x8b":
-        return data
-    inflate = zlib.decompressobj(31)
+def _start(data: bytes) -> bytes:
+    """As far as the header goes, inflated; empty where a gzip stream is damaged before that."""
+    if data[:2] != GZIP:
+        return data[:HEADER_BYTES]
     try:
-        out = inflate.decompress(data, MOST_BYTES)
+        return zlib.decompressobj(31).decompress(data, HEADER_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _inflated(data: bytes, needed_bytes: int) -> bytes:
+    """As much as the header asks for, or all there is; a stream is read to its end, where its checksum stands."""
+    if data[:2] != GZIP:
+        return data
+    inflate, room = zlib.decompressobj(31), MOST_BYTES - needed_bytes
+    try:
+        out = inflate.decompress(data, needed_bytes)
+        while inflate.unconsumed_tail and room >= 0:  # nothing of it is kept
+            room -= len(inflate.decompress(inflate.unconsumed_tail, TAIL_BYTES))
     except zlib.error:
         raise NotAnImage("the gzip stream of the NIfTI file is damaged.") from None
-    if inflate.unconsumed_tail:
+    if room < 0:
         raise TooLarge(f"the NIfTI file is larger than {MOST_BYTES >> 20} MiB when inflated.")
     if not inflate.eof:
         raise NotAnImage("the NIfTI file is cut off.")
@@ -105,7 +114,7 @@ def _inflated(data: bytes) -> bytes:
 
 def _header(data: bytes) -> np.ndarray:
     """In the machine's byte order."""
-    if len(data) < 352 or data[344:348] != b"n+1\x00":
+    if len(data) < HEADER_BYTES or data[344:348] != b"n+1\x00":
         raise NotAnImage("this is no single-file NIfTI-1: its magic is missing. Save the cine as .nii or .nii.gz.")
     order: Literal["<", ">"]
     for order in ("<", ">"):
@@ -137,9 +146,15 @@ def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.
     if kind not in DATA_TYPES:
         raise Unsupported(f"NIfTI data type {kind} is not read; integers and floats of one channel are.")
     stored = np.dtype(DATA_TYPES[kind]).newbyteorder(header.dtype["dim"].base.byteorder)
-    start, count = int(header["vox_offset"]) or 352, int(np.prod(shape_XYZT, dtype=np.int64))
-    if start < 348 or len(data) < start + count * stored.itemsize:
-        needed = start + count * stored.itemsize
+    offset = float(header["vox_offset"]) or HEADER_BYTES
+    if not 348 <= offset <= MOST_BYTES:
+        raise NotAnImage("the NIfTI header says that the voxels begin where they can't; the file is damaged.")
+    start, count = int(offset), int(np.prod(shape_XYZT, dtype=np.int64))
+    needed = start + count * stored.itemsize
+    if needed > MOST_BYTES:
+        raise TooLarge(f"the NIfTI file holds {needed >> 20} MiB; at most {MOST_BYTES >> 20} are read.")
+    data = _inflated(data, needed)
+    if len(data) < needed:
         raise NotAnImage(f"the NIfTI file is cut off: {len(data)} bytes of {needed} are there.")
     values = np.frombuffer(data, stored, count, start).reshape(shape_XYZT, order="F")
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])

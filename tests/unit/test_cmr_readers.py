@@ -1,6 +1,10 @@
 """Cines from NIfTI, DICOM and folders of pictures; what is unusable gets a reason."""
 
 import csv
+import gzip
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -121,6 +125,52 @@ def test_a_colour_nifti_says_three_channels(tmp_path: Path) -> None:
     rgb = np.zeros(SHAPE_XYZT, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
     with pytest.raises(UnusableStudy, match="3 colour channels"):
         nifti.read_nifti(nifti_bytes(tmp_path, rgb, np.eye(4)))
+
+
+def test_a_stream_is_inflated_no_further_than_its_header_is_good_for(tmp_path: Path) -> None:
+    plain = nifti_bytes(tmp_path, values(shape=(64, 56, 4, 1)), np.eye(4), suffix=".nii")
+    bomb = gzip.compress(plain + bytes(64 << 20), 1)
+    tracemalloc.start()
+    with pytest.raises(UnusableStudy, match="one phase"):
+        nifti.read_nifti(bomb)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 4 << 20
+
+
+def test_what_is_inflated_has_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = nifti_bytes(tmp_path, values(), np.eye(4), suffix=".nii")
+    assert nifti.read_nifti(gzip.compress(plain + bytes(1000))).voxels_TZHW.any()  # what follows the voxels is no harm
+    monkeypatch.setattr(nifti, "MOST_BYTES", len(plain) + 999)
+    with pytest.raises(TooLarge, match="inflated"):
+        nifti.read_nifti(gzip.compress(plain + bytes(2000)))
+    monkeypatch.setattr(nifti, "MOST_BYTES", len(plain) - 1)
+    for data in (plain, gzip.compress(plain)):
+        with pytest.raises(TooLarge, match="holds"):
+            nifti.read_nifti(data)
+
+
+def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
+    damaged = bytearray(nifti_bytes(tmp_path, values(), np.eye(4)))
+    damaged[-6] ^= 1
+    with pytest.raises(NotAnImage, match="damaged"):
+        nifti.read_nifti(bytes(damaged))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("a.nii", nifti_bytes(tmp_path, values(), np.eye(4), suffix=".nii"))
+    damaged = bytearray(archive.getvalue())
+    damaged[1000] ^= 1
+    with pytest.raises(NotAnImage, match="checksum"):
+        cines_in(bytes(damaged))
+
+
+@pytest.mark.parametrize("offset", [1.0, -1.0, np.nan, np.inf, 3e9])
+def test_voxels_that_begin_nowhere_are_a_damaged_file(tmp_path: Path, offset: float) -> None:
+    data = nifti_bytes(tmp_path, values(), np.eye(4), suffix=".nii")
+    damaged = data[:108] + np.float32(offset).tobytes() + data[112:]
+    for sent in (damaged, gzip.compress(damaged)):
+        with pytest.raises(NotAnImage, match="begin"):
+            nifti.read_nifti(sent)
 
 
 @pytest.mark.parametrize("keep", [10, 300, 2000])
