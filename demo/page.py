@@ -23,7 +23,7 @@ FIGURES = {
     "calibration_error": "expected calibration error",
     "abstained": 'answered "cannot tell"',
 }
-METRICS_SHOWN = 8
+PARTS = ("upload", "read", "preprocess", "inference", "interpret", "total")
 
 
 def write(outcome: Outcome, path: Path) -> None:
@@ -55,6 +55,13 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
+def sameness(skew: float) -> str:
+    """How far served and evaluated probabilities lie apart."""
+    if skew == 0:
+        return "served and evaluated probabilities are equal to the last bit"
+    return f"served and evaluated probabilities differ by at most {skew:.0e}"
+
+
 def _head(outcome: Outcome) -> dict[str, Any]:
     report, counts = outcome.report, outcome.manifests["phantom"].counts
     accuracy = outcome.evaluation["figures"]["accuracy"]
@@ -71,7 +78,7 @@ def _head(outcome: Outcome) -> dict[str, Any]:
         "gate": "Passed" if report["gate"]["passed"] else "Refused",
         "http_ms": f"{report['http_ms']['p50']:.0f}",
         "requests": report["http_ms"]["requests"],
-        "skew": f"{report['skew_max']:.0e}" if report["skew_max"] else "0.0",
+        "skew": f"{report['skew_max']:.0e}" if report["skew_max"] else "0",
     }
 
 
@@ -83,11 +90,12 @@ def _clips(outcome: Outcome) -> list[dict[str, Any]]:
 
 def _clip(asked: Asked) -> dict[str, Any]:
     truth, said = asked.scored["truth_label"], asked.answer["label"]
+    verdict = "unsure" if said is None else "right" if said == truth else "wrong"
     return {
         "image": pictures.moving_clip(asked.path),
         "title": TITLES[truth],
-        "right": said == truth,
-        "answer": "answered right" if said == truth else f"answered {TITLES.get(said, 'cannot tell')}",
+        "verdict": verdict,
+        "answer": {"unsure": "cannot tell", "right": "answered right"}.get(verdict, f"answered {TITLES.get(said)}"),
         "confidence": f"{asked.answer['confidence']:.2f}",
         "vendor": asked.scored["manufacturer"],
     }
@@ -164,21 +172,16 @@ def _gate(outcome: Outcome) -> dict[str, Any]:
 
 def _served(outcome: Outcome) -> dict[str, Any]:
     model, report = outcome.asked[0].answer["model"], outcome.report
-    stages = {
-        name: np.median([a.answer["timings_ms"][name] for a in outcome.asked])
-        for name in ("read", "preprocess", "inference")
-    }
-    parts = ", ".join(f"{name} {value:.1f} ms" for name, value in stages.items())
+    parts_ms = {name: np.median([a.answer["timings_ms"][name] for a in outcome.asked]) for name in PARTS}
     return {
         "summary": f"Model {model['name']} version {model['version']}, the registry's champion, answered "
         f"{report['http_ms']['requests']} uploads: median {report['http_ms']['p50']} ms, 95th percentile "
-        f"{report['http_ms']['p95']} ms, the first one {report['http_ms']['first']} ms. Inside: {parts}. Every "
-        f"label is evaluation's own, and no probability differs by more than {report['skew_max']:.1e}.",
+        f"{report['http_ms']['p95']} ms, the first one {report['http_ms']['first']} ms. Every label is evaluation's "
+        f"own, and {sameness(report['skew_max'])}.",
         **charts.histogram([asked.elapsed_ms for asked in outcome.asked]),
         "conditions": f"{model['runtime']} at {model['precision']}",
-        "metrics": [
-            {"name": name, "value": f"{value:g}"} for name, value in sorted(outcome.metrics.items())[:METRICS_SHOWN]
-        ],
+        "parts": [{"name": name, "value": f"{value:.1f} ms"} for name, value in parts_ms.items()],
+        "metrics": "\n".join(f"{name} {value:g}" for name, value in sorted(outcome.metrics.items())),
     }
 
 

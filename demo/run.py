@@ -158,7 +158,7 @@ def summary(outcome: Outcome, folder: Path = BUILD) -> Iterator[str]:
     )
     yield (
         f"HTTP p50 {report['http_ms']['p50']} ms, p95 {report['http_ms']['p95']} ms; "
-        f"served and evaluated probabilities differ by at most {report['skew_max']:.0e}"
+        f"{page.sameness(report['skew_max'])}"
     )
     yield f"{page.duration(report['seconds'])}. Look at {folder / 'report.html'}"
 

@@ -8,7 +8,7 @@ the patients themselves, and no two models trained before and after are ever com
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -75,11 +75,6 @@ def assert_disjoint(patients: Iterable[str], splits: Iterable[str]) -> None:
         raise ConfigError(
             f"{len(torn)} patient(s) are in more than one split; a patient belongs to one. Build the dataset again."
         )
-
-
-def patients_by_split(split_of: Mapping[str, str]) -> dict[str, int]:
-    """How many patients each split has."""
-    return {name: sum(split == name for split in split_of.values()) for name in SPLITS}
 
 
 def _hash(patient: str, salt: str) -> float:

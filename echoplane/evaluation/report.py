@@ -73,12 +73,12 @@ def confusion_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figu
     axes.imshow(percent_KK, cmap="Blues", vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_xlabel("answer")
+    axes.set_xlabel("most probable")
     axes.set_ylabel("truth")
     for row, column in zip(*np.nonzero(percent_KK), strict=True):
         shade = "white" if percent_KK[row, column] > 55 else "black"
         axes.text(column, row, f"{percent_KK[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8)
-    axes.set_title("Answers to each true view (%)", fontsize=10)
+    axes.set_title("Most probable label of each true one (%)", fontsize=10)
     return figure
 
 

@@ -15,7 +15,7 @@ from echoplane.phantom.heart import Heart
 from echoplane.phantom.landmarks import Body, body_axes
 from echoplane.phantom.shapes import Array, Points
 
-FAT, MUSCLE, LUNG, LIVER, BOWEL, AIR = 1.25, 0.28, 0.06, 0.42, 0.75, 0.0
+FAT, MUSCLE, LUNG, LIVER, AIR = 1.25, 0.28, 0.06, 0.42, 0.0
 """Signal of balanced SSFP against blood = 1 at 1.5 T: fat is bright, muscle dark, lung and air empty."""
 
 
