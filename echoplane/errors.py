@@ -18,7 +18,12 @@ attribute that could name a patient: no name, id, date, UID, path or free text.
 
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class EchoplaneError(Exception):
@@ -73,6 +78,15 @@ class StageError(EchoplaneError):
 
 class StoreAway(StageError):
     pass
+
+
+def wrong_field(error: "ValidationError", shown: Callable[[str], str] = "`{}`".format) -> str:
+    """Which field is wrong and what was expected, never its value; a name that is not known before what it left out."""
+    wrong = error.errors(include_input=False, include_url=False)
+    first = min(wrong, key=lambda each: each["type"] != "extra_forbidden")
+    field = shown(str(first["loc"][0])) if first["loc"] else "the settings"
+    inner = "".join(f".{part}" for part in first["loc"][1:])
+    return f"{field}{inner}: {first['msg']}."
 
 
 def explained(error: Exception) -> str:

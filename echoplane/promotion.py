@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from echoplane.errors import ConfigError
+from echoplane.errors import ConfigError, wrong_field
 from echoplane.evaluation.intervals import bootstrap_difference, take
 from echoplane.tasks import Rows, by_name
 
@@ -99,8 +99,12 @@ def read_policy(task: str, source: str = "default") -> Policy:
         packaged = resources.files("echoplane").joinpath(f"policies/{task}.yaml")
         text = packaged.read_text() if source == "default" else Path(source).read_text()
         return Policy.model_validate(yaml.safe_load(text))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(f"the promotion policy can't be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"the promotion policy can't be read ({error.strerror}); give a YAML file.") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise ConfigError("the promotion policy is no YAML; echoplane/policies has examples.") from None
+    except ValidationError as error:
+        raise ConfigError(f"the promotion policy: {wrong_field(error)}") from None
 
 
 def decide(figures: Figures, scores: Rows, policy: Policy, champion: Champion | None) -> Decision:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from echoplane.cli.command import SOME_INPUTS_REFUSED, progress_apart, report
-from echoplane.errors import ConfigError
+from echoplane.errors import ConfigError, wrong_field
 
 
 def run_deid(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
@@ -36,7 +36,6 @@ def run_accept(arguments: list[str]) -> int:
     from pydantic import ValidationError
 
     from echoplane.deid import Policy, accept, load_key
-    from echoplane.stages.options import wrong_field
 
     title = "Release a quarantined file after a person has looked at its pixels; the header's rules all hold."
     parser = _key_parser("accept", title, "echoplane deid accept 5d41...c592 exams-deid --person 'R. Reviewer'")

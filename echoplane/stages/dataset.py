@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from echoplane.dataset.catalogue import Source, build_catalogue, write_catalogue
 from echoplane.dataset.shards import write_shards
 from echoplane.dataset.split import SPLITS, SplitRule
-from echoplane.errors import ConfigError
+from echoplane.errors import ConfigError, wrong_field
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
 from echoplane.tasks import by_name
@@ -94,7 +94,7 @@ def _preprocessing(config: Config) -> BaseModel:
     try:
         return by_name(config.task).Preprocessing(**config.preprocessing)
     except ValidationError as error:
-        raise ConfigError(f"`preprocessing` of {config.task} is not valid: {error}") from None
+        raise ConfigError(f"`preprocessing` of {config.task} is not valid: {wrong_field(error)}") from None
 
 
 def _proof(studies: Manifest, public: str) -> str:

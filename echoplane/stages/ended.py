@@ -62,6 +62,8 @@ def _plain(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "yes" if value else "no"
         elif isinstance(value, int | float):
             yield name, f"{value:.4g}" if isinstance(value, float) else str(value)
+        elif isinstance(value, dict):
+            yield from ((f"{name} {inner}", text) for inner, text in _plain(value))
 
 
 def _remarks(steps: Sequence[Record]) -> Iterator[str]:

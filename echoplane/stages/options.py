@@ -3,13 +3,12 @@
 import argparse
 import contextlib
 import json
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from echoplane.errors import ConfigError
+from echoplane.errors import ConfigError, wrong_field
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -57,11 +56,3 @@ def _value(value: Any) -> Any:
 
 def _wrong_option(error: ValidationError) -> str:
     return f"{wrong_field(error, _option)} `--help` shows what is expected."
-
-
-def wrong_field(error: ValidationError, shown: Callable[[str], str] = "`{}`".format) -> str:
-    """Which field is wrong and what was expected; never its value."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    field = shown(str(first["loc"][0])) if first["loc"] else "the settings"
-    inner = "".join(f".{part}" for part in first["loc"][1:])
-    return f"{field}{inner}: {first['msg']}."

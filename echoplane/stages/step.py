@@ -13,8 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from echoplane.errors import explained
-from echoplane.stages.options import wrong_field
+from echoplane.errors import explained, wrong_field
 from echoplane.stages.stage import Counts, Manifest, write_atomically
 
 RECORDS = "runs"

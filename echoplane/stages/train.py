@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from echoplane.dataset.catalogue import read_catalogue
 from echoplane.dataset.shards import SHARDED, read_shards
 from echoplane.dataset.split import assert_disjoint
-from echoplane.errors import ConfigError
+from echoplane.errors import ConfigError, wrong_field
 from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
 from echoplane.tasks import Learning
 from echoplane.training.config import TrainConfig
@@ -92,7 +92,7 @@ def _fit(config: Config, job: Any, storage: Path) -> Any:
     try:
         cluster = RayCluster(**config.cluster)
     except ValidationError as error:
-        raise ConfigError(f"`cluster` is not valid: {error}") from None
+        raise ConfigError(f"`cluster` is not valid: {wrong_field(error)}") from None
     return fit_on_cluster(job, storage, cluster=cluster, workers=config.workers, gpu=config.gpu, on_progress=progress)
 
 
@@ -104,7 +104,7 @@ def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:
             "augmentation": learning.Augmentation(**config.augmentation).model_dump(mode="json"),
         }
     except ValidationError as error:
-        raise ConfigError(f"`network` or `augmentation` is not valid: {error}") from None
+        raise ConfigError(f"`network` or `augmentation` is not valid: {wrong_field(error)}") from None
 
 
 def _patients_seen(samples: Path) -> dict[str, list[str]]:

@@ -155,6 +155,14 @@ def test_a_policy_with_an_unknown_word_or_figure_is_refused(tmp_path: Path) -> N
     path.write_text("schema: 1\nleast_patiens: 3\n")
     with pytest.raises(ConfigError, match="least_patiens"):
         read_policy(TASK, str(path))
+    for nothing in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigError) as refused:
+            read_policy(TASK, str(nothing))
+        assert str(tmp_path) not in str(refused.value)
+    path.write_text("{DOE: [")
+    with pytest.raises(ConfigError, match="no YAML") as refused:
+        read_policy(TASK, str(path))
+    assert "DOE" not in str(refused.value)
     policy = Policy.model_validate(POLICY.model_dump(by_alias=True) | {"floors_low": {"beauty": 0.5}})
     with pytest.raises(ConfigError, match="beauty"):
         decide(FIGURES, GOOD, policy, None)

@@ -32,11 +32,12 @@ def report(root: Path, state: str) -> str:
 
 def test_a_step_that_ended_well_leaves_what_it_counted(tmp_path: Path) -> None:
     with step("promote", str(tmp_path)) as hand_on:
-        hand_on(manifest(passed=False, refused_by=["accuracy is 0.3, 0.8 is needed"]), str(tmp_path / "artifact"))
+        made = manifest(passed=False, refused_by=["accuracy is 0.3, 0.8 is needed"], patients={"train": 24, "test": 22})
+        hand_on(made, str(tmp_path / "artifact"))
     assert Manifest.read(tmp_path / "artifact").stage == "promote"
     said = report(tmp_path, "COMPLETE")
     assert f"# {RUN}: ended well" in said
-    assert "| promote | 0 | passed no |" in said
+    assert "| promote | 0 | passed no, patients train 24, patients test 22 |" in said
     assert "- accuracy is 0.3, 0.8 is needed" in said
 
 
