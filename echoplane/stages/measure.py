@@ -42,7 +42,6 @@ def run(config: Config) -> dict[str, Any]:
     if not source.exists():
         raise ConfigError("there is no such file or folder as CINE; check the path.")
     study = Study((), read_cines(source))
-    folder = made(Path(config.out), "`out`")
     read = bundle.read(config.bundle)
     runtime = runtimes.load(read, precision=config.precision, threads=config.threads)
     runtimes.check_golden(read, runtime)
@@ -51,6 +50,7 @@ def run(config: Config) -> dict[str, Any]:
     found = answer.result
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one of cmr-segmentation.")
+    folder = made(Path(config.out), "`out`")
     cmr.write_measures(found, study, model, folder)
     if config.dicom:
         from echoplane.cmr.dicom import write_dicom
