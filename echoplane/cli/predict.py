@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a DICOM clip")
     parser.add_argument("--bundle", metavar="DIR", help="a model's bundle; without it, MLflow's champion answers")
     parser.add_argument("--task", default="echo-view-video", help="whose champion answers. Default echo-view-video")
-    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16. Default auto")
+    parser.add_argument(
+        "--precision", default="", help="auto, f32 or bf16. Left out: what the champion was evaluated at; f32 for DIR"
+    )
     asked = parser.parse_args(arguments)
     model = _model(asked)
     answered = [_answer_file(path, number, asked, model) for number, path in enumerate(asked.files, 1)]
@@ -29,13 +32,21 @@ def _model(asked: argparse.Namespace) -> tuple[Any, Any]:
     from echoplane import bundle, runtimes
 
     with tempfile.TemporaryDirectory() as folder:
-        read = bundle.read(asked.bundle) if asked.bundle else _champion(asked.task, Path(folder) / "bundle")
-        runtime = runtimes.load(read, precision=asked.precision)
+        read, evaluated = (
+            (bundle.read(asked.bundle), {}) if asked.bundle else _champion(asked.task, Path(folder) / "bundle")
+        )
+        runtime = runtimes.load(
+            read,
+            precision=asked.precision or evaluated.get("precision", "f32"),
+            runtime=evaluated.get("runtime", "openvino"),
+            threads=int(evaluated.get("threads", runtimes.DEFAULT_THREADS)),
+        )
         runtimes.check_golden(read, runtime)
     return read, runtime
 
 
-def _champion(task: str, folder: Path) -> Any:
+def _champion(task: str, folder: Path) -> tuple[Any, Mapping[str, str]]:
+    """The bundle, and the tags that say what it was evaluated on."""
     from echoplane.adapters.registry import Registry
 
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -45,7 +56,7 @@ def _champion(task: str, folder: Path) -> Any:
     version = registry.champion(task)
     if version is None:
         raise ConfigError(f"the registry has no champion for {task}; promote a bundle, or give --bundle DIR.")
-    return registry.download(version, folder)
+    return registry.download(version, folder), version.tags
 
 
 def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: tuple[Any, Any]) -> bool:
@@ -58,14 +69,15 @@ def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: tupl
         why = str(error) if isinstance(error, InputError) else f"can't be read ({error.strerror})."
         _print_refusal(path, number, why, asked)
         return False
-    _print_answer(path, found, asked, model[0])
+    _print_answer(path, found, asked, model)
     return True
 
 
-def _print_answer(path: Path, found: Any, asked: argparse.Namespace, bundle: Any) -> None:
-    result, total_ms = found.result, sum(found.timings_ms.values())
+def _print_answer(path: Path, found: Any, asked: argparse.Namespace, model: tuple[Any, Any]) -> None:
+    (bundle, runtime), result, total_ms = model, found.result, sum(found.timings_ms.values())
     if asked.json:
         answer = {"file": str(path), "task": bundle.spec.task, "bundle": bundle.id}
+        answer |= {"runtime": runtime.name, "precision": runtime.precision}
         answer |= {"label": result.label, "confidence": result.confidence, "probabilities": result.probabilities}
         print(
             json.dumps(answer | {"warnings": list(result.warnings), "timings_ms": found.timings_ms} | result.details()),

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from echoplane import cli
+from echoplane.bundle import read
+from echoplane.cli import predict
 from echoplane.errors import StageError
 from echoplane.phantom import write_patient
 from tests.tiny_bundle import make_tiny_bundle
@@ -266,6 +268,17 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_three(
     assert sum(answers[1]["probabilities"].values()) == pytest.approx(1)
     assert "file 1 of 3" in err
     assert "DOE" not in err
+
+
+def test_predict_answers_at_the_precision_that_was_evaluated(
+    bundle: Path, exams: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated = {"runtime": "onnxruntime", "precision": "f32", "threads": "1"}
+    monkeypatch.setattr(predict, "_champion", lambda _task, _folder: (read(bundle), evaluated))
+    for call, runtime in ((["--bundle", str(bundle)], "openvino"), ([], "onnxruntime")):
+        assert cli.main(["predict", clips_of(exams)[0], "--json", *call]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["runtime"], answer["precision"]) == (runtime, "f32")
 
 
 def test_predict_without_a_model_is_a_wrong_call(
