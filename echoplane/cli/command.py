@@ -47,11 +47,13 @@ def progress_apart(as_json: bool) -> Iterator[None]:
 
 
 def report(name: str, counts: dict[str, Any], as_json: bool, **more: Any) -> int:
+    from echoplane.stages.stage import flat
+
     if as_json:
         print(json.dumps({"stage": name, "counts": counts} | more))
     else:
-        plain = {key: value for key, value in counts.items() if isinstance(value, int | float | str)}
-        print(f"{name}: {', '.join(f'{key} {value}' for key, value in plain.items())}")
+        plain = (f"{key} {value}" for key, value in flat(counts) if isinstance(value, int | float | str))
+        print(f"{name}: {', '.join(plain)}")
         print(*more.values(), sep="\n")
     return SOME_INPUTS_REFUSED if any(counts.get(key) for key in ("quarantined", "refused")) else 0
 

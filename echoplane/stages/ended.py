@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from echoplane.stages.stage import flat
 from echoplane.stages.step import Record, records
 
 WELL = ("SUCCEEDED", "COMPLETE", "CACHED")
@@ -57,13 +58,11 @@ def _table(steps: Sequence[Record]) -> Iterator[str]:
 
 
 def _plain(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in counts.items():
+    for name, value in flat(counts):
         if isinstance(value, bool):
             yield name, "yes" if value else "no"
         elif isinstance(value, int | float):
             yield name, f"{value:.4g}" if isinstance(value, float) else str(value)
-        elif isinstance(value, dict):
-            yield from ((f"{name} {inner}", text) for inner, text in _plain(value))
 
 
 def _remarks(steps: Sequence[Record]) -> Iterator[str]:

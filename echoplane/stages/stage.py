@@ -80,6 +80,15 @@ class Manifest(BaseModel):
             ) from error
 
 
+def flat(counts: Counts) -> Iterator[tuple[str, Any]]:
+    """Counts in one list: {"patients": {"train": 24}} gives "patients train", 24; what lies deeper is left out."""
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            yield from ((f"{name} {inner}", each) for inner, each in value.items() if not isinstance(each, dict))
+        else:
+            yield name, value
+
+
 def made(folder: Path, name: str) -> Path:
     """`folder`, made where it is not there; ConfigError, which calls it `name`, where it can't be."""
     try:
