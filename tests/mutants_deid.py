@@ -7,6 +7,7 @@ A line: the case, the file, what is there, what it becomes, the test that must f
 _HEADER, _PIXELS = "tests/unit/test_deid_header.py::test_case_", "tests/unit/test_deid_pixels.py::test_case_"
 _FILES, _LETTERS = "tests/unit/test_deid_files.py::test_case_", "tests/unit/test_deid_letters.py::test_case_"
 _REGIONS, _REREAD = "tests/unit/test_deid_regions.py::test_case_", "tests/unit/test_deid_reread.py::test_case_"
+_ODD = "tests/unit/test_deid_odd_places.py::test_"
 _ROOM = "echoplane/deid/"
 
 
@@ -424,5 +425,61 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "(rule.most is None or len(value) <= rule.most * size)",
         "True",
         "tests/unit/test_deid_rules.py::test_a_number_of_the_allow_list_stays_and_more_than_its_multiplicity_goes",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "header.py",
+        "    told = numbers.together(loose, context.own.numbers, version)",
+        "    told = False",
+        _ODD + "case_07_short_numbers_stay_but_not_a_day_or_an_id_cut_in_pieces[TTE 29.02.48-TTE]",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "values.py",
+        "own.numbers |= numbers.of_birth_date(value)",
+        "pass",
+        _ODD + "case_07_short_numbers_stay_but_not_a_day_or_an_id_cut_in_pieces[TTE 02/48-TTE]",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "header.py",
+        "return not value or not context.own.is_number(float(value))",
+        "return True",
+        _ODD + "case_09_a_number_that_is_her_id_or_birthday_is_gone[4711077.0]",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "header.py",
+        "or _holds_own(value, vr, context):",
+        "or False:",
+        _ODD + "case_09_letters_in_place_of_numbers_are_gone_and_the_file_is_written[Rosalind]",
+    ),
+    (
+        "deid 09",
+        _ROOM + "header.py",
+        'form is not None and form.fullmatch(str(item.get("CodeValue"))) is not None',
+        "form is not None",
+        _ODD + "case_09_a_code_has_the_form_of_its_scheme_and_is_not_hers[ROSALINDE-SCT-False]",
+    ),
+    (
+        "deid 22",
+        _ROOM + "header.py",
+        "if context.own.is_number(int(part[1])) else",
+        "if False else",
+        _ODD + "case_22_a_fraction_of_a_second_that_is_her_id_is_gone[TM]",
+    ),
+    (
+        "deid 38",
+        _ROOM + "verify.py",
+        "or any(_spells_patient(table.lower(), own) for table in tables)",
+        "or False",
+        _ODD + "case_38_a_palette_that_spells_her_name_is_held[Rosalind]",
+    ),
+    (
+        "deid 16",
+        _ROOM + "regions.py",
+        "if Mask(boxes).keeps(rows, columns).mean() > _MAX_AREA_FRACTION:",
+        "if any(Mask((b,)).keeps(rows, columns).mean() > _MAX_AREA_FRACTION for b in boxes):",
+        _REGIONS + "16_halves_that_cover_the_image_together_are_a_region_over_all_of_it",
     ),
 )

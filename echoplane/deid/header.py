@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from pydicom.charset import default_encoding
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from echoplane.deid import dates, rules
+from echoplane.deid import dates, numbers, rules
 from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
@@ -28,7 +28,8 @@ from echoplane.deid.values import OwnValues
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.,/+:;()\[\]{}%*^'-]*")
 _TOKEN = re.compile(r"[^\W_]+")
-_CODE_VALUE = re.compile(r"[A-Za-z0-9.\-_\[\]{}/%*']{1,16}")
+_LETTERS, _DIGIT = re.compile(r"[A-Za-z]+"), re.compile(r"\d", re.ASCII)
+_CODE_VALUE = re.compile(r"[A-Za-z0-9.:\-_\[\]{}/%*']{1,16}")
 _NUMBER = {
     "DS": re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII),
     "IS": re.compile(r"[+-]?\d{1,10}", re.ASCII),
@@ -36,6 +37,8 @@ _NUMBER = {
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
 _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct
 _SEX = frozenset("MFO")
+_VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
+_FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 # their bytes are checked and written with the pixels and the signal
 _BULK_VRS = frozenset(("OB", "OW", "OB or OW"))
 Element = DataElement | RawDataElement
@@ -168,7 +171,8 @@ def _is_public_code(item: Dataset) -> bool:
     """An item that is no code, or a code of a listed scheme; a site's own code can be a person."""
     if "CodeValue" not in item and "LongCodeValue" not in item:
         return True
-    return item.get("CodingSchemeDesignator") in rules.coding_schemes() and bool(item.get("CodeValue"))
+    form = rules.coding_schemes().get(str(item.get("CodingSchemeDesignator")))
+    return form is not None and form.fullmatch(str(item.get("CodeValue"))) is not None
 
 
 def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Context) -> RawDataElement | None:
@@ -177,7 +181,7 @@ def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Co
     value = _little_endian(original, item, vr)
     size = _BINARY_BYTES[rule.vr]
     fits = value is not None and len(value) % size == 0 and (rule.most is None or len(value) <= rule.most * size)
-    if value is None or not fits or (rule.vr == "AT" and _names_private(value)):
+    if value is None or not fits or (rule.vr == "AT" and _names_unknown(value)) or _holds_own(value, vr, context):
         context.note(rule.keyword, "removed")
         return None
     context.note(rule.keyword, "kept")
@@ -211,14 +215,22 @@ def _little_endian(original: Dataset, item: Element, vr: str) -> bytes | None:
         return None
 
 
-def _names_private(value: bytes) -> bool:
-    """Whether any of these tags is private: its number could be an identifier in itself."""
-    return any(group & 1 for group, _ in struct.iter_unpack("<HH", value))
+def _names_unknown(value: bytes) -> bool:
+    """Whether any of these tags is private or of no standard: its number could be an identifier in itself."""
+    tags = struct.iter_unpack("<HH", value)
+    return any(group & 1 or not dictionary_has_tag(group << 16 | number) for group, number in tags)
+
+
+def _holds_own(value: bytes, vr: str, context: Context) -> bool:
+    """Whether numbers are the patient's name in letters, or an identifier."""
+    own = context.own
+    found = vr != "AT" and any(own.is_number(number) for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value))
+    return found or own.inside_bytes(value)
 
 
 def _convert_string(value: str, rule: Allowed, action: str, context: Context) -> str:
     if action == "shift":
-        return _shift(value, rule.vr, context.shift_days)
+        return _shift(value, rule.vr, context)
     if rule.vr == "UI":
         return context.key.uid(value) if value else ""
     if rule.vr in _NUMBER:
@@ -227,7 +239,8 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
         return dates.capped_age(value)
     if rule.keyword == "CodeValue":
         fits = _CODE_VALUE.fullmatch(value) and not _names_someone(value, context)
-        return value if fits and not context.own.inside(value) else ""
+        own = context.own.inside(value, 2) or numbers.of_identifier(value) & context.own.numbers
+        return value if fits and not own else ""
     if rule.keyword == "PatientSex":
         return value if value in _SEX else ""
     if rule.vr == "CS":
@@ -235,35 +248,45 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
     if action == "keep":  # identity of a device or an institution: as it is, unless it names a person
         named = _names_someone(value, context) or context.own.inside(value)
         return value if _PLAIN.fullmatch(value) and not named else ""
-    return clean_text(value, context)
+    return clean_text(value, context, version=rule.keyword in _VERSIONS)
 
 
-def _shift(value: str, vr: str, days: int) -> str:
+def _shift(value: str, vr: str, context: Context) -> str:
+    days = context.shift_days
     if vr == "DA":
         return dates.shift_date(value, days)
-    return dates.shift_datetime(value, days) if vr == "DT" else dates.valid_time(value)
+    moved = dates.shift_datetime(value, days) if vr == "DT" else dates.valid_time(value)
+    # no clock gives an identifier as its fraction of a second
+    return _FRACTION.sub(lambda part: "" if context.own.is_number(int(part[1])) else part[0], moved)
 
 
 def _is_number(value: str, vr: str, context: Context) -> bool:
     if value and (len(value) > 16 or not _NUMBER[vr].fullmatch(value)):
         return False
-    return len(value) < 5 or value.lower() not in context.own.identifiers
+    return not value or not context.own.is_number(float(value))
 
 
 def _is_known_term(value: str, context: Context) -> bool:
     """A CS of which every token is on the word list: coded strings are terms, but files put names there."""
+    tokens = _TOKEN.findall(value)
+    spelled = "".join(token for token in tokens if len(token) == 1)
     return (
         len(value) <= 16
         and value.isascii()
-        and all(
-            _listed(token, context) or len(token) == 1 or _is_short_number(token, context)
-            for token in _TOKEN.findall(value)
-        )
+        and all(_listed(token, context) or len(token) == 1 or _is_short_number(token, context) for token in tokens)
+        and not context.own.inside(spelled, 2)
+        and not numbers.together(_loose_numbers(tokens, context), context.own.numbers, version=False)
     )
 
 
 def _is_short_number(token: str, context: Context) -> bool:
-    return rules.short_number(token) and not context.own.name_someone(token)
+    names = any(context.own.name_someone(part) for part in (token, *_LETTERS.findall(token)))
+    return rules.short_number(token) and not names
+
+
+def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
+    """The numbers among the tokens, also those too long to stay, and "" for each other one."""
+    return [t if t.isdigit() or (_DIGIT.search(t) and not _listed(t, context)) else "" for t in tokens]
 
 
 def _listed(token: str, context: Context) -> bool:
@@ -274,12 +297,18 @@ def _names_someone(value: str, context: Context) -> bool:
     return any(context.own.name_someone(token) for token in _TOKEN.findall(value))
 
 
-def clean_text(value: str, context: Context) -> str:
-    """Free text with only its listed words and short numbers left (PS3.15 E.3.2, clean descriptors)."""
+def clean_text(value: str, context: Context, version: bool = False) -> str:
+    """Free text with only its listed words and short numbers left (PS3.15 E.3.2, clean descriptors).
+
+    version: it may be that of software"""
     tokens = _TOKEN.findall(value)
+    loose = _loose_numbers(tokens, context)
+    told = numbers.together(loose, context.own.numbers, version)
     kept = [
         token
-        for token in tokens
-        if (_listed(token, context) or _is_short_number(token, context)) and not context.own.name_someone(token)
+        for token, number in zip(tokens, loose, strict=True)
+        if not (number and told)
+        and (_listed(token, context) or _is_short_number(token, context))
+        and not context.own.name_someone(token)
     ]
     return value if len(kept) == len(tokens) and _PLAIN.fullmatch(value) else " ".join(kept)

@@ -122,9 +122,9 @@ def short_number(token: str) -> bool:
 
 
 @cache
-def coding_schemes() -> frozenset[str]:
-    """Coding schemes whose code values are public terms (PS3.16 section 8); other items are dropped."""
-    return frozenset(row["scheme"] for row in _rows("coding_schemes.csv"))
+def coding_schemes() -> dict[str, re.Pattern[str]]:
+    """Coding schemes whose codes are public terms (PS3.16 section 8), and the form of a code; other items go."""
+    return {row["scheme"]: re.compile(row["form"], re.ASCII) for row in _rows("coding_schemes.csv")}
 
 
 @cache

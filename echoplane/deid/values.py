@@ -16,7 +16,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from echoplane.deid import rules
+from echoplane.deid import numbers, rules
 from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
 
@@ -26,6 +26,7 @@ _LONG_TEXT = rules.TEXT_VRS | {"AE", "UR"}
 _NAMES_SOMEONE = ("ID", "Name", "Institution", "Physician", "Address", "Operator", "Telephone", "Telecom", "Number")
 _NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSequenceName", "ManufacturerModelName"))
 _MAX_UNKNOWN_BYTES = 65536
+_BIRTH_DATE = 0x00100030
 _LONG_TOKEN = 4
 _WORD = re.compile(r"\w+")
 _DATE = re.compile(r"(?<!\d)(?:1[89]|20)\d{6}(?!\d{2})|(?<!\d)(?:1[89]|20)\d{6}(?=\d{4})")
@@ -41,6 +42,8 @@ class OwnValues:
     phrases: set[str] = field(default_factory=set)
     uids: set[str] = field(default_factory=set)
     dates: set[str] = field(default_factory=set)
+    numbers: set[str] = field(default_factory=set)
+    """digits of the identifiers and of the birth date, without leading zeros"""
 
     def __repr__(self) -> str:
         return f"OwnValues({len(self.names)} names, {len(self.identifiers)} identifiers, {len(self.other)} other)"
@@ -50,10 +53,18 @@ class OwnValues:
         token = token.lower()
         return (len(token) > 2 and token in self.names) or (token in self.identifiers and not _listed(token))
 
-    def inside(self, value: str) -> bool:
-        """Whether a code holds a name or identifier as a part of it: zwetschgenrosali."""
+    def inside(self, value: str, longer_than: int = _LONG_TOKEN) -> bool:
+        """Whether a value holds a name or identifier as a part of it: zwetschgenrosali."""
         value = value.lower()
-        return any(len(token) > _LONG_TOKEN and token in value for token in self.names | self.identifiers)
+        return any(len(token) > longer_than and token in value for token in self.names | self.identifiers)
+
+    def inside_bytes(self, value: bytes) -> bool:
+        """The same of the bytes of numbers, where letters of one or of two bytes may stand."""
+        return self.inside(value.decode("latin-1"), 3) or self.inside(value.replace(b"\0", b"").decode("latin-1"), 3)
+
+    def is_number(self, value: float) -> bool:
+        """Whether a number is an identifier or the birth date, however it is written."""
+        return numbers.is_one_of(value, self.numbers)
 
 
 def _listed(token: str) -> bool:
@@ -112,6 +123,8 @@ def collect(dataset: Dataset, key: Key, policy: Policy) -> OwnValues:
             own.uids |= {part for part in value.split("\\") if len(part) > 9 and not key.issued_uid(part)}
         elif text.vr in ("DA", "DT"):
             own.dates |= set(_DATE.findall(value.replace(".", "")))
+            if text.tag == _BIRTH_DATE:
+                own.numbers |= numbers.of_birth_date(value)
         elif text.vr != "TM" and text.tag not in retained and not key.issued_pseudonym(value):
             _note_text(own, text, value)
     own.other -= {word.lower() for word in policy.extra_words}
@@ -124,6 +137,7 @@ def _note_text(own: OwnValues, text: Text, value: str) -> None:
         own.names |= {token for token in tokens if len(token) > 1}
     elif _is_identity(text.tag):
         own.identifiers |= {token for token in tokens if len(token) > 2}
+        own.numbers |= {number for part in value.split("\\") for number in numbers.of_identifier(part)}
     else:
         own.other |= {t for t in tokens if len(t) > 3 and not t.isdigit() and not _may_stay(t)}
         return

@@ -8,6 +8,7 @@ import re
 from io import BytesIO
 
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit, UID_dictionary
 
@@ -15,7 +16,6 @@ from echoplane.deid import dates, rules, structure
 from echoplane.deid.reasons import Held
 from echoplane.deid.values import OwnValues, elements
 
-_PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _ISSUED_UID = re.compile(rb"2\.25\.\d{30,39}")
 _TOKEN = re.compile(r"[^\W_]+")
 _ENCODINGS = ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859-5")
@@ -23,6 +23,7 @@ _TERMS = frozenset(("CS", "UI", "DA", "DT", "TM", "PN"))
 _RUN = re.compile(rb"[a-z0-9.]+")
 _MAX_DEPTH = 64
 _MIN_RAW_BYTES, _MIN_PIXEL_BYTES = 5, 7
+_RAMP = bytes(range(256)).lower()
 _BULK = tuple(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue"))
 
 
@@ -67,16 +68,19 @@ def _check_date(value: str, own: OwnValues, shift_days: int) -> None:
 
 
 def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, stated: frozenset[str]) -> None:
-    start = raw.find(_PIXEL_DATA)
-    head = raw if start < 0 else raw[:start]
+    pixels = written.get_item("PixelData")
+    # not the first such bytes: they may stand in a number before it
+    start = pixels.value_tell if isinstance(pixels, RawDataElement) else len(raw)
+    head = raw[:start]
     issued = {text.encode() for text in stated} | {moment.encode() for moment in _moments(written)}
-    for value in issued | {written[name].value for name in _BULK if name in written}:
+    tables = {written[name].value for name in _BULK if name in written}
+    for value in issued | tables:
         head = head.replace(value, b"\0")
     head = _ISSUED_UID.sub(b"\0", head).lower()
-    if _names_patient(head, own):
+    if _names_patient(head, own) or any(_spells_patient(table.lower(), own) for table in tables):
         raise Held("verify-header")
     # JPEG frames are taken apart one by one in `reread`
-    if start >= 0 and written.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
+    if pixels is not None and written.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
         body = raw[start:].lower()
         if any(needle in body for needle in _needles(own.phrases, _MIN_PIXEL_BYTES)):
             raise Held("verify-header")
@@ -108,11 +112,19 @@ def _names_patient(head: bytes, own: OwnValues) -> bool:
     )
     if any(needle in head for needle in _needles({t for t in known if not t.isdigit()}, _MIN_RAW_BYTES)):
         return True
-    short = {t for t in known if t.isdigit() and len(t) > 4} | {
-        t for t in known if 2 < len(t) < _MIN_RAW_BYTES and t.isalpha()
-    }
+    short = (
+        {t for t in known if t.isdigit() and len(t) > 4}
+        | {t for t in own.numbers if len(t) > 5}
+        | {t for t in known if 2 < len(t) < _MIN_RAW_BYTES and t.isalpha()}
+    )
     found = set(_RUN.findall(head))
     return any(t.encode() in found if t.isascii() else _stands_alone(t.encode(), head) for t in short)
+
+
+def _spells_patient(table: bytes, own: OwnValues) -> bool:
+    """Whether letters stand among the colours of a palette, one in a byte or one in a word; a ramp of greys is none."""
+    known = {token.encode() for token in own.names | own.identifiers if len(token) > 3}
+    return any(token in table.replace(b"\0", b"") and token not in _RAMP for token in known)
 
 
 def _stands_alone(word: bytes, head: bytes) -> bool:

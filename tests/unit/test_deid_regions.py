@@ -53,6 +53,13 @@ def ink(pixels: np.ndarray, plain: np.ndarray) -> np.ndarray:
     return np.asarray((pixels != plain).any(axis=3))
 
 
+def test_case_16_halves_that_cover_the_image_together_are_a_region_over_all_of_it(tmp_path: Path) -> None:
+    dataset = frozen()
+    half = COLUMNS // 2
+    dataset.SequenceOfUltrasoundRegions = [region((0, 0, ROWS, half)), region((0, half, ROWS, COLUMNS))]
+    assert run(dataset, tmp_path).reason == "region-covers-image"
+
+
 @pytest.mark.parametrize(("regions", "reason"), DOUBTS)
 def test_case_16_a_region_that_cannot_be_right_is_held_where_nothing_moves(
     tmp_path: Path, regions: list[Dataset], reason: str

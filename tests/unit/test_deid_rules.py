@@ -171,7 +171,7 @@ def test_a_code_of_a_listed_scheme_stays_and_of_another_goes(row: dict[str, str]
     dataset = echo()
     for scheme in (row["scheme"], f"99{row['scheme']}X"):
         item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "T-32000", scheme, "Heart"
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = row["example"], scheme, "Heart"
         dataset.ViewCodeSequence.append(item)
     schemes = [item.CodingSchemeDesignator for item in cleaned(dataset, "ultrasound", Policy()).ViewCodeSequence]
     assert schemes == ["SCT", row["scheme"]]
