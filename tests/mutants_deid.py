@@ -8,6 +8,7 @@ _HEADER, _PIXELS = "tests/unit/test_deid_header.py::test_case_", "tests/unit/tes
 _FILES, _LETTERS = "tests/unit/test_deid_files.py::test_case_", "tests/unit/test_deid_letters.py::test_case_"
 _REGIONS, _REREAD = "tests/unit/test_deid_regions.py::test_case_", "tests/unit/test_deid_reread.py::test_case_"
 _ODD = "tests/unit/test_deid_odd_places.py::test_"
+_COLOURS = "tests/unit/test_deid_colours.py::test_"
 _ROOM = "echoplane/deid/"
 
 
@@ -481,5 +482,40 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "if Mask(boxes).keeps(rows, columns).mean() > _MAX_AREA_FRACTION:",
         "if any(Mask((b,)).keeps(rows, columns).mean() > _MAX_AREA_FRACTION for b in boxes):",
         _REGIONS + "16_halves_that_cover_the_image_together_are_a_region_over_all_of_it",
+    ),
+    (
+        "deid 14",
+        _ROOM + "search.py",
+        "(least_THW, False), (most_THW - least_THW, True)",
+        "(least_THW, False),",
+        _COLOURS + "case_14_text_in_colour_over_the_scan_is_masked[blue-None]",
+    ),
+    (
+        "deid 14",
+        _ROOM + "search.py",
+        "(least_THW, False), (most_THW - least_THW, True)",
+        "(most_THW - least_THW, True),",
+        _COLOURS + "case_14_white_text_over_flow_is_masked",
+    ),
+    (
+        "deid 14",
+        _ROOM + "jpeg.py",
+        "* component.dc_quantiser > 8 * _COLOUR_LEVELS",
+        "< 0",
+        _COLOURS + "case_14_text_in_colour_over_the_scan_is_masked[red-None]",
+    ),
+    (
+        "deid 14",
+        _ROOM + "search.py",
+        "abs(coloured.mean()) > _ONE_HUE",
+        "True",
+        _COLOURS + "a_still_with_text_in_colour_is_held_and_one_with_flow_is_not[False]",
+    ),
+    (
+        "deid 14",
+        _ROOM + "text.py",
+        "> _BLACK) | _faint_strokes(sample_THW, mask)) & inside_HW",
+        "> _BLACK)) & inside_HW",
+        _COLOURS + "case_14_faint_letters_beside_the_fan_are_masked",
     ),
 )

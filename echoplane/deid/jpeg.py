@@ -24,6 +24,7 @@ _SOI, _EOI, _SOF0, _DHT, _SOS, _DQT, _DRI, _COM, _APP0, _APP14 = (
 _ADOBE_MARKERS = tuple(b"Adobe\0\x64\0\0\0\0" + bytes([transform]) for transform in (0, 1))
 _ROWS, _COLUMNS = np.divmod(np.arange(64), 8)
 _DIAGONALS = _ROWS + _COLUMNS
+_COLOUR_LEVELS = 6  # mean of a block of Cb or Cr; a grey clip has 2 at most
 # position in the zigzag of each coefficient, row by row (figure A.6): odd diagonals run down, even ones up
 _ZIGZAG = np.argsort(np.lexsort((np.where(_DIAGONALS % 2, _ROWS, _COLUMNS), _DIAGONALS)))
 
@@ -180,6 +181,8 @@ class Masker:
         """Of each frame, after masking, the mean luminance of every block: the image at an eighth of its size."""
         self.energies: list[np.ndarray] = []
         """Of each frame, after masking, the detail of every block of luminance."""
+        self.coloured = False
+        """Whether any block that stays is not grey."""
         self._proven: set[bytes] = set()
         self._blocks: dict[Layout, list[np.ndarray]] = {}
 
@@ -213,6 +216,10 @@ class Masker:
             means = luminance[..., 0] * (first.dc_quantiser / 8) + 128
             self.eighths.append(np.clip(means, 0, 255).astype(np.uint8))
             self.energies.append(energy.of_coefficients(luminance, np.array(first.quantisers)))
+            self.coloured |= colour_space == libjpeg.RGB or any(
+                int(np.abs(part[..., 0]).max()) * component.dc_quantiser > 8 * _COLOUR_LEVELS
+                for component, part in zip(layout.components[1:], parts[1:], strict=True)
+            )
 
     def _blacken(self, layout: Layout, mask: Mask, colour_space: int, parts: list[np.ndarray]) -> None:
         if layout not in self._blocks:

@@ -65,6 +65,14 @@ def stands_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
     return bool(detector.lines(_view(_place(group_HW), None, sample_THW, lambda number: sample_THW[number])).any())
 
 
+def lie_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
+    """Whether a line of text lies in a group of blocks, and not only near it, in what stands still."""
+    place = _place(group_HW)
+    lines_HW = np.zeros_like(group_HW)
+    lines_HW[place] = _touched(_seen(_view(place, None, sample_THW, lambda number: sample_THW[number]), group_HW))
+    return _agree(group_HW, lines_HW)
+
+
 def _lines_at(group: energy.Group, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
     """Blocks of the lines at a group; of one that moves, all blocks between the places where it was seen."""
     lines = np.zeros_like(group.blocks_HW)

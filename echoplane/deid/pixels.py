@@ -34,7 +34,7 @@ from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.search import Blocks, Images
-from echoplane.deid.stored import Geometry, black, shown
+from echoplane.deid.stored import Geometry, black, colours_of, rgb_of_ybr, shown
 
 NATIVE = frozenset(
     (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
@@ -122,10 +122,12 @@ class _JpegFrames:
     def __init__(self, frames: list[bytes], shape: Geometry) -> None:
         self.frames, self.shape = frames, shape
         self.inverted = shape.photometric == "MONOCHROME1"
+        self._coloured = False
 
     def blacken(self, mask: Mask | None) -> Blocks:
         masker = jpeg.Masker(self.shape.rows, self.shape.columns, mask, self.inverted)
         self.frames = [masker.rewrite(frame) for frame in self.frames]
+        self._coloured = masker.coloured
         if mask is None:
             return Blocks(*np.zeros((2, 0, 0, 0)))
         eighth_THW = np.stack(masker.eighths)
@@ -133,6 +135,9 @@ class _JpegFrames:
 
     def frame(self, number: int) -> np.ndarray:
         return _grey(self.frames[number], self.shape)
+
+    def colours(self, number: int) -> np.ndarray | None:
+        return np.asarray(simplejpeg.decode_jpeg(self.frames[number], "RGB")) if self._coloured else None
 
 
 def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
@@ -215,15 +220,26 @@ def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: b
         pairs_THWC[:, ~(keep[:, ::2] & keep[:, 1::2])] = (0, 0, 128, 128)
         return list(pairs_THWC[..., :2].reshape(shape.frames, shape.rows, shape.columns))
 
-    mask, searched = _mask(_NativeFrames(blacken, region), region, accepted)
+    def colours(number: int) -> np.ndarray:
+        luma_HW = pairs_THWC[number, ..., :2].reshape(shape.rows, shape.columns)
+        chroma = [pairs_THWC[number, ..., part].repeat(2, axis=1) for part in (2, 3)]
+        return rgb_of_ybr(np.stack([luma_HW, *chroma], axis=2))
+
+    mask, searched = _mask(_NativeFrames(blacken, colours, region), region, accepted)
     return CleanPixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched)
 
 
 class _NativeFrames:
-    """Decoded frames. apply: blackens them outside a mask and returns them in grey."""
+    """Decoded frames. apply: blackens them outside a mask and returns them in grey; colours: those of one frame."""
 
-    def __init__(self, apply: Callable[[Mask], list[np.ndarray]], region: Region | None) -> None:
+    def __init__(
+        self,
+        apply: Callable[[Mask], list[np.ndarray]],
+        colours: Callable[[int], np.ndarray | None],
+        region: Region | None,
+    ) -> None:
         self._apply = apply
+        self.colours = colours
         self._grey = apply(Mask(region.boxes)) if region is not None else []
 
     @property
@@ -256,7 +272,8 @@ def _clean_decoded(
             frame_HWC[~keep] = (0, 128, 128) if photometric.startswith("YBR") else darkest
         return [show(frame) for frame in frames]
 
-    mask, searched = _mask(_NativeFrames(blacken, region), region, accepted)
+    in_colour = colours_of(dataset, shape, photometric)
+    mask, searched = _mask(_NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted)
     if mask is None:
         _hold_letters([_stretched(show(frame) if shape.samples == 3 else frame) for frame in frames], accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}

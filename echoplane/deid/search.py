@@ -16,6 +16,8 @@ from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Box, Mask
 
 _SEARCHES = 3
+_SATURATED = 70  # levels between the most and the least of red, green and blue
+_ONE_HUE = 0.985  # length of the mean hue; letters have 0.992 and more, flow of one direction 0.972 at most
 _NEAR_FIELD = 0.25  # of the fan's depth: what stands still there may be reverberation
 
 
@@ -40,6 +42,9 @@ class Images(Protocol):
     def frame(self, number: int) -> np.ndarray:
         """One frame in grey at full size."""
 
+    def colours(self, number: int) -> np.ndarray | None:
+        """One frame at full size in red, green and blue; None where all frames are grey."""
+
 
 def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     """Mask all text. The mask that was needed, and whether the clip moves, so that the search can be relied on."""
@@ -55,6 +60,7 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     passing_HW = text.passing(found, blocks.eighth_THW, blocks.energy_THW)
     more |= letters.stand_at(passing_HW, blocks.energy_THW, masked_THW, images.frame)
     more |= _letters(found, blocks, images, sample_THW, mask)
+    more |= _coloured(found, images, mask)
     if found.words.any():  # more strokes beside them; still tissue has some too, so they are no reason to hold
         more |= _without_clutter(text.words(sample_THW, mask), found.fan, sample_THW, mask)
     for _ in range(_SEARCHES):
@@ -66,6 +72,48 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     if more.any():
         raise Held("text-in-pixels")
     return mask, found.moves
+
+
+def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:
+    """Blocks of text that grey does not show: red or blue over speckle, or white over the colours of flow.
+
+    The least of red, green and blue is dark where there is flow, and bright under white letters; the most less the
+    least is what is coloured. Flow changes over time, text does not."""
+    seen_HW = np.zeros(found.fan.shape, bool)
+    pictures = [images.colours(number) for number in text.sample(len(images.frames))]
+    shown = [picture for picture in pictures if picture is not None]
+    if not shown:
+        return seen_HW
+    keep_HW = mask.keeps(*shown[0].shape[:2])
+    least_THW = np.stack([np.where(keep_HW, picture.min(axis=2), 0) for picture in shown])
+    most_THW = np.stack([np.where(keep_HW, picture.max(axis=2), 0) for picture in shown])
+    hue_HW = _hue(shown[0])
+    for plain_THW, of_one_hue in ((least_THW, False), (most_THW - least_THW, True)):
+        for group_HW in _groups(text.words(plain_THW, mask)):
+            lines = letters.lie_in(group_HW, plain_THW)
+            if lines and (not of_one_hue or _is_one_hue(hue_HW, plain_THW[0], group_HW)):
+                seen_HW |= letters.to_the_end(group_HW, plain_THW)
+    if seen_HW.any() and not found.moves:
+        raise Held("text-in-still")
+    return seen_HW
+
+
+def _hue(picture_HWC: np.ndarray) -> np.ndarray:
+    """The hue of every pixel as a number on the unit circle."""
+    hue_HW = cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2HSV)[..., 0]
+    return np.asarray(np.exp(2j * np.pi / 180 * hue_HW))
+
+
+def _is_one_hue(hue_HW: np.ndarray, saturation_HW: np.ndarray, group_HW: np.ndarray) -> bool:
+    """Whether the coloured pixels of a group are of one hue, as letters are; flow runs from red to yellow."""
+    blocks_HW = group_HW.repeat(text.BLOCK, 0).repeat(text.BLOCK, 1)[: hue_HW.shape[0], : hue_HW.shape[1]]
+    coloured = hue_HW[blocks_HW & (saturation_HW > _SATURATED)]
+    return bool(coloured.size and abs(coloured.mean()) > _ONE_HUE)
+
+
+def _groups(blocks_HW: np.ndarray) -> list[np.ndarray]:
+    count, labels_HW = cv2.connectedComponents(blocks_HW.astype(np.uint8))
+    return [labels_HW == label for label in range(1, count)]
 
 
 def letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
@@ -92,10 +140,8 @@ def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:
     """The words in which the network sees a line, as they are or at twice their size; vessels have strokes too."""
     once_HW = np.where(mask.keeps(*still_HW.shape), still_HW, 0).astype(np.uint8)
     twice_HW = cv2.resize(once_HW, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    count, labels_HW = cv2.connectedComponents(words_HW.astype(np.uint8))
     kept_HW = words_HW.copy()
-    for label in range(1, count):
-        group_HW = labels_HW == label
+    for group_HW in _groups(words_HW):
         group_twice_HW = group_HW.repeat(2, 0).repeat(2, 1)
         if not (letters.stands_in(group_HW, once_HW[None]) or letters.stands_in(group_twice_HW, twice_HW[None])):
             kept_HW &= ~group_HW
@@ -112,11 +158,9 @@ def _without_clutter(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.nd
     if not words_HW.any() or not fan_rows.size:
         return words_HW
     near_end = fan_rows[0] + _NEAR_FIELD * (fan_rows[-1] - fan_rows[0])
-    count, labels_HW = cv2.connectedComponents(words_HW.astype(np.uint8))
     kept_HW = words_HW.copy()
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0)
-    for label in range(1, count):
-        group_HW = labels_HW == label
+    for group_HW in _groups(words_HW):
         near = (group_HW & fan_HW).any() and np.flatnonzero(group_HW.any(axis=1))[-1] <= near_end
         if near and not letters.stands_in(group_HW, masked_THW):
             kept_HW &= ~group_HW

@@ -79,6 +79,25 @@ def shown(dataset: Dataset, shape: Geometry, photometric: str) -> Callable[[np.n
     return lambda frame: 255 - _eight_bits(frame, shape) if inverted else _eight_bits(frame, shape)
 
 
+def colours_of(dataset: Dataset, shape: Geometry, photometric: str) -> Callable[[np.ndarray], np.ndarray | None]:
+    """How stored values look in red, green and blue, 0 to 255; None of what is grey."""
+    if photometric == "PALETTE COLOR":
+        tables = np.stack(palette(dataset, word_order(dataset)), axis=1).astype(float)
+        look_up = (tables * (255 / max(tables.max(), 1))).astype(np.uint8)
+        first = int(dataset["RedPaletteColorLookupTableDescriptor"].value[1])
+        return lambda frame: look_up[np.clip(frame.astype(int) - first, 0, len(look_up) - 1)]
+    if photometric == "RGB":
+        return lambda frame: _eight_bits(frame, shape)
+    if photometric.startswith("YBR"):
+        return lambda frame: rgb_of_ybr(_eight_bits(frame, shape))
+    return lambda frame: None
+
+
+def rgb_of_ybr(ybr_HWC: np.ndarray) -> np.ndarray:
+    """YBR_FULL (PS3.3 C.7.6.3.1.2) in red, green and blue."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(ybr_HWC[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB))
+
+
 def _eight_bits(frame: np.ndarray, shape: Geometry) -> np.ndarray:
     shifted = frame if shape.bits_stored <= 8 else frame >> (shape.bits_stored - 8)
     return np.ascontiguousarray(shifted).astype(np.uint8)

@@ -16,6 +16,7 @@ from echoplane.deid.regions import Mask
 
 BLOCK = 8
 _BLACK = 10  # grey levels; above the ringing of JPEG beside the fan
+_FAINT = 16  # grey levels of one pixel
 _STROKE_LEVELS = 70  # a stroke over what surrounds it
 _STROKE_PIXELS = 9  # wider than the strokes of any caption
 _MIN_GLYPH_PIXELS, _MAX_GLYPH_PIXELS = 5, 48  # height
@@ -65,7 +66,7 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     """Look for text in what the mask keeps, in some frames at full size."""
     inside_HW = _inside(mask, sample_THW.shape[1:])
     eighth_THW = np.stack([eighth(frame) for frame in sample_THW])
-    lit_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW
+    lit_HW = ((eighth_THW.max(axis=0) > _BLACK) | _faint_strokes(sample_THW, mask)) & inside_HW
     # what is lit most of the time: text that moves must not widen the fan
     fan_HW = _fan((np.median(eighth_THW, axis=0) > _BLACK) & inside_HW)
     beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
@@ -73,6 +74,12 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     enough = len(sample_THW) >= _MIN_FRAMES and fan_HW.any()
     moves = bool(enough and moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION)
     return Findings(_grow(beside_HW) & inside_HW, words(sample_THW, mask), fan_HW, lit_HW, moves)
+
+
+def _faint_strokes(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
+    """Blocks with any pixel that is never black: faint letters, of which the mean says nothing."""
+    always_HW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW.min(axis=0), 0) > _FAINT
+    return eighth(always_HW.astype(np.uint8) * 255) > 0
 
 
 def _inside(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
