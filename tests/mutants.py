@@ -43,6 +43,21 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/unit/test_rayjob.py::test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each",
     ),
     Mutant(
+        "processes",
+        "echoplane/processes.py",
+        "process.kill()",
+        "process.is_alive()",
+        "tests/unit/test_processes.py::test_ctrl_c_ends_the_workers_at_once_and_none_of_them_complains",
+    ),
+    Mutant(
+        "privacy",
+        "echoplane/deid/instance.py",
+        "    quiet_pydicom()\n",
+        "",
+        "tests/unit/test_deid_commands.py"
+        "::test_values_of_a_file_stay_off_the_terminal_also_where_pydicom_warns_of_them",
+    ),
+    Mutant(
         "split",
         "echoplane/dataset/split.py",
         "split_of.setdefault(p, split) != split}",

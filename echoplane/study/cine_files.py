@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study.cine import Cine
-from echoplane.study.dicom import Limits, parse
+from echoplane.study.dicom import Limits, parse, told_apart
 from echoplane.study.frames import pictures_in, read_frames
 from echoplane.study.mr_slices import Slice, is_mr, slices_of
 from echoplane.study.nifti import is_nifti, read_nifti
@@ -81,11 +81,12 @@ def _dicom(files: Files) -> tuple[Cine, ...]:
     others, first_error = 0, None
     for load in files.values():
         try:
-            dataset = parse(load(), Limits())
-            if is_mr(dataset):
-                slices += list(slices_of(dataset))
-            else:
-                others += 1
+            with told_apart():
+                dataset = parse(load(), Limits())
+                if is_mr(dataset):
+                    slices += list(slices_of(dataset))
+                else:
+                    others += 1
         except NotAnImage as error:
             first_error = first_error or error
             others += 1

@@ -321,6 +321,13 @@ def test_a_real_enhanced_mr_without_a_place_says_so(name: str) -> None:
         cines_in((DATA / name).read_bytes())
 
 
+@pytest.mark.parametrize("name", ["SamplesPerPixel", "NumberOfFrames"])
+def test_an_mr_header_with_two_numbers_for_one_is_a_damaged_file(tmp_path: Path, name: str) -> None:
+    slice_file(tmp_path, "one", 0, 0, values(4, (56, 64)).astype(np.uint16), **{name: [1, 1]})
+    with pytest.raises(NotAnImage, match="damaged"):
+        cines_in((tmp_path / "one").read_bytes())
+
+
 # Folders of pictures
 
 

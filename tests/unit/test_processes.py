@@ -38,7 +38,11 @@ def test_ctrl_c_ends_the_workers_at_once_and_none_of_them_complains(tmp_path: Pa
         time.sleep(0.05)
     workers = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the parent and its workers
-    _, said = process.communicate(timeout=20)
+    try:
+        _, said = process.communicate(timeout=20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert said.count("Traceback") == 1  # the parent's own KeyboardInterrupt
     assert len(workers) >= 2
     assert not psutil.wait_procs(workers, timeout=10)[1]
