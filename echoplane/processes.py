@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from typing import Literal
 
 import cv2
@@ -34,6 +35,7 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
 @contextlib.contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """Processes that are started here never see the terminal's Ctrl-C, which they would answer with tracebacks."""
+    resource_tracker.ensure_running()  # now: it is started with the workers otherwise, and unblocks the signal then
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
