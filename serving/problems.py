@@ -19,7 +19,8 @@ class ProblemBody(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     type: str
-    """Stable; its last part is one of the kinds of docs/reference."""
+    """Stable. Its last part is bad-request, not-an-image, too-large, unsupported, unsupported-media-type,
+    unusable-study, slow-upload, busy, no-model, deadline, not-found, method or unexpected."""
     title: str
     """The HTTP status in words."""
     status: int

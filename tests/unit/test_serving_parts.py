@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -10,9 +11,9 @@ import httpx
 import pytest
 
 from echoplane import runtimes
-from echoplane.errors import BundleError, ConfigError
+from echoplane.errors import BundleError, ConfigError, InputError
 from echoplane.settings import ServingSettings, read_serving_settings
-from serving import app, slots
+from serving import app, problems, slots
 from serving.admission import Admission
 from serving.problems import Problem
 from serving.slots import RETRY_S, Slot
@@ -312,3 +313,14 @@ def test_settings_are_read_from_the_environment_and_a_wrong_one_is_named(monkeyp
     monkeypatch.setenv("ECHOPLANE_MAX_IN_FLIGHT", "none")
     with pytest.raises(ConfigError, match="max_in_flight"):
         read_serving_settings()
+
+
+def test_every_kind_of_problem_is_described_in_the_interface() -> None:
+    ours = (
+        *(problems.bad_request(""), problems.too_large(1), problems.unsupported_media_type(), problems.slow_upload(1)),
+        *(problems.busy(1), problems.no_model("t"), problems.deadline(1), problems.unexpected()),
+        *(problems.of_status(404), problems.of_status(405)),
+    )
+    kinds = {problem.kind for problem in ours} | {error.kind for error in InputError.__subclasses__()}
+    described = problems.ProblemBody.model_fields["type"].description or ""
+    assert kinds == set(re.split(r",\s+| or ", described.split("is ", 1)[1].rstrip(".")))
