@@ -5,6 +5,7 @@ digest), `ledger/` one small record for each instance written. The record is cla
 one process can make, so two files with the same SOP Instance UID can't both become the output.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -23,18 +24,26 @@ from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, WRITTEN, Held, status_of
 
 _OUTPUT_MODE = 0o644
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LOOKS = 3  # at the written pixels: what one finds is masked, and the next must find nothing
 
 
 def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
-    """De-identify one file into `out_dir`. Never raises for what is in the file; see `Outcome.reason`."""
+    """De-identify one file into `out_dir`. Never raises for what is in the file; see `Outcome.reason`.
+
+    OSError where there is no room to write: no fault of the file, which would be set aside for it.
+    """
     data = b""
     try:
         data = read_source(source, policy)
         return _publish(source, data, out_dir, key, policy)
     except Held as held:
         reason = held.reason
-    except (RecursionError, MemoryError, OSError):
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        reason = "unreadable"
+    except (RecursionError, MemoryError):
         reason = "unreadable"
     except Exception:  # the worker must live, and the exception's text may quote the file
         reason = "internal"

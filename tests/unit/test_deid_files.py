@@ -1,5 +1,6 @@
 """Files, folders, quarantine and report; the cases of a demanding hospital carry their numbers."""
 
+import errno
 import json
 import os
 import socket
@@ -247,6 +248,22 @@ def test_an_unexpected_error_quarantines_and_does_not_quote_the_file(
     outcome = run(echo(), tmp_path)
     assert (outcome.status, outcome.reason) == ("quarantined", "internal")
     assert "Zwetschgen" not in outcome.sentence
+
+
+def test_a_full_disk_stops_the_run_and_sets_no_file_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, room = deid_files._write_temporary, [False]
+
+    def on_a_full_disk(content: bytes, final: Path) -> Path:
+        if not room:
+            return write(content, final)
+        room.clear()  # the first alone fails: somebody else frees some room
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(deid_files, "_write_temporary", on_a_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run(echo(), tmp_path)
+    assert not list((tmp_path / "out").rglob("*.json"))
+    assert run(echo(), tmp_path).status == "written"
 
 
 def test_the_report_shows_written_pixels_counts_and_actions(tmp_path: Path) -> None:
