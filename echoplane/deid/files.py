@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from echoplane import __version__
 from echoplane.deid import instance, reread, verify
@@ -81,15 +82,26 @@ def publish(
     source: Path, data: bytes, digest: str, out_dir: Path, key: Key, policy: Policy, accepted: bool = False
 ) -> Outcome:
     """Clean, write, verify and claim one file; Held where it does not pass. digest: the keyed one of `data`."""
+    own = instance.own_output(data, key, policy)
+    if own is not None:
+        outcome = replace(_outcome(own, data, source, digest), flags=("own-output",))
+        temporary = _write_temporary(data, _quarantine(out_dir) / "own.dcm")
+        try:
+            return _release(temporary, outcome, out_dir, policy)
+        finally:
+            temporary.unlink(missing_ok=True)
     text_blocks: np.ndarray | None = None
     for _ in range(_LOOKS):
         clean = instance.clean(data, key, policy, accepted, text_blocks)
+        content = clean.to_bytes()
         # until it is verified it may hold PHI: it waits where others can't look, also after a crash
-        temporary = _write_temporary(clean.to_bytes(), _quarantine(out_dir) / f"{clean.sop_instance_uid}.dcm")
+        temporary = _write_temporary(content, _quarantine(out_dir) / f"{clean.sop_instance_uid}.dcm")
         try:
             more = _verify(temporary, clean, accepted)
             if more is None:
-                return _release(temporary, clean, source, digest, out_dir, policy)
+                outcome = _outcome(clean.dataset, content, source, digest)
+                outcome = replace(outcome, flags=clean.flags, actions=dict(clean.context.actions))
+                return _release(temporary, outcome, out_dir, policy)
         finally:
             temporary.unlink(missing_ok=True)
         text_blocks = more if text_blocks is None else text_blocks | more
@@ -103,28 +115,28 @@ def _verify(path: Path, clean: instance.Instance, accepted: bool) -> np.ndarray 
     return None if clean.shape is None else reread.pixels(written, clean.shape, clean.mask, accepted)
 
 
-def _release(
-    temporary: Path, clean: instance.Instance, source: Path, digest: str, out_dir: Path, policy: Policy
-) -> Outcome:
+def _release(temporary: Path, outcome: Outcome, out_dir: Path, policy: Policy) -> Outcome:
     """Claim the instance and move the verified file to its place."""
-    context = clean.context
-    final = Path("dicom", context.pseudonym, str(clean.dataset.StudyInstanceUID), f"{clean.sop_instance_uid}.dcm")
-    outcome = Outcome(
+    final = out_dir / str(outcome.output)
+    _claim(outcome, out_dir, policy)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary.chmod(_OUTPUT_MODE)
+    temporary.replace(final)
+    return outcome
+
+
+def _outcome(dataset: Dataset, content: bytes, source: Path, digest: str) -> Outcome:
+    """Of a file that may be released: what it is, and where it belongs."""
+    pseudonym, sop_uid = str(dataset.PatientID), str(dataset.SOPInstanceUID)
+    return Outcome(
         source=source,
         status=WRITTEN,
         input_digest=digest,
-        output=final,
-        output_digest=hashlib.sha256(temporary.read_bytes()).hexdigest(),
-        pseudonym=context.pseudonym,
-        new_sop_uid=clean.sop_instance_uid,
-        flags=clean.flags,
-        actions=dict(context.actions),
+        output=Path("dicom", pseudonym, str(dataset.StudyInstanceUID), f"{sop_uid}.dcm"),
+        output_digest=hashlib.sha256(content).hexdigest(),
+        pseudonym=pseudonym,
+        new_sop_uid=sop_uid,
     )
-    _claim(outcome, out_dir, policy)
-    (out_dir / final).parent.mkdir(parents=True, exist_ok=True)
-    temporary.chmod(_OUTPUT_MODE)
-    temporary.replace(out_dir / final)
-    return outcome
 
 
 def _write_temporary(content: bytes, final: Path) -> Path:

@@ -1,5 +1,6 @@
 """One instance from bytes to clean bytes: structure, policy, header, pixels, file meta, in that order."""
 
+import hmac
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -27,6 +28,7 @@ IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
 _VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
 _VIDEO = frozenset((MPEG2MPML, MPEG2MPHL))
 _CHARACTER_SET = "ISO_IR 192"
+_METHOD, _NO_SEAL = f"echoplane {__version__}\\".encode(), b"0" * 64
 # CID 7050
 _MEANINGS = {
     "113100": "Basic Application Confidentiality Profile",
@@ -45,7 +47,8 @@ _TAGS = {
     keyword: Tag(keyword)
     for keyword in (
         "SpecificCharacterSet", "PatientIdentityRemoved", "DeidentificationMethod", "BurnedInAnnotation",
-        "LongitudinalTemporalInformationModified", "CodeValue", "CodingSchemeDesignator", "CodeMeaning",
+        "LongitudinalTemporalInformationModified", "PatientName", "PatientID", "CodeValue",
+        "CodingSchemeDesignator", "CodeMeaning",
     )
 }  # fmt: skip
 
@@ -65,10 +68,26 @@ class Instance:
         return str(self.dataset.SOPInstanceUID)
 
     def to_bytes(self) -> bytes:
-        """The file (PS3.10): an empty preamble, a new file meta, the data set."""
+        """The file (PS3.10): an empty preamble, a new file meta, the data set, and in it the seal over all of it."""
         buffer = BytesIO()
         dcmwrite(buffer, self.dataset, enforce_file_format=True)
-        return buffer.getvalue()
+        unsealed = buffer.getvalue()
+        seal = _seal(unsealed, self.context.key, self.context.policy)
+        return unsealed.replace(_METHOD + _NO_SEAL, _METHOD + seal, 1)
+
+
+def _seal(unsealed: bytes, key: Key, policy: Policy) -> bytes:
+    return key.seal(policy.model_dump_json().encode() + b"\0" + unsealed)
+
+
+def own_output(data: bytes, key: Key, policy: Policy) -> Dataset | None:
+    """The header of a file that this version has written with this key and policy, if not a bit of it has changed."""
+    start = data.find(_METHOD) + len(_METHOD)
+    end = start + len(_NO_SEAL)
+    if start < len(_METHOD):
+        return None
+    expected = _seal(data[:start] + _NO_SEAL + data[end:], key, policy)
+    return dcmread(BytesIO(data), stop_before_pixels=True) if hmac.compare_digest(data[start:end], expected) else None
 
 
 def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
@@ -110,6 +129,8 @@ def clean(
     kind = object_class(original, policy)
     context, flags = _context(original, kind, key, policy)
     built = rebuild(original, context)
+    for keyword in ("PatientName", "PatientID"):  # type 2, also where the original has none
+        built[_TAGS[keyword]] = _statement(keyword, context.pseudonym)
     if kind == "ecg":
         bulk.copy_waveforms(original, built)
         _finish(built, policy, ExplicitVRLittleEndian, pixels_clean=False)
@@ -198,7 +219,7 @@ def _state_what_was_done(built: Dataset, policy: Policy, pixels_clean: bool) -> 
     stated = {
         "SpecificCharacterSet": _CHARACTER_SET,
         "PatientIdentityRemoved": "YES",
-        "DeidentificationMethod": f"echoplane {__version__}",
+        "DeidentificationMethod": (_METHOD + _NO_SEAL).decode(),
         "LongitudinalTemporalInformationModified": _LONGITUDINAL[policy.dates],
     } | ({"BurnedInAnnotation": "NO"} if pixels_clean else {})
     for keyword, value in stated.items():

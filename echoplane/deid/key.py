@@ -55,6 +55,10 @@ class Key:
         """Keyed digest of a file: names it in reports and quarantine without letting others look it up."""
         return self._mac("digest", data).hex()
 
+    def seal(self, data: bytes) -> bytes:
+        """What proves that these bytes are this key's own output, as 64 hexadecimal digits."""
+        return self._mac("seal", data).hex().encode()
+
     def pseudonym(self, patient_id: str) -> str:
         """The patient's pseudonym, 'P-' and 16 base32 characters; a pseudonym of this key stays as it is."""
         if self.issued_pseudonym(patient_id):

@@ -39,7 +39,16 @@ from echoplane.study.views import VIDEO_VIEWS
 KEY_VARIABLE = "ECHOPLANE_DEID_KEY"
 PHANTOM_KEY = b"echoplane phantoms: invented patients, no secret"
 """Never used for `source`: whoever knows a key can find a patient by trying every id."""
-OWN_NAMES = {"dicom", "quarantine", "ledger", "report.json", "report.html", "labels.csv", "manifest.json"}
+OWN_NAMES = {
+    "dicom",
+    "quarantine",
+    "ledger",
+    "report.json",
+    "report.html",
+    "labels.csv",
+    "manifest.json",
+    "audit.jsonl",
+}
 FINGERPRINT = b"echoplane: which key is this"
 ROWS_NAMED = 5
 """Wrong rows of a labels file that an error names; a whole column may be wrong."""

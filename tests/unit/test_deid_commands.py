@@ -35,6 +35,15 @@ def test_accept_releases_the_file_and_names_the_person(
     assert "accepted: " in capsys.readouterr().out
 
 
+def test_a_folder_goes_on_after_a_person_has_accepted(tmp_path: Path, key_file: str) -> None:
+    source, folder = tmp_path / "in", tmp_path / "out"
+    digest = run(frozen(), tmp_path).input_digest
+    accept = ["deid", "accept", digest, str(folder), "--key-file", key_file, "--person", "R. Reviewer"]
+    assert cli.main(accept) == 0
+    assert cli.main(["deid", str(source), str(folder), "--key-file", key_file]) == 0
+    assert not list((folder / "quarantine").iterdir())
+
+
 def test_accept_of_what_nobody_can_see_is_a_wrong_call(tmp_path: Path, key_file: str) -> None:
     held = run(to_bytes(echo(SequenceOfUltrasoundRegions=[region()]))[:-500], tmp_path)
     call = ["deid", "accept", held.input_digest, str(tmp_path / "out"), "--key-file", key_file, "--person", "R"]

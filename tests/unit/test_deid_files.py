@@ -23,6 +23,7 @@ from echoplane.errors import ConfigError
 from tests.unit.test_deid_builder import (
     KEY,
     NAME,
+    OTHER_KEY,
     PATIENT_ID,
     clip,
     echo,
@@ -30,6 +31,7 @@ from tests.unit.test_deid_builder import (
     run,
     set_native,
     to_bytes,
+    written,
     written_bytes,
 )
 
@@ -152,6 +154,28 @@ def test_case_40_its_own_output_comes_out_as_it_went_in(tmp_path: Path) -> None:
     assert same_folder.status == "written"
 
 
+def test_case_40_its_own_output_is_left_though_another_look_would_find_more(tmp_path: Path) -> None:
+    """A still that a person has accepted would be held again; a bit that has changed makes it a file like others."""
+    held = run(frozen(), tmp_path)
+    accept(held.input_digest, tmp_path / "out", KEY, Policy(), person="R. Reviewer")
+    (path,) = (tmp_path / "out" / "dicom").rglob("*.dcm")
+    raw = path.read_bytes()
+    again = run(raw, tmp_path / "again")
+    assert again.flags == ("own-output",)
+    assert written_bytes(again, tmp_path / "again") == raw
+    assert run(raw[:-9] + bytes([raw[-9] ^ 1]) + raw[-8:], tmp_path / "bit").flags != ("own-output",)
+    assert run(raw, tmp_path / "key", key=OTHER_KEY).flags != ("own-output",)
+    assert run(raw, tmp_path / "policy", policy=Policy(dates="remove")).flags != ("own-output",)
+
+
+def test_a_file_without_a_patient_gets_a_pseudonym_in_both_places(tmp_path: Path) -> None:
+    dataset = echo()
+    del dataset.PatientName, dataset.PatientID
+    result = written(run(dataset, tmp_path), tmp_path)
+    assert result.PatientID == result.PatientName
+    assert KEY.issued_pseudonym(result.PatientID)
+
+
 def test_case_40_a_damaged_output_is_made_again(tmp_path: Path) -> None:
     outcome = run(echo(), tmp_path)
     good = written_bytes(outcome, tmp_path)
@@ -221,7 +245,7 @@ def test_quarantine_is_closed_to_others_and_named_by_keyed_digest(tmp_path: Path
 
 
 def test_verification_catches_a_header_rule_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("echoplane.deid.header.clean_text", lambda value, _: value)
+    monkeypatch.setattr("echoplane.deid.header.clean_text", lambda value, *_, **__: value)
     outcome = run(echo(StudyDescription="TTE Rosalinde"), tmp_path)
     assert (outcome.status, outcome.reason) == ("quarantined", "verify-header")
     assert not list((tmp_path / "out" / "dicom").rglob("*.dcm"))

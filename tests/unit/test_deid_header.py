@@ -370,7 +370,7 @@ def test_the_output_says_what_was_done(tmp_path: Path) -> None:
     codes = [code.CodeValue for code in dataset.DeidentificationMethodCodeSequence]
     assert codes == ["113100", "113101", "113105", "113107", "113108"]
     assert dataset.BurnedInAnnotation == "NO"
-    assert dataset.DeidentificationMethod.startswith("echoplane ")
+    assert dataset.DeidentificationMethod[0].startswith("echoplane ")
 
 
 def test_what_training_needs_stays(tmp_path: Path) -> None:
