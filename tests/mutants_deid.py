@@ -70,8 +70,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 07",
         _ROOM + "header.py",
-        "if (_listed(token, context) or _is_short_number(token, context)) and not",
-        "if not",
+        "        and (_listed(token, context) or _is_short_number(token, context))\n        and not",
+        "        and not",
         _HEADER + "07_descriptions_keep_listed_words_alone",
     ),
     (
@@ -273,8 +273,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 35",
         _ROOM + "header.py",
-        'return dates.shift_datetime(value, days) if vr == "DT"',
-        'return value if vr == "DT"',
+        'moved = dates.shift_datetime(value, days) if vr == "DT"',
+        'moved = value if vr == "DT"',
         _HEADER + "35_dates_in_functional_groups_are_shifted",
     ),
     (
@@ -528,8 +528,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 40",
         "echoplane/stages/deid.py",
-        '"manifest.json", "audit.jsonl"}',
-        '"manifest.json"}',
+        '    "audit.jsonl",\n',
+        "",
         "tests/unit/test_deid_commands.py::test_a_folder_goes_on_after_a_person_has_accepted",
     ),
 )
