@@ -285,8 +285,9 @@ def _is_short_number(token: str, context: Context) -> bool:
 
 
 def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
-    """The numbers among the tokens, also those too long to stay, and "" for each other one."""
-    return [t if t.isdigit() or (_DIGIT.search(t) and not _listed(t, context)) else "" for t in tokens]
+    """The numbers among the tokens, also those too long to stay, and "" for each other one: T1, ISO 10918."""
+    listed = [_listed(token, context) and not (token.isdigit() and len(token) < 3) for token in tokens]
+    return [t if _DIGIT.search(t) and not word else "" for t, word in zip(tokens, listed, strict=True)]
 
 
 def _listed(token: str, context: Context) -> bool:

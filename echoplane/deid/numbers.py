@@ -8,7 +8,8 @@ import re
 
 _LEAST_DIGITS = 5
 """of an identifier; shorter ones are too common as counts and sizes"""
-_MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 8
+_MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
+_LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
 _TWO_DIGITS = re.compile(r"\d\d", re.ASCII)
 
@@ -43,8 +44,10 @@ def is_one_of(value: float, known: set[str]) -> bool:
 def together(tokens: list[str], known: set[str], version: bool) -> bool:
     """Whether the short numbers of a text, in their order, with "" for each other word, could point at a person.
 
-    version: it may be that of software, 203.66.0"""
-    if len(re.sub(r"[^0-9]", "", "".join(tokens))) > (_MOST_VERSION_DIGITS if version else _MOST_DIGITS):
+    version: it may be that of software, 51.80.108.010"""
+    is_version = version and all(len(token) <= _LONGEST_IN_VERSION for token in tokens)
+    most = _MOST_VERSION_DIGITS if is_version else _MOST_DIGITS
+    if len(re.sub(r"[^0-9]", "", "".join(tokens))) > most:
         return True
     runs = [run.split() for run in " ".join(token or "|" for token in tokens).split("|")]
     return any(_tells(run, known, version) for run in runs)

@@ -117,6 +117,7 @@ def test_a_patient_named_like_a_sentence_of_ours_is_written(tmp_path: Path) -> N
         ("TTE 47-110", "TTE"),
         ("TTE LEE1", "TTE"),
         ("TTE 25 fps, 3 of 4", "TTE 25 3 of 4"),
+        ("ISO 10918 1", "ISO 10918 1"),
     ],
 )
 def test_case_07_short_numbers_stay_but_not_a_day_or_an_id_cut_in_pieces(tmp_path: Path, text: str, left: str) -> None:
@@ -126,7 +127,13 @@ def test_case_07_short_numbers_stay_but_not_a_day_or_an_id_cut_in_pieces(tmp_pat
 
 @pytest.mark.parametrize(
     ("text", "left"),
-    [("203.66.0", "203.66.0"), ("1.2.3.45", "1.2.3.45"), ("29.02.48", ""), ("555.123.4567", ""), ("471.10.77", "")],
+    [
+        ("51.80.108.010", "51.80.108.010"),
+        ("1.2.3.45", "1.2.3.45"),
+        ("29.02.48", ""),
+        ("555.123.4567", ""),
+        ("471.10.77", ""),
+    ],
 )
 def test_case_09_a_version_stays_but_no_number_of_the_patient(tmp_path: Path, text: str, left: str) -> None:
     dataset = echo(SoftwareVersions=text)
