@@ -49,7 +49,7 @@ def score(patient: Patient, bundle: Bundle, runtime: Runtime) -> Row:
     assert isinstance(found, Segmentation)  # noqa: S101
     masks_TZHW = (found.masks["short-axis"] == LV_CAVITY) & patient.drawn_TZ[:, :, None, None]
     sizes_T, found_T = (masks.sum(axis=(1, 2, 3)) for masks in (patient.truth_TZHW, masks_TZHW))
-    ed, es = int(sizes_T.argmax()), int(sizes_T.argmin())
+    ed, es = int(sizes_T.argmax()), patient.es
     overlaps = [dice(masks_TZHW[t], patient.truth_TZHW[t]) or 0.0 for t in (ed, es)]
     distances = contour_distances(_slices(masks_TZHW), _slices(patient.truth_TZHW), (1.0, 1.0)) or (np.nan, np.nan)
     return Row(

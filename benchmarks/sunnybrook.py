@@ -25,6 +25,8 @@ SALT = "echoplane-cmr "
 SMALL, LARGE = 700, 1300
 """Pixels of the cavity that part slices into strata of about equal number: a small cavity is seen as often as a large
 one."""
+STRATA = 6
+"""Three by size at each end of systole."""
 MISDRAWN = frozenset({"SC-N-06"})
 """Its contours lie 10 to 20 pixels beside the ventricle that its pictures show, slice by slice, whoever looks at them.
 Nothing can be learnt from it; it is tested like the others, and figures are given with and without it."""
@@ -38,6 +40,11 @@ class Patient:
     cine: Cine
     truth_TZHW: np.ndarray
     drawn_TZ: np.ndarray
+
+    @property
+    def es(self) -> int:
+        """The phase of the smaller cavity."""
+        return int(self.truth_TZHW.sum(axis=(1, 2, 3)).argmin())
 
 
 def patients() -> list[Patient]:
@@ -81,7 +88,7 @@ def slices(found: list[Patient]) -> list[Slice]:
         for k, (_, t, z) in enumerate(prepared.place["rows"][:count]):
             truth_HW = patient.truth_TZHW[t, z]
             target_HW = target_of(truth_HW.astype(np.uint8) * LV_CAVITY, "short-axis", (LV_CAVITY,))
-            stratum = int(np.digitize(truth_HW.sum(), [SMALL, LARGE]))
+            stratum = int(np.digitize(truth_HW.sum(), [SMALL, LARGE])) + 3 * (t == patient.es)
             sample = np.stack([prepared.batch[k], target_HW])
             made.append(Slice(sample, stratum, f"{patient.name}-{t}-{z}", patient.name, "sunnybrook"))
     return made
