@@ -495,7 +495,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "search.py",
         "(least_THW, False), (most_THW - least_THW, True)",
         "(most_THW - least_THW, True),",
-        _COLOURS + "case_14_grey_text_over_flow_is_masked",
+        _COLOURS + "case_14_grey_text_over_flow_shows_in_the_least_of_its_colours",
     ),
     (
         "deid 14",
