@@ -1,7 +1,7 @@
 """Where studies lie: a folder, or the objects under `s3://BUCKET/PREFIX`, read alike.
 
-An object store is reached by AWS_ENDPOINT_URL (left out: AWS itself), AWS_REGION, AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY. While it is away, calls are tried again.
+An object store is reached by AWS_ENDPOINT_URL_S3 or else AWS_ENDPOINT_URL (left out: AWS itself), AWS_REGION,
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. While it is away, calls are tried again.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ BUCKET = "s3://"
 REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "InvalidAccessKeyId", "SIGNATURE_DOES_NOT_MATCH")
 """In the messages of S3's errors: asking again would change nothing."""
 PASSED_OVER = ("DICOMDIR",)
-CONNECTION = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+CONNECTION = ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def _prefix(place: str) -> str:
 
 
 def _bucket() -> Any:
-    return _connected(*(os.environ.get(name) for name in CONNECTION))
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return _connected(endpoint, *(os.environ.get(name) for name in CONNECTION))
 
 
 @lru_cache(maxsize=1)

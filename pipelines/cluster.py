@@ -16,11 +16,11 @@ from components.image import IMAGE
 
 MOUNT = "/echoplane"
 SETTINGS = "echoplane-pipelines"
-"""ConfigMap with MLFLOW_TRACKING_URI, made by the chart."""
+"""ConfigMap with MLFLOW_TRACKING_URI and, unless artifacts are in AWS, AWS_ENDPOINT_URL, made by the chart."""
 KEY_SECRET = "echoplane-deid-key"  # noqa: S105 (a name)
 """Secret whose `key` is the pseudonym key, made by whoever may know it."""
 BUCKET_SECRET = "echoplane-s3"  # noqa: S105 (a name)
-"""Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, unless the bucket is in AWS, AWS_ENDPOINT_URL."""
+"""Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than the chart's, AWS_ENDPOINT_URL."""
 GPU = "nvidia.com/gpu"
 HOUR_S = 3600
 
@@ -87,10 +87,23 @@ def with_key(task: dsl.PipelineTask) -> dsl.PipelineTask:
 
 
 def with_bucket(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """`task` with address and credentials of the object store, where the cluster has them."""
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
+    """`task` with address and credentials of the object store, where the cluster has them.
+
+    The Secret's address goes before the chart's by a name of its own: Argo merges a pod's variables by name, and one
+    from two sources would be refused.
+    """
+    kubernetes.use_config_map_as_env(
+        task,
+        config_map_name=SETTINGS,
+        config_map_key_to_env={"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL"},
+        optional=True,
+    )
+    variables = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     return kubernetes.use_secret_as_env(
-        task, secret_name=BUCKET_SECRET, secret_key_to_env={name: name for name in names}, optional=True
+        task,
+        secret_name=BUCKET_SECRET,
+        secret_key_to_env=variables | {"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL_S3"},
+        optional=True,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from kfp import dsl
 
 from components.readme import component
-from echoplane import cli
+from echoplane import cli, storage
 from echoplane.batch import answers as answering
 from echoplane.batch.answers import Answers, Model, Row
 from echoplane.batch.studies import Files, studies_in
@@ -279,3 +279,22 @@ def test_a_page_of_very_many_studies_shows_those_without_an_answer(tmp_path: Pat
     assert "The first 1000" in page
     assert "damaged" in page
     assert counts(rows)["labels"] == {"plax": 1500}
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, None),
+        ({"AWS_ENDPOINT_URL": "http://minio"}, "http://minio"),
+        ({"AWS_ENDPOINT_URL": "http://minio", "AWS_ENDPOINT_URL_S3": "http://archive"}, "http://archive"),
+    ],
+)
+def test_the_address_for_s3_goes_before_the_one_for_all_services(
+    variables: dict[str, str], endpoint: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(storage, "_connected", lambda endpoint, *_: endpoint)
+    assert storage._bucket() == endpoint

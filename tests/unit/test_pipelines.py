@@ -76,6 +76,25 @@ def test_secrets_come_from_kubernetes_and_may_be_missing(package: Package) -> No
         assert {variable["name"] for variable in container.get("env", [])} <= {"ECHOPLANE_IMAGE"}
 
 
+def test_no_variable_comes_from_two_sources_because_argo_merges_them_by_name(package: Package) -> None:
+    for name, container in package.executors.items():
+        names = [one["name"] for one in container.get("env", [])]
+        for source in ("secretAsEnv", "configMapAsEnv"):
+            names += [one["envVar"] for given in package.platform[name].get(source, []) for one in given["keyToEnv"]]
+        assert len(names) == len(set(names)), name
+
+
+def test_steps_that_read_a_bucket_know_the_charts_own_store_without_a_word_in_the_secret() -> None:
+    steps = compiled("batch-inference").platform
+    for name in ("exec-batch-plan", "exec-batch-part"):
+        given = [
+            (one["configMapName"], key["configMapKey"])
+            for one in steps[name]["configMapAsEnv"]
+            for key in one["keyToEnv"]
+        ]
+        assert ("echoplane-pipelines", "AWS_ENDPOINT_URL") in given
+
+
 def test_every_step_runs_in_the_worker_image_of_this_source_and_installs_nothing(package: Package) -> None:
     tag = subprocess.run(["bash", str(BUILD), "--tag"], capture_output=True, text=True, check=True).stdout.strip()
     assert f"echoplane-worker:{tag}" == IMAGE
