@@ -2,7 +2,8 @@
 
 The job's pods and this one share a volume. Settings go in by `job.json`, the log, how far it is and the weights come
 out by files beside it, so that the step needs no right but to its RayJobs. A job that lost its head is started again
-by KubeRay and goes on from the last checkpoint. However this call ends, its RayJob goes.
+by KubeRay and goes on from the last checkpoint. However this call ends, its RayJob goes. Where it is killed and can do
+nothing (memory; a run that is terminated, whose pod Kubeflow keeps), the driver misses its sign of life and ends.
 
 As a program (`python -m echoplane.adapters.rayjob FOLDER`) it is what the RayJob runs."""
 
@@ -32,9 +33,13 @@ POLL_S = 2.0
 LOST_S = 60.0
 """For how long the API server may fail to answer."""
 HEAD_TRIES = 2
+LONGEST_S = 72 * 3600
+"""What a training step has too: KubeRay ends a job after that, so that one which never got its pods goes as well."""
+FORGOTTEN_S = 300.0
+"""After so long without a sign of life of the step nobody wants the weights."""
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 SMALL_STORE = {"object-store-memory": str(OBJECT_STORE_BYTES)}
-JOB, LOG, RESULT = "job.json", "driver.log", "result"
+JOB, LOG, RESULT, ALIVE = "job.json", "driver.log", "result", "alive"
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +99,7 @@ def rayjob(name: str, storage: Path, cluster: RayCluster, workers: int, gpu: boo
             # the operator submits the job itself: no third pod, which could not be made to meet a site's rules
             "submissionMode": "HTTPMode",
             "backoffLimit": HEAD_TRIES,
+            "activeDeadlineSeconds": LONGEST_S,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 0,
             "rayClusterSpec": _ray_cluster(cluster, workers, gpu),
@@ -217,6 +223,7 @@ def _follow(api: Any, namespace: str, name: str, log_file: Path) -> None:
     """Pass the driver's log on until the job is complete; StageError with its reason where it failed."""
     shown, stage, heard = log_file.stat().st_size if log_file.exists() else 0, "", time.monotonic()
     while True:
+        _give_sign_of_life(log_file.parent)
         try:
             status = api.get_namespaced_custom_object(GROUP, VERSION, namespace, KIND, name).get("status", {})
             heard = time.monotonic()
@@ -233,6 +240,23 @@ def _follow(api: Any, namespace: str, name: str, log_file: Path) -> None:
         if stage in ("Complete", "Failed"):
             raise StageError(f"RayJob {name} failed: {_reason(status)}")
         time.sleep(POLL_S)
+
+
+def _give_sign_of_life(storage: Path) -> None:
+    with contextlib.suppress(OSError):  # a full volume is told by what needs it
+        (storage / ALIVE).write_text(str(time.time()))
+
+
+def _end_when_forgotten(storage: Path) -> None:
+    """In the driver: end it when the step's sign of life stays the same. Clocks of two nodes are not compared."""
+    seen, since = "", time.monotonic()
+    while time.monotonic() - since < FORGOTTEN_S:
+        time.sleep(POLL_S)
+        with contextlib.suppress(OSError):
+            if (now := (storage / ALIVE).read_text()) != seen:
+                seen, since = now, time.monotonic()
+    _say(f"the step that asked for this has given no sign of life for {FORGOTTEN_S:.0f} s: training ends.")
+    os._exit(1)  # from a thread; the checkpoints stay
 
 
 def _reason(status: dict[str, Any]) -> str:
@@ -292,6 +316,7 @@ def drive(storage: Path) -> None:
     """Inside the RayJob: train on its cluster, and leave the weights where the step finds them."""
     asked = json.loads((storage / JOB).read_text())
     job = Job(**asked["job"])
+    threading.Thread(target=_end_when_forgotten, args=(storage,), daemon=True).start()
     tell = _telling_of_losses()
     state = fit(job, storage, workers=asked["workers"], fewest=asked["fewest"], gpu=asked["gpu"], on_progress=tell)
     (storage / RESULT).mkdir(exist_ok=True)

@@ -1,7 +1,10 @@
 """The RayJob that training asks Kubernetes for, and how its end is told."""
 
+import threading
+import time
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 
 from echoplane.adapters import rayjob as adapter
@@ -50,6 +53,89 @@ def test_the_job_belongs_to_the_step_that_asked_and_starts_again_after_its_head_
     assert job["spec"]["backoffLimit"] > 0
     assert job["spec"]["shutdownAfterJobFinishes"]
     assert str(STORAGE) in job["spec"]["entrypoint"]
+
+
+FIELDS = {
+    "spec": {
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "entrypoint",
+        "preRunningDeadlineSeconds",
+        "rayClusterSpec",
+        "runtimeEnvYAML",
+        "shutdownAfterJobFinishes",
+        "submissionMode",
+        "ttlSecondsAfterFinished",
+    },
+    "cluster": {"autoscalerOptions", "enableInTreeAutoscaling", "headGroupSpec", "rayVersion", "workerGroupSpecs"},
+    "head": {"rayStartParams", "template"},
+    "workers": {
+        "groupName",
+        "idleTimeoutSeconds",
+        "maxReplicas",
+        "minReplicas",
+        "numOfHosts",
+        "rayStartParams",
+        "replicas",
+        "template",
+    },
+}
+"""Of KubeRay 1.7.0's RayJob, what could be of use here. The API server drops unknown fields in silence."""
+
+
+def test_the_job_has_no_field_that_kuberay_does_not_know() -> None:
+    spec = rayjob("name", STORAGE, CLUSTER, workers=2, gpu=True)["spec"]
+    cluster = spec["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    for name, part in {"spec": spec, "cluster": cluster, "head": cluster["headGroupSpec"], "workers": group}.items():
+        assert set(part) <= FIELDS[name]
+    assert spec["submissionMode"] == "HTTPMode"
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for parameters in (cluster["headGroupSpec"]["rayStartParams"], group["rayStartParams"]):
+        assert all(isinstance(value, str) for value in parameters.values())
+    for pod in pods(rayjob("name", STORAGE, CLUSTER, workers=2, gpu=True)):
+        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "spec": pod}, "1.34", strict=True)
+
+
+def test_the_name_leaves_kuberay_room_for_what_it_adds() -> None:
+    assert len(f"echoplane-train-{'0' * 16}") <= 47
+
+
+def test_a_job_ends_by_itself_when_its_step_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False)["spec"]["activeDeadlineSeconds"] == 72 * 3600
+
+    class Ended(Exception):
+        pass
+
+    def end(code: int) -> None:
+        assert code
+        raise Ended
+
+    monkeypatch.setattr(adapter, "POLL_S", 0.01)
+    monkeypatch.setattr(adapter, "FORGOTTEN_S", 0.4)
+    monkeypatch.setattr(adapter.os, "_exit", end)
+    gone = threading.Event()
+
+    def live() -> None:
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            adapter._give_sign_of_life(tmp_path)
+            time.sleep(0.02)
+        gone.set()
+
+    threading.Thread(target=live).start()
+    with pytest.raises(Ended):
+        adapter._end_when_forgotten(tmp_path)
+    assert gone.is_set(), "ended while its step lived"
+    assert "no sign of life" in capsys.readouterr().out
+
+
+def test_who_follows_a_job_gives_signs_of_life(tmp_path: Path) -> None:
+    api = Api({"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"})
+    adapter._follow(api, "heart", "job", tmp_path / adapter.LOG)
+    assert (tmp_path / adapter.ALIVE).read_text()
 
 
 def test_without_an_image_there_is_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
