@@ -164,6 +164,16 @@ def test_autoscaling_leaves_the_number_of_replicas_to_the_autoscaler() -> None:
     assert "replicas" not in target["spec"]
 
 
+def test_monitors_and_dashboard_are_where_the_documented_prometheus_looks() -> None:
+    """Its release's name is the label by which it finds monitors, and begins Grafana's name."""
+    installs = (CHART.parents[1] / "infra" / "README.md").read_text()
+    (release,) = re.findall(r"helm install (\S+) kube-prometheus-stack ", installs)
+    values = yaml.safe_load((CHART / "ci" / "monitoring-values.yaml").read_text())
+    assert values["monitoring"]["serviceMonitor"]["labels"]["release"] == release
+    assert values["monitoring"]["prometheusRule"]["labels"]["release"] == release
+    assert f"svc/{release}-grafana" in (CHART.parents[1] / "docs" / "kubernetes.md").read_text()
+
+
 def test_the_chart_and_the_package_have_one_version() -> None:
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
 
