@@ -114,12 +114,12 @@ def test_a_job_ends_by_itself_when_its_step_was_killed(
         raise Ended
 
     monkeypatch.setattr(adapter, "POLL_S", 0.01)
-    monkeypatch.setattr(adapter, "FORGOTTEN_S", 0.4)
+    monkeypatch.setattr(adapter, "FORGOTTEN_S", 1.5)
     monkeypatch.setattr(adapter.os, "_exit", end)
     gone = threading.Event()
 
     def live() -> None:
-        until = time.monotonic() + 1
+        until = time.monotonic() + 3
         while time.monotonic() < until:
             adapter._give_sign_of_life(tmp_path)
             time.sleep(0.02)
