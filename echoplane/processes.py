@@ -23,7 +23,8 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
     with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         try:
             with _deaf_to_ctrl_c():
-                pool.submit(int)  # starts the workers
+                for _ in range(workers):
+                    pool.submit(int)  # starts one worker each, for none is idle so soon
             yield pool
         except BaseException:
             for process in multiprocessing.active_children():
