@@ -121,10 +121,20 @@ def test_the_run_leaves_no_process_behind(demo: Demo, report: dict[str, Any]) ->
     assert left == []
 
 
+def heard() -> None:
+    """A shell that runs the tests behind it has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_ends_with_a_sentence(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     run = subprocess.Popen(
-        [sys.executable, "-m", "demo"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-m", "demo"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=heard,
     )
     assert run.stdout is not None
     run.stdout.readline()
