@@ -85,17 +85,22 @@ def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:
     if not shown:
         return seen_HW
     keep_HW = mask.keeps(*shown[0].shape[:2])
-    least_THW = np.stack([np.where(keep_HW, picture.min(axis=2), 0) for picture in shown])
-    most_THW = np.stack([np.where(keep_HW, picture.max(axis=2), 0) for picture in shown])
-    hue_HW = _hue(shown[0])
+    ends = [_least_and_most(picture) for picture in shown]
+    least_THW, most_THW = (np.stack([np.where(keep_HW, each[end], 0) for each in ends]) for end in (0, 1))
     for plain_THW, of_one_hue in ((least_THW, False), (most_THW - least_THW, True)):
         for group_HW in _groups(text.words(plain_THW, mask)):
             lines = letters.lie_in(group_HW, plain_THW)
-            if lines and (not of_one_hue or _is_one_hue(hue_HW, plain_THW[0], group_HW)):
+            if lines and (not of_one_hue or _is_one_hue(_hue(shown[0]), plain_THW[0], group_HW)):
                 seen_HW |= letters.to_the_end(group_HW, plain_THW)
     if seen_HW.any() and not found.moves:
         raise Held("text-in-still")
     return seen_HW
+
+
+def _least_and_most(picture_HWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the most of red, green and blue; numpy's own reduction of three takes ten times as long."""
+    red, green, blue = cv2.split(picture_HWC)
+    return np.asarray(cv2.min(cv2.min(red, green), blue)), np.asarray(cv2.max(cv2.max(red, green), blue))
 
 
 def _hue(picture_HWC: np.ndarray) -> np.ndarray:
