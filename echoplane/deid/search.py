@@ -90,7 +90,7 @@ def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:
     for plain_THW, of_one_hue in ((least_THW, False), (most_THW - least_THW, True)):
         for group_HW in _groups(text.words(plain_THW, mask)):
             lines = letters.lie_in(group_HW, plain_THW)
-            if lines and (not of_one_hue or _is_one_hue(_hue(shown[0]), plain_THW[0], group_HW)):
+            if lines and (not of_one_hue or _is_one_hue(shown[0], plain_THW[0], group_HW)):
                 seen_HW |= letters.to_the_end(group_HW, plain_THW)
     if seen_HW.any() and not found.moves:
         raise Held("text-in-still")
@@ -103,17 +103,15 @@ def _least_and_most(picture_HWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(cv2.min(cv2.min(red, green), blue)), np.asarray(cv2.max(cv2.max(red, green), blue))
 
 
-def _hue(picture_HWC: np.ndarray) -> np.ndarray:
-    """The hue of every pixel as a number on the unit circle."""
-    hue_HW = cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2HSV)[..., 0]
-    return np.asarray(np.exp(2j * np.pi / 180 * hue_HW))
-
-
-def _is_one_hue(hue_HW: np.ndarray, saturation_HW: np.ndarray, group_HW: np.ndarray) -> bool:
+def _is_one_hue(picture_HWC: np.ndarray, saturation_HW: np.ndarray, group_HW: np.ndarray) -> bool:
     """Whether the coloured pixels of a group are of one hue, as letters are; flow runs from red to yellow."""
-    blocks_HW = group_HW.repeat(text.BLOCK, 0).repeat(text.BLOCK, 1)[: hue_HW.shape[0], : hue_HW.shape[1]]
-    coloured = hue_HW[blocks_HW & (saturation_HW > _SATURATED)]
-    return bool(coloured.size and abs(coloured.mean()) > _ONE_HUE)
+    blocks_HW = group_HW.repeat(text.BLOCK, 0).repeat(text.BLOCK, 1)[: saturation_HW.shape[0], : saturation_HW.shape[1]]
+    pixels_NC = picture_HWC[blocks_HW & (saturation_HW > _SATURATED)]
+    if not len(pixels_NC):
+        return False
+    hue_N = cv2.cvtColor(pixels_NC[None], cv2.COLOR_RGB2HSV)[0, :, 0]
+    coloured = np.exp(2j * np.pi / 180 * hue_N)  # on the unit circle
+    return bool(abs(coloured.mean()) > _ONE_HUE)
 
 
 def _groups(blocks_HW: np.ndarray) -> list[np.ndarray]:

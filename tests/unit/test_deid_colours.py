@@ -102,7 +102,7 @@ def test_letters_are_of_one_hue_and_flow_is_not(green: int, one: bool) -> None:
     picture[..., 1] = np.linspace(0, green, 64).astype(np.uint8)
     group_HW = np.ones((2, 8), bool)
     saturation_HW = picture.max(axis=2) - picture.min(axis=2)
-    assert search._is_one_hue(search._hue(picture), saturation_HW, group_HW) == one
+    assert search._is_one_hue(picture, saturation_HW, group_HW) == one
 
 
 def test_case_14_faint_letters_beside_the_fan_are_masked(tmp_path: Path) -> None:
