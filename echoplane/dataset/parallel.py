@@ -17,8 +17,9 @@ SLAB = 4096
 def in_order(work: Callable[[Item], Outcome], items: Sequence[Item], workers: int) -> Iterator[Outcome]:
     """`work` of every item, in order. `work` must be picklable: a module's function or a partial of one.
 
-    One worker means this process. A worker that dies (out of memory, say) raises BrokenProcessPool.
+    One worker, or one item, means this process. A worker that dies (out of memory, say) raises BrokenProcessPool.
     """
+    workers = min(workers, len(items))
     if workers <= 1:
         yield from map(work, items)
         return

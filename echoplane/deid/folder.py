@@ -62,7 +62,7 @@ def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: in
         yield from (files.deidentify_file(path, out_dir, key, policy) for path in paths)
         return
     lost: list[Path] = []
-    with processes(workers) as pool:
+    with processes(min(workers, len(paths))) as pool:
         pending = {pool.submit(files.deidentify_file, path, out_dir, key, policy): path for path in paths}
         for future in as_completed(pending):
             outcome = _result(future)
