@@ -1,11 +1,10 @@
 """`python -m demo` runs the main job; `python -m demo serve` serves its champion on 127.0.0.1:3000."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from echoplane.errors import EchoplaneError, explained
+from echoplane.errors import EchoplaneError, unexpected
 
 INTERRUPTED = 130
 
@@ -29,9 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
-        if os.environ.get("ECHOPLANE_DEBUG"):
-            raise
-        print(f"demo: {explained(error)}", file=sys.stderr)
+        print(f"demo: {unexpected(error)}", file=sys.stderr)
         return 1
 
 

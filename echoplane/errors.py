@@ -89,6 +89,13 @@ def wrong_field(error: "ValidationError", shown: Callable[[str], str] = "`{}`".f
     return f"{field}{inner}: {first['msg']}."
 
 
+def unexpected(error: Exception) -> str:
+    """What `explained` says of an error that ends a program; with ECHOPLANE_DEBUG=1 it is raised again instead."""
+    if os.environ.get("ECHOPLANE_DEBUG"):
+        raise error
+    return explained(error)
+
+
 def explained(error: Exception) -> str:
     """A sentence for whoever reads a terminal or a log: our own errors' message; of others where it happened, and the
     system's reason (a full disk, a missing right), since a library's own message may quote a file."""

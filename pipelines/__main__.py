@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
-from echoplane.errors import ConfigError, EchoplaneError, explained
+from echoplane.errors import ConfigError, EchoplaneError, unexpected
 from echoplane.stages.stage import Manifest, made
 
 BUILD = Path("build/pipelines")
@@ -41,9 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{asked.name}: stopped; the same call goes on from the last finished step.", file=sys.stderr)
         return 130
     except Exception as error:
-        if os.environ.get("ECHOPLANE_DEBUG"):
-            raise
-        print(f"{asked.name}: {explained(error)}", file=sys.stderr)
+        print(f"{asked.name}: {unexpected(error)}", file=sys.stderr)
         return 1
 
 

@@ -20,7 +20,7 @@ from echoplane.cli.deid import run_deid
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
 from echoplane.cli.stages import run_dataset, run_phantom, run_stage
-from echoplane.errors import EchoplaneError, explained
+from echoplane.errors import EchoplaneError, unexpected
 
 INTERRUPTED = 130
 HELP = """
@@ -46,9 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if os.environ.get("ECHOPLANE_DEBUG"):
-            raise
-        return _fail(name, explained(error), 1)
+        return _fail(name, unexpected(error), 1)
 
 
 def _chosen(arguments: list[str]) -> tuple[str, list[str]]:
