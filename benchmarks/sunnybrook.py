@@ -84,11 +84,11 @@ def slices(found: list[Patient]) -> list[Slice]:
     made = []
     for patient in found:
         prepared = task.preprocess(Study((), (patient.cine,)), task.Preprocessing())
-        count = len(prepared.batch) - prepared.place["mirrored"]
+        count, es = len(prepared.batch) - prepared.place["mirrored"], patient.es
         for k, (_, t, z) in enumerate(prepared.place["rows"][:count]):
             truth_HW = patient.truth_TZHW[t, z]
             target_HW = target_of(truth_HW.astype(np.uint8) * LV_CAVITY, "short-axis", (LV_CAVITY,))
-            stratum = int(np.digitize(truth_HW.sum(), [SMALL, LARGE])) + 3 * (t == patient.es)
+            stratum = int(np.digitize(truth_HW.sum(), [SMALL, LARGE])) + STRATA // 2 * (t == es)
             sample = np.stack([prepared.batch[k], target_HW])
             made.append(Slice(sample, stratum, f"{patient.name}-{t}-{z}", patient.name, "sunnybrook"))
     return made
