@@ -40,7 +40,9 @@ def rows(measured: dict[str, float]) -> list[dict[str, Any]]:
     ]
     for name in (key.removeprefix(WHILE) for key in measured if key.startswith(WHILE)):
         total, failed = measured[f"{WHILE}{name}"], measured[f"failed while {name}"]
-        lines.append((f"requests while {name}: failed, of", f"{failed}, {total}", "0 failed"))
+        again = measured[f"connections tried twice while {name}"]
+        figure = f"requests while {name}: failed, of; connections that were refused at first"
+        lines.append((figure, f"{failed}, {total}; {again}", "0 failed"))
     for lost in ("worker", "head"):
         again = measured[f"training steps made again after a lost {lost}"]
         lines.append((f"training steps made again after a lost Ray {lost}, of 48", f"{again}", "at most 8"))
