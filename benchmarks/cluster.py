@@ -10,8 +10,10 @@ FIGURES = results.CHECKOUT / "build" / "cluster" / "figures.json"
 WHILE = "requests while "
 TEXT = (
     "The chart with MinIO and MLflow, two serving pods, the pipeline `echo-view` as Jobs and its training on a Ray "
-    "head and two workers, on one machine beside Kubernetes itself and the client that asks. Images were built with "
-    "the packages of an earlier build. KubeRay's operator and Kubeflow's driver are doubles (tests/cluster)."
+    "head and two workers, on one machine beside Kubernetes itself and the client that asks. Kubernetes and the base "
+    "image were there, the images were built. A connection that is refused is tried once more and counted: a node "
+    "refuses some at a NodePort while nothing changes. KubeRay's operator and Kubeflow's driver are doubles "
+    "(tests/cluster)."
 )
 
 
