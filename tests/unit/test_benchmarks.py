@@ -61,7 +61,7 @@ def test_the_clusters_figures_count_what_failed_and_a_run_that_ended_early_has_n
         "memory_of_all_pods_gib": 4.67,
         "requests while a serving pod is deleted": 300,
         "failed while a serving pod is deleted": 2,
-        "connections tried twice while a serving pod is deleted": 1,
+        "connections refused while a serving pod is deleted": 1,
         "training steps made again after a lost worker": 7,
     }
     with pytest.raises(KeyError, match="lost head"):
@@ -69,7 +69,7 @@ def test_the_clusters_figures_count_what_failed_and_a_run_that_ended_early_has_n
     rows = cluster.rows(measured | {"training steps made again after a lost head": 0})
     assert {"figure": "from no cluster to the last test, minutes", "value": "14.0", "expected": "at most 25"} in rows
     failed = {
-        "figure": "requests while a serving pod is deleted: failed, of; connections that were refused at first",
+        "figure": "requests while a serving pod is deleted: failed, of; connections refused, and tried again",
         "value": "2, 300; 1",
         "expected": "0 failed",
     }
