@@ -11,9 +11,9 @@ WHILE = "requests while "
 TEXT = (
     "The chart with MinIO and MLflow, two serving pods, the pipeline `echo-view` as Jobs and its training on a Ray "
     "head and two workers, on one machine beside Kubernetes itself and the client that asks. Kubernetes and the base "
-    "image were there; of the images, layers that an earlier run had built were taken. A connection that is refused is "
-    "tried again and counted: this node itself refuses one in some thousands at a NodePort. KubeRay's operator and "
-    "Kubeflow's driver are doubles (tests/cluster)."
+    "image were there, and layers that an earlier build had left were taken. A connection that is refused is tried "
+    "again and counted: the node itself refuses some at a NodePort. KubeRay's operator and Kubeflow's driver are "
+    "doubles (tests/cluster)."
 )
 
 

@@ -163,7 +163,7 @@ class Load:
 
     A connection that is refused, so that nothing was sent, is tried again, as proxies do, and stands in `errors`. A
     node refuses now and then what comes to a NodePort: the reset comes from the node itself, which did not replace the
-    address by a pod's, while connections a few milliseconds before and after it reach every pod.
+    address by a pod's, while connections just before and after it reach every pod.
     """
 
     REFUSED_AT_MOST = 8
