@@ -44,6 +44,8 @@ class Part(IntEnum):
 
 Distances = dict[Part, Array]
 WALL_MM = {"rv": 4.0, "atrium": 2.6, "aorta": 1.7, "pulmonary": 1.6, "cava": 1.6}
+PERICARDIUM_MM = 2.4
+"""As ultrasound shows it."""
 FAR = np.full((1, 1, 1), 99, np.float32)
 """A distance that nothing is painted at, mm."""
 _Z = np.array([0.0, 0.0, 1.0])
@@ -84,7 +86,7 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
     trunk = _tube(p, marks.pulmonary_trunk, np.array([11.5, 11.0]))
     walls = np.minimum(np.minimum(rv - WALL_MM["rv"], la - WALL_MM["atrium"]), ra - WALL_MM["atrium"])
     return {
-        Part.PERICARDIUM: np.minimum(wall, walls) - np.float32(2.4),
+        Part.PERICARDIUM: np.minimum(wall, walls) - np.float32(PERICARDIUM_MM),
         Part.HEART_WALL: walls,
         Part.RV_BLOOD: rv,
         Part.RA_BLOOD: ra,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from echoplane.phantom.anatomy import Distances, Part, all_parts
+from echoplane.phantom.anatomy import PERICARDIUM_MM, Distances, Part, all_parts
 from echoplane.phantom.chest import FAT, Chest, background, make_chest
 from echoplane.phantom.heart import Heart, make_heart, moments, trace_back
 from echoplane.phantom.landmarks import Vec, landmarks
@@ -59,6 +59,12 @@ FIELDS = {
 }
 PAPILLARY_MM = 5.0
 """Radius of a papillary muscle at end diastole."""
+PERICARDIUM_SIGNAL = (0.05, 0.25)
+"""Low in every sequence, so that the line around the heart can be told from most muscle."""
+PERICARDIUM_ED_MM = (0.7, 1.7)
+"""Mean and a deviation to either side of what MR shows of it at end diastole (Sechtem et al., AJR 1986; 147: 239)."""
+PERICARDIUM_THICKENS_MM = 0.5
+"""Up to end systole (the same)."""
 APEX_MM = 25.0
 """How far from the apex blood darkens."""
 UNSEEN_FIELD = "west"
@@ -176,6 +182,8 @@ class _Look:
     myocardium: float
     fat: float
     pericardium: float
+    pericardium_mm: float
+    """At end diastole."""
     blur_mm: float
     noise: float
     flow: float
@@ -200,7 +208,7 @@ class _Look:
             field,
             myocardium=myocardium,
             fat=float(own.uniform(*field.fat)),
-            pericardium=float(own.uniform(0.1, 1.0)),
+            pericardium=float(own.uniform(*PERICARDIUM_SIGNAL)),
             blur_mm=float(own.uniform(*field.blur_mm)),
             noise=float(own.uniform(*field.noise)),
             flow=float(rng.uniform(0, field.flow)),
@@ -209,6 +217,7 @@ class _Look:
             trabeculae_from=float(own.uniform(-0.2, 0.6)),
             papillary_mm=float(own.uniform(-1.5, 2)),
             apex=float(own.uniform(0, 0.4)),
+            pericardium_mm=float(own.uniform(*PERICARDIUM_ED_MM)),
             texture=int(rng.integers(2**31)),
         )
 
@@ -242,6 +251,8 @@ def _layer(patient: MrPatient, points: Points, phases: NDArray[np.float64], look
     crowding = np.sqrt((1 - np.float32(heart.shortening) * beat) / (1 - np.float32(heart.ef) * beat))
     thicker_mm = look.papillary_mm + (crowding - 1) * PAPILLARY_MM
     parts[Part.PAPILLARY] = np.maximum(parts[Part.PAPILLARY] - thicker_mm, parts[Part.LV_BLOOD])
+    thinner_mm = PERICARDIUM_MM - look.pericardium_mm - PERICARDIUM_THICKENS_MM * beat
+    parts[Part.PERICARDIUM] = parts[Part.PERICARDIUM] + thinner_mm
     heart_mm = parts[Part.PERICARDIUM].min(axis=0)
     signal = background(patient.chest, points, heart_mm, look.texture) * np.float32(look.fat / FAT)
     signal = np.broadcast_to(signal, (len(phases), *points[0].shape[1:]))

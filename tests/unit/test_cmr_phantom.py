@@ -1,11 +1,13 @@
 """The MR phantom: exact masks of known volumes, and pictures that vary as scanners do."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from echoplane import cli
 from echoplane.phantom import mr
@@ -41,6 +43,32 @@ def test_blood_is_brighter_than_muscle_and_lung_is_dark() -> None:
     blood, muscle = (float(np.median(middle[0][middle[1] == k])) for k in (mr.LV_CAVITY, mr.MYOCARDIUM))
     assert blood > 1.5 * muscle
     assert np.percentile(middle[0], 5) < 0.5 * muscle
+
+
+@pytest.mark.parametrize("seed", [22, 26, 30, 32])
+def test_fat_begins_behind_a_pericardium_as_thin_as_mr_shows_it(seed: int) -> None:
+    patient = mr.make_mr_patient(seed, "east")
+    patient = replace(patient, chest=replace(patient.chest, epicardial_mm=10.0))
+    planes = mr.short_axis_planes(patient)
+    grid = mr.Grid(rows=400, columns=400, pixel_mm=0.35, thickness_mm=1.0)
+    signal_TNM, labels_TNM = mr.scan_plane(patient, planes[len(planes) // 2], grid, phases_of(patient))
+    ed_mm, es_mm = (
+        _fat_begins_mm(signal, labels, grid.pixel_mm) for signal, labels in zip(signal_TNM, labels_TNM, strict=True)
+    )
+    low, high = mr.PERICARDIUM_ED_MM
+    assert low - 0.3 < ed_mm < high + 0.3
+    assert 0.3 < es_mm - ed_mm < 0.8
+
+
+def _fat_begins_mm(signal_NM: np.ndarray, labels_NM: np.ndarray, pixel_mm: float) -> float:
+    """Outside of muscle and far from the right ventricle: where the signal is halfway from the darkest to fat."""
+    away_mm = distance_transform_edt(~np.isin(labels_NM, (mr.LV_CAVITY, mr.MYOCARDIUM))) * pixel_mm
+    free = distance_transform_edt(labels_NM != mr.RV_CAVITY) * pixel_mm > 15
+    edges_mm = np.arange(0.01, 4.5, 0.25)
+    profile = np.array(
+        [np.median(signal_NM[free & (away_mm > at) & (away_mm <= at + 0.5)]) for at in edges_mm], dtype=float
+    )
+    return float(edges_mm[np.argmax(profile > (profile.min() + profile.max()) / 2)]) + 0.25
 
 
 def test_the_same_seed_gives_the_same_pictures_and_fields_differ() -> None:
