@@ -92,10 +92,11 @@ def export(
     return Exported(seal(folder, contents), calibration, parity)
 
 
-def to_onnx(network: Any, example: np.ndarray, *, free_sides: bool = False) -> bytes:
+def to_onnx(network: Any, example: np.ndarray, *, free_sides: bool = False, norms_apart: bool = False) -> bytes:
     """The network as ONNX with a free batch axis, input `input`, outputs `output` and `embedding`.
 
     With `free_sides` the last two axes of input and output are free as well: a mask is as large as its picture.
+    With `norms_apart` kernels are the network's own; else the norms after them are folded into them.
     By the TorchScript exporter: the other one takes twenty times as long and gives a newer opset.
     """
     torch = importlib.import_module("torch")
@@ -111,6 +112,7 @@ def to_onnx(network: Any, example: np.ndarray, *, free_sides: bool = False) -> b
             input_names=[names[0]],
             output_names=list(names[1:]),
             dynamic_axes={name: _free_axes(name, example.ndim, free_sides) for name in names},
+            training=torch.onnx.TrainingMode.PRESERVE if norms_apart else torch.onnx.TrainingMode.EVAL,
         )
     return buffer.getvalue()
 

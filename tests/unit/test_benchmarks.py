@@ -1,14 +1,25 @@
-"""What the benchmarks make of their figures: thresholds of flags, and the page of results."""
+"""What the benchmarks make of their figures and of a trained cine network: flags, the page of results, a bundle."""
 
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from benchmarks import cluster, results
+from benchmarks.cmr_bundle import in_halves, sealed
 from benchmarks.cmr_results import flagged, unsure_below
 from benchmarks.cmr_scores import Row
 from benchmarks.leakage import chance_of
+from echoplane import runtimes
+from echoplane.bundle import read
+from echoplane.bundle.export import to_onnx
+from echoplane.tasks.cmr_segmentation import learning
+from echoplane.training.checkpoint import State
+
+SMALL = learning.Network(width=8)
 
 
 def row(patient: str, dice: float, expected: float, flags: tuple[str, ...] = ()) -> Row:
@@ -74,3 +85,29 @@ def test_the_clusters_figures_count_what_failed_and_a_run_that_ended_early_has_n
         "expected": "0 failed",
     }
     assert failed in rows
+
+
+def test_a_cine_bundle_keeps_kernels_in_16_bits_and_answers_as_torch_does_with_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = State(weights=learning.network(SMALL).state_dict())
+    folder = sealed(state, SMALL, tmp_path / "bundle", card="Not trained.\n", data_digest="0" * 64, abstain_below=0.0)
+    weights = load_file(folder / "weights.safetensors")
+    assert {t.dtype for t in weights.values() if t.ndim > 1} == {torch.float16}
+    kernel_bytes = sum(2 * t.numel() for t in weights.values() if t.ndim > 1)
+    assert kernel_bytes < (folder / "model.onnx").stat().st_size < 1.3 * kernel_bytes
+    bundle = read(folder)
+    runtime = runtimes.load(bundle, precision="f32")
+    runtimes.check_golden(bundle, runtime)
+    module = learning.network(SMALL).eval()
+    module.load_state_dict(weights)
+    picture = np.random.default_rng(1).integers(0, 256, (2, 64, 80), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(picture))[0].numpy()
+    np.testing.assert_allclose(runtime.run(picture).output, expected, atol=1e-4)
+
+
+def test_kernels_that_16_bits_do_not_hold_are_left_as_they_are() -> None:
+    torch.manual_seed(0)
+    model = to_onnx(learning.network(SMALL).eval(), np.zeros((1, 32, 32), np.uint8), norms_apart=True)
+    kept = onnx.load_from_string(in_halves(model)).graph.initializer
+    assert [each.data_type for each in kept if len(each.dims) > 1] == [onnx.TensorProto.FLOAT] * 15

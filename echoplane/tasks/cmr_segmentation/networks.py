@@ -12,6 +12,8 @@ CONVOLUTIONS = (2, 2, 3, 3, 3)
 """Of each level of the paper's network; the first of levels 1 to 4 has stride 2."""
 HEAD = (32, 64)
 """Channels of each level before upsampling, and of the two 1x1 convolutions after it."""
+GROWTH = (1, 2.5, 4, 6)
+"""Channels of the U-Net's levels against its first: deep levels have few places, so that width costs little there."""
 
 
 def _block(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
@@ -83,7 +85,7 @@ class UNet(nn.Module):
     def __init__(self, width: int, classes: int, root: bool = True) -> None:
         super().__init__()
         self.root = root
-        widths = [width, 2 * width, 3 * width, 4 * width]
+        widths = [int(growth * width) for growth in GROWTH]
         self.levels = nn.ModuleList(
             _block(widths[level - 1] if level else 4, widths[level], 2, 2 if level else 1) for level in range(4)
         )
