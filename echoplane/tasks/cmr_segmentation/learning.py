@@ -39,7 +39,7 @@ class Network(BaseModel):
     kind: Literal["fcn", "unet"] = "unet"
     """The paper's network, or a U-Net."""
     width: int = Field(default=32, ge=4)
-    """Channels of the first level; the paper's levels double them, the U-Net's grow as GROWTH says."""
+    """Channels of the first level; the paper's levels double them, the U-Net's have 1, 2.5, 4 and 6 times as many."""
     root: bool = True
     """Whether the U-Net sees the square root of grey."""
 
