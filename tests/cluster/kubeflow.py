@@ -229,13 +229,23 @@ def _run_job(name: str, pod: dict[str, Any], logs: dict[str, str], task: str) ->
     client.BatchV1Api().create_namespaced_job(k8s.NAMESPACE, body)
     followed = threading.Thread(target=_follow, args=(name, logs, task), daemon=True)
     followed.start()
-    while not (status := client.BatchV1Api().read_namespaced_job_status(name, k8s.NAMESPACE).status).conditions:
+    while not (ended := ended_as(client.BatchV1Api().read_namespaced_job_status(name, k8s.NAMESPACE).status)):
         time.sleep(1)
     followed.join(timeout=30)
     (made,) = client.CoreV1Api().list_namespaced_pod(k8s.NAMESPACE, label_selector=f"job={name}").items
-    if not status.succeeded:
+    if ended == "Failed":
         raise TaskFailed(f"{task} failed:\n{logs.get(task, '')[-3000:]}")
     return str(made.status.container_statuses[0].state.terminated.message or "")
+
+
+def ended_as(status: Any) -> str:
+    """`Complete`, `Failed`, or nothing while a Job has not ended.
+
+    SuccessCriteriaMet and FailureTarget come before those two, while the Job's pods are still being counted
+    (Kubernetes 1.31 and later, KEP-3998 and KEP-3329): `succeeded` may still be empty then.
+    """
+    held = {one.type for one in status.conditions or () if one.status == "True"}
+    return next((one for one in ("Complete", "Failed") if one in held), "")
 
 
 def _follow(name: str, logs: dict[str, str], task: str) -> None:
