@@ -11,13 +11,11 @@ from echoplane.runtimes.runtime import Runtime
 from echoplane.study.study import Study
 from echoplane.tasks import Result
 
-ROWS_AT_ONCE = 16
-"""Rows of a batch that are run together: a cine of 500 slices must not need 500 slices' activations."""
-
 
 @dataclass(frozen=True)
 class Answer:
-    """`result` carries all warnings, of preparing and of interpreting; `embedding` is the batch's mean (feature);
+    """`result` carries all warnings, of preparing and of interpreting; `embedding` is the mean (feature) of the
+    rows that the network saw whole;
     `timings_ms` has preprocess (with decoding), inference and interpret."""
 
     result: Result
@@ -26,17 +24,21 @@ class Answer:
 
 
 def answer(study: Study, bundle: Bundle, runtime: Runtime) -> Answer:
-    """What `bundle` says of `study`, run alone and in parts; InputError where the study can't be answered."""
+    """What `bundle` says of `study`, run alone; InputError where the study can't be answered."""
     task, start = bundle.task, time.perf_counter()
     prepared = task.preprocess(study, bundle.preprocessing)
     ready = time.perf_counter()
-    outputs, embeddings = [], []
-    for first in range(0, len(prepared.batch), ROWS_AT_ONCE):
-        part = runtime.run(prepared.batch[first : first + ROWS_AT_ONCE])
-        outputs.append(task.condense(part.output, prepared.place, first))
-        embeddings.append(part.embedding)
+    embeddings: list[np.ndarray] = []
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        part = runtime.run(batch)
+        if batch.shape[1:] == prepared.batch.shape[1:]:  # a window's features are not a picture's
+            embeddings.append(part.embedding)
+        return part.output
+
+    outputs = task.infer(run, prepared)
     ran = time.perf_counter()
-    result = task.interpret(np.concatenate(outputs), study, prepared.place, bundle.thresholds)
+    result = task.interpret(outputs, study, prepared.place, bundle.thresholds)
     end = time.perf_counter()
     timings_ms = {"preprocess": ready - start, "inference": ran - ready, "interpret": end - ran}
     return Answer(

@@ -4,7 +4,7 @@ A task is a module. Its numpy half (the module itself) serves training and servi
 module's `learning`, is loaded by name and only where a network is trained or exported.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, Protocol
@@ -20,6 +20,8 @@ Rows = Mapping[str, np.ndarray]
 and what the task's `score` gave of each."""
 Truth = str | Masks
 """What a study shows: the name of its label, or what readers drew on it."""
+Run = Callable[[np.ndarray], np.ndarray]
+"""A loaded model: some rows of a batch, whole or cut to a window, to their outputs."""
 Validated = tuple[np.ndarray, np.ndarray, np.ndarray]
 """A batch of validation samples: the network's outputs, the targets (as `Learning.parts` gives them), and the name of
 the sample that each row belongs to."""
@@ -117,15 +119,16 @@ class Task(Protocol):
         """The network's input; UnusableStudy where the study can't be answered."""
         ...
 
-    def condense(self, output: np.ndarray, place: Mapping[str, Any], first: int) -> np.ndarray:
-        """What `interpret` needs of the network's output for the rows of the batch from `first` on, a row each.
+    def infer(self, run: Run, prepared: Prepared) -> np.ndarray:
+        """What `interpret` needs of the network's answers to `prepared`, a row for each of its batch.
 
-        A batch is run in parts and only this is kept of each: masks of a whole cine fit where probabilities would not.
+        A large batch is run in parts, and little is kept of each: masks of a whole cine fit where probabilities would
+        not. A part may be cut to where earlier ones found something.
         """
         ...
 
     def interpret(self, outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
-        """The answer to one study from the condensed outputs of all rows of its batch."""
+        """The answer to one study from what `infer` kept of all rows of its batch."""
         ...
 
     def samples(self, study: Study, prepared: Prepared, truth: Truth) -> Samples:

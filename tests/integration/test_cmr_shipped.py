@@ -14,6 +14,8 @@ from echoplane.phantom.mr import make_mr_patient
 from echoplane.runtimes import Runtime
 from echoplane.stages.measure import SHIPPED
 from echoplane.study.study import Study
+from echoplane.tasks import cmr_segmentation as task
+from echoplane.tasks.cmr_segmentation.inference import all_of, condense
 from echoplane.tasks.cmr_segmentation.overlap import dice
 
 MOST_BYTES = 10_000_000
@@ -44,6 +46,28 @@ def test_an_unseen_synthetic_heart_is_found(model: tuple[Bundle, Runtime], seed:
     found = runtimes.answer(Study((), (stack.cine,)), *model).result
     assert dice(found.masks["short-axis"] == 1, stack.labels_TZNM == 1) > 0.85
     assert found.measures["lvedv_ml"] == pytest.approx(patient.heart.edv_ml, rel=0.25)
+
+
+@pytest.mark.parametrize("seed", [6001, 6002])
+def test_a_whole_cine_is_answered_as_if_each_phase_had_been_seen_whole(
+    model: tuple[Bundle, Runtime], seed: int
+) -> None:
+    bundle, runtime = model
+    cine = scan_mr(make_mr_patient(seed), np.arange(8) / 8)[0].cine
+    study = Study((), (cine,))
+    prepared = task.preprocess(study, bundle.preprocessing)
+    outputs = runtime.run(prepared.batch)
+    side = prepared.batch.shape[1:]
+    kept = condense(outputs.output, prepared.place["planes"], side, all_of(side))
+    whole = task.interpret(kept, study, prepared.place, bundle.thresholds)
+    answer = runtimes.answer(study, bundle, runtime)
+    for k in (1, 2, 3):
+        masks = (found.masks["short-axis"] == k for found in (answer.result, whole))
+        assert all(dice(one, other) > 0.98 for one, other in zip(*masks, strict=True))
+    assert answer.result.measures["lvef_percent"] == pytest.approx(whole.measures["lvef_percent"], abs=0.5)
+    first, mirrored = cine.slices, prepared.place["mirrored"]
+    seen_whole = np.concatenate([outputs.embedding[:first], outputs.embedding[-mirrored:]])
+    assert np.allclose(answer.embedding, seen_whole.mean(axis=0), atol=1e-3)
 
 
 def test_a_real_ventricle_is_found(model: tuple[Bundle, Runtime]) -> None:

@@ -1,5 +1,7 @@
 """cmr-segmentation: networks, loss, preparing a cine, and reading the network's answer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from echoplane.tasks.cmr_segmentation import learning, networks, structures
 from echoplane.tasks.cmr_segmentation.cleaning import cleaned_stack, on_one_axis
 from echoplane.tasks.cmr_segmentation.overlap import dice
 from echoplane.tasks.cmr_segmentation.quality import atrium_flags, ventricle_flags
+from echoplane.tasks.task import Prepared
 
 LV, MYO, RV, LA, RA = 1, 2, 3, 4, 5
 
@@ -46,9 +49,12 @@ def answered(
         padded = np.zeros(side, np.uint8)
         padded[: labels_HW.shape[0], : labels_HW.shape[1]] = labels_HW
         rows.append(padded[:, ::-1] if k >= len(prepared.batch) - prepared.place["mirrored"] else padded)
-    output = logits_for(np.stack(rows), sure)
-    parts = [task.condense(output[k : k + 4], prepared.place, k) for k in range(0, len(output), 4)]
-    return task.interpret(np.concatenate(parts), study, prepared.place, Thresholds(1.0, 0.85))
+    return task.interpret(inferred(prepared, np.stack(rows), sure), study, prepared.place, Thresholds(1.0, 0.85))
+
+
+def inferred(prepared: Prepared, labels_BHW: np.ndarray, sure: float = 12.0) -> np.ndarray:
+    """What is kept of a network that answers `labels`, a row each: it is shown them as pictures."""
+    return task.infer(lambda rows: logits_for(rows, sure), replace(prepared, batch=labels_BHW))
 
 
 STACK = [[20, 18, 14, 8], [15, 13, 10, 5]]
@@ -79,9 +85,7 @@ def test_a_turned_picture_gets_its_mask_turned_back(transpose: bool) -> None:
     seen = turned(labels, turn)
     rows = np.stack([seen[t, z] for _, t, z in prepared.place["rows"]])
     rows[-prepared.place["mirrored"] :] = rows[-prepared.place["mirrored"] :, :, ::-1]
-    found = task.interpret(
-        task.condense(logits_for(rows), prepared.place, 0), study, prepared.place, Thresholds(1.0, 0.5)
-    )
+    found = task.interpret(inferred(prepared, rows), study, prepared.place, Thresholds(1.0, 0.5))
     assert np.array_equal(found.masks["short-axis"], cleaned(labels))
 
 
@@ -96,21 +100,64 @@ def test_pixels_far_from_the_trained_size_are_resampled_and_the_mask_returns_to_
     small = labels[:, :, ::2, ::2]
     rows = np.stack([small[t, z] for _, t, z in prepared.place["rows"]])
     study = Study((), (cine,))
-    found = task.interpret(
-        task.condense(logits_for(rows), prepared.place, 0), study, prepared.place, Thresholds(1.0, 0.5)
-    )
+    found = task.interpret(inferred(prepared, rows), study, prepared.place, Thresholds(1.0, 0.5))
     assert found.masks["short-axis"].shape == labels.shape
     assert dice(found.masks["short-axis"] == LV, labels == LV) > 0.95
 
 
 def outputs_of(cine: Cine, plain: np.ndarray, mirrored: np.ndarray) -> tuple[np.ndarray, task.Segmentation]:
-    """Condensed outputs, and what is made of them, where slices and mirrored slices get these logits (K, H, W)."""
+    """What is kept, and what is made of it, where slices and mirrored slices get these logits (K, H, W)."""
     study = Study((), (cine,))
     prepared = task.preprocess(study, task.Preprocessing())
+    logits = np.stack([plain, mirrored[:, :, ::-1]], axis=1)
+    places = np.arange(logits[0].size).reshape(logits.shape[1:])
     count = len(prepared.batch) - prepared.place["mirrored"]
-    logits = np.stack([plain] * count + [mirrored[:, :, ::-1]] * prepared.place["mirrored"])
-    outputs = task.condense(logits, prepared.place, 0)
+    batch = np.stack([places[0]] * count + [places[1]] * prepared.place["mirrored"])
+    flat_KN = logits.reshape(len(logits), -1)
+    outputs = task.infer(lambda rows: np.moveaxis(flat_KN[:, rows], 0, 1), replace(prepared, batch=batch))
     return outputs, task.interpret(outputs, study, prepared.place, Thresholds(1.0, 0.0))
+
+
+def seen_in(labels_TZHW: np.ndarray, cine: Cine, *others: tuple[np.ndarray, Cine]) -> tuple[list, np.ndarray]:
+    """Shapes of what a network that answers `labels` is shown, in turn, and the classes of the short axis."""
+    prepared = task.preprocess(Study((), (cine, *(c for _, c in others))), task.Preprocessing())
+    truths, shapes = [labels_TZHW, *(labels for labels, _ in others)], []
+    rows = np.stack([truths[number][t, z] for number, t, z in prepared.place["rows"]])
+    rows[len(rows) - prepared.place["mirrored"] :] = rows[len(rows) - prepared.place["mirrored"] :, :, ::-1]
+
+    def run(part: np.ndarray) -> np.ndarray:
+        shapes.append(part.shape)
+        return logits_for(part)
+
+    found = task.infer(run, replace(prepared, batch=rows))["classes"]
+    return shapes, found[: cine.present_TZ.sum()].reshape(labels_TZHW.shape)
+
+
+def test_the_network_sees_later_phases_of_a_whole_cine_around_the_heart_alone() -> None:
+    labels, cine = rings([[20, 18, 16]] * 12, size=160)
+    atrium, long_axis = rings([[12]] * 12, size=160)
+    long_axis = Cine("2-chamber", long_axis.voxels_TZHW)
+    shapes, found = seen_in(labels, cine, (atrium * (atrium == LV), long_axis))
+    assert np.array_equal(found, labels)
+    # muscle ends 26 pixels from the middle, a margin of 24 beyond that at 30 and 130: 16 to 144
+    later = [(16, 128, 128), (16, 128, 128), (1, 128, 128)]
+    assert shapes == [(3, 160, 160), *later, (16, 160, 160), (2, 160, 160)]
+
+
+def test_what_the_network_sees_follows_a_heart_that_grows_or_moves() -> None:
+    growing, cine = rings([[6 + 4 * t] * 16 for t in range(12)], size=160)
+    assert np.array_equal(seen_in(growing, cine)[1], growing)
+    still, cine = rings([[14] * 16] * 12, size=160)
+    moving = np.stack([np.roll(still[t], 3 * t, axis=-1) for t in range(12)])
+    assert np.array_equal(seen_in(moving, cine)[1], moving)
+
+
+def test_where_the_first_phase_shows_no_heart_the_next_is_seen_whole() -> None:
+    labels, cine = rings([[20] * 16] * 12, size=160)
+    labels[0] = 0
+    shapes, found = seen_in(labels, cine)
+    assert np.array_equal(found, labels)
+    assert shapes[:3] == [(16, 160, 160), (16, 160, 160), (16, 128, 128)]
 
 
 def test_two_phases_are_answered_by_the_mean_over_mirrored_slices_and_a_whole_cine_is_not() -> None:

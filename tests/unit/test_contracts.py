@@ -9,7 +9,7 @@ import pytest
 from echoplane import errors, tasks
 from echoplane.study.views import VIDEO_VIEWS, by_code
 
-NUMPY_HALF = ("NAME", "Preprocessing", "labels", "preprocess", "condense", "interpret", "summary", "example")
+NUMPY_HALF = ("NAME", "Preprocessing", "labels", "preprocess", "infer", "interpret", "summary", "example")
 TORCH_HALF = ("Network", "Augmentation", "network", "parts", "loss", "score", "augment")
 
 

@@ -3,7 +3,8 @@
 This half is numpy alone, for training and serving.
 
 preparation   cines -> the network's input
-answers       the network's outputs -> masks, measures and flags
+inference     the network over a study, in parts; what is kept of its outputs
+answers       that -> masks, measures and flags
 structures    what is segmented, and which source of labels drew what
 drawn         readers' masks -> training samples
 calibrating   when an answer is flagged as unsure
@@ -18,9 +19,10 @@ import numpy as np
 
 from echoplane.study.cine import Cine
 from echoplane.study.study import Study
-from echoplane.tasks.cmr_segmentation.answers import Segmentation, condense, interpret
+from echoplane.tasks.cmr_segmentation.answers import Segmentation, interpret
 from echoplane.tasks.cmr_segmentation.calibrating import calibrate
 from echoplane.tasks.cmr_segmentation.drawn import samples
+from echoplane.tasks.cmr_segmentation.inference import infer
 from echoplane.tasks.cmr_segmentation.preparation import Preprocessing, preprocess
 from echoplane.tasks.cmr_segmentation.scoring import details, score, showing, summary
 from echoplane.tasks.cmr_segmentation.structures import STRUCTURES
@@ -35,9 +37,9 @@ __all__ = [
     "Segmentation",
     "about",
     "calibrate",
-    "condense",
     "details",
     "example",
+    "infer",
     "interpret",
     "labels",
     "preprocess",

@@ -1,6 +1,6 @@
-"""From the network's outputs to masks on the input's grid, measures and flags.
+"""From what `inference` kept of the network's outputs to masks on the input's grid, measures and flags.
 
-Axes: B row of the batch, T phase, Z slice, H row, W column, K class."""
+Axes: B row of the batch, T phase, Z slice, H row, W column."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ from echoplane.study.cine import Cine, display_turn, turned, turned_back
 from echoplane.study.nifti import write_nifti
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import measures as measuring
-from echoplane.tasks.cmr_segmentation.cleaning import bounding_box, cleaned_slice, cleaned_stack
+from echoplane.tasks.cmr_segmentation.cleaning import cleaned_slice, cleaned_stack
+from echoplane.tasks.cmr_segmentation.inference import averaged, pairs
 from echoplane.tasks.cmr_segmentation.overlap import dice
 from echoplane.tasks.cmr_segmentation.quality import (
     Flag,
@@ -22,11 +23,8 @@ from echoplane.tasks.cmr_segmentation.quality import (
     plausibility_flags,
     ventricle_flags,
 )
-from echoplane.tasks.cmr_segmentation.structures import BACKGROUND, CLASSES, LV_CAVITY, PLANES, SHOWN, STRUCTURES
+from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN, STRUCTURES
 from echoplane.tasks.task import Result, Thresholds
-
-NEGLIGIBLE = -12.0
-"""Logit against background under which a pixel's other classes are not worth an exponential: 6 in a million."""
 
 
 @dataclass(frozen=True)
@@ -65,74 +63,8 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 3)
 
 
-def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.ndarray:
-    """What `interpret` needs of rows `first` and on: a record a row, for probabilities take a hundred times the memory.
-
-    It holds `classes` (row, column) and, for each class, `mass` (the sum of its probability) and `inside` (that sum
-    over the pixels of the class): 2 inside / (mass + pixels) is the Dice that the network expects of itself. Where
-    `averaged` needs them, `p` (class, row, column) holds the probabilities too.
-    """
-    batch, _, rows, columns = output.shape
-    fields = [("classes", "u1", (rows, columns)), ("mass", "f4", CLASSES), ("inside", "f4", CLASSES)]
-    kept = place.get("averaged", False)
-    condensed = np.zeros(batch, np.dtype(fields + ([("p", "f2", (CLASSES, rows, columns))] if kept else [])))
-    for k in range(batch):
-        shown = SHOWN[place["planes"][first + k]]
-        logits_KHW = output[k, list(shown)]
-        box = _box(logits_KHW[1:].max(axis=0) - logits_KHW[0] > NEGLIGIBLE)
-        boxed_KHW = logits_KHW[:, *box]
-        p_KHW = np.exp(boxed_KHW - boxed_KHW.max(axis=0))
-        p_KHW /= p_KHW.sum(axis=0)
-        _fill(condensed[k], p_KHW, shown, box)
-        if kept:
-            condensed["p"][k, BACKGROUND] = 1
-            boxed = condensed["p"][k][:, *box]
-            boxed[list(shown)] = p_KHW
-    return condensed
-
-
-def _box(worth_HW: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the pixels that are worth a look; of one pixel where there are none."""
-    return bounding_box(worth_HW) if worth_HW.any() else (slice(0, 1), slice(0, 1))
-
-
-def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...], box: tuple[slice, ...]) -> None:
-    """The record of one row from the probabilities of its plane's classes in `box`; all else is background."""
-    highest = p_KHW.argmax(axis=0)
-    around = row["classes"].size - highest.size
-    row["classes"][:] = BACKGROUND
-    row["classes"][box] = np.array(shown, np.uint8)[highest]
-    row["mass"][list(shown)] = p_KHW.sum(axis=(1, 2))
-    row["inside"][list(shown)] = [p[highest == c].sum() for c, p in enumerate(p_KHW)]
-    row["mass"][BACKGROUND] += around
-    row["inside"][BACKGROUND] += around
-
-
-def averaged(outputs: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
-    """The short axis rows from the mean of the probabilities of each slice and of its mirrored copy.
-
-    Only where every short axis slice has one (`place["averaged"]`): in a whole cine two phases alone have, and would
-    differ in kind from their neighbours. Other studies' outputs are returned as they are.
-    """
-    if not place.get("averaged", False):
-        return outputs
-    found, shown = outputs.copy(), SHOWN[PLANES[0]]
-    for plain, mirrored in _pairs(place):
-        both = outputs["p"][plain].astype(np.float32) + outputs["p"][mirrored][:, :, ::-1]
-        box = _box(both[BACKGROUND] < 2)
-        _fill(found[plain], both[list(shown), *box] / 2, shown, box)
-    return found
-
-
-def _pairs(place: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The row of each slice that is also shown mirrored, and the row of its mirrored copy."""
-    count = len(place["rows"]) - place["mirrored"]
-    row_of = {tuple(row): k for k, row in enumerate(place["rows"][:count])}
-    return [(row_of[tuple(place["rows"][k])], k) for k in range(count, len(place["rows"]))]
-
-
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Segmentation:
-    """Masks on the input's grid, measures and flags from the condensed outputs."""
+    """Masks on the input's grid, measures and flags from what `infer` kept of the outputs."""
     agreement, outputs = _mirrored_dice(outputs, place), averaged(outputs, place)
     raw: dict[str, np.ndarray] = {
         cine.plane: _on_grid(outputs["classes"], number, cine, place) for number, cine in enumerate(study.cines)
@@ -232,11 +164,11 @@ def expected_dice(outputs: np.ndarray, place: Mapping[str, Any], phases: tuple[i
 
 def _mirrored_dice(outputs: np.ndarray, place: Mapping[str, Any]) -> dict[str, float | None]:
     """Dice of the LV cavity between the answer and that to the mirrored slices, a mirrored phase each."""
-    pairs: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for k, other in _pairs(place):
+    by_phase: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for k, other in pairs(place):
         plain, mirrored = outputs["classes"][k], outputs["classes"][other][:, ::-1]
-        pairs.setdefault(place["rows"][k][1], []).append((plain == LV_CAVITY, mirrored == LV_CAVITY))
+        by_phase.setdefault(place["rows"][k][1], []).append((plain == LV_CAVITY, mirrored == LV_CAVITY))
     return {
         f"phase {phase}": dice(np.stack([a for a, _ in found]), np.stack([b for _, b in found]))
-        for phase, found in pairs.items()
+        for phase, found in by_phase.items()
     }

@@ -17,7 +17,7 @@ from echoplane.study.views import VIDEO_VIEWS
 from echoplane.tasks import classify
 from echoplane.tasks.calibration import calibrate_samples
 from echoplane.tasks.classify import softmax, summarise
-from echoplane.tasks.task import Calibration, Label, Prepared, Result, Rows, Samples, Thresholds, Truth, Validated
+from echoplane.tasks.task import Calibration, Label, Prepared, Result, Rows, Run, Samples, Thresholds, Truth, Validated
 
 NAME = "echo-view-video"
 STUDY: Literal["file"] = "file"
@@ -60,9 +60,9 @@ def preprocess(study: Study, config: Preprocessing) -> Prepared:
     return Prepared(batch[None], place, clip.warnings + warnings)
 
 
-def condense(output: np.ndarray, place: Mapping[str, Any], first: int) -> np.ndarray:
-    """Logits are few: all are kept."""
-    return output
+def infer(run: Run, prepared: Prepared) -> np.ndarray:
+    """One clip's logits."""
+    return run(prepared.batch)
 
 
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
