@@ -20,7 +20,7 @@ from echoplane.training.checkpoint import State
 
 FINAL = "final"
 RUNS = [FINAL, *(f"fold-{k}" for k in range(sunnybrook.FOLDS))]
-UNSEEN_PHANTOMS = range(5000, 5020)
+UNSEEN_PHANTOMS = range(5000, 5100)
 UNSURE = "unsure"
 UNSURE_SHARE = 0.1
 """Of good answers, those that expect least of themselves are flagged: this share of them, half of what is allowed."""
