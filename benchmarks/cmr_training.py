@@ -45,7 +45,17 @@ PRETRAIN = TrainConfig(
 TUNE = PRETRAIN.model_copy(update={"steps": 3600, "learning_rate": 2e-3, "loss": {"dice": 0.1}})
 """Cross entropy leads: a soft Dice alone prefers structures that are too large (Bertels et al., arXiv 1911.02278)."""
 NEARER = learning.Augmentation(
-    shift=12, elsewhere=0.1, quarter_turns=0.1, stretch=0.06, bend=2, gamma=0.25, gain=0.2, bias=0.25, noise=5, blur=0.8
+    shift=12,
+    elsewhere=0.1,
+    quarter_turns=0.1,
+    stretch=0.06,
+    bend=2,
+    regreyed=0.3,
+    gamma=0.25,
+    gain=0.2,
+    bias=0.25,
+    noise=5,
+    blur=0.8,
 )
 """Of the second training: nearer to what scanners give than the first, which learns from nothing but phantoms."""
 

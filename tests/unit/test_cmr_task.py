@@ -404,6 +404,16 @@ def test_a_bent_slice_keeps_picture_and_target_together() -> None:
     assert np.median(curved[0][curved[1] & 63 == 1 << LV]) > 200
 
 
+def test_only_the_asked_share_of_crops_has_its_greys_changed() -> None:
+    labels, cine = rings([[20, 18, 14]] * 2)
+    sample = np.stack([cine.voxels_TZHW[0, 0], structures.target_of(labels[0, 0], "short-axis")])
+    still = learning.Augmentation(crop=80, elsewhere=0, shift=0, rotation_degrees=0, scale=0, stretch=0, bend=0)
+    still = still.model_copy(update={"regreyed": 0.3, "quarter_turns": 0.0, "mirrored": 0.0})
+    greys = [set(np.unique(learning.augment(sample, np.random.default_rng(seed), still)[0])) for seed in range(200)]
+    own = sum(seen <= {30, 60, 220} for seen in greys)
+    assert 0.6 < own / len(greys) < 0.8
+
+
 def test_a_slice_at_the_pictures_edge_still_counts_its_dice() -> None:
     labels = np.zeros((16, 16), np.uint8)
     labels[4:9, 4:9] = LV

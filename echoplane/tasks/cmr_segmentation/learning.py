@@ -69,6 +69,9 @@ class Augmentation(BaseModel):
     """Deviation of the enlargement of columns against rows."""
     bend: float = Field(default=3.0, ge=0)
     """Largest deviation of a smooth displacement, in pixels: hearts of other shapes than those that were drawn."""
+    regreyed: float = Field(default=1.0, ge=0, le=1)
+    """Share of crops whose greys are changed as follows. Where an edge lies in a blurred picture depends on how bright
+    both sides are: only crops with their own greys can teach that."""
     gamma: float = Field(default=0.35, ge=0)
     """Deviation of the logarithm of the grey curve's exponent: fat outshines blood in some fields of view."""
     gain: float = Field(default=0.4, ge=0)
@@ -147,7 +150,9 @@ def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) 
     x, y = _sources(cv2.invertAffineTransform(_matrix(target_HW, rng, config)), rng, config)
     image = cv2.remap(image_HW, x, y, cv2.INTER_LINEAR)
     target = cv2.remap(target_HW, x, y, cv2.INTER_NEAREST, borderValue=unknown_of(target_HW))
-    return np.stack([_regreyed(image, rng, config), target])
+    if config.regreyed == 1 or rng.random() < config.regreyed:
+        image = _regreyed(image, rng, config)
+    return np.stack([image, target])
 
 
 def _sources(inverse: np.ndarray, rng: np.random.Generator, config: Augmentation) -> tuple[np.ndarray, np.ndarray]:
