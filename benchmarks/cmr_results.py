@@ -130,9 +130,10 @@ def _record(rows: list[Row], phantoms: dict[str, Any], made: Made) -> None:
         "A network learnt synthetic patients, then real and synthetic ones together; five times with 6 of the 30 "
         "Sunnybrook patients left out, who were then tested, and at last with all. Readers drew the LV cavity alone; "
         "Dice is a patient's, over the slices drawn at that phase. The contours of SC-N-06 lie 10 to 20 pixels beside"
-        " its heart: it is tested like the others but nothing learns from it. Length of training and size of the "
-        "network were compared on other synthetic patients and by splitting the training patients of each fold, but "
-        "where an earlier model failed among the 30 told what the synthetic hearts lacked. Two readers of the ACDC set "
+        " its heart: it is tested like the others but nothing learns from it. Length of training, augmentation and "
+        "size of the network were compared on other synthetic patients and by splitting the training patients of "
+        "each fold, but where an earlier model failed among the 30 told what the synthetic hearts lacked. Two "
+        "readers of the ACDC set "
         "agree to 0.956 at end diastole and 0.898 at end systole (LV), 0.870 and 0.891 (myocardium), 0.930 and 0.866 "
         "(RV), and to 10.4 mL (LVEDV), 9.2 mL (RVEDV), 12.6 g (mass). The paper's figures (Bai et al., UK Biobank) are "
         "as remembered. The bundle under models/ need not be this model: its card says what it is. " + _failures(rows)

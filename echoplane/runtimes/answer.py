@@ -15,8 +15,7 @@ from echoplane.tasks import Result
 @dataclass(frozen=True)
 class Answer:
     """`result` carries all warnings, of preparing and of interpreting; `embedding` is the mean (feature) of the
-    rows that the network saw whole;
-    `timings_ms` has preprocess (with decoding), inference and interpret."""
+    rows that the network saw whole; `timings_ms` has preprocess (with decoding), inference and interpret."""
 
     result: Result
     embedding: np.ndarray = field(repr=False)

@@ -15,7 +15,7 @@ from echoplane.runtimes import Runtime
 from echoplane.stages.measure import SHIPPED
 from echoplane.study.study import Study
 from echoplane.tasks import cmr_segmentation as task
-from echoplane.tasks.cmr_segmentation.inference import all_of, condense
+from echoplane.tasks.cmr_segmentation.inference import condense
 from echoplane.tasks.cmr_segmentation.overlap import dice
 
 MOST_BYTES = 10_000_000
@@ -57,9 +57,7 @@ def test_a_whole_cine_is_answered_as_if_each_phase_had_been_seen_whole(
     study = Study((), (cine,))
     prepared = task.preprocess(study, bundle.preprocessing)
     outputs = runtime.run(prepared.batch)
-    side = prepared.batch.shape[1:]
-    kept = condense(outputs.output, prepared.place["planes"], side, all_of(side))
-    whole = task.interpret(kept, study, prepared.place, bundle.thresholds)
+    whole = task.interpret(condense(outputs.output, prepared.place["planes"]), study, prepared.place, bundle.thresholds)
     answer = runtimes.answer(study, bundle, runtime)
     for k in (1, 2, 3):
         masks = (found.masks["short-axis"] == k for found in (answer.result, whole))

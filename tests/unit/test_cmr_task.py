@@ -24,15 +24,19 @@ def answered(
     """What the task makes of a network that answers `labels`."""
     study = Study((), (cine, *(c for _, c in others)))
     prepared = task.preprocess(study, task.Preprocessing())
-    truths = [labels_TZHW, *(labels for labels, _ in others)]
-    side = prepared.batch.shape[1:]
-    rows = []
-    for k, (number, t, z) in enumerate(prepared.place["rows"]):
+    rows = shown(prepared, [labels_TZHW, *(labels for labels, _ in others)])
+    return task.interpret(inferred(prepared, rows, sure), study, prepared.place, Thresholds(1.0, 0.85))
+
+
+def shown(prepared: Prepared, truths: list[np.ndarray]) -> np.ndarray:
+    """The labels (T, Z, H, W) of each cine as the network is shown its pictures: padded, and some mirrored too."""
+    rows = np.zeros_like(prepared.batch)
+    for row_HW, (number, t, z) in zip(rows, prepared.place["rows"], strict=True):
         labels_HW = truths[number][t, z]
-        padded = np.zeros(side, np.uint8)
-        padded[: labels_HW.shape[0], : labels_HW.shape[1]] = labels_HW
-        rows.append(padded[:, ::-1] if k >= len(prepared.batch) - prepared.place["mirrored"] else padded)
-    return task.interpret(inferred(prepared, np.stack(rows), sure), study, prepared.place, Thresholds(1.0, 0.85))
+        row_HW[: labels_HW.shape[0], : labels_HW.shape[1]] = labels_HW
+    mirrored = rows[len(rows) - prepared.place["mirrored"] :]
+    mirrored[:] = mirrored[:, :, ::-1].copy()
+    return rows
 
 
 def inferred(prepared: Prepared, labels_BHW: np.ndarray, sure: float = 12.0) -> np.ndarray:
@@ -104,9 +108,7 @@ def outputs_of(cine: Cine, plain: np.ndarray, mirrored: np.ndarray) -> tuple[np.
 def seen_in(labels_TZHW: np.ndarray, cine: Cine, *others: tuple[np.ndarray, Cine]) -> tuple[list, np.ndarray]:
     """Shapes of what a network that answers `labels` is shown, in turn, and the classes of the short axis."""
     prepared = task.preprocess(Study((), (cine, *(c for _, c in others))), task.Preprocessing())
-    truths, shapes = [labels_TZHW, *(labels for labels, _ in others)], []
-    rows = np.stack([truths[number][t, z] for number, t, z in prepared.place["rows"]])
-    rows[len(rows) - prepared.place["mirrored"] :] = rows[len(rows) - prepared.place["mirrored"] :, :, ::-1]
+    rows, shapes = shown(prepared, [labels_TZHW, *(labels for labels, _ in others)]), []
 
     def run(part: np.ndarray) -> np.ndarray:
         shapes.append(part.shape)

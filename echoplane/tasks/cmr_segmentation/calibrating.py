@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from echoplane.errors import BundleError
-from echoplane.tasks.cmr_segmentation.inference import all_of, condense
+from echoplane.tasks.cmr_segmentation.inference import condense
 from echoplane.tasks.cmr_segmentation.structures import CLASSES, LV_CAVITY, bits, plane_of
 from echoplane.tasks.task import Calibration, Thresholds, Validated
 
@@ -55,7 +55,7 @@ def abstention(expected_N: np.ndarray, dice_N: np.ndarray) -> float:
 def _counts(output: np.ndarray, target_BHW: np.ndarray) -> np.ndarray:
     """Of each slice, LV cavity alone: pixels shared, guessed, true, and the network's own mass and inside (B, 5)."""
     planes = [plane_of(target_HW) for target_HW in target_BHW]
-    condensed = condense(output, planes, target_BHW.shape[1:], all_of(target_BHW.shape[1:]))
+    condensed = condense(output, planes)
     known_BHW = target_BHW & bits(tuple(range(CLASSES)))
     guess_BHW, truth_BHW = condensed["classes"] == LV_CAVITY, known_BHW == 1 << LV_CAVITY
     sides = (1, 2)

@@ -36,9 +36,10 @@ def infer(run: Run, prepared: Prepared) -> np.ndarray:
     side = batch.shape[1:]
     seen_HW, found = np.zeros(side, np.intp), []
     for rows, later in _parts(place):
-        window = around(seen_HW) if later else all_of(side)
+        window = around(seen_HW) if later else _whole(side)
         output = run(np.ascontiguousarray(batch[rows][:, *window]))
-        found.append(condense(output, place["planes"][rows], side, window, probabilities=place["averaged"]))
+        corner = window[0].start, window[1].start
+        found.append(condense(output, place["planes"][rows], side, corner, probabilities=place["averaged"]))
         seen_HW += (found[-1]["classes"] != BACKGROUND).sum(axis=0)
     return np.concatenate(found)
 
@@ -65,7 +66,7 @@ def around(seen_HW: np.ndarray) -> Window:
     """
     parts, count = ndimage.label(seen_HW > 0)
     if not count:
-        return all_of(seen_HW.shape)
+        return _whole(seen_HW.shape)
     heart = np.bincount(parts.ravel(), weights=seen_HW.ravel()).argmax()
     rows, columns = (
         slice(max(0, (box.start - MARGIN) // STEP * STEP), min(length, -(-(box.stop + MARGIN) // STEP) * STEP))
@@ -74,19 +75,26 @@ def around(seen_HW: np.ndarray) -> Window:
     return rows, columns
 
 
-def all_of(side: tuple[int, ...]) -> Window:
+def _whole(side: tuple[int, ...]) -> Window:
     return slice(0, side[0]), slice(0, side[1])
 
 
 def condense(
-    output: np.ndarray, planes: Sequence[str], side: tuple[int, ...], window: Window, *, probabilities: bool = False
+    output: np.ndarray,
+    planes: Sequence[str],
+    side: tuple[int, ...] | None = None,
+    corner: tuple[int, int] = (0, 0),
+    *,
+    probabilities: bool = False,
 ) -> np.ndarray:
-    """A record a row of `output` (B, K, H, W), which shows `window` of pictures of `side`; all else is background.
+    """A record a row of `output` (B, K, H, W), which lies from `corner` on in pictures of `side`; all else is
+    background. Without a side, whole pictures.
 
     It holds `classes` (row, column) and, for each class, `mass` (the sum of its probability) and `inside` (that sum
     over the pixels of the class): 2 inside / (mass + pixels) is the Dice that the network expects of itself. With
     `probabilities`, `p` (class, row, column) holds these too, at a hundred times the memory.
     """
+    side = side or output.shape[2:]
     fields = [("classes", "u1", side), ("mass", "f4", CLASSES), ("inside", "f4", CLASSES)]
     kept = [("p", "f2", (CLASSES, *side))] if probabilities else []
     condensed = np.zeros(len(output), np.dtype(fields + kept))
@@ -97,7 +105,7 @@ def condense(
         boxed_KHW = logits_KHW[:, *box]
         p_KHW = np.exp(boxed_KHW - boxed_KHW.max(axis=0))
         p_KHW /= p_KHW.sum(axis=0)
-        there = _moved(box, window)
+        there = _moved(box, corner)
         _fill(row, p_KHW, shown, there)
         if probabilities:
             row["p"][BACKGROUND] = 1
@@ -112,9 +120,9 @@ def _box(worth_HW: np.ndarray) -> Window:
     return rows, columns
 
 
-def _moved(box: Window, window: Window) -> Window:
-    """A box of a window, in the whole picture."""
-    rows, columns = (slice(a.start + b.start, a.stop + b.start) for a, b in zip(box, window, strict=True))
+def _moved(box: Window, corner: tuple[int, int]) -> Window:
+    """A box of a window that begins at `corner`, in the whole picture."""
+    rows, columns = (slice(along.start + by, along.stop + by) for along, by in zip(box, corner, strict=True))
     return rows, columns
 
 
@@ -136,7 +144,7 @@ def averaged(outputs: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
     Only where every short axis slice has one (`place["averaged"]`): in a whole cine two phases alone have, and would
     differ in kind from their neighbours. Other studies' outputs are returned as they are.
     """
-    if not place.get("averaged", False):
+    if not place["averaged"]:
         return outputs
     found, shown = outputs.copy(), SHOWN[PLANES[0]]
     for plain, mirrored in pairs(place):

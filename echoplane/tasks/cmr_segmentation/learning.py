@@ -150,6 +150,7 @@ def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) 
     x, y = _sources(cv2.invertAffineTransform(_matrix(target_HW, rng, config)), rng, config)
     image = cv2.remap(image_HW, x, y, cv2.INTER_LINEAR)
     target = cv2.remap(target_HW, x, y, cv2.INTER_NEAREST, borderValue=unknown_of(target_HW))
+    # no draw where every crop is changed: training goes on with the random numbers that it had before there was a share
     if config.regreyed == 1 or rng.random() < config.regreyed:
         image = _regreyed(image, rng, config)
     return np.stack([image, target])
