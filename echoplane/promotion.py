@@ -1,6 +1,6 @@
 """The gate: figures, scores and a policy in, a decision with its reasons out. A refusal is an answer, not an error."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -179,11 +179,14 @@ def _champion_checks(figures: Figures, scores: Rows, policy: Policy, champion: C
         float(same),
         1.0,
         f"version {champion.version}, which serves, was tested on {'the same' if same else 'another'} split"
-        + ("." if same else ": the two can't be compared. Evaluate it on this one, or move the alias by hand."),
+        + ("." if same else ": the two can't be compared. Train on its split, or move the alias by hand."),
     )
     ours, theirs = paired(scores, champion.scores)
     share = len(ours["sample"]) / len(scores["sample"])
-    sentence = f"version {champion.version} answered {100 * share:.1f}% of these clips too"
+    sentence = (
+        f"version {champion.version} answered {100 * share:.1f}% of these clips too, on which the two are compared; "
+        "a policy of your own may ask for less (least_shared)"
+    )
     shared = _at_least("champion/shared_clips", share, policy.least_shared, sentence)
     yield shared
     if same and shared.passed:
@@ -196,6 +199,8 @@ def _differences(
     intervals = bootstrap_difference(ours, theirs, summary)
     mine, other = summary(ours), summary(theirs)
     for name, margin in policy.margins.items():
+        if name not in intervals:
+            raise _unknown(name, intervals)
         low, high = intervals[name]
         yield _at_least(
             f"champion/{name}",
@@ -217,9 +222,13 @@ def paired(scores: Rows, others: Rows) -> tuple[Rows, Rows]:
 
 def _figure(figures: Figures, name: str) -> Mapping[str, float]:
     if name not in figures["figures"]:
-        raise ConfigError(f"the policy asks for {name}; the evaluation has {', '.join(figures['figures'])}.")
+        raise _unknown(name, figures["figures"])
     found: Mapping[str, float] = figures["figures"][name]
     return found
+
+
+def _unknown(name: str, figures: Iterable[str]) -> ConfigError:
+    return ConfigError(f"the policy asks for {name}; the evaluation has {', '.join(figures)}.")
 
 
 def _at_least(name: str, value: float, limit: float, finding: str) -> Check:

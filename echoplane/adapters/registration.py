@@ -26,7 +26,8 @@ from echoplane.adapters.registry import (
 from echoplane.bundle import Bundle
 
 EXPERIMENT = "echoplane"
-EVALUATION_TAG, DECIDED_TAG = "evaluation_digest", "decided"
+EVALUATION_TAG, DECIDED_TAG = "evaluation", "decided"
+OUTCOME_TAG, PASSED = "decision", "passed"
 PYFUNC = "echoplane.adapters.pyfunc"
 NEEDED = ("numpy", "openvino", "onnxruntime", "opencv-python-headless", "pydantic", "pydicom", "simplejpeg")
 """What the pyfunc imports beside echoplane itself, which is on no package index."""
@@ -35,19 +36,21 @@ NEEDED = ("numpy", "openvino", "onnxruntime", "opencv-python-headless", "pydanti
 def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) -> Version:
     """The version that holds `bundle`, with the evaluation in folder `evaluation` recorded; `digest` is the folder's.
 
-    Found where it is registered, else made: a pyfunc by module name, without pickle.
+    Found where it is registered, else made: a pyfunc by module name, without pickle. Its tags are those that it would
+    have with this evaluation. MLflow keeps those that a version has until `carry_out`: serving follows them.
     """
-    version = registry.version_of(bundle.spec.task, bundle.id)
-    if version and version.tags.get(EVALUATION_TAG) == digest:
-        return version
+    version, recorded = registry.version_of(bundle.spec.task, bundle.id), _tag_of(EVALUATION_TAG, digest)
     figures = json.loads((evaluation / "evaluation.json").read_text())
+    tags = _tags(bundle, figures) | {BUNDLE_TAG: bundle.id}
+    if version and recorded in version.tags:
+        return replace(version, tags={**version.tags, **tags, RUN_TAG: version.tags[recorded]})
     with answering(), _run(registry, bundle) as run_id:
         _log_evaluation(registry, run_id, bundle, evaluation, figures)
-        tags = _tags(bundle, figures) | {RUN_TAG: run_id, EVALUATION_TAG: digest, BUNDLE_TAG: bundle.id}
-        if version:
-            _tag(registry, version, tags)
-            return replace(version, tags={**version.tags, **tags})
-        return Version(bundle.spec.task, _create(registry, bundle, tags), bundle.id, tags)
+        tags |= {RUN_TAG: run_id, recorded: run_id}
+        if version is None:
+            return Version(bundle.spec.task, _create(registry, bundle, tags), bundle.id, tags)
+        _tag(registry, version, {recorded: run_id})
+        return replace(version, tags={**version.tags, **tags})
 
 
 def rival(registry: Registry, version: Version) -> Version | None:
@@ -64,19 +67,28 @@ def carry_out(
     """Tell MLflow the decision (artifact, tags) and, where it passed, move the aliases: previous, then champion.
 
     Done once for a decision of that `digest`: an alias that a person moved since, in a rollback, stays where it is.
+    What was accepted once keeps its figures, and how it is served, through a later refusal.
     """
-    if version.tags.get(DECIDED_TAG) == digest:
+    stored, decided = registry.by_number(version.name, version.number).tags, _tag_of(DECIDED_TAG, digest)
+    if decided in stored:
         return
+    passed, accepted = decision["passed"], stored.get(OUTCOME_TAG) == PASSED
+    failed = [reason["name"] for reason in decision["reasons"] if not reason["passed"]]
+    tags = {OUTCOME_TAG: PASSED if passed else "refused", "failed_checks": ", ".join(failed) or "none"}
     with answering():
         registry.client.log_dict(version.tags[RUN_TAG], dict(decision), "decision.json")
-        failed = [reason["name"] for reason in decision["reasons"] if not reason["passed"]]
-        tags = {"decision": "passed" if decision["passed"] else "refused", "failed_checks": ", ".join(failed) or "none"}
-        _tag(registry, version, tags)
-        if decision["passed"]:
+        if passed or not accepted:
+            _tag(registry, version, {k: v for k, v in version.tags.items() if stored.get(k) != v} | tags)
+        if passed:
             if rival:
                 registry.client.set_registered_model_alias(version.name, PREVIOUS, rival.number)
             registry.client.set_registered_model_alias(version.name, CHAMPION, version.number)
-        _tag(registry, version, {DECIDED_TAG: digest})
+        _tag(registry, version, {decided: tags[OUTCOME_TAG]})
+
+
+def _tag_of(kind: str, digest: str) -> str:
+    """The tag by which a version remembers one evaluation, or one decision, of several."""
+    return f"{kind}.{digest[:16]}"
 
 
 @contextmanager

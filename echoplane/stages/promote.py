@@ -15,7 +15,16 @@ from echoplane.errors import ConfigError
 from echoplane.patience import patiently
 from echoplane.promotion import Champion, Policy, decide, read_policy
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, die_with_runner, digest_of, run_stage
+from echoplane.stages.stage import (
+    Counts,
+    Manifest,
+    ManifestPath,
+    StageConfig,
+    die_with_runner,
+    digest_of,
+    file_digests,
+    run_stage,
+)
 
 
 class Config(StageConfig):
@@ -43,32 +52,47 @@ def run(config: Config) -> Manifest:
 
 
 def _promoted(config: Config) -> Manifest:
-    from echoplane.adapters.registration import carry_out, register, rival
+    from echoplane.adapters.registration import carry_out, register
     from echoplane.adapters.registry import Registry
 
     progress = printed("promote")
     bundle = read(Manifest.read(config.bundle).path)
     policy = read_policy(bundle.spec.task, config.policy)
     evaluated = Manifest.read(config.evaluation)
+    if digest_of(file_digests(evaluated.path)) != evaluated.digest:
+        raise ConfigError("the evaluation's files are not as `evaluate` left them. Run that stage again.")
     figures = json.loads((evaluated.path / "evaluation.json").read_text())
     if figures["bundle_id"] != bundle.id:
         raise ConfigError(f"the evaluation is of bundle {figures['bundle_id'][:12]}, not of {bundle.id[:12]}.")
     registry = Registry(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
     version = register(registry, bundle, evaluated.path, evaluated.digest)
     progress(1, 3)
-    against = rival(registry, version)
-    key = digest_of([policy.model_dump(), against.bundle_id if against else None])
-    manifest = run_stage(
-        "promote",
-        config,
-        lambda folder: _work(folder, evaluated.path, policy, _champion(registry, against)),
-        extra_key=key,
-    )
+    manifest, against = _measured(config, registry, version, evaluated.path, policy)
     progress(2, 3)
     decision = json.loads((manifest.path / "decision.json").read_text())
     carry_out(registry, version, against, decision, manifest.digest)
     progress(3, 3)
     return manifest
+
+
+def _measured(
+    config: Config, registry: Any, version: Any, evaluated: Path, policy: Policy
+) -> tuple[Manifest, Any | None]:
+    """The decision on `version`, and whom it was measured against: whoever serves when it is made."""
+    from echoplane.adapters.registration import rival
+
+    against = rival(registry, version)
+    key = digest_of([policy.model_dump(), against.bundle_id if against else None])
+    manifest = run_stage(
+        "promote",
+        config,
+        lambda folder: _work(folder, evaluated, policy, _champion(registry, against)),
+        extra_key=key,
+    )
+    standing = rival(registry, version)
+    if (standing and standing.number) == (against and against.number):
+        return manifest, against
+    return _measured(config, registry, version, evaluated, policy)
 
 
 def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | None) -> Counts:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -47,17 +48,17 @@ class House:
         folder = self.folder / f"bundle-{seed}"
         return finish(make_tiny_bundle(folder, seed, data_digest=spec.data_digest, split_id=spec.split_id), "export")
 
-    def evaluated(self, bundle: str) -> str:
+    def evaluated(self, bundle: str, threads: int = 2) -> str:
         chain = self.chain | {"bundle": bundle}
-        done = evaluate.run(evaluate.Config(root=str(self.folder / "run"), resamples=100, **chain))
+        done = evaluate.run(evaluate.Config(root=str(self.folder / "run"), resamples=100, threads=threads, **chain))
         return f"{done.folder}/manifest.json"
 
-    def promote(self, bundle: str, policy: str = "lenient", uri: str | None = None) -> Manifest:
+    def promote(self, bundle: str, policy: str = "lenient", uri: str | None = None, threads: int = 2) -> Manifest:
         return promote.run(
             promote.Config(
                 root=str(self.folder / "run"),
                 bundle=bundle,
-                evaluation=self.evaluated(bundle),
+                evaluation=self.evaluated(bundle, threads),
                 tracking_uri=uri or self.uri,
                 policy=str(self.folder / "lenient.yaml") if policy == "lenient" else policy,
             )
@@ -143,6 +144,36 @@ def test_a_refused_model_is_registered_with_its_reasons_and_serves_nobody(house:
     assert "data/test_patients" in refused.tags["failed_checks"]
 
 
+def test_a_refused_evaluation_changes_nothing_of_how_the_champion_serves_and_an_accepted_one_does(
+    house: House, first: str
+) -> None:
+    champion = house.registry.champion(TASK)
+    assert champion is not None
+    assert not house.promote(first, policy="default", threads=1).counts["passed"]
+    after = house.registry.champion(TASK)
+    assert after is not None
+    assert {name: after.tags[name] for name in champion.tags} == champion.tags
+    assert after.tags["threads"] == "2"
+    assert house.promote(first, threads=1).counts["passed"]
+    assert house.registry.champion(TASK).tags["threads"] == "1"  # type: ignore[union-attr]
+
+
+def test_an_evaluation_that_was_changed_afterwards_is_not_believed(house: House, first: str) -> None:
+    bundle = house.bundle(9)
+    figures = Path(house.evaluated(bundle)).parent / "evaluation.json"
+    config = promote.Config(
+        root=str(house.folder / "run"),
+        bundle=bundle,
+        evaluation=str(figures.parent / "manifest.json"),
+        tracking_uri=house.uri,
+        policy=str(house.folder / "lenient.yaml"),
+    )
+    figures.write_text(figures.read_text().replace('"clips"', '"clips" '))
+    with pytest.raises(ConfigError, match="not as `evaluate` left them"):
+        promote.run(config)
+    assert house.registry.version_of(TASK, read(Path(bundle).parent).id) is None
+
+
 def test_a_second_champion_keeps_the_first_as_previous_and_a_rollback_stays(house: House, first: str) -> None:
     old, bundle = house.registry.champion(TASK), house.bundle(1)
     done = house.promote(bundle)
@@ -160,6 +191,30 @@ def test_a_second_champion_keeps_the_first_as_previous_and_a_rollback_stays(hous
     house.registry.client.set_registered_model_alias(TASK, "champion", old.number)
     house.promote(bundle)
     assert house.registry.champion(TASK).number == old.number  # type: ignore[union-attr]
+    assert house.promote(bundle, threads=1).counts["passed"]
+    house.registry.client.set_registered_model_alias(TASK, "champion", old.number)
+    house.promote(bundle)  # an earlier one of two decisions on it
+    assert house.registry.champion(TASK).number == old.number  # type: ignore[union-attr]
+
+
+def test_a_model_is_measured_against_one_that_was_promoted_meanwhile(
+    house: House, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, mine, measured = house.bundle(11), house.bundle(12), promote.run_stage
+
+    def with_other_meanwhile(*args: Any, **more: Any) -> Manifest:
+        manifest = measured(*args, **more)
+        monkeypatch.setattr(promote, "run_stage", measured)
+        house.promote(other)
+        return manifest
+
+    for bundle in (other, mine):
+        house.evaluated(bundle)
+    monkeypatch.setattr(promote, "run_stage", with_other_meanwhile)
+    done = house.promote(mine)
+    ids = {alias: house.registry.by_alias(TASK, alias).bundle_id for alias in ("champion", "previous")}  # type: ignore[union-attr]
+    assert done.counts["champion"] == read(Path(other).parent).id
+    assert ids == {"champion": read(Path(mine).parent).id, "previous": read(Path(other).parent).id}
 
 
 def test_an_emptied_registry_gets_the_bundle_again_though_the_decision_is_found_finished(

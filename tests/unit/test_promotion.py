@@ -163,6 +163,7 @@ def test_a_policy_with_an_unknown_word_or_figure_is_refused(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="no YAML") as refused:
         read_policy(TASK, str(path))
     assert "DOE" not in str(refused.value)
-    policy = Policy.model_validate(POLICY.model_dump(by_alias=True) | {"floors_low": {"beauty": 0.5}})
-    with pytest.raises(ConfigError, match="beauty"):
-        decide(FIGURES, GOOD, policy, None)
+    for field in ("floors_low", "margins"):
+        policy = Policy.model_validate(POLICY.model_dump(by_alias=True) | {field: {"beauty": 0.5}})
+        with pytest.raises(ConfigError, match=r"asks for beauty; the evaluation has .*accuracy"):
+            decide(FIGURES, GOOD, policy, _champion(GOOD))
