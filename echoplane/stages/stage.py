@@ -116,7 +116,10 @@ def run_stage(stage: str, config: StageConfig, work: Callable[[Path], Counts], *
     final = Path(config.root).resolve() / stage / key[:16]
     die_with_runner()
     with one_writer(final):
-        return _finished(final, key) or _make(stage, key, final, work)
+        if found := _finished(final, key):
+            return found
+        _clear_away(final)
+        return _make(stage, key, final, work)
 
 
 def _make(stage: str, key: str, final: Path, work: Callable[[Path], Counts]) -> Manifest:
@@ -140,7 +143,7 @@ def _make(stage: str, key: str, final: Path, work: Callable[[Path], Counts]) -> 
 
 
 def _finished(final: Path, key: str) -> Manifest | None:
-    """The manifest of a finished folder whose files are all as they were; a damaged one is set aside."""
+    """The manifest of a finished folder whose files are all as they were."""
     if not (final / "manifest.json").exists():
         return None
     try:
@@ -148,10 +151,16 @@ def _finished(final: Path, key: str) -> Manifest | None:
         intact = manifest.key == key and manifest.digest == digest_of(file_digests(final))
     except ConfigError:
         intact = False
-    if intact:
-        return manifest.model_copy(update={"folder": str(final)})
-    shutil.rmtree(final)
-    return None
+    return manifest.model_copy(update={"folder": str(final)}) if intact else None
+
+
+def _clear_away(final: Path) -> None:
+    """Remove a damaged result; under a hidden name, since half of one would stand in the way of the new."""
+    hidden = final.with_name(f".{final.name}.damaged")
+    shutil.rmtree(hidden, ignore_errors=True)  # what an interrupted removal left
+    if final.exists():
+        final.replace(hidden)
+        shutil.rmtree(hidden)
 
 
 def stage_key(stage: str, config: StageConfig, extra: str = "") -> str:

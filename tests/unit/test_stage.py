@@ -1,6 +1,7 @@
 """The mechanism that every stage shares: done once, verified before it is trusted, one writer, no orphans."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -47,6 +48,37 @@ def test_a_damaged_folder_is_made_again(tmp_path: Path, damage: str) -> None:
     {"changed": lambda: out.write_text("dat4"), "removed": out.unlink, "added": (made.path / "x").touch}[damage]()
     again = run_stage("s", Config(root=str(tmp_path)), work)
     assert (work.calls, again.digest, out.read_text()) == (2, made.digest, "data")
+
+
+def test_an_interrupted_removal_of_a_damaged_folder_stops_no_later_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed_halfway(folder: Path, **how: bool) -> None:
+        if (folder / "manifest.json").exists():
+            (folder / "manifest.json").unlink()
+            raise KeyboardInterrupt
+        remove(folder, **how)
+
+    config, remove = Config(root=str(tmp_path)), shutil.rmtree
+    made = run_stage("s", config, Work())
+    (made.path / "out.txt").write_text("dat4")
+    monkeypatch.setattr(stage.shutil, "rmtree", killed_halfway)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("s", config, Work())
+    assert run_stage("s", config, Work()).digest == made.digest
+    assert [path for path in made.path.parent.iterdir() if path.is_dir()] == [made.path]
+
+
+def test_a_folder_without_its_manifest_is_cleared_away_before_the_work(tmp_path: Path) -> None:
+    config, work = Config(root=str(tmp_path)), Work()
+    made = run_stage("s", config, work)
+    (made.path / "manifest.json").unlink()
+
+    def cleared(folder: Path) -> stage.Counts:
+        assert not made.path.exists()
+        return work(folder)
+
+    assert run_stage("s", config, cleared).digest == made.digest
 
 
 def test_other_settings_inputs_or_keys_are_other_results(tmp_path: Path) -> None:
