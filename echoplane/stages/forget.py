@@ -4,14 +4,19 @@ Pseudonyms alone are compared: the person who knows the patient's id gets the ps
 Nothing is removed here: a list says what to make again without the patient, and what to take out of service.
 """
 
+import hashlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.dataset.shards import SHARDED
 from echoplane.errors import ConfigError
+
+T = TypeVar("T")
 
 
 class Found(BaseModel):
@@ -27,23 +32,34 @@ class Found(BaseModel):
     """Checkpoints that were trained or tuned on the patient."""
     bundles: list[str] = Field(default=[])
     """Bundles that were trained or calibrated on the patient, by the digest of their data."""
+    unreadables: list[str] = Field(default=[])
+    """Catalogues and records that can't be read: what an interrupted or damaged folder knows is not known."""
 
 
 def run(root: Path, pseudonym: str) -> Found:
     """All that learned from the patient with this pseudonym, as paths relative to `root`."""
     if not root.is_dir():
         raise ConfigError("`root` is not a folder; give the folder of the stages.")
-    digests, datasets = set(), []
-    for catalogue in sorted(root.rglob("catalogue.parquet")):
-        splits = _splits(catalogue, pseudonym)
-        datasets += [catalogue.parent] if splits else []
-        if splits & set(SHARDED):  # a test patient is looked at, nothing learns from her
-            digests.add(json.loads((catalogue.parent / "dataset.json").read_bytes())["data_digest"])
-    trainings = [path.parent for path in sorted(root.rglob("training.json")) if pseudonym in _seen(path)]
-    bundles = [path.parent for path in sorted(root.rglob("bundle.json")) if _data_digest(path) in digests]
+    unreadable: list[Path] = []
+    read_splits = _read(root, "catalogue.parquet", lambda path: _splits(path, pseudonym), unreadable)
+    splits = {path: found for path, found in read_splits if found}
+    # a test patient is looked at, nothing learns from her
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path, found in splits.items() if found & set(SHARDED)}
+    trainings = [path for path, seen in _read(root, "training.json", _seen, unreadable) if pseudonym in seen]
+    bundles = [path for path, digest in _read(root, "bundle.json", _data_digest, unreadable) if digest in digests]
+    folders = ([path.parent for path in paths] for paths in (splits, trainings, bundles))
     files = [path for folder in sorted(root.rglob(pseudonym)) if folder.is_dir() for path in folder.rglob("*.dcm")]
-    lists = ([path.relative_to(root).as_posix() for path in paths] for paths in (files, datasets, trainings, bundles))
+    lists = ([path.relative_to(root).as_posix() for path in paths] for paths in (files, *folders, unreadable))
     return Found(**dict(zip(Found.model_fields, lists, strict=True)))
+
+
+def _read(root: Path, name: str, read: Callable[[Path], T], unreadable: list[Path]) -> Iterator[tuple[Path, T]]:
+    """Each file called `name` with what `read` finds in it; one that can't be read joins `unreadable` instead."""
+    for path in sorted(root.rglob(name)):
+        try:
+            yield path, read(path)
+        except (OSError, ValueError, KeyError):
+            unreadable.append(path)
 
 
 def _splits(catalogue: Path, pseudonym: str) -> set[str]:

@@ -1,7 +1,9 @@
 """The commands around de-identification: accept, pseudonym, forget."""
 
+import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,10 +83,10 @@ def root(tmp_path: Path) -> Path:
         dataset.mkdir(parents=True)
         table = pa.table({"patient": ["P-A", "P-B"], "split": list(splits)})
         pq.write_table(table, dataset / "catalogue.parquet")
-        (dataset / "dataset.json").write_text(json.dumps({"data_digest": name}))
+        digest = hashlib.sha256((dataset / "catalogue.parquet").read_bytes()).hexdigest()
         for stage, file, content in (
             ("train", "training.json", {"patients_seen": {"train": ["P-A" if name == "one" else "P-B"], "val": []}}),
-            ("export", "bundle.json", {"data_digest": name}),
+            ("export", "bundle.json", {"data_digest": digest}),
         ):
             (tmp_path / stage / name).mkdir(parents=True)
             (tmp_path / stage / name / file).write_text(json.dumps(content))
@@ -105,3 +107,25 @@ def test_forget_prints_one_line_each_and_says_so_where_there_is_none(
     assert "bundle: export/two\n" in capsys.readouterr().out
     assert cli.main(["dataset", "forget", "P-C", "--root", str(root)]) == 0
     assert "nothing" in capsys.readouterr().out
+
+
+def test_forget_answers_beside_an_interrupted_dataset_and_names_what_it_can_not_read(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted, cut_off = (root / "dataset" / f"{name}.partial" for name in ("three", "four"))
+    interrupted.mkdir()
+    shutil.copy(root / "dataset" / "one" / "catalogue.parquet", interrupted)
+    cut_off.mkdir()
+    (cut_off / "catalogue.parquet").write_bytes((interrupted / "catalogue.parquet").read_bytes()[:-9])
+    (root / "train" / "two" / "training.json").write_text('{"patients_seen": ')
+    (root / "export" / "two" / "bundle.json").write_text("")
+    found = forget.run(root, "P-A")
+    assert found.datasets == ["dataset/one", "dataset/three.partial", "dataset/two"]
+    assert (found.trainings, found.bundles) == (["train/one"], ["export/one"])
+    assert found.unreadables == [
+        "dataset/four.partial/catalogue.parquet",
+        "train/two/training.json",
+        "export/two/bundle.json",
+    ]
+    assert cli.main(["dataset", "forget", "P-A", "--root", str(root)]) == 0
+    assert "unreadable: dataset/four.partial/catalogue.parquet\n" in capsys.readouterr().out
