@@ -33,7 +33,10 @@ class Stored:
 
 
 def listed(place: str) -> list[Stored]:
-    """Every file below `place`, by name; hidden files and DICOMDIR are left out. ConfigError where it is no place."""
+    """Every file below `place`, by name; hidden files and DICOMDIR are left out. ConfigError where it is no place.
+
+    A name that is not UTF-8 is written with backslashes, so that a table can hold it; there is no content under it.
+    """
     found = _listed_bucket(place) if place.startswith(BUCKET) else _listed_folder(Path(place))
     shown = (one for one in found if not any(part.startswith(".") for part in one.name.split("/")))
     return sorted((one for one in shown if one.name.split("/")[-1] not in PASSED_OVER), key=lambda one: one.name)
@@ -55,8 +58,8 @@ def _listed_folder(folder: Path) -> list[Stored]:
     if not folder.is_dir():
         raise ConfigError("the place of the studies is not a folder that can be read.")
     files = [path for path in folder.rglob("*") if path.is_file()]
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    return [Stored(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    stats = [(os.fsencode(path.relative_to(folder)), path.stat()) for path in files]
+    return [Stored(name.decode(errors="backslashreplace"), stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _listed_bucket(place: str) -> list[Stored]:

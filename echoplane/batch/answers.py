@@ -78,7 +78,7 @@ class Answers:
             return refused(study.name, "it ended the process that read it: a damaged file, or more than memory holds.")
         if said is None:
             self.close()
-            return refused(study.name, f"no answer within {self._most_s:.0f} s.")
+            return refused(study.name, f"no answer within {self._most_s:g} s; give a larger `study_timeout_s`.")
         if isinstance(said, StageError):
             raise said
         return Row.model_validate(said)
@@ -149,7 +149,7 @@ def answered(study: Files, place: str, model: bundle.Bundle, runtime: runtimes.R
             digest.update(one)
         found = runtimes.answer(_read(study, contents), model, runtime)
     except FileNotFoundError:
-        return refused(study.name, "it is gone since the studies were listed.")
+        return refused(study.name, "it is gone since the studies were listed, or its name is not UTF-8: rename it then.")
     except StageError:
         raise
     except Exception as error:

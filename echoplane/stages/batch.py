@@ -33,7 +33,7 @@ PLAN, ROWS, BUNDLE = "plan.json", "rows.jsonl", "bundle"
 class PlanConfig(StageConfig):
     """Which studies, which model, how many at once."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "model", "study_timeout_s"})
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "model"})
 
     studies: ManifestPath = ""
     """Manifest of the `phantom` or `deid` stage. Left out, or without studies, where `source` is given."""
@@ -56,7 +56,7 @@ class PlanConfig(StageConfig):
 class PartConfig(StageConfig):
     """One part of a plan."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "plan", "part", "study_timeout_s"})
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "plan", "part"})
 
     plan: str
     """Manifest of the plan."""
@@ -128,7 +128,7 @@ def plan(config: PlanConfig) -> Manifest:
 
     def work(folder: Path) -> Counts:
         patiently(lambda: bring(folder / BUNDLE))
-        (folder / PLAN).write_text(planned.model_dump_json(indent=1))
+        (folder / PLAN).write_text(planned.model_dump_json(indent=1), encoding="utf-8")
         return {"studies": len(studies), "parts": len(parts), "model": answering.name}
 
     return run_stage("batch-plan", config, work, extra_key=digest_of(planned.model_dump(mode="json")))
@@ -211,9 +211,9 @@ def part(config: PartConfig) -> Manifest:
 def _answer(studies: Sequence[Files], place: str, model: Model, most_s: float, path: Path) -> list[Row]:
     """The rows of `studies`, each appended to the file at `path` as it comes; rows that are there are kept."""
     rows = list(_kept(path))
-    path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows), encoding="utf-8")
     done, progress = {row.study for row in rows}, printed("batch")
-    with answers(model, place, most_s) as answering, path.open("a") as file:
+    with answers(model, place, most_s) as answering, path.open("a", encoding="utf-8") as file:
         for study in studies:
             if study.name not in done:
                 row = answering.ask(study)
@@ -226,9 +226,9 @@ def _answer(studies: Sequence[Files], place: str, model: Model, most_s: float, p
 
 def _kept(path: Path) -> Iterator[Row]:
     """The whole rows that an interrupted run left; its last may be cut off."""
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
-        if line.endswith("\n"):
-            yield Row.model_validate_json(line)
+    # not splitlines: names hold what it takes for the end of a line
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
+        yield Row.model_validate_json(line)
 
 
 def results(config: ResultsConfig) -> Manifest:

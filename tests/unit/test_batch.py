@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -135,6 +136,33 @@ def test_an_interrupted_part_goes_on_after_its_last_row(
     assert [(name, row["outcome"]) for name, row in rows_of(again).items()] == [
         (name, row["outcome"]) for name, row in rows_of(done).items()
     ]
+
+
+def test_a_row_that_was_cut_off_within_a_letter_is_left_out(tmp_path: Path) -> None:
+    whole, cut = (Row(study=name, outcome="answered").model_dump_json().encode() for name in ("one", "Übung"))
+    (tmp_path / "rows").write_bytes(whole + b"\n" + cut[: cut.index("Ü".encode()) + 1])
+    assert [row.study for row in batch._kept(tmp_path / "rows")] == ["one"]
+
+
+def test_no_file_name_stops_the_others(tmp_path: Path, bundle: Path) -> None:
+    place = Path(write_cohort(tmp_path / "in", patients=1, views=1)).parent / "dicom"
+    clip = next(place.rglob("*.dcm")).read_bytes()
+    for name in (b"caf\xe9.dcm", "Herz\u0085.dcm".encode(), "a\u2028b\nc.dcm".encode()):
+        Path(os.fsdecode(bytes(place) + b"/" + name)).write_bytes(clip)
+    rows = rows_of(batch.run(config(tmp_path / "work", place, bundle)))
+    refused = {name: row["reason"] for name, row in rows.items() if row["outcome"] == "refused"}
+    assert len(rows) == 4
+    assert set(refused) == {"caf\\xe9.dcm"}
+    assert "not UTF-8" in refused["caf\\xe9.dcm"]
+
+
+def test_a_study_that_had_too_little_time_is_asked_again_with_more(tmp_path: Path, bundle: Path) -> None:
+    write_cohort(tmp_path / "in", patients=1, views=1)
+    given = (tmp_path / "work", tmp_path / "in" / "dicom", bundle)
+    hasty = batch.run(config(*given, study_timeout_s=0.0001))
+    (row,) = rows_of(hasty).values()
+    assert row["reason"] == "no answer within 0.0001 s; give a larger `study_timeout_s`."
+    assert batch.run(config(*given, study_timeout_s=600)).counts["refused"] == 0
 
 
 def test_another_model_or_a_changed_file_is_another_answer(tmp_path: Path, bundle: Path) -> None:
