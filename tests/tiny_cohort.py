@@ -29,7 +29,9 @@ def write_cohort(folder: Path, patients: int, views: int = 3, clips: int = 1, se
 
 def write_manifest(folder: Path) -> Path:
     """The report and the manifest that make `folder` a finished deid stage."""
-    (folder / "report.json").write_text(json.dumps({"policy": "test"}))
+    written = {name: digest for name, digest in file_digests(folder).items() if name.startswith("dicom/")}
+    outcomes = [{"output": name, "output_digest": digest} for name, digest in written.items()]
+    (folder / "report.json").write_text(json.dumps({"policy": "test", "outcomes": outcomes}))
     digest = digest_of(file_digests(folder))
     manifest = Manifest(stage="deid", key="0", digest=digest, folder=str(folder), counts={}, duration_s=0)
     manifest.write(folder / "manifest.json")

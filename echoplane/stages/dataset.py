@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field, ValidationError
 from echoplane.dataset.catalogue import Source, build_catalogue, write_catalogue
 from echoplane.dataset.shards import write_shards
 from echoplane.dataset.split import SPLITS, SplitRule
-from echoplane.errors import ConfigError, wrong_field
+from echoplane.errors import ConfigError, StageError, wrong_field
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, digest_of, file_digests, run_stage
 from echoplane.tasks import by_name
 
 SYNTHETIC = "synthetic patients of echoplane"
@@ -58,12 +58,14 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> Counts:
     studies = manifest.path
     for old in folder.glob("clips-*.npy"):
         old.unlink()
-    source = Source(studies, config.task, config.site, _proof(manifest, config.public), config.most_studies)
+    proof, cleared = _proof(manifest, config.public)
+    source = Source(studies, config.task, config.site, proof, config.most_studies)
     catalogue = build_catalogue(source, config.split, workers=config.workers, on_progress=printed("dataset"))
     if not len(catalogue.table):
         raise ConfigError(
             f"no study with a {by_name(config.task).TRUTH} was found ({catalogue.left_out or 'no file at all'})."
         )
+    _refuse_uncleared(catalogue.table, cleared)
     data_digest = write_catalogue(catalogue.table, folder / "catalogue.parquet")
     unusable = write_shards(
         catalogue.table,
@@ -97,17 +99,40 @@ def _preprocessing(config: Config) -> BaseModel:
         raise ConfigError(f"`preprocessing` of {config.task} is not valid: {wrong_field(error)}") from None
 
 
-def _proof(studies: Manifest, public: str) -> str:
-    """What says that the studies name nobody: who published them, or the digest of the report beside them."""
+def _proof(studies: Manifest, public: str) -> tuple[str, dict[str, str] | None]:
+    """What says that the studies name nobody: who published them, or the digest of the report beside them with the
+    SHA-256 of each file that it clears, by place."""
     if public or studies.counts.get("cines"):  # synthetic cines have no names in them; synthetic clips do
-        return f"public: {public or SYNTHETIC}"
+        if not public and digest_of(file_digests(studies.path)) != studies.digest:
+            raise StageError(
+                "the folder of synthetic patients was changed since `phantom` made it; run `phantom` again, or name in "
+                "`public` who published the studies without their patients' identity."
+            )
+        return f"public: {public or SYNTHETIC}", None
     report = studies.path / "report.json"
     if not report.exists():
         raise ConfigError(
             "the studies come without a de-identification report (report.json); run `deid` on them, or name in "
             "`public` who published them without their patients' identity."
         )
-    return hashlib.sha256(report.read_bytes()).hexdigest()
+    content = report.read_bytes()
+    try:
+        cleared = {one["output"]: one["output_digest"] for one in json.loads(content)["outcomes"] if one["output"]}
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError("report.json is not a report of `deid`; run `deid` again.") from None
+    return hashlib.sha256(content).hexdigest(), cleared
+
+
+def _refuse_uncleared(table: pa.Table, cleared: dict[str, str] | None) -> None:
+    """StageError where a study is not as the report lists it; not named, since its own name may be a patient's."""
+    rows = table.select(["uri", "sha256"]).to_pylist()
+    uncleared = 0 if cleared is None else sum(cleared.get(row["uri"]) != row["sha256"] for row in rows)
+    if uncleared:
+        raise StageError(
+            f"{uncleared} of {len(rows)} studies are not what `deid` wrote by its report: they were added, renamed or "
+            "changed since. After `deid accept` run `deid` again; take any others out of its folder and give them to "
+            "`deid`. report.json has the SHA-256 of each file that it cleared, as `output_digest`."
+        )
 
 
 def _counts(table: pa.Table) -> Counts:

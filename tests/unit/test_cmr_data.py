@@ -1,6 +1,7 @@
 """Readers' masks on the platform's path: catalogue, training samples, thresholds, scores, and the figures of many."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from echoplane.errors import ConfigError, UnusableStudy
+from echoplane.errors import ConfigError, StageError, UnusableStudy
 from echoplane.evaluation.intervals import bootstrap
 from echoplane.stages import dataset, phantom
-from echoplane.stages.stage import Manifest
+from echoplane.stages.stage import Manifest, digest_of, file_digests
 from echoplane.study.masks import UNDRAWN, Masks, read_masks
 from echoplane.study.nifti import write_nifti
 from echoplane.study.reading import read_study_at
@@ -207,6 +208,26 @@ def test_a_data_set_of_folders_is_catalogued_split_and_sharded_like_any_other(tm
     index = pq.read_table(made.path / "index.parquet").to_pylist()
     assert {row["patient"] for row in index} == {r["patient"] for r in rows if r["split"] != "test"}
     assert len(index) == 3 * 10
+
+
+def test_synthetic_studies_need_no_report_as_long_as_nobody_added_to_them(tmp_path: Path) -> None:
+    studies = write_studies(tmp_path / "in", 3)
+    made = Manifest(
+        stage="phantom",
+        key="0",
+        digest=digest_of(file_digests(studies)),
+        folder=str(studies),
+        counts={"cines": 3},
+        duration_s=0,
+    )
+    made.write(studies / "manifest.json")
+    given = {"studies": str(studies / "manifest.json"), "task": task.NAME, "workers": 1}
+    found = dataset.run(dataset.Config(root=str(tmp_path / "a"), **given))
+    rows = pq.read_table(found.path / "catalogue.parquet").to_pylist()
+    assert {row["deid"] for row in rows} == {f"public: {dataset.SYNTHETIC}"}
+    shutil.copytree(studies / "studies" / "s00", studies / "studies" / "DOE_JANE")
+    with pytest.raises(StageError, match="changed since `phantom` made it"):
+        dataset.run(dataset.Config(root=str(tmp_path / "b"), **given))
 
 
 def test_ones_own_studies_are_copied_and_need_somebody_who_published_them(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from echoplane.errors import ConfigError
 from echoplane.phantom import write_patient
-from echoplane.stages import deid, phantom
+from echoplane.stages import dataset, deid, phantom
 from echoplane.stages.stage import Manifest
 
 KEY = "00112233445566778899aabbccddeeff" * 2
@@ -79,6 +79,13 @@ def test_phantoms_get_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:
     done = deid.run(deid.Config(root=str(tmp_path), studies=str(tmp_path / "m.json"), workers=1))
     assert done.counts["written"] == 1
     assert stat.S_IMODE((tmp_path / "phantom-deid.key").stat().st_mode) == 0o600
+
+
+def test_a_dataset_takes_what_the_stage_wrote(tmp_path: Path, exams: Path, key_file: Path) -> None:
+    done = deid.run(config(tmp_path, exams, key_file))
+    made = dataset.run(dataset.Config(root=str(tmp_path), studies=f"{done.folder}/manifest.json", workers=1))
+    assert sum(made.counts["patients"].values()) == 1
+    assert made.counts["left_out"] == {}
 
 
 def test_labels_follow_their_files_to_the_new_instances(tmp_path: Path, exams: Path, key_file: Path) -> None:

@@ -11,7 +11,7 @@ from echoplane.dataset.sampling import epoch_rows, sample_weights
 from echoplane.dataset.shards import read_shards
 from echoplane.dataset.split import SplitRule, assert_disjoint, split_id, split_patients
 from echoplane.dataset.studies import age_band, bmi_band
-from echoplane.errors import ConfigError
+from echoplane.errors import ConfigError, StageError
 from echoplane.stages import dataset
 from echoplane.stages.stage import Manifest
 from echoplane.study.views import VIDEO_VIEWS
@@ -292,6 +292,29 @@ def test_studies_without_a_deid_report_are_refused(tmp_path):
     manifest = write_cohort(tmp_path / "raw", patients=1)
     (tmp_path / "raw/report.json").unlink()
     with pytest.raises(ConfigError, match="without a de-identification report"):
+        run(tmp_path, manifest)
+
+
+@pytest.mark.parametrize("how", ["added", "changed", "renamed"])
+def test_a_study_that_the_deid_report_does_not_list_is_refused_and_not_named(tmp_path, how):
+    manifest = write_cohort(tmp_path / "deid", patients=3, views=1)
+    first = next((tmp_path / "deid/dicom").rglob("*.dcm"))
+    place = first if how == "changed" else first.with_name("0-DOE_JANE.dcm")
+    if how == "renamed":
+        first.rename(place)
+    else:
+        write_clip(place, "DOE_JANE", VIDEO_VIEWS[1], moving_bar(1, [9]))
+    with pytest.raises(StageError, match=f"1 of {3 + (how == 'added')} studies are not what `deid` wrote") as refused:
+        run(tmp_path, manifest)
+    assert "DOE_JANE" not in str(refused.value)
+    assert not list(tmp_path.rglob("catalogue.parquet"))
+
+
+@pytest.mark.parametrize("report", ["{", "[]", '{"policy": "test"}'])
+def test_what_is_no_report_of_deid_is_no_proof(tmp_path, report):
+    manifest = write_cohort(tmp_path / "deid", patients=1, views=1)
+    (tmp_path / "deid/report.json").write_text(report)
+    with pytest.raises(ConfigError, match=r"report\.json is not a report of `deid`"):
         run(tmp_path, manifest)
 
 

@@ -44,6 +44,8 @@ def test_a_folder_goes_on_after_a_person_has_accepted(tmp_path: Path, key_file: 
     assert cli.main(accept) == 0
     assert cli.main(["deid", str(source), str(folder), "--key-file", key_file]) == 0
     assert not list((folder / "quarantine").iterdir())
+    (file,) = json.loads((folder / "report.json").read_text())["outcomes"]
+    assert (folder / file["output"]).exists(), "a data set takes it"
 
 
 def test_accept_of_what_nobody_can_see_is_a_wrong_call(tmp_path: Path, key_file: str) -> None:
