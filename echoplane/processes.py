@@ -1,8 +1,10 @@
-"""Processes that work side by side, and that end at once when whoever waits for them is stopped."""
+"""Processes that work side by side, and that end at once when whoever waits for them is stopped or gone."""
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import resource_tracker
@@ -16,11 +18,12 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
     """A pool of workers with one thread each; never forked from this process, whose threads' locks they would inherit.
 
     When the caller leaves by an exception, Ctrl-C above all, the workers are killed: a pool's own end would wait for
-    all that was handed to it. What they write must stand a kill anyway.
+    all that was handed to it. Where this process itself is ended or killed, the workers end by themselves. What they
+    write must stand a kill anyway.
     """
     others = multiprocessing.active_children()
     context = multiprocessing.get_context(start)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         try:
             with _deaf_to_ctrl_c():
                 for _ in range(workers):
@@ -31,6 +34,19 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
                 if process not in others:
                     process.kill()
             raise
+
+
+def _begin() -> None:
+    """In a worker: one thread for OpenCV, and another that waits for the end of whoever waits for the worker."""
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager

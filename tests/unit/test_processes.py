@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from echoplane.processes import processes
 
@@ -18,7 +19,7 @@ from echoplane.processes import processes
 
 def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests behind it ignores it
-    with processes(2) as pool:
+    with processes(2, sys.argv[2]) as pool:
         jobs = [pool.submit(time.sleep, 3) for _ in range(100)]
         pathlib.Path(sys.argv[1]).touch()
         for job in jobs:
@@ -29,15 +30,20 @@ if __name__ == "__main__":
 """
 
 
-def test_ctrl_c_ends_the_workers_at_once_and_none_of_them_complains(tmp_path: Path) -> None:
-    (tmp_path / "waits.py").write_text(WAITS)
-    begun = tmp_path / "begun"
-    command = [sys.executable, str(tmp_path / "waits.py"), str(begun)]
+def waiting(folder: Path, start: str = "spawn") -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A process whose two workers have begun, in a session of its own, and what it has started."""
+    (folder / "waits.py").write_text(WAITS)
+    begun = folder / "begun"
+    command = [sys.executable, str(folder / "waits.py"), str(begun), start]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not begun.exists():
         assert process.poll() is None
         time.sleep(0.05)
-    workers = psutil.Process(process.pid).children(recursive=True)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def test_ctrl_c_ends_the_workers_at_once_and_none_of_them_complains(tmp_path: Path) -> None:
+    process, workers = waiting(tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the parent and its workers
     try:
         _, said = process.communicate(timeout=60)
@@ -47,6 +53,21 @@ def test_ctrl_c_ends_the_workers_at_once_and_none_of_them_complains(tmp_path: Pa
     assert said.count("Traceback") == 1  # the parent's own KeyboardInterrupt
     assert len(workers) >= 2
     assert not psutil.wait_procs(workers, timeout=10)[1]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_workers_end_also_when_the_process_that_waits_for_them_is_ended_or_killed(
+    tmp_path: Path, start: str, end: signal.Signals
+) -> None:
+    process, workers = waiting(tmp_path, start)
+    process.send_signal(end)
+    assert process.wait(timeout=60) == -end
+    assert len(workers) >= 2
+    left = psutil.wait_procs(workers, timeout=20)[1]
+    for worker in left:
+        worker.kill()
+    assert not left
 
 
 def test_an_error_of_one_job_does_not_wait_for_the_others() -> None:
