@@ -13,6 +13,7 @@ import cv2
 import jinja2
 import numpy as np
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, pixel_array
 
 from echoplane.deid.outcome import Outcome, Report
@@ -24,17 +25,16 @@ _PICTURE_WIDTH = 240
 
 @dataclass(frozen=True)
 class Picture:
-    """One thumbnail of a written file."""
+    """One thumbnail of a written file; without `data_uri` where it can't be shown."""
 
-    data_uri: str
+    data_uri: str | None
     caption: str
 
 
 def write(report: Report, out_dir: Path) -> None:
     """Both files, each whole or not at all."""
-    pictures = list(contact_sheet(report, out_dir))
     _replace(out_dir / "report.json", report.to_json())
-    _replace(out_dir / "report.html", html(report, pictures))
+    _replace(out_dir / "report.html", html(report, list(contact_sheet(report, out_dir))))
 
 
 def _replace(path: Path, text: str) -> None:
@@ -65,13 +65,21 @@ def _picture(outcome: Outcome, path: Path) -> Picture | None:
     if "PixelData" not in dataset:
         return None
     frames = int(dataset.get("NumberOfFrames") or 1)
+    caption = f"{outcome.pseudonym}, {frames} frame{'s' * (frames > 1)}"
+    try:
+        return Picture(_data_uri(dataset, frames), caption)
+    except Exception:  # pydicom and OpenCV may raise anything; one odd file must not cost the batch its report
+        return Picture(None, f"{caption}, no picture")
+
+
+def _data_uri(dataset: Dataset, frames: int) -> str:
+    """The middle frame as a small JPEG."""
     frame = pixel_array(dataset, index=frames // 2) if frames > 1 else pixel_array(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         frame = apply_color_lut(frame, dataset) >> 8 * (dataset["RedPaletteColorLookupTableDescriptor"].value[2] > 8)
     small = _shrink(_to_bytes(frame, dataset.PhotometricInterpretation == "MONOCHROME1"))
     encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-    uri = f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
-    return Picture(uri, f"{outcome.pseudonym}, {frames} frame{'s' * (frames > 1)}")
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
 
 
 def _to_bytes(frame: np.ndarray, inverted: bool) -> np.ndarray:

@@ -7,6 +7,7 @@ import socket
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.uid import (
     ComprehensiveSRStorage,
@@ -301,6 +302,19 @@ def test_the_report_shows_written_pixels_counts_and_actions(tmp_path: Path) -> N
     assert saved["actions"]["PatientName"] == {"replaced": 1}
     assert saved["digest"] == report.digest
     assert isinstance(report, Report)
+
+
+def test_a_picture_that_cannot_be_shown_costs_neither_the_report_nor_the_other_pictures(tmp_path: Path) -> None:
+    odd = echo(SOPInstanceUID="1.2.826.0.1.999.3.2")
+    set_native(odd, clip()[..., 0], "PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(odd, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 12])
+        setattr(odd, f"{colour}PaletteColorLookupTableData", (np.arange(256) * 16).astype("<u2").tobytes())
+    source = folder(tmp_path, {"a.dcm": instance(1), "b.dcm": to_bytes(odd)})
+    deidentify_folder(source, tmp_path / "out", KEY, Policy(), workers=1)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert (page.count("<img "), page.count("no picture")) == (1, 1)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["counts"]["written"] == 2
 
 
 @pytest.mark.parametrize("weak", ["", "short", "ab" * 31, "00" * 32, "a" * 64])
