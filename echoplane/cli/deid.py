@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from echoplane.cli.command import SOME_INPUTS_REFUSED, progress_apart, report
-from echoplane.errors import ConfigError, wrong_field
+from echoplane.errors import ConfigError
 
 
 def run_deid(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
@@ -33,22 +33,17 @@ def _key_parser(name: str, title: str, example: str) -> argparse.ArgumentParser:
 
 def run_accept(arguments: list[str]) -> int:
     """Release one quarantined file whose pixels a person has looked at."""
-    from pydantic import ValidationError
-
-    from echoplane.deid import Policy, accept, load_key
+    from echoplane.deid import accept, load_key
+    from echoplane.deid.folder import policy_of
 
     title = "Release a quarantined file after a person has looked at its pixels; the header's rules all hold."
     parser = _key_parser("accept", title, "echoplane deid accept 5d41...c592 exams-deid --person 'R. Reviewer'")
     parser.add_argument("digest", metavar="DIGEST", help="the file's keyed digest, as the report lists it")
     parser.add_argument("dst", metavar="DST", type=Path, help="the folder that `echoplane deid SRC DST` wrote")
     parser.add_argument("--person", required=True, help="who looked; stands in DST/audit.jsonl")
-    parser.add_argument("--policy", default="{}", help="the policy of the run, as JSON. Default the standard one")
     asked = parser.parse_args(arguments)
-    try:
-        policy = Policy.model_validate_json(asked.policy)
-    except ValidationError as error:
-        raise ConfigError(f"--policy: {wrong_field(error)}") from None
-    outcome = accept(asked.digest, asked.dst, load_key(asked.key_file), policy, person=asked.person)
+    key, policy = load_key(asked.key_file), policy_of(asked.dst)
+    outcome = accept(asked.digest, asked.dst, key, policy, person=asked.person)
     print(outcome.sentence if outcome.reason else f"accepted: {asked.dst / str(outcome.output)}")
     return SOME_INPUTS_REFUSED if outcome.reason else 0
 

@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from echoplane.deid import files
+from echoplane.deid import files, folder
 from echoplane.deid.key import Key
 from echoplane.deid.outcome import Outcome
 from echoplane.deid.policy import Policy
@@ -29,6 +29,7 @@ def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str)
     data = original.read_bytes()
     if key.digest(data) != digest:
         raise ConfigError("the file was quarantined under another key; use the key of that run")
+    folder.begin(out_dir, key, policy)
     if reason not in ACCEPTABLE:
         raise ConfigError(f"a file held as {reason} can't be accepted by looking; {', '.join(sorted(ACCEPTABLE))} can")
     try:

@@ -25,6 +25,7 @@ from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, WRITTEN, Held, status_of
 
 _OUTPUT_MODE = 0o644
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)  # a link, a socket, a device
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _LOOKS = 3  # at the written pixels: what one finds is masked, and the next must find nothing
 
@@ -55,11 +56,11 @@ def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Ou
 
 
 def read_source(source: Path, policy: Policy) -> bytes:
-    """The bytes of a regular file; links, devices and files over the cap are held."""
+    """The bytes of a regular file; links, devices, files over the cap and what can't be opened are held."""
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise Held("not-a-file") from error
+        raise Held("not-a-file" if error.errno in _NO_FILE else "unreadable") from error
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -209,13 +210,15 @@ def _quarantine(out_dir: Path) -> Path:
 
 def remove_leftovers(out_dir: Path) -> None:
     """What a killed run has left unfinished; call it where no other run writes."""
-    for folder in ("quarantine", "ledger"):
+    for folder in ("", "quarantine", "ledger"):
         for path in (out_dir / folder).glob(".writing-*"):
             path.unlink(missing_ok=True)
 
 
 def set_aside(data: bytes, outcome: Outcome, out_dir: Path) -> None:
-    """The original into the quarantine, for a person to look at; it holds PHI."""
+    """The original into the quarantine, for a person to look at; it holds PHI. Nothing, where nothing could be read."""
+    if not data:
+        return
     quarantine = _quarantine(out_dir)
     for name, content in (
         (f"{outcome.input_digest}.dcm", data),

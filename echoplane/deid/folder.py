@@ -1,5 +1,10 @@
-"""A folder of files over several processes, with one report at the end."""
+"""A folder of files over several processes, with one report at the end.
 
+One output folder is of one policy and one key, which `run.json` holds (of the key a one-way fingerprint). Its
+`dicom/` is what the last report lists: what an earlier run wrote of files that are gone is moved to `unlisted/`.
+"""
+
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, as_completed
@@ -15,6 +20,9 @@ from echoplane.deid.reasons import QUARANTINED, Held
 from echoplane.errors import ConfigError
 from echoplane.processes import processes
 
+FINGERPRINT = b"echoplane: which key is this"
+UNLISTED = "unlisted"
+RUN = "run.json"
 _FEW_FILES = 4  # below this, starting a process costs more than it saves
 
 Progress = Callable[[int, int], None]
@@ -31,12 +39,15 @@ def deidentify_folder(
 ) -> Report:
     """De-identify every file below `source` into `out_dir`; `progress` gets files done and files in all.
 
-    Repeating is safe: outputs of the same bytes are verified and left, and what is missing is done."""
+    Repeating is safe: outputs of the same bytes are verified and left, and what is missing is done. ConfigError where
+    there is no file, a folder can't be read, or `out_dir` was begun under another policy or key."""
     if not source.is_dir():
         raise ConfigError("the source is not a folder; give the folder that holds the DICOM files")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    files.remove_leftovers(out_dir)
     paths = sorted(walk(source, out_dir))
+    if not paths:
+        raise ConfigError("there is no file in the source; give the folder that holds the DICOM files")
+    begin(out_dir, key, policy)
+    files.remove_leftovers(out_dir)
     outcomes: list[Outcome] = []
     for outcome in _all(paths, out_dir, key, policy, workers or os.cpu_count() or 1):
         outcomes.append(files.relative_to(outcome, source))
@@ -44,17 +55,72 @@ def deidentify_folder(
             progress(len(outcomes), len(paths))
     outcomes.sort(key=lambda outcome: outcome.source)
     report = Report(tuple(outcomes), policy.model_dump(mode="json"), __version__)
+    _keep_to(report, out_dir)
     render.write(report, out_dir)
     return report
 
 
+def begin(out_dir: Path, key: Key, policy: Policy) -> None:
+    """Note what the folder is made under; ConfigError where it was begun under another policy or key."""
+    run = {"policy": policy.model_dump(mode="json"), "key": key.digest(FINGERPRINT)}
+    path = out_dir / RUN
+    if path.exists():
+        begun = json.loads(path.read_text())
+        if other := [name for name in run if begun[name] != run[name]]:
+            raise ConfigError(
+                f"the output folder was begun under another {' and another '.join(other)}, and one folder is of one "
+                "policy and one key. Give a new folder, or the policy and the key of the first run."
+            )
+        return
+    out_dir.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".writing-{path.name}")
+    temporary.write_text(json.dumps(run))
+    temporary.replace(path)
+
+
+def policy_of(out_dir: Path) -> Policy:
+    """The policy that the folder was begun under; ConfigError where nothing tells it."""
+    try:
+        return Policy.model_validate(json.loads((out_dir / RUN).read_text())["policy"])
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(
+            "the folder does not say under which policy it was made; give one that `echoplane deid SRC DST` has "
+            "written, or run that again first."
+        ) from None
+
+
+def _keep_to(report: Report, out_dir: Path) -> None:
+    """What the report does not list leaves `dicom/`, and the originals of what it lists as written the quarantine."""
+    written = [outcome for outcome in report.outcomes if outcome.output]
+    listed = {out_dir / str(outcome.output) for outcome in written}
+    for path in sorted((out_dir / "dicom").rglob("*")):
+        if path not in listed and (path.is_symlink() or not path.is_dir()):
+            aside = out_dir / UNLISTED / path.relative_to(out_dir / "dicom")
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(aside)
+            (out_dir / "ledger" / f"{path.stem}.json").unlink(missing_ok=True)  # another file may claim its UID now
+    for outcome in written:
+        for suffix in (".dcm", ".json"):
+            (out_dir / "quarantine" / f"{outcome.input_digest}{suffix}").unlink(missing_ok=True)
+
+
 def walk(source: Path, out_dir: Path) -> Iterator[Path]:
-    """Every entry below `source` that is no folder, links included but never followed, `out_dir` left out."""
-    for folder, names, entries in os.walk(source, followlinks=False):
+    """Every entry below `source` that is no folder, links included but never followed, `out_dir` left out.
+
+    ConfigError for a folder that can't be read: nobody would know what the report does not list."""
+    for folder, names, entries in os.walk(source, onerror=_refuse, followlinks=False):
         here = Path(folder)
         links = [name for name in names if (here / name).is_symlink()]
         names[:] = [n for n in names if n not in links and (here / n).resolve() != out_dir.resolve()]
         yield from (here / entry for entry in entries + links)
+
+
+def _refuse(error: OSError) -> None:
+    reason = os.strerror(error.errno or 0)
+    raise ConfigError(
+        f"the source, or a folder in it, can't be read ({reason}), and a report would be silent about what is in it. "
+        "Give the right to read it, or leave it out of the source."
+    ) from None
 
 
 def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: int) -> Iterator[Outcome]:
@@ -89,7 +155,7 @@ def _alone(path: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
         return outcome
     try:
         data = files.read_source(path, policy)
-    except Held:
+    except (Held, OSError):
         data = b""
     outcome = Outcome(path, QUARANTINED, key.digest(data), "internal")
     files.set_aside(data, outcome, out_dir)

@@ -42,7 +42,7 @@ _DOUBTS = {
     "verify-header": "A value of the patient was found in the written file.",
     "verify-pixels": "The written pixels outside the scan region are not black.",
     "conflict": "Another file with the same SOP Instance UID, but other contents, was written before.",
-    "unreadable": "The file could not be read.",
+    "unreadable": "The file could not be read. See to its rights and to the disk, and run again.",
     "internal": "The file made the software fail. It was set aside; please report the software version.",
 }
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from echoplane.deid.folder import FINGERPRINT, RUN, UNLISTED
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
 from echoplane.stages.phantom import DICOM
@@ -42,14 +43,15 @@ PHANTOM_KEY = b"echoplane phantoms: invented patients, no secret"
 OWN_NAMES = {
     "dicom",
     "quarantine",
+    UNLISTED,
     "ledger",
+    RUN,
     "report.json",
     "report.html",
     "labels.csv",
     "manifest.json",
     "audit.jsonl",
 }
-FINGERPRINT = b"echoplane: which key is this"
 ROWS_NAMED = 5
 """Wrong rows of a labels file that an error names; a whole column may be wrong."""
 
@@ -87,15 +89,18 @@ def run(config: Config) -> Manifest:
 def into(folder: Path, config: Config) -> Manifest:
     """De-identify straight into `folder`, with quarantine/ and manifest.json in it: for people, not for pipelines.
 
-    An interrupted call is repeated to go on; a folder that holds anything else is refused.
+    An interrupted call is repeated to go on; a folder that holds anything else, or is of another policy or key, is
+    refused.
     """
-    if folder.is_dir() and not {path.name for path in folder.iterdir()} <= OWN_NAMES:
+    # hidden names are what a kill leaves of a file that was being written
+    if folder.is_dir() and not {path.name for path in folder.glob("[!.]*")} <= OWN_NAMES:
         raise ConfigError("DST holds files that are not of an earlier call; give a new folder.")
     source, labels, key = _inputs(config)
     made(folder, "DST")
     start = time.monotonic()
     counts = _deidentify(config, source, folder, key, labels)
-    files = {name: digest for name, digest in file_digests(folder).items() if not name.startswith("quarantine/")}
+    apart = ("quarantine/", f"{UNLISTED}/")
+    files = {name: digest for name, digest in file_digests(folder).items() if not name.startswith(apart)}
     manifest = Manifest(
         stage="deid",
         key=stage_key("deid", config, _extra_key(config, key, labels)),
@@ -174,7 +179,8 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: di
         _write_labels(
             folder / "labels.csv", {uid: labels[file] for file, uid in new_uids.items() if uid and file in labels}
         )
-    return dict(report.counts)
+    unlisted = sum(path.is_file() for path in (folder / UNLISTED).rglob("*"))
+    return report.counts | ({UNLISTED: unlisted} if unlisted else {})
 
 
 def _policy(config: Config) -> Policy:

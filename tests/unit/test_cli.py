@@ -158,18 +158,7 @@ PLACES = {
     "results into a file": ["deid", "{root}/DOE_JANE", "{root}/DOE_JANE/file", "--key-file", "{key}"],
     "results where nobody can write": ["deid", "{root}/DOE_JANE", "/proc/DOE_JANE", "--key-file", "{key}"],
     "measures where nobody can write": ["measure", "{root}/sa.nii", "--out", "/proc/DOE_JANE"],
-    "a policy that is none": [
-        "deid",
-        "accept",
-        "0",
-        "{root}",
-        "--person",
-        "R",
-        "--key-file",
-        "{key}",
-        "--policy",
-        "{{",
-    ],
+    "a folder of no run": ["deid", "accept", "0", "{root}/DOE_JANE", "--person", "R", "--key-file", "{key}"],
     "a root that is none": ["dataset", "forget", "P-DOE_JANE", "--root", "{root}/none"],
 }
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from echoplane import cli
 from echoplane.stages import forget
@@ -26,20 +28,31 @@ def key_file(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_accept_releases_the_file_and_names_the_person(
+def held(folder: Path, key_file: str, content: Dataset | bytes, policy: str = "{}") -> str:
+    """The digest of a file that the command has quarantined in `folder`/out."""
+    (folder / "in").mkdir()
+    (folder / "in" / "a.dcm").write_bytes(content if isinstance(content, bytes) else to_bytes(content))
+    call = ["deid", str(folder / "in"), str(folder / "out"), "--key-file", key_file, "--policy", policy]
+    assert cli.main(call) == 3
+    (original,) = (folder / "out" / "quarantine").glob("*.dcm")
+    return original.stem
+
+
+def test_accept_releases_the_file_under_the_policy_of_the_run_and_names_the_person(
     tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = run(frozen(), tmp_path)
-    call = ["deid", "accept", held.input_digest, str(tmp_path / "out"), "--key-file", key_file]
+    digest = held(tmp_path, key_file, frozen(), '{"dates": "remove"}')
+    call = ["deid", "accept", digest, str(tmp_path / "out"), "--key-file", key_file]
     assert cli.main([*call, "--person", "R. Reviewer"]) == 0
-    assert (tmp_path / "out" / "dicom").is_dir()
+    (released,) = (tmp_path / "out" / "dicom").rglob("*.dcm")
+    assert dcmread(released).StudyDate == ""
     assert json.loads((tmp_path / "out" / "audit.jsonl").read_text())["person"] == "R. Reviewer"
     assert "accepted: " in capsys.readouterr().out
 
 
 def test_a_folder_goes_on_after_a_person_has_accepted(tmp_path: Path, key_file: str) -> None:
     source, folder = tmp_path / "in", tmp_path / "out"
-    digest = run(frozen(), tmp_path).input_digest
+    digest = held(tmp_path, key_file, frozen())
     accept = ["deid", "accept", digest, str(folder), "--key-file", key_file, "--person", "R. Reviewer"]
     assert cli.main(accept) == 0
     assert cli.main(["deid", str(source), str(folder), "--key-file", key_file]) == 0
@@ -49,10 +62,41 @@ def test_a_folder_goes_on_after_a_person_has_accepted(tmp_path: Path, key_file: 
 
 
 def test_accept_of_what_nobody_can_see_is_a_wrong_call(tmp_path: Path, key_file: str) -> None:
-    held = run(to_bytes(echo(SequenceOfUltrasoundRegions=[region()]))[:-500], tmp_path)
-    call = ["deid", "accept", held.input_digest, str(tmp_path / "out"), "--key-file", key_file, "--person", "R"]
+    digest = held(tmp_path, key_file, to_bytes(echo(SequenceOfUltrasoundRegions=[region()]))[:-500])
+    call = ["deid", "accept", digest, str(tmp_path / "out"), "--key-file", key_file, "--person", "R"]
     assert cli.main(call) == 2
     assert not (tmp_path / "out" / "dicom").exists()
+
+
+def test_accept_of_a_folder_that_no_run_has_made_is_a_wrong_call(
+    tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["deid", "accept", "0" * 64, str(tmp_path), "--key-file", key_file, "--person", "R"]) == 2
+    assert "policy" in capsys.readouterr().err
+
+
+def test_a_call_whose_report_was_being_written_when_it_was_killed_is_repeated(tmp_path: Path, key_file: str) -> None:
+    digest = held(tmp_path, key_file, frozen())
+    for name in (".writing-report.json", ".manifest.json.4711"):
+        (tmp_path / "out" / name).touch()
+    assert cli.main(["deid", str(tmp_path / "in"), str(tmp_path / "out"), "--key-file", key_file]) == 3
+    assert (tmp_path / "out" / "quarantine" / f"{digest}.dcm").exists()
+
+
+def test_what_is_moved_out_of_the_report_is_counted_and_in_no_manifest(
+    tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, folder = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "a.dcm").write_bytes(to_bytes(echo()))
+    call = ["deid", str(source), str(folder), "--key-file", key_file]
+    digests = []
+    for unlisted in (False, True):
+        assert cli.main(call) == 0
+        assert ("unlisted 1" in capsys.readouterr().out) == unlisted
+        digests.append(json.loads((folder / "manifest.json").read_text())["digest"])
+        (folder / "dicom" / "beside.dcm").write_bytes(b"not of this run")
+    assert digests[0] == digests[1]
 
 
 def test_the_pseudonym_of_an_id_is_that_of_the_files_and_the_id_is_never_an_argument(
