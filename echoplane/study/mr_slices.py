@@ -60,6 +60,8 @@ def _values(dataset: FileDataset) -> np.ndarray:
     except Exception as error:  # decoders raise many kinds on damaged data
         raise NotAnImage(f"the pixel data of an MR file could not be decoded ({type(error).__name__}).") from None
     values = values.reshape(-1, rows, columns)
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":  # the least value is white
+        values = (0 if np.issubdtype(values.dtype, np.signedinteger) else 1 << int(dataset.BitsStored)) - 1 - values
     slope = float(dataset.get("RescaleSlope") or 1)
     return values if slope == 1 else (values * np.float32(slope)).astype(np.float32)
 

@@ -17,6 +17,9 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from echoplane.errors import NotAnImage
 
+# version 100, no flags, colour transform 0: the components are red, green and blue
+_ADOBE_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+
 
 class DicomFrames:
     """Frames of a data set whose header was checked; nothing is decoded until `grey` is called."""
@@ -62,6 +65,8 @@ class DicomFrames:
 
     def _jpeg_grey(self, index: int, smallest_side: int | None) -> np.ndarray:
         encoded = self._encoded(index)
+        if self._dataset.PhotometricInterpretation == "RGB":  # a frame that names its colours itself overrules this
+            encoded = encoded[:2] + _ADOBE_RGB + encoded[2:]
         height, width, *_ = simplejpeg.decode_jpeg_header(encoded)
         if (height, width) != (self._rows, self._columns):
             raise NotAnImage(
@@ -70,7 +75,11 @@ class DicomFrames:
         scale = 1.0 if smallest_side is None else min(1.0, smallest_side / min(height, width))
         least_height, least_width = (int(np.ceil(side * scale)) for side in (height, width))
         frame_HWC = simplejpeg.decode_jpeg(encoded, "GRAY", min_height=least_height, min_width=least_width)
-        return frame_HWC[..., 0]
+        return self._upright(frame_HWC[..., 0])
+
+    def _upright(self, grey: np.ndarray) -> np.ndarray:
+        """Grey levels with black at 0, which MONOCHROME1 has at 255."""
+        return 255 - grey if self._dataset.PhotometricInterpretation == "MONOCHROME1" else grey
 
     def _decoded_grey(self, indices: Sequence[int], smallest_side: int | None) -> np.ndarray:
         """Decode each frame once, in file order, and keep only its reduced grey."""
@@ -79,9 +88,7 @@ class DicomFrames:
         frames_THW = np.stack(reduced)
         if frames_THW.dtype != np.uint8:
             frames_THW = to_eight_bits(frames_THW, _window(self._dataset))
-        if self._dataset.PhotometricInterpretation == "MONOCHROME1":
-            frames_THW = 255 - frames_THW
-        return frames_THW[np.searchsorted(wanted, indices)]
+        return self._upright(frames_THW[np.searchsorted(wanted, indices)])
 
     def _single_channel(self, indices: list[int]) -> Iterator[np.ndarray]:
         """One channel a frame: uint8, or the stored values of more than 8 bits as float32."""
@@ -91,7 +98,7 @@ class DicomFrames:
             if grey_of_index is not None:
                 yield grey_of_index[np.minimum(frame, len(grey_of_index) - 1)]
             elif frame.ndim == 3:
-                yield cv2.cvtColor(np.ascontiguousarray(eight_bit_colour(frame)), cv2.COLOR_RGB2GRAY)
+                yield _luminance(frame, int(self._dataset.BitsStored))
             else:
                 yield frame if frame.dtype == np.uint8 else frame.astype(np.float32)
 
@@ -113,18 +120,20 @@ def to_eight_bits(values: np.ndarray, window: tuple[float, float] | None) -> np.
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
-def eight_bit_colour(frame_HWC: np.ndarray) -> np.ndarray:
-    """Colour of more than 8 bits scaled by its full range."""
-    if frame_HWC.dtype == np.uint8:
-        return frame_HWC
-    return (frame_HWC / np.iinfo(frame_HWC.dtype).max * 255).astype(np.uint8)
+def _luminance(colours_HWC: np.ndarray, bits: int) -> np.ndarray:
+    """Colour of so many bits as uint8 luminance."""
+    if bits > 8:
+        colours_HWC = np.rint(colours_HWC * (255 / ((1 << bits) - 1)))
+    return cv2.cvtColor(np.ascontiguousarray(colours_HWC, dtype=np.uint8), cv2.COLOR_RGB2GRAY)
 
 
 def _grey_palette(dataset: FileDataset) -> np.ndarray:
     """Luminance uint8 of every palette index (index,)."""
     indices = np.arange(1 << min(16, int(dataset.BitsStored)), dtype=np.uint16)[None]
     colours = apply_color_lut(indices, dataset)
-    return cv2.cvtColor(np.ascontiguousarray(eight_bit_colour(colours)), cv2.COLOR_RGB2GRAY)[0]
+    # entries of 8 bits may stand in words of 16 (PS3.3 C.7.6.3.1.5), and some writers fill the word
+    bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    return _luminance(colours, bits if colours.max() < 1 << bits else 16)[0]
 
 
 def _window(dataset: FileDataset) -> tuple[float, float] | None:

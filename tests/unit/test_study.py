@@ -3,10 +3,13 @@
 import contextlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
+import simplejpeg
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
 from echoplane.study.dicom import Limits, read_dicom
@@ -62,6 +65,68 @@ def test_more_than_eight_bits_keep_their_order_and_use_the_whole_range() -> None
     values = np.array([[100.0, 612.0, 1124.0]])
     assert to_eight_bits(values, None).tolist() == [[0, 128, 255]]
     assert to_eight_bits(values, (612.0, 1124.0)).tolist() == [[0, 0, 255]]
+
+
+def test_jpeg_of_monochrome1_has_black_at_zero() -> None:
+    grey_THW = dicom.moving_disc()
+    frames = [simplejpeg.encode_jpeg(255 - f[..., None], 95, "GRAY") for f in grey_THW]
+
+    def change(dataset: dicom.Dataset) -> None:
+        dicom.setting(PhotometricInterpretation="MONOCHROME1", SamplesPerPixel=1)(dataset)
+        _set_frames(dataset, frames)
+
+    assert np.abs(_read_all(dicom.jpeg_clip(change=change)).astype(int) - grey_THW).mean() < 5
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["by the header alone", "by the frame"])
+def test_jpeg_has_the_colours_of_the_header_unless_it_names_its_own(named: bool) -> None:
+    rgb_HWC = np.full((120, 160, 3), (120, 100, 140), np.uint8)
+    frame = simplejpeg.encode_jpeg(rgb_HWC, 95)
+    if not named:  # red, green and blue coded as they are, and no marker that says so
+        mistaken_HWC = cv2.cvtColor(rgb_HWC[..., [0, 2, 1]], cv2.COLOR_YCrCb2RGB)
+        frame = _without_marker(simplejpeg.encode_jpeg(mistaken_HWC, 95))
+
+    def change(dataset: dicom.Dataset) -> None:
+        dataset.PhotometricInterpretation = "RGB"
+        _set_frames(dataset, [frame] * 24)
+
+    assert abs(int(_read_all(dicom.jpeg_clip(change=change))[0, 60, 80]) - 111) <= 2
+
+
+def _without_marker(frame: bytes) -> bytes:
+    """A JPEG without its JFIF segment."""
+    return frame[:2] + frame[4 + int.from_bytes(frame[4:6], "big") :]
+
+
+def _set_frames(dataset: dicom.Dataset, frames: list[bytes]) -> None:
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
+
+
+def test_colour_is_scaled_by_the_bits_that_are_stored() -> None:
+    grey_THW = dicom.moving_disc()
+    rgb_THWC = np.repeat(grey_THW.astype(np.uint16)[..., None] * 16, 3, axis=3)
+
+    def change(dataset: dicom.Dataset) -> None:
+        dicom.setting(PhotometricInterpretation="RGB", SamplesPerPixel=3, PlanarConfiguration=0)(dataset)
+        dicom.setting(BitsStored=12, HighBit=11, PixelData=rgb_THWC.tobytes())(dataset)
+
+    read = _read_all(dicom.grey_clip(grey_THW.astype(np.uint16), change=change))
+    assert np.abs(read.astype(int) - grey_THW).max() <= 1
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(8, 1), (8, 257), (16, 257)], ids=["padded", "filled", "16 bits"])
+def test_a_palette_in_words_keeps_its_levels(bits: int, factor: int) -> None:
+    grey_THW = dicom.moving_disc()
+
+    def change(dataset: dicom.Dataset) -> None:
+        for colour in ("Red", "Green", "Blue"):
+            setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, bits])
+            table = (np.arange(256) * factor).astype("<u2").tobytes()
+            setattr(dataset, f"{colour}PaletteColorLookupTableData", table)
+        dataset.PhotometricInterpretation = "PALETTE COLOR"
+
+    assert np.array_equal(_read_all(dicom.grey_clip(grey_THW, change=change)), grey_THW)
 
 
 def test_the_header_gives_time_and_half_open_regions(clip: Path) -> None:
