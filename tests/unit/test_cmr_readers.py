@@ -217,11 +217,12 @@ def test_a_dicom_stack_is_sorted_by_place_and_time_not_by_name(tmp_path: Path) -
     assert found.affine[:3, 3] == pytest.approx([-5, 3, 2], abs=1e-4)  # RAS of the first slice's LPS place
 
 
-@pytest.mark.parametrize("signed", [False, True])
-def test_monochrome1_has_its_brightest_value_at_the_top(tmp_path: Path, signed: bool) -> None:
-    stored = write_stack(tmp_path / "s", PhotometricInterpretation="MONOCHROME1", PixelRepresentation=int(signed))
+@pytest.mark.parametrize(("bits", "signed", "turned"), [(12, 0, 4095), (16, 1, -1)])
+def test_monochrome1_has_its_brightest_value_at_the_top(tmp_path: Path, bits: int, signed: int, turned: int) -> None:
+    changes = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": signed}
+    stored = write_stack(tmp_path / "s", PhotometricInterpretation="MONOCHROME1", **changes)
     (found,) = read_cines(tmp_path / "s")
-    assert np.array_equal(found.voxels_TZHW, (-1 if signed else 65535) - stored.astype(int))
+    assert np.array_equal(found.voxels_TZHW, turned - stored.astype(int))
 
 
 def test_a_missing_slice_is_found_and_said(tmp_path: Path) -> None:
