@@ -2,9 +2,10 @@
 
 Only doubts about pixels can be cleared this way. The header goes through all rules and the verification again, the
 border outside a valid region is masked again, and the output makes no claim about burned-in text. Who accepted what,
-and when, is a line of `audit.jsonl`.
+and when, is a line of `audit.jsonl`, on disk before the file is released.
 """
 
+import functools
 import json
 import os
 import re
@@ -32,11 +33,11 @@ def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str)
     folder.begin(out_dir, key, policy)
     if reason not in ACCEPTABLE:
         raise ConfigError(f"a file held as {reason} can't be accepted by looking; {', '.join(sorted(ACCEPTABLE))} can")
+    vouch = functools.partial(_write_audit, out_dir, person.strip(), reason)
     try:
-        outcome = files.publish(original, data, digest, out_dir, key, policy, accepted=True)
+        outcome = files.publish(original, data, digest, out_dir, key, policy, vouch)
     except Held as held:
         return Outcome(original, QUARANTINED, digest, held.reason)
-    _write_audit(out_dir, person.strip(), reason, outcome)
     original.unlink()
     original.with_suffix(".json").unlink()
     return outcome
@@ -51,6 +52,8 @@ def _quarantined(digest: str, out_dir: Path) -> tuple[Path, str]:
 
 def _write_audit(out_dir: Path, person: str, reason: str, outcome: Outcome) -> None:
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "person": person, "accepted": reason}
-    descriptor = os.open(out_dir / "audit.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    descriptor = os.open(out_dir / files.AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     with os.fdopen(descriptor, "a", encoding="utf-8") as file:
         file.write(json.dumps(line | outcome.to_dict()) + "\n")
+        file.flush()
+        os.fsync(descriptor)

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from echoplane.deid.outcome import Outcome
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, WRITTEN, Held, status_of
 
+AUDIT = "audit.jsonl"
 _OUTPUT_MODE = 0o644
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)  # a link, a socket, a device
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -80,9 +82,18 @@ def _publish(source: Path, data: bytes, out_dir: Path, key: Key, policy: Policy)
 
 
 def publish(
-    source: Path, data: bytes, digest: str, out_dir: Path, key: Key, policy: Policy, accepted: bool = False
+    source: Path,
+    data: bytes,
+    digest: str,
+    out_dir: Path,
+    key: Key,
+    policy: Policy,
+    vouch: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
-    """Clean, write, verify and claim one file; Held where it does not pass. digest: the keyed one of `data`."""
+    """Clean, write, verify and claim one file; Held where it does not pass. digest: the keyed one of `data`.
+
+    `vouch` is given where a person accepts the pixels, and is called with what is about to be released."""
+    accepted = vouch is not None
     own = instance.own_output(data, key, policy)
     if own is not None:
         outcome = replace(_outcome(own, data, source, digest), flags=("own-output",))
@@ -102,6 +113,8 @@ def publish(
             if more is None:
                 outcome = _outcome(clean.dataset, content, source, digest)
                 outcome = replace(outcome, flags=clean.flags, actions=dict(clean.context.actions))
+                if vouch is not None:
+                    vouch(outcome)
                 return _release(temporary, outcome, out_dir, policy)
         finally:
             temporary.unlink(missing_ok=True)
@@ -169,6 +182,8 @@ def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outco
     if hashlib.sha256(output.read_bytes()).hexdigest() != record["outcome"]["output_digest"]:
         return None
     fields = record["outcome"]
+    if "accepted" in fields["flags"] and fields["output_digest"] not in _audit(out_dir):
+        return None
     return Outcome(
         source=source,
         status=fields["status"],
@@ -180,6 +195,14 @@ def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outco
         flags=tuple(fields["flags"]),
         actions=record["actions"],
     )
+
+
+def _audit(out_dir: Path) -> str:
+    """Who accepted what, in lines that hold the output's digest; empty where nobody did."""
+    try:
+        return (out_dir / AUDIT).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def _claim(outcome: Outcome, out_dir: Path, policy: Policy) -> None:

@@ -368,6 +368,33 @@ def test_a_person_can_accept_pixels_and_is_named_in_the_audit(tmp_path: Path) ->
     assert again.status == "written"
 
 
+def test_nothing_is_released_before_it_is_on_disk_who_stands_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, out = run(frozen(), tmp_path), tmp_path / "out"
+
+    def on_a_full_disk(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", on_a_full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            accept(held.input_digest, out, KEY, Policy(), person="R. Reviewer")
+    assert not (out / "dicom").exists()
+    assert accept(held.input_digest, out, KEY, Policy(), person="R. Reviewer").status == "written"
+
+
+def test_a_released_file_that_nobody_stands_for_is_held_again(tmp_path: Path) -> None:
+    held, out = run(frozen(), tmp_path), tmp_path / "out"
+    accept(held.input_digest, out, KEY, Policy(), person="R. Reviewer")
+    assert run(frozen(), tmp_path).flags == ("accepted",)
+    (out / "audit.jsonl").unlink()
+    assert run(frozen(), tmp_path).reason == "region-missing"
+    report = deidentify_folder(tmp_path / "in", out, KEY, Policy(), workers=1)
+    assert report.counts == {"written": 0, "quarantined": 1, "refused": 0}
+    assert not list((out / "dicom").rglob("*.dcm"))
+
+
 def test_what_looking_cannot_clear_is_not_accepted(tmp_path: Path) -> None:
     held = run(to_bytes(echo())[:-500], tmp_path)
     with pytest.raises(ConfigError, match="truncated"):
