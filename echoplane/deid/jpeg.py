@@ -173,10 +173,10 @@ def _masked_blocks(layout: Layout, mask: Mask) -> list[np.ndarray]:
 class Masker:
     """Masks the frames of one clip. Without a mask all pixels stay, and the stream alone is rewritten."""
 
-    def __init__(self, rows: int, columns: int, mask: Mask | None, inverted: bool) -> None:
+    def __init__(self, rows: int, columns: int, mask: Mask | None, photometric: str) -> None:
         self.shape = rows, columns
         self.mask = mask
-        self.inverted = inverted  # MONOCHROME1: black is the largest value
+        self.photometric = photometric
         self.eighths: list[np.ndarray] = []
         """Of each frame, after masking, the mean luminance of every block: the image at an eighth of its size."""
         self.energies: list[np.ndarray] = []
@@ -209,6 +209,8 @@ class Masker:
             self._proven.add(frame.header)
 
     def _change(self, layout: Layout, colour_space: int, parts: list[np.ndarray]) -> None:
+        if (colour_space == libjpeg.RGB) != (self.photometric == "RGB"):
+            raise Held("codec")  # some viewers follow the header: to them, black would be teal
         if self.mask is not None:
             self._blacken(layout, self.mask, colour_space, parts)
             rows, columns = -(-layout.rows // 8), -(-layout.columns // 8)
@@ -230,7 +232,7 @@ class Masker:
             if index == 0 or colour_space == libjpeg.RGB:
                 # sample = DC * quantiser / 8 + 128: at most -1024 is black, at least 1016 white
                 steps = -(-1024 // component.dc_quantiser)
-                black[0] = steps if self.inverted else -steps
+                black[0] = steps if self.photometric == "MONOCHROME1" else -steps
             blocks.reshape(-1, 64)[chosen] = black
 
 

@@ -125,7 +125,7 @@ class _JpegFrames:
         self._coloured = False
 
     def blacken(self, mask: Mask | None) -> Blocks:
-        masker = jpeg.Masker(self.shape.rows, self.shape.columns, mask, self.inverted)
+        masker = jpeg.Masker(self.shape.rows, self.shape.columns, mask, self.shape.photometric)
         self.frames = [masker.rewrite(frame) for frame in self.frames]
         self._coloured = masker.coloured
         if mask is None:

@@ -31,7 +31,7 @@ _DOUBTS = {
     "wrong-transfer-syntax": "The data are not encoded as the file meta says.",
     "pixel-data": "The pixel data do not match rows, columns and frames.",
     "palette": "A colour table is missing, segmented, or not as long as it says.",
-    "codec": "A frame could not be decoded, or is not the codec that the transfer syntax promises.",
+    "codec": "A frame could not be decoded, or is not of the codec and the colours that the header promises.",
     "region-missing": "The ultrasound image has no region that says where the scan ends and the text begins.",
     "region-out-of-bounds": "An ultrasound region lies outside the image.",
     "region-covers-image": "The ultrasound region covers the whole image, with whatever is written on it.",

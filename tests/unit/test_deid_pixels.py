@@ -1,5 +1,6 @@
 """Pixel cases of a demanding hospital; each test carries the number of its case."""
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import jpeglib
 import numpy as np
 import pytest
 import simplejpeg
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels import pixel_array
@@ -279,6 +281,22 @@ def test_case_39_a_progressive_frame_under_the_baseline_syntax_is_quarantined(tm
     dataset = echo()
     set_frames(dataset, [frame] * FRAMES)
     assert run(dataset, tmp_path).reason == "codec"
+
+
+@pytest.mark.parametrize(("header", "frame"), [("RGB", "YCbCr"), ("YBR_FULL_422", "RGB")])
+def test_case_39_a_frame_of_other_colours_than_the_header_says_is_quarantined(
+    tmp_path: Path, header: str, frame: str
+) -> None:
+    def coded(pixels_HWC: np.ndarray) -> bytes:
+        stream = BytesIO()
+        Image.fromarray(pixels_HWC).save(stream, "JPEG", keep_rgb=frame == "RGB", quality=95)
+        return stream.getvalue()
+
+    dataset = echo(PhotometricInterpretation=header)
+    set_frames(dataset, [coded(pixels_HWC) for pixels_HWC in clip()])
+    assert run(dataset, tmp_path / "other").reason == "codec"
+    dataset.PhotometricInterpretation = "RGB" if frame == "RGB" else "YBR_FULL"
+    assert pixel_array(written(run(dataset, tmp_path / "same"), tmp_path / "same"))[:, ~INSIDE].max() == 0
 
 
 def test_case_42_a_secondary_capture_is_refused(tmp_path: Path) -> None:
