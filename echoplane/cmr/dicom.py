@@ -14,32 +14,40 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from echoplane import __version__
+from echoplane.cmr.files import RESEARCH_USE
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.dicom import Limits, parse
 from echoplane.study.mr_slices import is_mr
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
-from echoplane.tasks.cmr_segmentation.structures import SHOWN, STRUCTURES
+from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY, RV_CAVITY, SHOWN, STRUCTURES
 
 MAKER, MODEL, SERIAL = "echoplane", "cmr-segmentation", "none"
 MILLILITRE, GRAM, PERCENT = Code("ml", "UCUM", "ml"), Code("g", "UCUM", "g"), Code("%", "UCUM", "%")
 LITRE_PER_MINUTE = Code("l/min", "UCUM", "l/min")
 MEASURES = {
-    "lvedv_ml": (Code("8821-1", "LN", "Left Ventricular ED Volume"), MILLILITRE),
-    "lvesv_ml": (Code("8823-7", "LN", "Left Ventricular ES Volume"), MILLILITRE),
-    "lvsv_ml": (Code("90096001", "SCT", "Stroke Volume"), MILLILITRE),
-    "lvef_percent": (Code("8811-2", "LN", "Left ventricular ejection fraction by MR"), PERCENT),
-    "lvco_l_min": (Code("82799009", "SCT", "Cardiac Output"), LITRE_PER_MINUTE),
-    "lvm_g": (Code("18087-7", "LN", "Left Ventricle Mass"), GRAM),
-    "rvedv_ml": (Code("8822-9", "LN", "Right Ventricular ED Volume"), MILLILITRE),
-    "rvesv_ml": (Code("8824-5", "LN", "Right Ventricular ES Volume"), MILLILITRE),
-    "rvsv_ml": (Code("429483009", "SCT", "RV Stroke Volume"), MILLILITRE),
-    "rvef_percent": (Code("8818-7", "LN", "Right ventricular ejection fraction by MR"), PERCENT),
-    "lav_max_ml": (Code("122408", "DCM", "Left Atrial ES Volume"), MILLILITRE),
-    "lav_min_ml": (Code("122407", "DCM", "Left Atrial ED Volume"), MILLILITRE),
+    LV_CAVITY: {
+        "lvedv_ml": (Code("8821-1", "LN", "Left Ventricular ED Volume"), MILLILITRE),
+        "lvesv_ml": (Code("8823-7", "LN", "Left Ventricular ES Volume"), MILLILITRE),
+        "lvsv_ml": (Code("90096001", "SCT", "Stroke Volume"), MILLILITRE),
+        "lvef_percent": (Code("8811-2", "LN", "Left ventricular ejection fraction by MR"), PERCENT),
+        "lvco_l_min": (Code("82799009", "SCT", "Cardiac Output"), LITRE_PER_MINUTE),
+        "lvm_g": (Code("18087-7", "LN", "Left Ventricle Mass"), GRAM),
+    },
+    RV_CAVITY: {
+        "rvedv_ml": (Code("8822-9", "LN", "Right Ventricular ED Volume"), MILLILITRE),
+        "rvesv_ml": (Code("8824-5", "LN", "Right Ventricular ES Volume"), MILLILITRE),
+        "rvsv_ml": (Code("429483009", "SCT", "RV Stroke Volume"), MILLILITRE),
+        "rvef_percent": (Code("8818-7", "LN", "Right ventricular ejection fraction by MR"), PERCENT),
+    },
+    LEFT_ATRIUM: {
+        "lav_max_ml": (Code("122408", "DCM", "Left Atrial ES Volume"), MILLILITRE),
+        "lav_min_ml": (Code("122407", "DCM", "Left Atrial ED Volume"), MILLILITRE),
+    },
 }
-"""Concept and unit of each measure (CID 3468, 3469, 3833, 12200). An atrium is largest at the end of systole."""
+"""Concept and unit of each chamber's measures (CID 3468, 3469, 3833, 12200). An atrium is largest at end systole."""
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 TYPE_2 = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
     *("StudyTime", "ReferringPhysicianName"),
@@ -122,19 +130,18 @@ def _segment(value: int) -> hd.seg.SegmentDescription:
 
 
 def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive3DSR:
-    """The figures that are known, in one measurement group (TID 1501); flags as its comment-like evaluations."""
+    """The figures that are known, a measurement group (TID 1501) a chamber, and what to read with them as comments."""
     algorithm = hd.sr.AlgorithmIdentification(name=MODEL, version=__version__)
-    measurements = [
-        hd.sr.Measurement(name=_concept(name), value=round(value, 2), unit=unit, algorithm_id=algorithm)
-        for measure, (name, unit) in MEASURES.items()
-        if (value := found.measures.get(measure)) is not None
+    groups = [
+        hd.sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.sr.TrackingIdentifier(uid=generate_uid(), identifier=STRUCTURES[chamber].title),
+            finding_type=Code(STRUCTURES[chamber].code, "SCT", STRUCTURES[chamber].meaning),
+            algorithm_id=algorithm,
+            measurements=measurements,
+        )
+        for chamber, concepts in MEASURES.items()
+        if (measurements := _measurements(found, concepts, algorithm)) or chamber == LV_CAVITY  # a report needs a group
     ]
-    group = hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=generate_uid(), identifier="Ventricular function"),
-        finding_type=Code("87878005", "SCT", "Left ventricle"),
-        algorithm_id=algorithm,
-        measurements=measurements,
-    )
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(uid=generate_uid(), name=MAKER),
@@ -142,9 +149,10 @@ def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
         procedure_reported=Code("241620005", "SCT", "Magnetic resonance imaging of heart"),
-        imaging_measurements=[group],
+        imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
+    content[0].ContentSequence.append(_comments(found))
     return hd.sr.Comprehensive3DSR(
         evidence=images,
         content=content,
@@ -157,6 +165,30 @@ def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive
         is_final=False,
         is_verified=False,
     )
+
+
+def _measurements(
+    found: Segmentation, concepts: Mapping[str, tuple[Code, Code]], algorithm: hd.sr.AlgorithmIdentification
+) -> list[hd.sr.Measurement]:
+    return [
+        hd.sr.Measurement(name=_concept(name), value=round(value, 2), unit=unit, algorithm_id=algorithm)
+        for measure, (name, unit) in concepts.items()
+        if (value := found.measures.get(measure)) is not None
+    ]
+
+
+def _comments(found: Segmentation) -> hd.sr.ContainerContentItem:
+    """Flags, warnings and what the figures are not for: texts beside the measurements, where TID 1500 has qualitative
+    evaluations of the whole; highdicom has no argument for them."""
+    container = hd.sr.ContainerContentItem(
+        name=_concept(QUALITATIVE_EVALUATIONS), relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
+    )
+    said = [RESEARCH_USE, *(f"Flag: {flag.sentence}" for flag in found.flags)]
+    said += [f"Warning: {warning}." for warning in found.warnings]
+    container.ContentSequence = hd.sr.ContentSequence(
+        [hd.sr.TextContentItem(codes.DCM.Comment, text, hd.sr.RelationshipTypeValues.CONTAINS) for text in said]
+    )
+    return container
 
 
 def _concept(code: Code) -> hd.sr.CodedConcept:

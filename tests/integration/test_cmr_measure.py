@@ -11,6 +11,8 @@ import pydicom
 import pytest
 
 from echoplane import cli
+from echoplane.cmr.dicom import TYPE_2, as_report
+from echoplane.tasks.cmr_segmentation import Segmentation
 from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
 
 AFFINE = np.array([[-1.4, 0.1, -3, 90], [0.2, 1.3, 4, -80], [0.1, -0.5, 8, -10], [0, 0, 0, 1]])
@@ -105,14 +107,20 @@ def test_what_is_no_heart_is_flagged(tmp_path: Path, bundle: Path) -> None:
     assert found["flags"]
 
 
+def write_series(folder: Path, pictures: np.ndarray, **changes) -> dict[str, tuple[int, int]]:
+    """A file a slice and phase, named so; where each SOP instance UID lies (phase, slice)."""
+    folder.mkdir()
+    uids = {}
+    for t, z in np.ndindex(*pictures.shape[:2]):
+        name = f"{t}-{z}"
+        slice_file(folder, name, 9.0 * z, 40.0 * t, pictures[t, z].astype(np.uint16), **PATIENT, **changes)
+        uids[str(pydicom.dcmread(folder / name).SOPInstanceUID)] = (t, z)
+    return uids
+
+
 def test_dicom_objects_hold_masks_and_figures_as_highdicom_reads_them(tmp_path: Path, bundle: Path) -> None:
     pictures, labels = beating_heart(phases=3)
-    (tmp_path / "series").mkdir()
-    uids = {}
-    for t, z in np.ndindex(*labels.shape[:2]):
-        name = f"{t}-{z}"
-        slice_file(tmp_path / "series", name, 9.0 * z, 40.0 * t, pictures[t, z].astype(np.uint16), **PATIENT)
-        uids[str(pydicom.dcmread(tmp_path / "series" / name).SOPInstanceUID)] = (t, z)
+    uids = write_series(tmp_path / "series", pictures)
     out = tmp_path / "o"
     arguments = ["measure", str(tmp_path / "series"), "--out", str(out), "--bundle", str(bundle), "--dicom", "true"]
     assert cli.main(arguments) == 0
@@ -124,8 +132,33 @@ def test_dicom_objects_hold_masks_and_figures_as_highdicom_reads_them(tmp_path: 
         assert np.array_equal(found, np.stack([labels[uids[uid]] for uid in phase]))
     assert str(segmentation.PatientID) == PATIENT["PatientID"]
     report = highdicom.sr.srread(out / "report.dcm")
-    (group,) = report.content.get_image_measurement_groups()
-    figures = {m.name.value: m.value for m in group.get_measurements()}
+    groups = report.content.get_image_measurement_groups()
+    assert [group.finding_type.value for group in groups] == ["87878005"], "no right ventricle, no group of it"
+    figures = {m.name.value: m.value for m in groups[0].get_measurements()}
     measures = measured["measures"]
     assert figures["8821-1"] == pytest.approx(measures["lvedv_ml"], abs=0.01)
     assert figures["8811-2"] == pytest.approx(measures["lvef_percent"], abs=0.01)
+    assert measures["rvedv_ml"] is None
+    (comments,) = [c for c in report.content[0].ContentSequence if c.name.meaning == "Qualitative Evaluations"]
+    said = [comment.value for comment in comments.ContentSequence]
+    assert said[0] == measured["research_use"]
+    assert (
+        [f"Flag: {flag['sentence']}" for flag in measured["flags"]] == [s for s in said if s.startswith("Flag")] != []
+    )
+    assert [f"Warning: {each}." for each in measured["warnings"]] == [s for s in said if s.startswith("Warning")] != []
+
+
+def test_each_chamber_has_its_own_group_in_the_report(tmp_path: Path) -> None:
+    write_series(tmp_path / "series", beating_heart(phases=2, slices=1)[0])
+    image = pydicom.dcmread(tmp_path / "series" / "0-0")
+    image.update(dict.fromkeys(set(TYPE_2) - set(image.dir()), ""))
+    measures = {"lvedv_ml": 120.0, "rvedv_ml": 130.0, "lav_max_ml": 60.0, "lvef_percent": None}
+    as_report(Segmentation("measured", 1.0, {}, measures=measures), [image]).save_as(tmp_path / "report.dcm")
+    report = highdicom.sr.srread(tmp_path / "report.dcm")
+    found = {
+        group.finding_type.meaning: [(m.name.value, m.value) for m in group.get_measurements()]
+        for group in report.content.get_image_measurement_groups()
+    }
+    assert found == {
+        "Left ventricle": [("8821-1", 120)], "Right ventricle": [("8822-9", 130)], "Left atrium": [("122408", 60)]
+    }  # fmt: skip

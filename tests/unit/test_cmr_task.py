@@ -209,6 +209,13 @@ def test_a_good_answer_has_no_flag_and_an_empty_one_says_no_heart() -> None:
     assert empty.label is None
 
 
+def test_a_right_ventricle_that_is_not_there_is_flagged_and_has_no_volume() -> None:
+    found = answered(*rings(STACK, spacing_mm=(1.8, 1.8), slice_spacing_mm=10.0, covers_beat=False))
+    assert names(found.flags) == {"no-rv"}
+    assert all(value is None for name, value in found.measures.items() if name.startswith("rv"))
+    assert found.measures["lvedv_ml"] is not None
+
+
 def test_an_unsure_network_is_flagged() -> None:
     labels, cine = rings(STACK, covers_beat=False)
     found = answered(labels, cine, sure=1.0)

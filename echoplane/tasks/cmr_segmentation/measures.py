@@ -84,7 +84,7 @@ def heart_rate_bpm(cine: Cine) -> float | None:
 
 
 def ventricles(labels_TZHW: np.ndarray, cine: Cine, ed: int, es: int) -> dict[str, float | None]:
-    """All measures of the short axis stack; None where spacings or rate are not known."""
+    """All measures of the short axis stack; None where spacings, rate or the right ventricle are not known."""
     lv, rv, wall = (volume_curve(labels_TZHW, k, cine) for k in (LV_CAVITY, RV_CAVITY, MYOCARDIUM))
     known = lv.unit == "mL"
     rate = heart_rate_bpm(cine)
@@ -101,6 +101,8 @@ def ventricles(labels_TZHW: np.ndarray, cine: Cine, ed: int, es: int) -> dict[st
     }
     if not known:
         found = dict.fromkeys(found)
+    if not rv.size_T.any():  # as no heart: no volume, not 0 mL
+        found |= dict.fromkeys(("rvedv_ml", "rvesv_ml", "rvsv_ml"))
     found["lvef_percent"] = ejection_fraction_percent(lv.size_T[ed], lv.size_T[es])
     found["rvef_percent"] = ejection_fraction_percent(rv.size_T[ed], rv.size_T[es])
     return {name: found[name] for name in HEADERS if name in found}

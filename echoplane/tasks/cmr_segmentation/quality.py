@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from echoplane.tasks.cmr_segmentation.cleaning import SMALL_PIXELS, component_sizes
-from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, STRUCTURES
+from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, RV_CAVITY, STRUCTURES
 
 PLAUSIBLE = {
     "lvedv_ml": (30, 450),
@@ -45,6 +45,8 @@ def ventricle_flags(
     flags = []
     if not (labels_TZHW[ed] == LV_CAVITY).any():
         return [Flag("no-lv", "No left ventricle was found: this may be no short axis cine of a heart.")]
+    if not (labels_TZHW == RV_CAVITY).any():
+        flags.append(Flag("no-rv", "No right ventricle was found: its figures are left blank."))
     if ratio := _removed(labels_TZHW, raw_TZHW, (ed, es)):
         flags.append(Flag("components", f"{100 * ratio:.0f} % of what was taken for LV cavity lay apart; removed."))
     for name, phase in (("end diastole", ed), ("end systole", es)):
