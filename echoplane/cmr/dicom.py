@@ -18,7 +18,7 @@ from echoplane.cmr.files import RESEARCH_USE
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.dicom import Limits, parse
-from echoplane.study.mr_slices import is_mr
+from echoplane.study.mr_slices import MR_IMAGE, is_mr
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY, RV_CAVITY, SHOWN, STRUCTURES
@@ -53,6 +53,8 @@ TYPE_2 = (
     *("StudyTime", "ReferringPhysicianName"),
 )
 """What must be there, if empty, and what de-identified files often lack."""
+TYPE_1 = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PixelSpacing", "SliceThickness")
+"""What a segmentation takes from its source and can't be without."""
 
 
 def write_dicom(found: Segmentation, study: Study, source: Path, folder: Path) -> list[Path]:
@@ -75,8 +77,6 @@ def write_dicom(found: Segmentation, study: Study, source: Path, folder: Path) -
 def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
     """The files that the stack was read from, by SOP instance UID."""
     wanted = {uid for uid, _ in cine.sources.values()}
-    if len(wanted) < len(cine.sources) or not wanted:
-        raise UnusableStudy("DICOM objects are written for a series of single MR slices alone; this cine is none.")
     paths: Iterable[Path] = sorted(source.rglob("*")) if source.is_dir() else [source]
     found = {}
     for path in paths:
@@ -86,8 +86,16 @@ def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
             continue
         if is_mr(dataset) and str(dataset.SOPInstanceUID) in wanted:
             found[str(dataset.SOPInstanceUID)] = dataset
+    one_each = all(frame == 1 for _, frame in cine.sources.values())
+    if not wanted or not one_each or any(dataset.SOPClassUID != MR_IMAGE for dataset in found.values()):
+        raise UnusableStudy("DICOM objects are written for a series of single MR slices alone; this cine is none.")
     if set(found) != wanted:
         raise UnusableStudy("the DICOM files of the cine are not all there any more; measure the folder itself.")
+    for keyword in TYPE_1:
+        if lacking := sum(dataset.get(keyword) in (None, "") for dataset in found.values()):
+            raise UnusableStudy(
+                f"{lacking} MR file(s) have no {keyword}, which a DICOM segmentation needs; measure without --dicom."
+            )
     for dataset in found.values():
         for keyword in TYPE_2:
             if keyword not in dataset:
@@ -96,8 +104,20 @@ def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
 
 
 def as_segmentation(found: Segmentation, cine: Cine, phase: int, images: Mapping[str, Dataset]) -> hd.seg.Segmentation:
-    """Every slice of one phase (an object holds a place once), one binary segment a structure."""
+    """Every slice of one phase (an object holds a place once), one binary segment a structure.
+
+    UnusableStudy where they are not of one series.
+    """
     slices = [(z, uid) for (t, z), (uid, _) in sorted(cine.sources.items()) if t == phase]
+    sources = {
+        (images[uid].StudyInstanceUID, images[uid].SeriesInstanceUID, images[uid].FrameOfReferenceUID)
+        for _, uid in slices
+    }
+    if len(sources) > 1:
+        raise UnusableStudy(
+            f"the slices of one phase are of {len(sources)} series or frames of reference; a DICOM segmentation is of "
+            "one. Measure without --dicom."
+        )
     return hd.seg.Segmentation(
         source_images=[images[uid] for _, uid in slices],
         pixel_array=np.stack([found.masks[cine.plane][phase, z] for z, _ in slices]),

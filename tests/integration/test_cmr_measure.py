@@ -148,6 +148,39 @@ def test_dicom_objects_hold_masks_and_figures_as_highdicom_reads_them(tmp_path: 
     assert [f"Warning: {each}." for each in measured["warnings"]] == [s for s in said if s.startswith("Warning")] != []
 
 
+def test_unequal_phases_make_dicom_objects_too(tmp_path: Path, bundle: Path) -> None:
+    uids = write_series(tmp_path / "series", beating_heart(phases=4)[0])
+    (tmp_path / "series" / "1-2").unlink()
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]
+    assert cli.main([*arguments, "--dicom", "true"]) == 0
+    ed = highdicom.seg.segread(tmp_path / "o" / "segmentation-ed.dcm")
+    assert {uids[uid] for _, _, uid in ed.get_source_image_uids()} == {(0, z) for z in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [(name, None, name) for name in ("FrameOfReferenceUID", "PixelSpacing", "SliceThickness")]
+    + [("SliceThickness", "", "SliceThickness"), ("SeriesInstanceUID", "series", "3 series")],
+)
+def test_what_no_segmentation_can_be_made_of_is_named(
+    tmp_path: Path, bundle: Path, capsys, name: str, value: str | None, word: str
+) -> None:
+    write_series(tmp_path / "series", beating_heart(phases=2, slices=3)[0])
+    for path in (tmp_path / "series").iterdir():
+        image = pydicom.dcmread(path)
+        if value == "series":  # a breath hold a slice
+            image.SeriesInstanceUID += path.name[-1]
+        elif value is None:
+            delattr(image, name)
+        else:
+            setattr(image, name, value)
+        image.save_as(path)
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]
+    assert cli.main([*arguments, "--dicom", "true"]) == 3
+    assert word in capsys.readouterr().err
+    assert cli.main(arguments) == 0
+
+
 def test_each_chamber_has_its_own_group_in_the_report(tmp_path: Path) -> None:
     write_series(tmp_path / "series", beating_heart(phases=2, slices=1)[0])
     image = pydicom.dcmread(tmp_path / "series" / "0-0")
