@@ -5,7 +5,7 @@ the stored values inside the scan are the stored values of the original.
 Axes: T frame, H row, W column, C sample.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,7 +34,17 @@ from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.search import Blocks, Images
-from echoplane.deid.stored import Geometry, black, colours_of, rgb_of_ybr, shown
+from echoplane.deid.stored import (
+    EightBits,
+    Geometry,
+    black,
+    colours_of,
+    eight_bits_of,
+    rgb_of_ybr,
+    shown,
+    views,
+    window_of_frame,
+)
 
 NATIVE = frozenset(
     (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
@@ -67,6 +77,7 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
     try:
         rows, columns, samples, allocated, stored = (int(dataset[keyword].value) for keyword in _SHAPE)
         frames = int(dataset.get("NumberOfFrames") or 1)
+        high_bit = int(dataset.get("HighBit", stored - 1))
     except (KeyError, TypeError, ValueError) as error:
         raise Held("pixel-data") from error
     photometric = str(dataset.get("PhotometricInterpretation", ""))
@@ -78,6 +89,7 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
         and found.samples == (1 if found.photometric.startswith(("MONO", "PALETTE")) else 3)
         and found.bits_allocated in (8, 16)
         and 0 < found.bits_stored <= found.bits_allocated
+        and high_bit == found.bits_stored - 1  # else bits that no viewer shows would lie below the sample
         and found.photometric in _PHOTOMETRIC
     )
     if not sane:
@@ -111,7 +123,7 @@ def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, acc
     images = _JpegFrames(frames, shape)
     mask, searched = _mask(images, region, accepted)
     if mask is None:
-        _hold_letters([images.frame(number) for number in range(len(frames))], accepted)
+        _hold_letters((view for number in range(len(frames)) for view in views(images.frame(number))), accepted)
         images.blacken(None)
     return CleanPixels(encapsulate(images.frames), JPEGBaseline8Bit, {}, mask, searched)
 
@@ -166,16 +178,10 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask |
     return search.mask_text(images, mask)
 
 
-def _hold_letters(frames: Sequence[np.ndarray], accepted: bool) -> None:
+def _hold_letters(frames: Iterable[np.ndarray], accepted: bool) -> None:
     """Held where letters stand in pictures without a scan region, unless a person has looked."""
     if not accepted and search.letters_anywhere(frames):
         raise Held("text-in-image")
-
-
-def _stretched(values_HW: np.ndarray) -> np.ndarray:
-    """Stored values as grey levels, from the least to the most of the picture."""
-    low, high = float(values_HW.min()), float(values_HW.max())
-    return ((values_HW - low) * (255 / max(high - low, 1))).astype(np.uint8)
 
 
 def _sample(images: Images) -> np.ndarray:
@@ -211,7 +217,7 @@ def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
 def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: bool) -> CleanPixels:
     """Native YBR_FULL_422, Y Y Cb Cr for each pair of pixels (PS3.3 C.7.6.3.1.2); a pair is kept whole or not."""
     size = shape.frames * shape.rows * shape.columns * 2
-    if shape.columns % 2 or shape.bits_allocated != 8 or len(value) < size:
+    if shape.columns % 2 or (shape.bits_allocated, shape.bits_stored) != (8, 8) or len(value) < size:
         raise Held("pixel-data")
     pairs_THWC = np.frombuffer(value, np.uint8, size).reshape(shape.frames, shape.rows, shape.columns // 2, 4).copy()
 
@@ -263,8 +269,11 @@ def _clean_decoded(
     photometric = decoded[-1][1] if decoded else shape.photometric
     if len(frames) != shape.frames or any(frame.nbytes != shape.frame_bytes for frame in frames):
         raise Held("pixel-data")
+    if _exceed(frames, shape) or (photometric.startswith("YBR") and shape.bits_stored != 8):
+        raise Held("pixel-data")
     darkest = black(dataset, shape) if region is not None else 0
-    show = shown(dataset, shape, photometric)
+    eight_bits = eight_bits_of(frames, shape)
+    show = shown(dataset, photometric, eight_bits)
 
     def blacken(mask: Mask) -> list[np.ndarray]:
         keep = mask.keeps(shape.rows, shape.columns)
@@ -272,15 +281,33 @@ def _clean_decoded(
             frame_HWC[~keep] = (0, 128, 128) if photometric.startswith("YBR") else darkest
         return [show(frame) for frame in frames]
 
-    in_colour = colours_of(dataset, shape, photometric)
+    in_colour = colours_of(dataset, photometric, eight_bits)
     mask, searched = _mask(_NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted)
     if mask is None:
-        _hold_letters([_stretched(show(frame) if shape.samples == 3 else frame) for frame in frames], accepted)
+        _hold_letters(_all_views(dataset, frames, photometric, show), accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0
     value = b"".join(frame.tobytes() for frame in frames)
     return CleanPixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed, mask, searched)
+
+
+def _exceed(frames: list[np.ndarray], shape: Geometry) -> bool:
+    """Whether any value has bits above the stored ones, as JPEG 2000 and JPEG-LS can."""
+    if shape.bits_stored == shape.bits_allocated:
+        return False
+    least = -(1 << shape.bits_stored - 1) if frames[0].dtype.kind == "i" else 0
+    return any(frame.min() < least or frame.max() >= least + (1 << shape.bits_stored) for frame in frames)
+
+
+def _all_views(dataset: Dataset, frames: list[np.ndarray], photometric: str, show: EightBits) -> Iterator[np.ndarray]:
+    """Every frame of a picture without a scan region, in each way that viewers may show it."""
+    for number, frame in enumerate(frames):
+        if not photometric.startswith("MONO"):
+            yield from views(show(frame))
+            continue
+        for view_HW in views(frame, window_of_frame(dataset, number)):
+            yield 255 - view_HW if photometric == "MONOCHROME1" else view_HW
 
 
 def _decoded_frames(dataset: Dataset, syntax: UID, shape: Geometry) -> Iterator[tuple[np.ndarray, str]]:

@@ -21,7 +21,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from echoplane.deid import energy, jpeg, letters, search, text
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask
-from echoplane.deid.stored import Geometry, palette, shown
+from echoplane.deid.stored import Geometry, eight_bits_of, palette, shown
 
 _FRAMES = 5  # of the second search: as many as motion can be told from
 _NEAR_BLOCKS = 4  # beside what was masked; the rest of a line of text lies there
@@ -130,7 +130,7 @@ class _NativeImages:
         size = (shape.frames, shape.rows, shape.columns) + ((3,) if shape.samples == 3 else ())
         self._frames = values.reshape(size)
         self._black = _black(written)
-        self._shown = shown(written, shape, written.PhotometricInterpretation)
+        self._shown = shown(written, written.PhotometricInterpretation, eight_bits_of(self._frames, shape))
 
     def check(self, number: int, mask: Mask | None) -> np.ndarray:
         if mask is None:

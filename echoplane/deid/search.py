@@ -4,7 +4,7 @@ Looking costs little where there is nothing: a few frames at full size, and the 
 all frames. What is found is masked and looked for again; what can't be made to go is held.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -131,12 +131,11 @@ def words_of_still(still_HW: np.ndarray, mask: Mask) -> np.ndarray:
     return _read(text.words(still_HW[None], mask), still_HW, mask)
 
 
-def letters_anywhere(frames: Sequence[np.ndarray]) -> bool:
+def letters_anywhere(frames: Iterable[np.ndarray]) -> bool:
     """Whether rows of strokes that are letters stand in any picture in grey that has no scan region, as those of MR.
 
     The network alone takes vessels of the abdomen for a line, so strokes are asked for too."""
-    whole = Mask((Box(0, 0, *frames[0].shape),))
-    return any(words_of_still(frame, whole).any() for frame in frames)
+    return any(words_of_still(frame_HW, Mask((Box(0, 0, *frame_HW.shape),))).any() for frame_HW in frames)
 
 
 def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:

@@ -1,6 +1,6 @@
 """How stored values look: the image pixel module, palettes, which value is black, and frames in grey."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,8 +8,15 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from echoplane.deid.reasons import Held
+from echoplane.study.pixels import to_eight_bits, window
 
 _LUTS = ("Red", "Green", "Blue")
+_WINDOW = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
+_RARE_PERCENT = 0.5  # of the values, at either end
+_SCALED_BY = 8  # frames of a clip
+_NARROWER = 0.75
+
+EightBits = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def _darkest_index(dataset: Dataset) -> int:
     return int(dataset["RedPaletteColorLookupTableDescriptor"].value[1]) + darkest
 
 
-def shown(dataset: Dataset, shape: Geometry, photometric: str) -> Callable[[np.ndarray], np.ndarray]:
+def shown(dataset: Dataset, photometric: str, eight_bits: EightBits) -> EightBits:
     """How stored values look in grey, 0 to 255."""
     if photometric == "PALETTE COLOR":
         brightness = np.mean([table.astype(float) for table in palette(dataset, word_order(dataset))], axis=0)
@@ -72,14 +79,13 @@ def shown(dataset: Dataset, shape: Geometry, photometric: str) -> Callable[[np.n
         first = int(dataset["RedPaletteColorLookupTableDescriptor"].value[1])
         return lambda frame: look_up[np.clip(frame.astype(int) - first, 0, len(look_up) - 1)]
     if photometric == "RGB":
-        return lambda frame: cv2.cvtColor(_eight_bits(frame, shape), cv2.COLOR_RGB2GRAY)
+        return lambda frame: cv2.cvtColor(eight_bits(frame), cv2.COLOR_RGB2GRAY)
     if photometric.startswith("YBR"):
-        return lambda frame: _eight_bits(frame[..., 0], shape)
-    inverted = photometric == "MONOCHROME1"
-    return lambda frame: 255 - _eight_bits(frame, shape) if inverted else _eight_bits(frame, shape)
+        return lambda frame: eight_bits(frame[..., 0])
+    return lambda frame: 255 - eight_bits(frame) if photometric == "MONOCHROME1" else eight_bits(frame)
 
 
-def colours_of(dataset: Dataset, shape: Geometry, photometric: str) -> Callable[[np.ndarray], np.ndarray | None]:
+def colours_of(dataset: Dataset, photometric: str, eight_bits: EightBits) -> Callable[[np.ndarray], np.ndarray | None]:
     """How stored values look in red, green and blue, 0 to 255; None of what is grey."""
     if photometric == "PALETTE COLOR":
         tables = np.stack(palette(dataset, word_order(dataset)), axis=1).astype(float)
@@ -87,9 +93,9 @@ def colours_of(dataset: Dataset, shape: Geometry, photometric: str) -> Callable[
         first = int(dataset["RedPaletteColorLookupTableDescriptor"].value[1])
         return lambda frame: look_up[np.clip(frame.astype(int) - first, 0, len(look_up) - 1)]
     if photometric == "RGB":
-        return lambda frame: _eight_bits(frame, shape)
+        return eight_bits
     if photometric.startswith("YBR"):
-        return lambda frame: rgb_of_ybr(_eight_bits(frame, shape))
+        return lambda frame: rgb_of_ybr(eight_bits(frame))
     return lambda frame: None
 
 
@@ -98,9 +104,50 @@ def rgb_of_ybr(ybr_HWC: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(ybr_HWC[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB))
 
 
-def _eight_bits(frame: np.ndarray, shape: Geometry) -> np.ndarray:
-    shifted = frame if shape.bits_stored <= 8 else frame >> (shape.bits_stored - 8)
-    return np.ascontiguousarray(shifted).astype(np.uint8)
+def eight_bits_of(frames: Sequence[np.ndarray] | np.ndarray, shape: Geometry) -> EightBits:
+    """Stored values of a clip as 0 to 255: bytes as they are, others from black to what few pixels exceed.
+
+    BitsStored is no measure: scanners use 12 of 16 bits, and one hot pixel all of them."""
+    if shape.bits_stored == 8 and frames[0].dtype == np.uint8:
+        return lambda frame: np.array(frame, order="C")
+    some = np.stack(list(frames[:: -(-len(frames) // _SCALED_BY)]))
+    if shape.photometric == "MONOCHROME1":
+        span = _without_the_rare(some)[0], float(some.max())
+    else:
+        span = float(some.min()), _without_the_rare(some)[1]
+    return lambda frame: to_eight_bits(frame, span)
+
+
+def views(frame_HW: np.ndarray, span: tuple[float, float] | None = None) -> Iterator[np.ndarray]:
+    """Grey values as viewers may show them, 0 to 255: from the least to the most, without the rarest, by the window.
+
+    The last two only where they show clearly fewer values, so that they have more contrast."""
+    yield to_eight_bits(frame_HW, None)
+    least, most = float(frame_HW.min()), float(frame_HW.max())
+    for low, high in (_without_the_rare(frame_HW), *([span] if span else [])):
+        if min(high, most) - max(low, least) < _NARROWER * (most - least):
+            yield to_eight_bits(frame_HW, (low, high))
+
+
+def _without_the_rare(values: np.ndarray) -> tuple[float, float]:
+    """The span of nearly all values. Padding and saturation, which may fill rows, are left out before."""
+    least, most = float(values.min()), float(values.max())
+    between = values[(values > least) & (values < most)]
+    if not between.size:
+        return least, most
+    low, high = np.percentile(between, (_RARE_PERCENT, 100 - _RARE_PERCENT))
+    return float(low), float(high)
+
+
+def window_of_frame(dataset: Dataset, number: int) -> tuple[float, float] | None:
+    """The stored values that the file shows as black and white; Enhanced MR has them by frame (PS3.3 C.7.6.16)."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
+    own = (dataset.get("PerFrameFunctionalGroupsSequence") or [])[number : number + 1]
+    macros = [macro.value[0] for item in (*shared, *own) for macro in item if macro.VR == "SQ" and macro.value]
+    found = Dataset()
+    for element in (place[keyword] for place in (dataset, *macros) for keyword in _WINDOW if keyword in place):
+        found.add(element)
+    return window(found)
 
 
 def word_order(dataset: Dataset) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, iter_pixels
 from pydicom.uid import JPEGBaseline8Bit
@@ -87,7 +87,7 @@ class DicomFrames:
         reduced = [self._reduced(frame, smallest_side) for frame in self._single_channel(wanted)]
         frames_THW = np.stack(reduced)
         if frames_THW.dtype != np.uint8:
-            frames_THW = to_eight_bits(frames_THW, _window(self._dataset))
+            frames_THW = to_eight_bits(frames_THW, window(self._dataset))
         return self._upright(frames_THW[np.searchsorted(wanted, indices)])
 
     def _single_channel(self, indices: list[int]) -> Iterator[np.ndarray]:
@@ -113,9 +113,9 @@ class DicomFrames:
         return cv2.resize(frame_HW, size, interpolation=cv2.INTER_AREA)
 
 
-def to_eight_bits(values: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
-    """Stored values to 0..255: through the (low, high) window, else from their least to their greatest."""
-    low, high = window or (float(values.min()), float(values.max()))
+def to_eight_bits(values: np.ndarray, span: tuple[float, float] | None) -> np.ndarray:
+    """Stored values to 0..255: through the (low, high) span of a window, else from their least to their greatest."""
+    low, high = span or (float(values.min()), float(values.max()))
     scaled = (values - low) * (255 / max(high - low, 1e-6))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
@@ -136,7 +136,7 @@ def _grey_palette(dataset: FileDataset) -> np.ndarray:
     return _luminance(colours, bits if colours.max() < 1 << bits else 16)[0]
 
 
-def _window(dataset: FileDataset) -> tuple[float, float] | None:
+def window(dataset: Dataset) -> tuple[float, float] | None:
     """The (low, high) stored values of the first VOI window (PS3.3 C.11.2.1.2), or None."""
     try:
         centre, width = (float(_first(dataset[name].value)) for name in ("WindowCenter", "WindowWidth"))

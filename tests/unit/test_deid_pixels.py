@@ -14,6 +14,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
     MPEG4HP41,
+    EnhancedMRImageStorage,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     MRImageStorage,
@@ -40,6 +41,7 @@ from tests.unit.test_deid_builder import (
     written,
     written_bytes,
 )
+from tests.unit.test_deid_regions import fan
 
 INSIDE = np.zeros((ROWS, COLUMNS), bool)
 INSIDE[BOX[0] : BOX[2], BOX[1] : BOX[3]] = True
@@ -359,3 +361,82 @@ def test_letters_in_an_mr_image_are_held_until_a_person_accepts(
     assert (outcome.status, outcome.reason) == ("quarantined", "text-in-image")
     released = accept(outcome.input_digest, tmp_path / "shown" / "out", KEY, Policy(), person="R. Reviewer")
     assert released.status == "written"
+
+
+def labelled(level: int, where: tuple[int, int] = (4, 14)) -> np.ndarray:
+    """The cine with a name of these stored values."""
+    pixels = mr_cine()
+    ink = cv2.putText(np.zeros((192, 192), np.uint8), "ZWETSCHGEN", where, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1)
+    pixels[:, ink > 0] = level
+    return pixels
+
+
+@pytest.mark.parametrize("place", [np.s_[:, 150, 100:102], np.s_[:, :3]], ids=["hot spot", "padding"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_letters_are_held_also_where_a_few_values_make_all_others_dark(
+    tmp_path: Path, place: tuple, photometric: str
+) -> None:
+    pixels = labelled(700, where=(4, 20))
+    pixels[place] = 65535
+    dataset = mr(65535 - pixels if photometric == "MONOCHROME1" else pixels)
+    dataset.PhotometricInterpretation = photometric
+    assert run(dataset, tmp_path).reason == "text-in-image"
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_letters_are_held_where_only_the_window_of_the_file_shows_them(tmp_path: Path, enhanced: bool) -> None:
+    pixels = labelled(240)
+    pixels[:, 40:] *= 60  # the heart is as bright as the letters in no other window
+    dataset = mr(pixels)
+    assert run(dataset, tmp_path / "wide").status == "written"
+    place = Dataset() if enhanced else dataset
+    place.WindowCenter, place.WindowWidth, place.RescaleSlope, place.RescaleIntercept = "62.5", "125", "0.5", "0"
+    if enhanced:
+        dataset.SOPClassUID = EnhancedMRImageStorage
+        frames = [Dataset() for _ in pixels]
+        frames[-1].FrameVOILUTSequence = [place]
+        dataset.PerFrameFunctionalGroupsSequence = frames
+    assert run(dataset, tmp_path / "shown").reason == "text-in-image"
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_case_14_text_in_a_clip_that_uses_12_of_16_bits_is_masked(tmp_path: Path, hot: bool) -> None:
+    plain = fan()[..., 0]
+    pixels = plain.copy()
+    for frame in pixels:
+        cv2.putText(frame, "ROSALINDE", (180, 200), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1)
+    ink = pixels != plain
+    plain, pixels = (clip_THW.astype(np.uint16) * 16 for clip_THW in (plain, pixels))
+    if hot:
+        pixels[:, 120, 240] = 65535
+    dataset = echo(SequenceOfUltrasoundRegions=[region((32, 32, 336, 448))])
+    set_native(dataset, pixels, "MONOCHROME2")
+    outcome = run(dataset, tmp_path)
+    assert "text-masked" in outcome.flags
+    result = pixel_array(written(outcome, tmp_path))
+    assert (result[ink] == 0).mean() > 0.95
+    assert (result[:, 150:280, 230:250] == plain[:, 150:280, 230:250]).mean() > 0.5
+
+
+@pytest.mark.parametrize("kind", ["ultrasound", "mr"])
+def test_samples_above_bits_that_no_viewer_shows_are_quarantined(tmp_path: Path, kind: str) -> None:
+    pixels = labelled(1) << 4
+    dataset = mr(pixels) if kind == "mr" else echo()
+    set_native(dataset, pixels, "MONOCHROME2")
+    dataset.BitsStored, dataset.HighBit = 12, 15
+    assert run(dataset, tmp_path).reason == "pixel-data"
+
+
+def test_values_above_the_stored_bits_are_quarantined(tmp_path: Path) -> None:
+    pixels = mr_cine()
+    pixels[:, 4:14, 4:100] |= 0xA000
+    dataset = mr(pixels)
+    dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    assert run(dataset, tmp_path).reason == "pixel-data"
+
+
+def test_luminance_and_chroma_of_16_bits_are_quarantined(tmp_path: Path) -> None:
+    dataset = echo()
+    set_native(dataset, clip().astype(np.uint16), "YBR_FULL")
+    assert run(dataset, tmp_path).reason == "pixel-data"
