@@ -14,7 +14,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from echoplane import __version__
-from echoplane.cmr.files import RESEARCH_USE
+from echoplane.cmr.files import DICOM_OBJECTS, RESEARCH_USE
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.dicom import Limits, parse
@@ -57,21 +57,19 @@ TYPE_1 = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Pixel
 """What a segmentation takes from its source and can't be without."""
 
 
-def write_dicom(found: Segmentation, study: Study, source: Path, folder: Path) -> list[Path]:
-    """`segmentation-ed.dcm`, `segmentation-es.dcm` and `report.dcm` of the short axis.
+def dicom_objects(found: Segmentation, study: Study, source: Path) -> dict[str, Dataset]:
+    """Segmentations at end diastole and end systole and the report of the short axis, by their file's name.
 
-    UnusableStudy where the cine did not come from DICOM files of one slice each.
+    UnusableStudy where the cine did not come from DICOM files of one slice each, or these lack what is needed.
     """
     cine = study.cines[0]
     images = _images(source, cine)
-    objects = {
-        "segmentation-ed.dcm": as_segmentation(found, cine, found.ed, images),
-        "segmentation-es.dcm": as_segmentation(found, cine, found.es, images),
-        "report.dcm": as_report(found, list(images.values())),
-    }
-    for name, dataset in objects.items():
-        dataset.save_as(folder / name, enforce_file_format=True)
-    return [folder / name for name in objects]
+    objects = (
+        as_segmentation(found, cine, found.ed, images),
+        as_segmentation(found, cine, found.es, images),
+        as_report(found, list(images.values())),
+    )
+    return dict(zip(DICOM_OBJECTS, objects, strict=True))
 
 
 def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
@@ -90,7 +88,9 @@ def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
     if not wanted or not one_each or any(dataset.SOPClassUID != MR_IMAGE for dataset in found.values()):
         raise UnusableStudy("DICOM objects are written for a series of single MR slices alone; this cine is none.")
     if set(found) != wanted:
-        raise UnusableStudy("the DICOM files of the cine are not all there any more; measure the folder itself.")
+        raise UnusableStudy(
+            "the DICOM files of the cine are not all there to be read again; give CINE as a folder, not as a zip."
+        )
     for keyword in TYPE_1:
         if lacking := sum(dataset.get(keyword) in (None, "") for dataset in found.values()):
             raise UnusableStudy(

@@ -10,15 +10,17 @@ from typing import Any
 
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
-from echoplane.tasks.cmr_segmentation.answers import rounded
+from echoplane.tasks.cmr_segmentation.answers import MASKS, rounded
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 
 RESEARCH_USE = "Research use only. Not a medical device."
+DICOM_OBJECTS = ("segmentation-ed.dcm", "segmentation-es.dcm", "report.dcm")
+OUTPUTS = ("measures.json", "measures.csv", "report.html", *MASKS.values(), *DICOM_OBJECTS)
+"""Every file that an answer may have."""
 
 
 def write_measures(found: Segmentation, study: Study, model: dict[str, str], folder: Path) -> None:
     """Write the three files, and a mask for each long axis cine. `model` says what answered."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "measures.json").write_text(json.dumps(as_json(found, study, model), indent=1) + "\n")
     (folder / "measures.csv").write_text(as_csv(found))
     for name, content in found.files(study).items():

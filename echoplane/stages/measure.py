@@ -1,5 +1,8 @@
 """Measuring one cine: from whatever holds it to figures, masks and a report. `echoplane measure` calls this."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ class Config(BaseModel):
     cine: str
     """A NIfTI file, a folder of MR DICOM or of pictures with a CSV, or a zip of DICOM."""
     out: str
-    """A folder for measures.json, measures.csv, mask.nii.gz and report.html."""
+    """A folder outside of CINE for measures.json, measures.csv, mask.nii.gz and report.html; an earlier answer in it is
+    replaced."""
     bundle: str = str(SHIPPED)
     """The model's bundle; the shipped one by default."""
     precision: str = "auto"
@@ -34,13 +38,15 @@ class Config(BaseModel):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Measure and write; the content of measures.json. InputError where the cine can't be measured."""
+    """Measure and write; the content of measures.json. InputError, and nothing written, where that can't be done."""
     from echoplane import cmr
     from echoplane.cmr.files import as_json
 
     source = Path(config.cine)
     if not source.exists():
         raise ConfigError("there is no such file or folder as CINE; check the path.")
+    folder = Path(config.out)
+    _check_apart(source.resolve(), folder.resolve())
     study = Study((), read_cines(source))
     read = bundle.read(config.bundle)
     runtime = runtimes.load(read, precision=config.precision, threads=config.threads)
@@ -50,11 +56,48 @@ def run(config: Config) -> dict[str, Any]:
     found = answer.result
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one of cmr-segmentation.")
-    folder = made(Path(config.out), "`out`")
-    cmr.write_measures(found, study, model, folder)
+    objects = {}
     if config.dicom:
-        from echoplane.cmr.dicom import write_dicom
+        from echoplane.cmr.dicom import dicom_objects
 
-        write_dicom(found, study, source, folder)
-    cmr.write_report(found, study.cines, folder / "report.html")
+        objects = dicom_objects(found, study, source)
+    with _all_at_once(folder) as part:
+        cmr.write_measures(found, study, model, part)
+        cmr.write_report(found, study.cines, part / "report.html")
+        for name, dataset in objects.items():
+            dataset.save_as(part / name, enforce_file_format=True)
     return as_json(found, study, model)
+
+
+def _check_apart(source: Path, folder: Path) -> None:
+    """ConfigError where results would lie among the files of the cine, or in their place."""
+    from echoplane.cmr.files import OUTPUTS
+
+    if source.is_dir() and folder.is_relative_to(source):
+        raise ConfigError(
+            "`out` lies inside CINE, whose files the results would mix with; give a folder outside of it."
+        )
+    if source.parent == folder and source.name in OUTPUTS:
+        raise ConfigError("CINE lies in `out` under the name of a result, which would replace it; give another `out`.")
+
+
+@contextlib.contextmanager
+def _all_at_once(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write to, whose files take the place of an earlier answer's at the end: never a mixture of two
+    patients', nor half an answer. Other files of `folder` stay.
+
+    It lies inside `folder`, from where files can be moved even where that is a mounted volume.
+    """
+    from echoplane.cmr.files import OUTPUTS
+
+    part = folder / ".part"
+    shutil.rmtree(part, ignore_errors=True)
+    made(part, "`out`")
+    try:
+        yield part
+        for name in OUTPUTS:
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(part.iterdir()):
+            path.rename(folder / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

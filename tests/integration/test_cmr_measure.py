@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from echoplane import cli
+from echoplane import cli, cmr
 from echoplane.cmr.dicom import TYPE_2, as_report
 from echoplane.tasks.cmr_segmentation import Segmentation
 from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
@@ -178,6 +178,7 @@ def test_what_no_segmentation_can_be_made_of_is_named(
     arguments = ["measure", str(tmp_path / "series"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]
     assert cli.main([*arguments, "--dicom", "true"]) == 3
     assert word in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
     assert cli.main(arguments) == 0
 
 
@@ -195,3 +196,54 @@ def test_each_chamber_has_its_own_group_in_the_report(tmp_path: Path) -> None:
     assert found == {
         "Left ventricle": [("8821-1", 120)], "Right ventricle": [("8822-9", 130)], "Left atrium": [("122408", 60)]
     }  # fmt: skip
+
+
+def test_a_folder_that_is_used_again_holds_one_answer_and_ones_own_files(
+    tmp_path: Path, bundle: Path, cine: Path
+) -> None:
+    write_series(tmp_path / "series", beating_heart(phases=3)[0])
+    out = tmp_path / "o"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    (out / "mask-4-chamber.nii.gz").write_text("of somebody else's heart")
+    arguments = ["--out", str(out), "--bundle", str(bundle)]
+    assert cli.main(["measure", str(tmp_path / "series"), *arguments, "--dicom", "true"]) == 0
+    alone = {"measures.json", "measures.csv", "mask.nii.gz", "report.html", "notes.txt"}
+    assert {path.name for path in out.iterdir()} == alone | {"segmentation-ed.dcm", "segmentation-es.dcm", "report.dcm"}
+    assert cli.main(["measure", str(cine), *arguments]) == 0
+    assert {path.name for path in out.iterdir()} == alone
+
+
+def test_a_run_that_fails_leaves_the_earlier_answer_whole(
+    tmp_path: Path, bundle: Path, cine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--out", str(tmp_path / "o"), "--bundle", str(bundle)]
+    assert cli.main(["measure", str(cine), *arguments]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()}
+    write_series(tmp_path / "series", beating_heart(phases=3)[0])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cmr, "write_report", full)
+        assert cli.main(["measure", str(tmp_path / "series"), *arguments]) == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()} == before
+
+
+@pytest.mark.parametrize("out", ["series", "series/measured", "link/measured"])
+def test_results_among_the_files_of_the_cine_are_refused(tmp_path: Path, bundle: Path, capsys, out: str) -> None:
+    write_series(tmp_path / "series", beating_heart(phases=2, slices=3)[0])
+    (tmp_path / "link").symlink_to(tmp_path / "series")
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(tmp_path / out), "--bundle", str(bundle)]
+    assert cli.main(arguments) == 2
+    assert "give a folder outside of it" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cine_is_never_replaced_by_a_result(tmp_path: Path, bundle: Path, cine: Path) -> None:
+    (tmp_path / "mask.nii.gz").write_bytes(cine.read_bytes())
+    arguments = ["--out", str(tmp_path), "--bundle", str(bundle)]
+    assert cli.main(["measure", str(tmp_path / "mask.nii.gz"), *arguments]) == 2
+    assert (tmp_path / "mask.nii.gz").read_bytes() == cine.read_bytes()

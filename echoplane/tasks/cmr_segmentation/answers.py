@@ -26,6 +26,9 @@ from echoplane.tasks.cmr_segmentation.quality import (
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN, STRUCTURES
 from echoplane.tasks.task import Result, Thresholds
 
+MASKS = {plane: "mask.nii.gz" if plane == PLANES[0] else f"mask-{plane}.nii.gz" for plane in PLANES}
+"""Names of the files of masks."""
+
 
 @dataclass(frozen=True)
 class Segmentation(Result):
@@ -55,8 +58,7 @@ class Segmentation(Result):
 
     def files(self, study: Study) -> dict[str, bytes]:
         """A NIfTI mask on the grid of each cine, with its affine."""
-        names = {plane: "mask.nii.gz" if plane == PLANES[0] else f"mask-{plane}.nii.gz" for plane in PLANES}
-        return {names[cine.plane]: write_nifti(self.masks[cine.plane], cine) for cine in study.cines}
+        return {MASKS[cine.plane]: write_nifti(self.masks[cine.plane], cine) for cine in study.cines}
 
 
 def rounded(value: float | None) -> float | None:
