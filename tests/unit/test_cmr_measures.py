@@ -104,6 +104,17 @@ def test_area_length_of_an_ellipsoid_is_its_volume(angle_degrees: float) -> None
     assert measures.atrial_curve([mask[None]] * 2, [spacing] * 2)[0] == pytest.approx(volume_ml, rel=0.03)
 
 
+@pytest.mark.parametrize("phases", [(25, 25), (25, 50), (50, 25), (10, 40)])
+def test_planes_of_unequal_phases_are_matched_by_their_place_in_the_beat(phases: tuple[int, int]) -> None:
+    row, column = np.mgrid[:64, :64] - 32
+    planes = [
+        np.array([np.hypot(row, column) < 14 + 6 * np.sin(np.pi * t / count) for t in range(count)]) for count in phases
+    ]
+    volumes_T = measures.atrial_curve(planes, [(1.0, 1.0)] * 2)
+    assert len(volumes_T) == min(phases)
+    assert volumes_T == pytest.approx(measures.atrial_curve(planes[:1], [(1.0, 1.0)])[:: len(planes[0]) // min(phases)])
+
+
 def test_an_atrium_that_vanishes_has_no_volume() -> None:
     found = measures.atria(
         {("2-chamber", LEFT_ATRIUM): np.zeros((3, 40, 40), bool)},

@@ -128,13 +128,15 @@ def area_length_ml(area_mm2: float, other_area_mm2: float, length_mm: float) -> 
 def atrial_curve(masks_THW: list[np.ndarray], spacings_mm: list[tuple[float, float]]) -> np.ndarray:
     """Volume (mL) at every phase from one plane, or from two (biplane); NaN where the atrium is not there.
 
-    Two planes are matched phase by phase; L is the shorter of both lengths (ASE, Lang et al. 2015).
+    Two planes are matched by their place in the beat, at the phases of the one that has fewer; L is the shorter of both
+    lengths (ASE, Lang et al. 2015).
     """
     phases = min(len(mask) for mask in masks_THW)
     volumes_T = np.full(phases, np.nan)
     for t in range(phases):
-        areas = [mask[t].sum() * s[0] * s[1] for mask, s in zip(masks_THW, spacings_mm, strict=True)]
-        lengths = [long_axis_length_mm(mask[t], s) for mask, s in zip(masks_THW, spacings_mm, strict=True)]
+        masks = [mask[t * len(mask) // phases] for mask in masks_THW]
+        areas = [mask.sum() * s[0] * s[1] for mask, s in zip(masks, spacings_mm, strict=True)]
+        lengths = [long_axis_length_mm(mask, s) for mask, s in zip(masks, spacings_mm, strict=True)]
         if min(lengths) > 0:
             volumes_T[t] = area_length_ml(areas[0], areas[-1], min(lengths)) or np.nan
     return volumes_T
