@@ -444,8 +444,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid numbers",
         _ROOM + "header.py",
-        "return not value or not context.own.is_number(float(value))",
-        "return True",
+        "    return not told",
+        "    return True",
         _ODD + "case_09_a_number_that_is_her_id_or_birthday_is_gone[4711077.0]",
     ),
     (

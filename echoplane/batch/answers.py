@@ -149,7 +149,7 @@ def answered(study: Files, place: str, model: bundle.Bundle, runtime: runtimes.R
             digest.update(one)
         found = runtimes.answer(_read(study, contents), model, runtime)
     except FileNotFoundError:
-        return refused(study.name, "it is gone since the studies were listed, or its name is not UTF-8: rename it then.")
+        return refused(study.name, "it is gone since the studies were listed, or its name is not UTF-8; rename it.")
     except StageError:
         raise
     except Exception as error:

@@ -85,6 +85,8 @@ def build_catalogue(
     counted = _counted(found, len(paths), on_progress)
     rows = with_truth(_readable(counted, left_out), source.folder, task, left_out)
     _refuse_shared_pseudonyms(rows, source.most_studies)
+    if task.STUDY == "file":
+        _refuse_torn_studies(rows)
     split_of = split_patients((row["patient"] for row in rows), rule)
     left_out["patient is in no split of the list"] += sum(row["patient"] not in split_of for row in rows)
     kept = [row | {"split": split_of[row["patient"]]} for row in rows if row["patient"] in split_of]
@@ -145,4 +147,16 @@ def _refuse_shared_pseudonyms(rows: list[dict[str, Any]], most: int) -> None:
         raise ConfigError(
             f"one pseudonym has {worst} studies, more than {most}: many patients probably share one PatientID, and no "
             "split could keep them apart. Give each patient an id of their own, or raise `most_studies`."
+        )
+
+
+def _refuse_torn_studies(rows: list[dict[str, Any]]) -> None:
+    """One study is one patient's: where part of its files lack the id, it could train and test."""
+    patients: dict[str, set[str]] = {}
+    for row in filter(lambda row: row["study"], rows):
+        patients.setdefault(row["study"], set()).add(row["patient"])
+    if torn := sum(len(found) > 1 for found in patients.values()):
+        raise ConfigError(
+            f"{torn} studies are of several patients: some of their files lack the PatientID, or have another. "
+            "Put it right in the originals and de-identify them again, or leave those files out."
         )

@@ -7,11 +7,21 @@ and is removed.
 import re
 from datetime import date, timedelta
 
+_EARLIEST, _LATEST = "19850101", "21000101"
+"""ACR-NEMA 300, the first form of DICOM, is of 1985."""
+_DEFAULTS = frozenset(("20000101", "20010101"))
 _DATE = re.compile(r"(\d{4})([.]?)(\d{2})\2(\d{2})", re.ASCII)
 _TIME = re.compile(r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?", re.ASCII)
 _DATETIME = re.compile(
     r"(\d{8})((?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?)?([+-](?:0\d|1[0-4])[0-5]\d)?", re.ASCII
 )
+
+
+def of_an_examination(text: str) -> bool:
+    """Whether a DA or DT can be the day of an examination. Others are known to everybody, such as 19000101 where
+    nothing was known: shifted, they would tell by how many days."""
+    day = text.strip("\0 ").replace(".", "")[:8]
+    return _EARLIEST <= day < _LATEST and day not in _DEFAULTS
 
 
 def shift_date(text: str, days: int) -> str:

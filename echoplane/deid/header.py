@@ -38,6 +38,8 @@ _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, 
 _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct
 _SEX = frozenset("MFO")
 _VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
+_ESCAPE = "\x1b"  # begins another character set (ISO 2022), in which letters are pairs of ASCII
+_LEAST_LETTERS = 4
 _FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 # their bytes are checked and written with the pixels and the signal
 _BULK_VRS = frozenset(("OB", "OW", "OB or OW"))
@@ -135,7 +137,8 @@ def _convert(original: Dataset, item: Element, rule: Allowed, context: Context, 
     if rule.vr in _BINARY_BYTES:
         return _convert_binary(original, item, rule, context)
     before = _strings(item)
-    after = [_convert_string(value, rule, action, context) for value in before]
+    cut_up = rule.vr in _NUMBER and numbers.of_identifier("".join(before)) & context.own.numbers
+    after = ["" if cut_up else _convert_string(value, rule, action, context) for value in before]
     changed = "shifted" if action == "shift" else "mapped" if rule.vr == "UI" else "cleaned"
     context.note(rule.keyword, changed if before != after else "kept" if any(before) else "empty")
     return element_of(rule.tag, rule.vr, "\\".join(after).encode("ascii"))
@@ -234,12 +237,14 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
     if rule.vr == "UI":
         return context.key.uid(value) if value else ""
     if rule.vr in _NUMBER:
+        value = numbers.of_sixteen(value) if rule.vr == "DS" else value
         return value if _is_number(value, rule.vr, context) else ""
     if rule.vr == "AS":
         return dates.capped_age(value)
     if rule.keyword == "CodeValue":
         fits = _CODE_VALUE.fullmatch(value) and not _names_someone(value, context)
-        own = context.own.inside(value, 2) or numbers.of_identifier(value) & context.own.numbers
+        told = numbers.of_identifier(value)
+        own = context.own.inside(value, 2) or told & (context.own.numbers | context.own.days)
         return value if fits and not own else ""
     if rule.keyword == "PatientSex":
         return value if value in _SEX else ""
@@ -253,6 +258,8 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
 
 def _shift(value: str, vr: str, context: Context) -> str:
     days = context.shift_days
+    if vr != "TM" and not dates.of_an_examination(value):
+        return ""
     if vr == "DA":
         return dates.shift_date(value, days)
     moved = dates.shift_datetime(value, days) if vr == "DT" else dates.valid_time(value)
@@ -263,7 +270,9 @@ def _shift(value: str, vr: str, context: Context) -> str:
 def _is_number(value: str, vr: str, context: Context) -> bool:
     if value and (len(value) > 16 or not _NUMBER[vr].fullmatch(value)):
         return False
-    return not value or not context.own.is_number(float(value))
+    own = context.own
+    told = value and (own.is_number(float(value)) or numbers.of_identifier(value) & own.numbers)
+    return not told
 
 
 def _is_known_term(value: str, context: Context) -> bool:
@@ -273,6 +282,7 @@ def _is_known_term(value: str, context: Context) -> bool:
     return (
         len(value) <= 16
         and value.isascii()
+        and _ESCAPE not in value
         and all(_listed(token, context) or len(token) == 1 or _is_short_number(token, context) for token in tokens)
         and not context.own.inside(spelled, 2)
         and not numbers.together(_loose_numbers(tokens, context), context.own.numbers, version=False)
@@ -286,8 +296,14 @@ def _is_short_number(token: str, context: Context) -> bool:
 
 def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
     """The numbers among the tokens, also those too long to stay, and "" for each other one: T1, ISO 10918."""
+    tokens = numbers.with_months(tokens)
     listed = [_listed(token, context) and not (token.isdigit() and len(token) < 3) for token in tokens]
     return [t if _DIGIT.search(t) and not word else "" for t, word in zip(tokens, listed, strict=True)]
+
+
+def _listed_words(value: str, context: Context) -> list[str]:
+    words = (token for token in _TOKEN.findall(value) if len(token) >= _LEAST_LETTERS and token.isalpha())
+    return [word for word in words if _listed(word, context) and not context.own.name_someone(word)]
 
 
 def _listed(token: str, context: Context) -> bool:
@@ -302,6 +318,9 @@ def clean_text(value: str, context: Context, version: bool = False) -> str:
     """Free text with only its listed words and short numbers left (PS3.15 E.3.2, clean descriptors).
 
     version: it may be that of software"""
+    if _ESCAPE in value or not value.isascii():
+        # a letter of such a text can be made of bytes that look like a short number
+        return "" if _ESCAPE in value else " ".join(_listed_words(value, context))
     tokens = _TOKEN.findall(value)
     loose = _loose_numbers(tokens, context)
     told = numbers.together(loose, context.own.numbers, version)

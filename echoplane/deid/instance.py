@@ -11,6 +11,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import MPEG2MPHL, MPEG2MPML, UID, ExplicitVRLittleEndian
 
@@ -168,7 +169,7 @@ def _finish(built: Dataset, policy: Policy, transfer_syntax: UID, pixels_clean: 
 
 def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Context, tuple[str, ...]]:
     own = values.collect(original, key, policy)
-    patient = "".join(strings(original, 0x00100020)[:1])
+    patient = _patient_id(original)
     study = "".join(strings(original, 0x0020000D)[:1])
     if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
         raise Held("malformed")
@@ -184,6 +185,17 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
         extra_words=frozenset(word.upper() for word in policy.extra_words),
     )
     return context, () if patient else ("no-patient-id",)
+
+
+def _patient_id(original: Dataset) -> str:
+    """As its character set says, so that one id is one patient whatever it is encoded in; Held where it has several
+    parts, for many may share one of them."""
+    value = original.get("PatientID")
+    values = value if isinstance(value, MultiValue) else [value or ""]
+    parts = [part for part in (str(each).strip("\0 ") for each in values) if part]
+    if len(parts) > 1:
+        raise Held("malformed")
+    return "".join(parts)
 
 
 def _region(original: Dataset, kind: str, shape: Geometry, accepted: bool) -> Region | None:

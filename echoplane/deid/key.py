@@ -9,6 +9,7 @@ import base64
 import hmac
 import os
 import re
+import unicodedata
 import uuid
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Key:
     __slots__ = ("_secret",)
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) < MIN_BYTES or len(set(secret)) < _MIN_DISTINCT_BYTES:
+        if len(secret) < MIN_BYTES or len(set(secret)) < _MIN_DISTINCT_BYTES or _repeats(secret):
             raise ConfigError(
                 f"the de-identification key has {len(secret)} bytes, or repeats itself; "
                 f"{MIN_BYTES} random bytes are needed. Make one with: openssl rand -hex 32"
@@ -107,7 +108,12 @@ class Key:
 
 
 def _normal(patient_id: str) -> bytes:
-    return patient_id.strip("\0 ").encode()
+    return unicodedata.normalize("NFC", patient_id.strip("\0 ")).encode("utf-8", "surrogateescape")
+
+
+def _repeats(secret: bytes) -> bool:
+    """Whether it is one shorter text again and again: such a text is found in its doubled self, shifted."""
+    return secret in (secret + secret)[1:-1]
 
 
 def _base32(data: bytes) -> str:
@@ -134,4 +140,4 @@ def _decode(raw: bytes) -> bytes:
     text = raw.strip()
     if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", text):
         return bytes.fromhex(text.decode())
-    return raw
+    return text if text.isascii() else raw

@@ -11,6 +11,15 @@ _LEAST_DIGITS = 5
 _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
+_MOST_CHARACTERS = 16
+_DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
+_ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
+_MONTHS = (
+    ("JAN", "ENE", "GEN"), ("FEB", "FEV", "FÉV"), ("MAR", "MRZ", "MÄR"), ("APR", "AVR", "ABR"), ("MAY", "MAI", "MAG"),
+    ("JUN", "JUIN", "GIU"), ("JUL", "JUIL", "LUG"), ("AUG", "AOU", "AOÛ", "AGO"), ("SEP", "SET"), ("OCT", "OKT", "OTT"),
+    ("NOV",), ("DEC", "DEZ", "DÉC", "DIC"),
+)  # fmt: skip
+"""In English, German, French, Spanish and Italian."""
 _TWO_DIGITS = re.compile(r"\d\d", re.ASCII)
 
 
@@ -26,9 +35,43 @@ def of_birth_date(text: str) -> set[str]:
     if match is None:
         return set()
     year, short, month, day = match.groups()
+    return _written(year, short, month, day) | _written(year, short, str(int(month)), str(int(day)))
+
+
+def of_day(text: str) -> set[str]:
+    """A DA in digits with its year, in any order, without leading zeros."""
+    return {form for form in of_birth_date(text) if len(form) >= _LEAST_DIGITS}
+
+
+def _written(year: str, short: str, month: str, day: str) -> set[str]:
     forms = {f"{first}{then}{last}" for last in ("", short, year) for first, then in ((day, month), (month, day))}
     forms |= {f"{first}{month}{day}" for first in (short, year)} | {f"{month}{short}", f"{month}{year}"}
     return {form.lstrip("0") for form in forms}
+
+
+def of_sixteen(text: str) -> str:
+    """A decimal number of more than the 16 characters that a DS may have (PS3.5 6.2), with as many digits as fit."""
+    if len(text) <= _MOST_CHARACTERS or not _DECIMAL.fullmatch(text):
+        return text
+    rounded = (f"{float(text):.{digits}g}" for digits in range(_MOST_CHARACTERS, 0, -1))
+    return next(shorter for shorter in rounded if len(shorter) <= _MOST_CHARACTERS)
+
+
+def with_months(tokens: list[str]) -> list[str]:
+    """The tokens of a text, with each month between two numbers in digits: 17 MAR 48, 17.III.48."""
+    found = list(tokens)
+    for k in range(1, len(tokens) - 1):
+        month = _month(tokens[k].upper())
+        if month and tokens[k - 1].isdigit() and tokens[k + 1].isdigit():
+            found[k] = month
+    return found
+
+
+def _month(word: str) -> str:
+    """A month's two digits, from its Roman number or the first letters of its name; empty where it is none."""
+    if word in _ROMAN:
+        return f"{_ROMAN.index(word) + 1:02d}"
+    return next((f"{n:02d}" for n, names in enumerate(_MONTHS, 1) if word.startswith(names)), "")
 
 
 def is_one_of(value: float, known: set[str]) -> bool:

@@ -44,6 +44,8 @@ class OwnValues:
     dates: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
     """digits of the identifiers and of the birth date, without leading zeros"""
+    days: set[str] = field(default_factory=set)
+    """the same of every other day"""
 
     def __repr__(self) -> str:
         return f"OwnValues({len(self.names)} names, {len(self.identifiers)} identifiers, {len(self.other)} other)"
@@ -87,12 +89,18 @@ class Text(NamedTuple):
 def elements(dataset: Dataset) -> Iterator[Text]:
     """Every element that may hold text, at every depth, public or private."""
     for item in list(dataset.values()):
-        vr = item.VR or _dictionary_vr(int(item.tag))
+        vr = _vr(item)
         if vr == "SQ" or isinstance(item.value, Sequence):
             for nested in dataset[item.tag].value or ():
                 yield from elements(nested)
         elif vr in _WRITTEN:
             yield _text(dataset, item, vr)
+
+
+def _vr(item: DataElement | RawDataElement) -> str:
+    """What the standard says that it is, where that is text: a name stored as UN is a name."""
+    known = _dictionary_vr(int(item.tag))
+    return known if known in _WRITTEN - {"UN"} else str(item.VR or known)
 
 
 def _text(dataset: Dataset, item: DataElement | RawDataElement, vr: str) -> Text:
@@ -122,7 +130,9 @@ def collect(dataset: Dataset, key: Key, policy: Policy) -> OwnValues:
         if text.vr == "UI":
             own.uids |= {part for part in value.split("\\") if len(part) > 9 and not key.issued_uid(part)}
         elif text.vr in ("DA", "DT"):
-            own.dates |= set(_DATE.findall(value.replace(".", "")))
+            found = set(_DATE.findall(value.replace(".", "")))
+            own.dates |= found
+            own.days |= {form for day in found for form in numbers.of_day(day)}
             if text.tag == _BIRTH_DATE:
                 own.numbers |= numbers.of_birth_date(value)
         elif text.vr != "TM" and text.tag not in retained and not key.issued_pseudonym(value):

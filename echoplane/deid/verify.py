@@ -18,7 +18,19 @@ from echoplane.deid.values import OwnValues, elements
 
 _ISSUED_UID = re.compile(rb"2\.25\.\d{30,39}")
 _TOKEN = re.compile(r"[^\W_]+")
-_ENCODINGS = ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "gb18030", "shift_jis", "euc_jp", "euc_kr", "iso8859-5")
+_ENCODINGS = (
+    "utf-8",
+    "latin-1",
+    "utf-16-le",
+    "utf-16-be",
+    "gb18030",
+    "shift_jis",
+    "euc_jp",
+    "euc_kr",
+    "iso8859-5",
+    "iso2022_jp",
+    "iso2022_kr",
+)
 _TERMS = frozenset(("CS", "UI", "DA", "DT", "TM", "PN"))
 _RUN = re.compile(rb"[a-z0-9.]+")
 _MAX_DEPTH = 64

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pyarrow.parquet as pq
+import pydicom
 import pytest
 
 from echoplane.dataset.catalogue import SCHEMA, Source, build_catalogue, read_catalogue
@@ -207,6 +208,16 @@ def test_a_pseudonym_shared_by_many_patients_is_refused(tmp_path):
     assert len(catalogue_of(tmp_path, most_studies=4).table) == 4
     with pytest.raises(ConfigError, match="one pseudonym has 4 studies, more than 3"):
         catalogue_of(tmp_path, most_studies=3)
+
+
+def test_a_study_whose_files_name_two_patients_is_refused(tmp_path):
+    for name in "ab":
+        write_clip(tmp_path / f"dicom/{name}.dcm", "P-1", VIDEO_VIEWS[0], moving_bar(0, [ord(name)]))
+    dataset = pydicom.dcmread(tmp_path / "dicom/b.dcm")
+    dataset.PatientID = ""
+    dataset.save_as(tmp_path / "dicom/b.dcm")
+    with pytest.raises(ConfigError, match="1 studies are of several patients"):
+        catalogue_of(tmp_path)
 
 
 def test_studies_without_a_patient_get_a_pseudonym_each(tmp_path):

@@ -317,7 +317,7 @@ def test_a_picture_that_cannot_be_shown_costs_neither_the_report_nor_the_other_p
     assert json.loads((tmp_path / "out" / "report.json").read_text())["counts"]["written"] == 2
 
 
-@pytest.mark.parametrize("weak", ["", "short", "ab" * 31, "00" * 32, "a" * 64])
+@pytest.mark.parametrize("weak", ["", "short", "ab" * 31, "00" * 32, "a" * 64, "abcdefgh" * 4, "0123456789abcdef" * 4])
 def test_a_weak_or_missing_key_is_an_error_of_configuration(
     tmp_path: Path, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +336,9 @@ def test_a_key_is_read_in_hex_or_raw_from_file_or_environment(tmp_path: Path, mo
     monkeypatch.setenv("ECHOPLANE_DEID_KEY", secret.hex())
     keys = [load_key(tmp_path / "hex"), load_key(tmp_path / "raw"), load_key(None)]
     assert {key.pseudonym("1") for key in keys} == {KEY.pseudonym("1")}
+    (tmp_path / "text").write_text("no hexadecimal digits, but 32 characters\n")
+    monkeypatch.setenv("ECHOPLANE_DEID_KEY", "no hexadecimal digits, but 32 characters")
+    assert load_key(tmp_path / "text").pseudonym("1") == load_key(None).pseudonym("1")
     assert repr(keys[0]) == "Key(...)"
 
 

@@ -18,7 +18,7 @@ from tests.unit.test_deid_builder import KEY, clip, echo, run, set_native, writt
 
 FOLDER = resources.files("echoplane.deid") / "data"
 PLANTED = {
-    "UI": "1.2.826.0.1.999.77.4711077", "DA": "19480229", "DT": "19480229101530", "TM": "101530", "AS": "076Y",
+    "UI": "1.2.826.0.1.999.77.4711077", "DA": "20240229", "DT": "20240229101530", "TM": "101530", "AS": "076Y",
     "DS": "12.5", "IS": "12", "PN": "Zwetschgen^Rosalinde", "CS": "ZWETSCHGEN", "AE": "ZWETSCHGEN",
 }  # fmt: skip
 NUMBERS = {"US": "<H", "SS": "<h", "UL": "<I", "SL": "<i", "FL": "<f", "FD": "<d"}
