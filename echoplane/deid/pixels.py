@@ -35,15 +35,15 @@ from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.search import Blocks, Images
 from echoplane.deid.stored import (
-    EightBits,
     Geometry,
+    all_views,
     black,
     colours_of,
     eight_bits_of,
+    exceed,
     rgb_of_ybr,
     shown,
     views,
-    window_of_frame,
 )
 
 NATIVE = frozenset(
@@ -269,7 +269,7 @@ def _clean_decoded(
     photometric = decoded[-1][1] if decoded else shape.photometric
     if len(frames) != shape.frames or any(frame.nbytes != shape.frame_bytes for frame in frames):
         raise Held("pixel-data")
-    if _exceed(frames, shape) or (photometric.startswith("YBR") and shape.bits_stored != 8):
+    if exceed(frames, shape) or (photometric.startswith("YBR") and shape.bits_stored != 8):
         raise Held("pixel-data")
     darkest = black(dataset, shape) if region is not None else 0
     eight_bits = eight_bits_of(frames, shape)
@@ -284,30 +284,12 @@ def _clean_decoded(
     in_colour = colours_of(dataset, photometric, eight_bits)
     mask, searched = _mask(_NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted)
     if mask is None:
-        _hold_letters(_all_views(dataset, frames, photometric, show), accepted)
+        _hold_letters(all_views(dataset, frames, photometric, show), accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0
     value = b"".join(frame.tobytes() for frame in frames)
     return CleanPixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed, mask, searched)
-
-
-def _exceed(frames: list[np.ndarray], shape: Geometry) -> bool:
-    """Whether any value has bits above the stored ones, as JPEG 2000 and JPEG-LS can."""
-    if shape.bits_stored == shape.bits_allocated:
-        return False
-    least = -(1 << shape.bits_stored - 1) if frames[0].dtype.kind == "i" else 0
-    return any(frame.min() < least or frame.max() >= least + (1 << shape.bits_stored) for frame in frames)
-
-
-def _all_views(dataset: Dataset, frames: list[np.ndarray], photometric: str, show: EightBits) -> Iterator[np.ndarray]:
-    """Every frame of a picture without a scan region, in each way that viewers may show it."""
-    for number, frame in enumerate(frames):
-        if not photometric.startswith("MONO"):
-            yield from views(show(frame))
-            continue
-        for view_HW in views(frame, window_of_frame(dataset, number)):
-            yield 255 - view_HW if photometric == "MONOCHROME1" else view_HW
 
 
 def _decoded_frames(dataset: Dataset, syntax: UID, shape: Geometry) -> Iterator[tuple[np.ndarray, str]]:

@@ -129,6 +129,16 @@ def views(frame_HW: np.ndarray, span: tuple[float, float] | None = None) -> Iter
             yield to_eight_bits(frame_HW, (low, high))
 
 
+def all_views(dataset: Dataset, frames: list[np.ndarray], photometric: str, show: EightBits) -> Iterator[np.ndarray]:
+    """Every frame of a picture without a scan region, in each way that viewers may show it."""
+    for number, frame in enumerate(frames):
+        if not photometric.startswith("MONO"):
+            yield from views(show(frame))
+            continue
+        for view_HW in views(frame, _window_of_frame(dataset, number)):
+            yield 255 - view_HW if photometric == "MONOCHROME1" else view_HW
+
+
 def _without_the_rare(values: np.ndarray) -> tuple[float, float]:
     """The span of nearly all values. Padding and saturation, which may fill rows, are left out before."""
     least, most = float(values.min()), float(values.max())
@@ -139,7 +149,7 @@ def _without_the_rare(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def window_of_frame(dataset: Dataset, number: int) -> tuple[float, float] | None:
+def _window_of_frame(dataset: Dataset, number: int) -> tuple[float, float] | None:
     """The stored values that the file shows as black and white; Enhanced MR has them by frame (PS3.3 C.7.6.16)."""
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
     own = (dataset.get("PerFrameFunctionalGroupsSequence") or [])[number : number + 1]
@@ -148,6 +158,14 @@ def window_of_frame(dataset: Dataset, number: int) -> tuple[float, float] | None
     for element in (place[keyword] for place in (dataset, *macros) for keyword in _WINDOW if keyword in place):
         found.add(element)
     return window(found)
+
+
+def exceed(frames: list[np.ndarray], shape: Geometry) -> bool:
+    """Whether any value has bits above the stored ones, as JPEG 2000 and JPEG-LS can."""
+    if shape.bits_stored == shape.bits_allocated:
+        return False
+    least = -(1 << shape.bits_stored - 1) if frames[0].dtype.kind == "i" else 0
+    return any(frame.min() < least or frame.max() >= least + (1 << shape.bits_stored) for frame in frames)
 
 
 def word_order(dataset: Dataset) -> str:
