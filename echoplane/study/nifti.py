@@ -12,6 +12,7 @@ import numpy as np
 
 from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
 from echoplane.study.cine import Cine, check_size
+from echoplane.study.series import LEAST_PHASES_OF_A_BEAT
 
 HEADER = np.dtype(
     [
@@ -56,7 +57,7 @@ def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
         slice_spacing_mm=slice_spacing_mm,
         frame_time_ms=frame_time_ms,
         affine=_affine(header),
-        covers_beat=shape_XYZT[3] > 4,
+        covers_beat=shape_XYZT[3] >= LEAST_PHASES_OF_A_BEAT,
         warnings=warnings,
     )
 

@@ -96,6 +96,22 @@ def test_without_spacing_the_figures_are_ratios(tmp_path: Path, bundle: Path) ->
     assert found["curves"]["lv-cavity"]["unit"] == "pixels"
 
 
+def test_a_few_phases_have_no_cardiac_output_whatever_holds_them(tmp_path: Path, bundle: Path) -> None:
+    pictures, _ = beating_heart(phases=5)
+    write_series(tmp_path / "series", pictures, HeartRate=72)
+    image = nibabel.Nifti1Image(pictures.transpose(3, 2, 1, 0), AFFINE)
+    image.header.set_xyzt_units("mm", "msec")
+    image.header["pixdim"][4] = 30
+    nibabel.save(image, tmp_path / "c.nii.gz")
+    for name in ("series", "c.nii.gz"):
+        out = tmp_path / f"o-{name}"
+        assert cli.main(["measure", str(tmp_path / name), "--out", str(out), "--bundle", str(bundle)]) == 0
+        found = json.loads((out / "measures.json").read_text())
+        assert found["measures"]["lvco_l_min"] is None
+        assert found["heart_rate_bpm"] is None
+        assert any("no cardiac output" in warning for warning in found["warnings"])
+
+
 def test_what_is_no_heart_is_flagged(tmp_path: Path, bundle: Path) -> None:
     nibabel.save(
         nibabel.Nifti1Image(np.full((72, 72, 5, 3), 100, np.uint8) + np.arange(3, dtype=np.uint8), AFFINE),

@@ -84,6 +84,22 @@ def test_output_per_minute_needs_a_rate() -> None:
     assert found["lvco_l_min"] == pytest.approx(found["lvsv_ml"] * 75 / 1000)
 
 
+@pytest.mark.parametrize(
+    ("phases", "known", "expected"),
+    [
+        (2, {"heart_rate_bpm": 70.0, "covers_beat": False}, None),
+        (20, {"heart_rate_bpm": 70.0, "frame_time_ms": 50.0}, 70),
+        (20, {"frame_time_ms": 50.0}, 60),
+        (20, {"frame_time_ms": 5.0}, None),
+        (20, {"frame_time_ms": 400.0}, None),
+        (20, {}, None),
+    ],
+)
+def test_a_heart_rate_needs_a_whole_beat_and_is_one_of_a_heart(phases: int, known: dict, expected: float) -> None:
+    cine = Cine("short-axis", np.zeros((phases, 3, 48, 48), np.uint8), **known)
+    assert measures.heart_rate_bpm(cine) == expected
+
+
 def test_end_diastole_is_phase_0_unless_the_cine_starts_elsewhere() -> None:
     assert measures.end_diastole(np.array([100.0, 60, 104]), covers_beat=True) == 0
     assert measures.end_diastole(np.array([50.0, 60, 104]), covers_beat=True) == 2

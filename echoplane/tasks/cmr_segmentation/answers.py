@@ -125,6 +125,8 @@ def _warnings(stack: Cine, lv_T: np.ndarray, ed: int) -> tuple[str, ...]:
         said.append(f"the cine does not start at end diastole: phase {ed}, of the largest LV volume, was taken for it")
     if not stack.covers_beat:
         said.append(f"the {len(lv_T)} phases cover no whole beat: no heart rate from them, and no cardiac output")
+    elif stack.frame_time_ms and measuring.heart_rate_bpm(stack) is None:
+        said.append("the times between phases give no heart rate from 20 to 250 a minute: no cardiac output")
     return tuple(said)
 
 

@@ -14,6 +14,8 @@ MYOCARDIUM_G_PER_ML = 1.05
 LATER_ED = 1.10
 """The paper takes phase 0 as end diastole. A study whose largest LV volume exceeds that of phase 0 by this factor does
 not start there; then the largest is taken, and that is said."""
+HEART_RATES_BPM = (20, 250)
+"""What is outside of it says that the times are wrong."""
 HEADERS = {
     "lvedv_ml": "LVEDV (mL)",
     "lvesv_ml": "LVESV (mL)",
@@ -75,12 +77,11 @@ def ejection_fraction_percent(end_diastolic: float, end_systolic: float) -> floa
 
 
 def heart_rate_bpm(cine: Cine) -> float | None:
-    """As the scanner counted, else 60 / (T dt) where the phases cover one beat."""
-    if cine.heart_rate_bpm:
-        return cine.heart_rate_bpm
-    if not cine.covers_beat or not cine.frame_time_ms:
+    """As the scanner counted, else 60 / (T dt); None where the phases cover no whole beat, or no heart beats so."""
+    if not cine.covers_beat:
         return None
-    return 60_000 / (cine.phases * cine.frame_time_ms)
+    rate = cine.heart_rate_bpm or (60_000 / (cine.phases * cine.frame_time_ms) if cine.frame_time_ms else 0.0)
+    return rate if HEART_RATES_BPM[0] <= rate <= HEART_RATES_BPM[1] else None
 
 
 def ventricles(labels_TZHW: np.ndarray, cine: Cine, ed: int, es: int) -> dict[str, float | None]:

@@ -54,7 +54,7 @@ def ventricle_flags(
             flags.append(Flag("gap", f"At {name} {gaps} slice(s) between base and apex have no LV cavity."))
     if not (labels_TZHW[es] == LV_CAVITY).any():
         flags.append(Flag("empty-systole", "At end systole no LV cavity was found at all."))
-    if covers_beat and len(lv_T) >= 10 and (step := _largest_step(lv_T)) > LARGEST_STEP * max(1, 20 / len(lv_T)):
+    if covers_beat and (step := _largest_step(lv_T)) > LARGEST_STEP * max(1, 20 / len(lv_T)):
         flags.append(Flag("jump", f"The LV volume jumps by {100 * step:.0f} % of EDV between two phases."))
     return flags
 
