@@ -52,7 +52,8 @@ class Ticket:
     def __init__(self, pool: ThreadPoolExecutor, leave: Callable[[], None]) -> None:
         self._pool, self._at_end = pool, contextlib.ExitStack()
         self._at_end.callback(leave)
-        self._late: asyncio.Future | None = None
+        self._running: set[asyncio.Future] = set()
+        self._ended = False
 
     def hold(self, files: list[BinaryIO]) -> None:
         """Close `files` when the ticket is given back."""
@@ -63,19 +64,26 @@ class Ticket:
         """What `work` gives on a thread; Problem 504 after `limit_s`, waiting for a free thread included."""
         started = self._pool.submit(work)
         future = asyncio.wrap_future(started)
+        self._running.add(future)
+        future.add_done_callback(self._done)
         await asyncio.wait({future}, timeout=limit_s)
         if future.done():
             return future.result()
-        if not started.cancel():
-            self._late = future
+        if started.cancel():
+            self._running.discard(future)
         raise problems.deadline(limit_s)
 
     def end(self) -> None:
-        if self._late is None or self._late.done():
-            self._at_end.close()
-        else:
-            self._late.add_done_callback(self._end_late)
+        self._ended = True
+        self._close_if_over()
 
-    def _end_late(self, late: asyncio.Future) -> None:
-        late.exception()  # seen, or asyncio would log it with values of the file in it
-        self._at_end.close()
+    def _done(self, future: asyncio.Future) -> None:
+        if not future.cancelled():
+            future.exception()  # seen, or asyncio would log it with values of the file in it
+        self._running.discard(future)
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        """Also after a deadline or a client that left: a request can have left several threads at work."""
+        if self._ended and not self._running:
+            self._at_end.close()

@@ -90,8 +90,8 @@ def _compare(name: str, found: np.ndarray, expected: np.ndarray, runtime: Runtim
         raise BundleError(f"golden {name}: {runtime.name} gives {found.shape}, the bundle holds {expected.shape}.")
     allowed = GOLDEN_TOLERANCE[runtime.precision] * max(1.0, float(np.abs(expected).max()))
     off = float(np.abs(found - expected).max())
-    # Written so that a NaN fails too.
-    if not off <= allowed:
+    # Written so that a NaN fails too, and an infinity that would allow everything.
+    if not (off <= allowed < np.inf):
         raise BundleError(
             f"golden {name}: {runtime.name} at {runtime.precision} is off by {off:.2g}, {allowed:.2g} allowed."
         )

@@ -63,10 +63,11 @@ def test_a_golden_bundle_passes_and_one_with_another_golden_output_is_refused(tm
     bundle = read(make_tiny_bundle(tmp_path / "b"))
     check_golden(bundle, load(bundle, precision="f32", runtime=name))
     golden = bundle.golden
-    write_golden(bundle.folder, Golden(golden.batch, golden.output + 0.05, golden.embedding))
-    wrong = _reseal(bundle.folder, bundle)
-    with pytest.raises(BundleError, match="golden output"):
-        check_golden(wrong, load(wrong, precision="f32", runtime=name))
+    for shift in (0.05, np.inf):
+        write_golden(bundle.folder, Golden(golden.batch, golden.output + shift, golden.embedding))
+        wrong = _reseal(bundle.folder, bundle)
+        with pytest.raises(BundleError, match="golden output"):
+            check_golden(wrong, load(wrong, precision="f32", runtime=name))
 
 
 def test_a_bundle_whose_example_is_prepared_otherwise_here_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The service's parts without a server: who is let in, how models are swapped, what is configured."""
 
 import asyncio
+import functools
+import gc
 import json
 import re
 import threading
@@ -122,6 +124,57 @@ def test_a_late_failure_is_not_logged_with_its_message(caplog: pytest.LogCapture
             await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
+    assert dicom.PATIENT not in caplog.text
+
+
+def test_of_several_late_files_none_is_logged_and_all_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    releases, admission = [threading.Event(), threading.Event()], Admission(most_in_flight=1, threads=2)
+
+    def fail(release: threading.Event) -> None:
+        release.wait(10)
+        raise ValueError(dicom.PATIENT)
+
+    async def scenario() -> None:
+        with admission.ticket() as ticket:
+            for release in releases:
+                with pytest.raises(Problem):
+                    await ticket.run(functools.partial(fail, release), limit_s=0.05)
+            releases[1].set()
+            await asyncio.sleep(0.1)
+        assert admission._in_flight == 1
+        releases[0].set()
+        while admission._in_flight:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+    gc.collect()
+    assert dicom.PATIENT not in caplog.text
+
+
+def test_a_client_that_left_keeps_its_place_until_its_thread_ends(caplog: pytest.LogCaptureFixture) -> None:
+    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
+
+    def fail() -> None:
+        release.wait(10)
+        raise ValueError(dicom.PATIENT)
+
+    async def request() -> None:
+        with admission.ticket() as ticket:
+            await ticket.run(fail, limit_s=10)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(request())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert admission._in_flight == 1
+        release.set()
+        while admission._in_flight:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+    gc.collect()
     assert dicom.PATIENT not in caplog.text
 
 
