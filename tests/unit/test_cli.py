@@ -21,7 +21,7 @@ from echoplane.phantom import write_patient
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_cine import beating_heart
 
-KEY = "00112233445566778899aabbccddeeff" * 2
+KEY = "00112233445566778899aabbccddeefffedcba98765432100123456789abcdef"
 STAGES = ("dataset", "train", "export", "evaluate", "promote")
 
 

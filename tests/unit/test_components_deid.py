@@ -11,7 +11,7 @@ from echoplane.phantom import write_patient
 from echoplane.stages import dataset, deid, phantom
 from echoplane.stages.stage import Manifest
 
-KEY = "00112233445566778899aabbccddeeff" * 2
+KEY = "00112233445566778899aabbccddeefffedcba98765432100123456789abcdef"
 
 
 @pytest.fixture(scope="module")
