@@ -94,13 +94,13 @@ def _hex(rgb: tuple[int, int, int]) -> str:
 def _both_ends(cine: Cine, labels_TZHW: np.ndarray) -> np.ndarray:
     """A long axis plane where its atria are largest and smallest."""
     size_T = (labels_TZHW > 0).sum(axis=(1, 2, 3))
-    box = heart_box(labels_TZHW)
+    box = heart_box(labels_TZHW, cine.spacing_mm)
     return np.hstack([tile(cine, labels_TZHW, int(t), 0, box) for t in (size_T.argmax(), size_T.argmin())])
 
 
 def montage(cine: Cine, labels_TZHW: np.ndarray, phase: int) -> np.ndarray:
     """Every slice of one phase with its contours, cut to the heart, RGB (row, column, 3)."""
-    box = heart_box(labels_TZHW)
+    box = heart_box(labels_TZHW, cine.spacing_mm)
     tiles = [tile(cine, labels_TZHW, phase, z, box) for z in range(cine.slices)]
     columns = min(5, len(tiles))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
@@ -111,11 +111,13 @@ def tile(
     cine: Cine, labels_TZHW: np.ndarray, phase: int, z: int, box: tuple[slice, slice], side: int = TILE
 ) -> np.ndarray:
     """One slice as readers see it, `side` x `side`; its greys are those of the heart, not of the chest wall's fat."""
-    low, high = np.percentile(cine.voxels_TZHW[0][:, *box][cine.present_TZ[0]], (1, 99))
+    low, high = np.percentile(cine.voxels_TZHW[0][:, *_inside(box)][cine.present_TZ[0]], (1, 99))
     turn = display_turn(cine.affine, cine.plane)
-    grey_HW = turned(cine.voxels_TZHW[phase, z][box].astype(np.float32), turn)
-    labels_HW = np.ascontiguousarray(turned(labels_TZHW[phase, z][box], turn))
-    grey_HW = np.clip((grey_HW - low) * 255 / max(high - low, 1e-6), 0, 255).astype(np.uint8)
+    grey_HW = np.clip((cine.voxels_TZHW[phase, z].astype(np.float32) - low) * 255 / max(high - low, 1e-6), 0, 255)
+    grey_HW, labels_HW = (
+        np.ascontiguousarray(turned(_cut(whole_HW, box), turn))
+        for whole_HW in (grey_HW.astype(np.uint8), labels_TZHW[phase, z])
+    )
     picture = cv2.cvtColor(cv2.resize(grey_HW, (side, side), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
     for structure in DRAWING_ORDER:
         mask = cv2.resize((labels_HW == structure).astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
@@ -125,16 +127,30 @@ def tile(
     return picture
 
 
-def heart_box(labels_TZHW: np.ndarray) -> tuple[slice, slice]:
-    """A square around all that was found, with a margin; the whole picture where nothing was."""
-    rows, columns = labels_TZHW.shape[2:]
-    found = np.argwhere(labels_TZHW.any(axis=(0, 1)))
-    if not len(found):
-        return slice(0, rows), slice(0, columns)
-    low, high = found.min(axis=0), found.max(axis=0)
-    half = int(0.7 * max(high - low)) + 8
+def heart_box(labels_TZHW: np.ndarray, spacing_mm: tuple[float, float] | None) -> tuple[slice, slice]:
+    """A square in the patient around all that was found, with a margin; around the whole picture where nothing was. It
+    may reach beyond the picture: cut to it, it would be no square, and the heart shown longer than it is."""
+    sides = np.array(spacing_mm or (1.0, 1.0)) / min(spacing_mm or (1.0, 1.0))
+    found, shape = np.argwhere(labels_TZHW.any(axis=(0, 1))), np.array(labels_TZHW.shape[2:])
+    if len(found):
+        low, high = found.min(axis=0), found.max(axis=0)
+        half = int(0.7 * max((high - low) * sides)) + 8
+    else:
+        low, high, half = 0 * shape, shape, int(max(shape * sides)) // 2
     middle = (low + high) // 2
-    return tuple(slice(max(0, m - half), min(n, m + half)) for m, n in zip(middle, (rows, columns), strict=True))  # type: ignore[return-value]
+    rows, columns = (slice(int(m - h), int(m + h)) for m, h in zip(middle, np.rint(half / sides), strict=True))
+    return rows, columns
+
+
+def _inside(box: tuple[slice, slice]) -> tuple[slice, slice]:
+    rows, columns = (slice(max(0, along.start), along.stop) for along in box)
+    return rows, columns
+
+
+def _cut(picture_HW: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+    """The picture in `box`, 0 beyond its borders."""
+    beyond = [(max(0, -along.start), max(0, along.stop - n)) for along, n in zip(box, picture_HW.shape, strict=True)]
+    return np.pad(picture_HW[_inside(box)], beyond)
 
 
 def loop(cine: Cine, labels_TZHW: np.ndarray) -> bytes:
@@ -143,7 +159,7 @@ def loop(cine: Cine, labels_TZHW: np.ndarray) -> bytes:
     slices = filled if len(filled) else np.arange(cine.slices)
     chosen = sorted({int(slices[round(place * (len(slices) - 1))]) for place in LOOP_PLACES})
     phases = np.unique(np.linspace(0, cine.phases - 1, min(cine.phases, MOST_LOOP_PHASES)).astype(int))
-    box = heart_box(labels_TZHW)
+    box = heart_box(labels_TZHW, cine.spacing_mm)
     frames = np.stack([np.hstack([tile(cine, labels_TZHW, int(t), z, box, LOOP_TILE) for z in chosen]) for t in phases])
     beat_ms = 1000 if cine.covers_beat else 600 * len(phases)
     buffer = io.BytesIO()

@@ -13,7 +13,7 @@ from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation import structures
 from echoplane.tasks.cmr_segmentation.cleaning import cleaned_stack, on_one_axis
 from echoplane.tasks.cmr_segmentation.overlap import dice
-from echoplane.tasks.cmr_segmentation.quality import atrium_flags, ventricle_flags
+from echoplane.tasks.cmr_segmentation.quality import atrium_flags, plausibility_flags, ventricle_flags
 from echoplane.tasks.task import Prepared
 from tests.rings import LA, LV, MYO, RV, logits_for, rings
 
@@ -221,6 +221,11 @@ def test_an_unsure_network_is_flagged() -> None:
     found = answered(labels, cine, sure=1.0)
     assert "unsure" in names(found.flags)
     assert found.confidence < 0.85
+
+
+def test_a_flag_does_not_contradict_itself() -> None:
+    (flag,) = plausibility_flags({"lvesv_ml": 3.6, "lvedv_ml": 31.0}, {"lvesv_ml": "LVESV (mL)"})
+    assert flag.sentence == "LVESV (mL) is 3.6; 4 to 400 is plausible."
 
 
 def test_a_gap_and_a_jump_are_flagged() -> None:

@@ -64,7 +64,7 @@ def plausibility_flags(measures: dict[str, float | None], titles: dict[str, str]
     for name, (low, high) in PLAUSIBLE.items():
         value = measures.get(name)
         if value is not None and not low <= value <= high:
-            flags.append(Flag("implausible", f"{titles[name]} is {value:.0f}; {low} to {high} is plausible."))
+            flags.append(Flag("implausible", f"{titles[name]} is {value:.1f}; {low} to {high} is plausible."))
     return flags
 
 
