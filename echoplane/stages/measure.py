@@ -23,7 +23,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cine: str
-    """A NIfTI file, a folder of MR DICOM or of pictures with a CSV, or a zip of DICOM."""
+    """A NIfTI or Enhanced MR file, a folder of MR DICOM, of NIfTI or of pictures, or a zip of any of these."""
     out: str
     """A folder outside of CINE for measures.json, measures.csv, mask.nii.gz and report.html; an earlier answer in it is
     replaced."""

@@ -19,6 +19,8 @@ NAMES = {"short-axis": "sa", "2-chamber": "la_2ch", "4-chamber": "la_4ch"}
 """Of NIfTI files, which do not say their plane, without their endings: the UK Biobank's."""
 MASK = "_mask"
 """A NIfTI file whose name ends so holds what a reader drew, no cine."""
+FOUND = ("mask.nii.gz", "mask-2-chamber.nii.gz", "mask-4-chamber.nii.gz")
+"""What `measure` writes of its answer: no cine either."""
 NIFTI_ENDS = (".nii", ".nii.gz")
 MOST_FILES = 20_000
 MOST_UNZIPPED = 1 << 30
@@ -51,7 +53,7 @@ def _files(files: Files) -> tuple[Cine, ...]:
     if len(files) > MOST_FILES:
         raise TooLarge(f"the folder holds {len(files)} files; at most {MOST_FILES} are read.")
     seen = {n: load for n, load in files.items() if not PurePosixPath(n).name.startswith((".", "DICOMDIR"))}
-    niftis = {n: load for n, load in seen.items() if n.endswith(NIFTI_ENDS) and MASK not in PurePosixPath(n).name}
+    niftis = {n: load for n, load in seen.items() if n.endswith(NIFTI_ENDS) and not _is_mask(PurePosixPath(n).name)}
     if niftis:
         return _niftis(niftis)
     if pictures := pictures_in(seen):
@@ -59,14 +61,24 @@ def _files(files: Files) -> tuple[Cine, ...]:
     return _dicom(seen)
 
 
+def _is_mask(name: str) -> bool:
+    return MASK in name or name in FOUND
+
+
 def _niftis(files: Files) -> tuple[Cine, ...]:
     """By name where one is sa.nii.gz, as the UK Biobank's; else by geometry."""
     if len(files) == 1:
         return (read_nifti(next(iter(files.values()))()),)
-    stems = {PurePosixPath(name).name.split(".")[0]: load for name, load in files.items()}
-    named = {plane: stems[stem] for plane, stem in NAMES.items() if stem in stems}
-    if "short-axis" in named:
-        return tuple(read_nifti(load(), plane) for plane, load in named.items())
+    named = {plane: [n for n in files if PurePosixPath(n).name.split(".")[0] == stem] for plane, stem in NAMES.items()}
+    if named["short-axis"]:
+        if (
+            len({PurePosixPath(n).parent for found in named.values() for n in found}) > 1
+            or max(map(len, named.values())) > 1
+        ):
+            raise UnusableStudy("several folders or files inside hold a cine of the same name; send one patient's.")
+        return tuple(read_nifti(files[n](), plane) for plane, found in named.items() for n in found)
+    if (folders := len({PurePosixPath(n).parent for n in files})) > 1:
+        raise UnusableStudy(f"{folders} folders inside hold NIfTI files; send one patient's, in one folder.")
     found, others = [], 0
     for load in files.values():
         try:

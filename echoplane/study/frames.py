@@ -23,9 +23,13 @@ SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 COLUMNS = {"file", "slice", "phase"}
 PHASES_A_SLICE = 20
 """Of the Sunnybrook set."""
-NUMBERED = re.compile(r"^(?P<series>.*)-IM-(?P<group>\d{4})-(?P<number>\d{4})(\.dcm)?\.\w+$")
+NUMBERED = re.compile(r"^((?P<series>.*)-)?IM-(?P<group>\d{4})-(?P<number>\d{4})(\.dcm)?\.\w+$")
 SPACINGS = ("row_spacing_mm", "column_spacing_mm", "slice_spacing_mm", "frame_time_ms")
 LEAST_PHASES_OF_A_BEAT = 10
+BOTH_ENDS = 2
+"""Phases of a cine that holds end diastole and end systole alone."""
+LEAST_SHARE = 0.75
+"""Of the usual number of phases that a slice must have to be matched with its neighbours."""
 MOST_PIXELS = 32_000_000
 
 Place = tuple[int, int]
@@ -39,6 +43,8 @@ def pictures_in(files: Mapping[str, Load]) -> dict[str, Load]:
     UnusableStudy where several do: they may be of several patients.
     """
     tables = {str(PurePosixPath(name).parent) for name, load in files.items() if _is_table(name, load)}
+    if not tables and any(_is_dicom(name, load) for name, load in files.items()):
+        return {}  # a preview beside a series
     pictures = {str(PurePosixPath(name).parent) for name in files if name.lower().endswith(SUFFIXES)}
     folders = tables or pictures
     if len(folders) > 1:
@@ -46,6 +52,10 @@ def pictures_in(files: Mapping[str, Load]) -> dict[str, Load]:
     return {
         PurePosixPath(name).name: load for name, load in files.items() if str(PurePosixPath(name).parent) in folders
     }
+
+
+def _is_dicom(name: str, load: Load) -> bool:
+    return not name.lower().endswith((*SUFFIXES, ".csv")) and load()[128:132] == b"DICM"
 
 
 def _is_table(name: str, load: Load) -> bool:
@@ -65,10 +75,38 @@ def _rows(content: bytes) -> tuple[list[str], list[dict[str, str]]]:
 def read_frames(files: Mapping[str, Load]) -> Cine:
     """The short axis cine of a folder's files; UnusableStudy or NotAnImage with a reason where it is none."""
     tables = sorted(name for name in files if name.lower().endswith(".csv"))
+    tables = [name for name in tables if _is_table(name, files[name])] or tables
     places, stated = _from_csv(files[tables[0]]()) if tables else (_from_names(files), {})
+    matched = _matched(places)
     if absent := sum(name not in files for name in places.values()):
         raise NotAnImage(f"{absent} picture(s) that the CSV names are not beside it.")
-    return assembled({place: files[name] for place, name in places.items()}, stated)
+    cine = assembled({place: files[name] for place, name in matched.items()}, stated)
+    said = []
+    if matched is not places:
+        said.append("slices have other phases than their neighbours; they were matched by their place in the beat")
+    if not tables and cine.phases > BOTH_ENDS:
+        said.append(f"the pictures' names do not say how many phases a slice has; {PHASES_A_SLICE} were taken")
+    return cine.said(*said)
+
+
+def _matched(places: dict[Place, str]) -> dict[Place, str]:
+    """Slices with other phases than their neighbours, matched by their place in the beat: of each as many phases as
+    most have. Where there is but one phase at each end of systole, a slice may lack one."""
+    phases_of: dict[int, list[int]] = {}
+    for z, phase in sorted(places):
+        phases_of.setdefault(z, []).append(phase)
+    if len({phase for _, phase in places}) <= BOTH_ENDS or len(set(map(tuple, phases_of.values()))) == 1:
+        return places
+    counts = [len(phases) for phases in phases_of.values()]
+    usual = int(np.median(counts))
+    if min(counts) < LEAST_SHARE * usual:
+        raise UnusableStudy(
+            f"slices have {min(counts)} to {max(counts)} phases, which can't be matched. Give each slice the same "
+            "numbers of phases, or leave out those that lack many."
+        )
+    return {
+        (z, t): places[z, phases[t * len(phases) // usual]] for z, phases in phases_of.items() for t in range(usual)
+    }
 
 
 def _from_csv(table: bytes) -> tuple[dict[Place, str], dict[str, float]]:
@@ -112,7 +150,15 @@ def _from_names(files: Mapping[str, Load]) -> dict[Place, str]:
     series = {(match["series"], match["group"]) for match in named}
     if len(series) > 1:
         raise UnusableStudy(f"the folder holds pictures of {len(series)} series; send one patient's at a time.")
-    return {divmod(int(match["number"]) - 1, PHASES_A_SLICE): match.string for match in named}
+    places = {divmod(int(match["number"]) - 1, PHASES_A_SLICE): match.string for match in named}
+    numbers = [int(match["number"]) for match in named]
+    whole = len({phase for _, phase in places}) == PHASES_A_SLICE and max(numbers) - min(numbers) + 1 == len(numbers)
+    if whole and len(places) % PHASES_A_SLICE:
+        raise UnusableStudy(
+            f"the {len(places)} pictures are no whole number of slices of {PHASES_A_SLICE} phases, as their names "
+            "would mean; put a CSV with file, slice and phase beside them."
+        )
+    return places
 
 
 def assembled(pictures: Mapping[Place, Load], stated: Mapping[str, float]) -> Cine:

@@ -30,14 +30,17 @@ RGB24, RGBA32 = 128, 2304
 MILLIMETRE, METRE, MICROMETRE = 2, 1, 3
 TO_MM = {METRE: 1000.0, MILLIMETRE: 1.0, MICROMETRE: 0.001}
 TO_MS = {8: 1000.0, 16: 1.0, 24: 0.001}
+SAME_SPACING = 0.01
 GZIP = b"\x1f\x8b"
 HEADER_BYTES = 352
+NIFTI_2 = b"n+2\x00"
 MOST_BYTES, TAIL_BYTES = 1 << 30, 64 << 20
 
 
 def is_nifti(data: bytes) -> bool:
     """By its magic; a gzip stream is looked into."""
-    return _start(data)[344:348] in (b"n+1\x00", b"ni1\x00")
+    start = _start(data)
+    return start[344:348] in (b"n+1\x00", b"ni1\x00") or start[4:8] == NIFTI_2
 
 
 def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
@@ -46,7 +49,8 @@ def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
     shape_XYZT = _shape(header)
     check_size(shape_XYZT)
     values_XYZT = _values(data, header, shape_XYZT)
-    spacing_mm, slice_spacing_mm, warnings = _spacings(header)
+    affine = _affine(header)
+    spacing_mm, slice_spacing_mm, warnings = _spacings(header, affine)
     frame_time_ms = _frame_time_ms(header)
     if frame_time_ms is None:
         warnings += ("no time between phases in the file (pixdim[4]): no heart rate and no cardiac output",)
@@ -56,7 +60,7 @@ def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
         spacing_mm=spacing_mm,
         slice_spacing_mm=slice_spacing_mm,
         frame_time_ms=frame_time_ms,
-        affine=_affine(header),
+        affine=affine,
         covers_beat=shape_XYZT[3] >= LEAST_PHASES_OF_A_BEAT,
         warnings=warnings,
     )
@@ -115,6 +119,8 @@ def _inflated(data: bytes, needed_bytes: int) -> bytes:
 
 def _header(data: bytes) -> np.ndarray:
     """In the machine's byte order."""
+    if data[4:8] == NIFTI_2:
+        raise Unsupported("this is NIfTI-2; save the cine as NIfTI-1 (.nii or .nii.gz).")
     if len(data) < HEADER_BYTES or data[344:348] != b"n+1\x00":
         raise NotAnImage("this is no single-file NIfTI-1: its magic is missing. Save the cine as .nii or .nii.gz.")
     order: Literal["<", ">"]
@@ -145,7 +151,9 @@ def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.
     if kind in (RGB24, RGBA32):
         raise UnusableStudy("the NIfTI file has 3 colour channels; a cine MR has one. Send the original series.")
     if kind not in DATA_TYPES:
-        raise Unsupported(f"NIfTI data type {kind} is not read; integers and floats of one channel are.")
+        raise Unsupported(
+            f"NIfTI data type {kind} is not read; integers of up to 32 bits and floats of one channel are."
+        )
     stored = np.dtype(DATA_TYPES[kind]).newbyteorder(header.dtype["dim"].base.byteorder)
     offset = float(header["vox_offset"]) or HEADER_BYTES
     if not 348 <= offset <= MOST_BYTES:
@@ -158,20 +166,34 @@ def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.
     if len(data) < needed:
         raise NotAnImage(f"the NIfTI file is cut off: {len(data)} bytes of {needed} are there.")
     values = np.frombuffer(data, stored, count, start).reshape(shape_XYZT, order="F")
-    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    slope, intercept = (float(v) if np.isfinite(v) else 0.0 for v in (header["scl_slope"], header["scl_inter"]))
     if slope not in (0.0, 1.0) or intercept:
-        values = values.astype(np.float32) * (slope or 1.0) + (intercept if np.isfinite(intercept) else 0.0)
+        values = values.astype(np.float32) * (slope or 1.0) + intercept
     return np.nan_to_num(values) if values.dtype.kind == "f" else values
 
 
-def _spacings(header: np.ndarray) -> tuple[tuple[float, float] | None, float | None, tuple[str, ...]]:
-    """(row, column), slice: in mm; None where the header has none. A file without a unit means mm, and that is said."""
+def _spacings(
+    header: np.ndarray, affine: np.ndarray | None
+) -> tuple[tuple[float, float] | None, float | None, tuple[str, ...]]:
+    """(row, column), slice: in mm; None where the header has none, or two that differ. A file without a unit means mm,
+    and that is said."""
     unit = int(header["xyzt_units"]) & 7
     sides = [abs(float(v)) * TO_MM.get(unit, 1.0) for v in header["pixdim"][1:4]]
     if not all(0.05 < side < 100 for side in sides):
         return None, None, ("no spacing in the file: areas are in pixels and there are no millilitres",)
     if unit == 0 and sides == [1.0, 1.0, 1.0]:
         return None, None, ("the file has no unit and a spacing of 1, which means none: there are no millilitres",)
+    by_affine = sides if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(by_affine, sides, rtol=SAME_SPACING):
+        told = (" x ".join(f"{side:.4g}" for side in found) for found in (sides, by_affine))
+        return (
+            None,
+            None,
+            (
+                "pixdim says {} mm, the affine {} mm: areas are in pixels and there are no millilitres; "
+                "give a file in which they agree".format(*told),
+            ),
+        )
     said = () if unit in TO_MM else ("the file names no unit of length: millimetres, as is usual, were taken",)
     return (sides[1], sides[0]), sides[2], said
 
@@ -186,12 +208,18 @@ def _frame_time_ms(header: np.ndarray) -> float | None:
 
 
 def _affine(header: np.ndarray) -> np.ndarray | None:
-    """The sform, else the qform, else None."""
+    """The sform, else the qform, else None; in mm."""
+    affine = np.eye(4)
     if header["sform_code"] > 0:
-        affine = np.eye(4)
         affine[:3] = header["srow"]
-        return affine if abs(np.linalg.det(affine)) > 1e-9 else None
-    return _qform(header) if header["qform_code"] > 0 else None
+        if abs(np.linalg.det(affine)) <= 1e-9:
+            return None
+    elif header["qform_code"] > 0:
+        affine = _qform(header)
+    else:
+        return None
+    affine[:3] *= TO_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine
 
 
 def _qform(header: np.ndarray) -> np.ndarray:

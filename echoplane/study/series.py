@@ -20,6 +20,9 @@ SHORT_AXIS_COSINE = 0.70
 """A stack whose normal is within 45 degrees of the usual axis is a short axis one; below it is said."""
 FEWEST_STACK_SLICES = 3
 LEAST_PHASES_OF_A_BEAT = 10
+LONGEST_BEAT_MS = 2500.0
+"""24 beats a minute; a series that goes on for longer looks at something else, such as a contrast agent that comes."""
+SAME_PLACE_MM = 0.1
 NEARLY_PARALLEL = 0.87
 """Cosine of 30 degrees."""
 FOUR_CHAMBER_UP, TWO_CHAMBER_UP = 0.70, 0.45
@@ -29,18 +32,25 @@ FOUR_CHAMBER_UP, TWO_CHAMBER_UP = 0.70, 0.45
 def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
     """The short axis stack, and the 2- and 4-chamber cines where there are any.
 
-    UnusableStudy where no stack of moving slices is there, with what was found instead.
+    UnusableStudy where no stack of moving slices is there, with what was found instead, and for several studies.
     """
+    if (studies := len({each.study for each in slices} - {""})) > 1:
+        raise UnusableStudy(f"the files are of {studies} studies; send one patient's study at a time.")
     distinct = list({each.source: each for each in slices if each.source[0]}.values())
     distinct += [each for each in slices if not each.source[0]]
-    groups, again = _once(_parallel(distinct))
+    beating = _of_one_beat(distinct)
+    groups, again = _once(_parallel(beating))
     series = [group for group in groups if _phases(group) > 1]
     stacks = [group for group in series if len(_positions(group)) >= FEWEST_STACK_SLICES]
     if not stacks:
         raise UnusableStudy(_no_stack(slices, series))
-    stack = max(stacks, key=lambda group: (_cosine(group) >= SHORT_AXIS_COSINE, _phases(group), len(group)))
+    stack = max(
+        stacks,
+        key=lambda group: (_cosine(group) >= SHORT_AXIS_COSINE, *_rank(_phases(group), len(_positions(group)))),
+    )
     axis = stack[0].normal
-    said = _passed_over(len(slices) - len(distinct), again, _tilted(series, stack))
+    longer = len({each.series for each in distinct}) - len({each.series for each in beating})
+    said = _passed_over(len(slices) - len(distinct), again, _tilted(series, stack), longer)
     cines = [_cine("short-axis", stack).said(*said)]
     for group in series:
         plane = _plane(group[0].normal, axis)
@@ -52,7 +62,7 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
 def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
     """The short axis stack among cines of whole files, and the long axis ones; `others` files were no cines.
 
-    Of several stacks that of most phases; a long axis cine is told by its affine.
+    Of several stacks that of most slices; a long axis cine is told by its affine.
     """
     stacks = [cine for cine in found if cine.slices >= FEWEST_STACK_SLICES]
     if not stacks:
@@ -60,7 +70,7 @@ def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
             f"none of the {len(found) + others} NIfTI files is a cine of {FEWEST_STACK_SLICES} slices or more; name "
             "the short axis one sa.nii.gz and the long axis ones la_2ch.nii.gz and la_4ch.nii.gz, or give one file."
         )
-    stack = max(stacks, key=lambda cine: (_lies_across(cine), cine.phases, cine.slices))
+    stack = max(stacks, key=lambda cine: (_lies_across(cine), *_rank(cine.phases, cine.slices)))
     chosen = {"short-axis": stack}
     for cine in found:
         plane = _long_axis_plane(cine.affine, stack.affine) if cine.slices < FEWEST_STACK_SLICES else None
@@ -69,6 +79,11 @@ def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
     if passed := len(found) + others - len(chosen):
         chosen["short-axis"] = stack.said(f"{passed} other NIfTI file(s) were passed over")
     return tuple(chosen.values())
+
+
+def _rank(phases: int, places: int) -> tuple[int, int, int]:
+    """A whole beat before a part of one, then what shows most of the heart: other moving stacks are of few slices."""
+    return min(phases, LEAST_PHASES_OF_A_BEAT), places, phases
 
 
 def _lies_across(cine: Cine) -> bool:
@@ -92,21 +107,40 @@ def _long_axis_plane(affine: np.ndarray | None, stack: np.ndarray | None) -> str
 
 def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int]:
     """Each place from one series alone, and how many places others showed too: a slice whose breath hold failed is
-    scanned again. Of series with as many phases the last in the files is taken."""
+    scanned again. Of series with as many phases as that of most places the last in the files is taken."""
     kept, again = [], 0
     for group in groups:
+        usual = _usual_phases(group)
         chosen: list[Slice] = []
         for slices in _positions(group).values():
             by_series: dict[str, list[Slice]] = defaultdict(list)
             for each in slices:
                 by_series[each.series].append(each)
-            most = max(reversed(list(by_series.values())), key=len)
+            most = max(reversed(list(by_series.values())), key=lambda found: (len(found) == usual, len(found)))
             if len(most) == 1:  # a series a phase
                 most = slices
             again += len(most) < len(slices)
             chosen += most
         kept.append(chosen)
     return kept, again
+
+
+def _usual_phases(group: Sequence[Slice]) -> int:
+    """Phases a place of the series that shows most places."""
+    by_series: dict[str, list[Slice]] = defaultdict(list)
+    for each in group:
+        by_series[each.series].append(each)
+    return _phases(max(by_series.values(), key=lambda found: len(_positions(found))))
+
+
+def _of_one_beat(slices: Sequence[Slice]) -> list[Slice]:
+    """Without the series whose times at one place go on for longer than a heart beats."""
+    times: dict[tuple[str, Any], list[float]] = defaultdict(list)
+    for each in slices:
+        if each.time_ms is not None:
+            times[each.series, tuple(np.rint(each.origin_mm).tolist())].append(each.time_ms)
+    longer = {series for (series, _), found in times.items() if max(found) - min(found) > LONGEST_BEAT_MS}
+    return [each for each in slices if each.series not in longer]
 
 
 def _tilted(series: Sequence[Sequence[Slice]], stack: Sequence[Slice]) -> int:
@@ -116,8 +150,10 @@ def _tilted(series: Sequence[Sequence[Slice]], stack: Sequence[Slice]) -> int:
     return sum(len(_positions(group)) for group in near)
 
 
-def _passed_over(repeated: int, again: int, tilted: int) -> tuple[str, ...]:
+def _passed_over(repeated: int, again: int, tilted: int, longer: int) -> tuple[str, ...]:
     said = []
+    if longer:
+        said.append(f"{longer} series that last(s) for longer than a heart beats was passed over: no cine")
     if repeated:
         said.append(f"{repeated} frame(s) were there twice")
     if again:
@@ -155,11 +191,16 @@ def _parallel(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _positions(group: Sequence[Slice]) -> dict[float, list[Slice]]:
-    """Slices by their place along the normal, to a tenth of a millimetre, sorted."""
-    places: dict[float, list[Slice]] = defaultdict(list)
-    for each in group:
-        places[round(float(each.origin_mm @ group[0].normal), 1)].append(each)
-    return dict(sorted(places.items()))
+    """Slices by their place along the normal, sorted; those of one place in the order of the files.
+
+    A place ends where the next slice is further off than rounding in the files explains.
+    """
+    along = np.array([each.origin_mm @ group[0].normal for each in group])
+    order = np.argsort(along, kind="stable")
+    starts = np.flatnonzero(np.diff(along[order], prepend=-np.inf) > SAME_PLACE_MM)
+    return {
+        round(float(along[place[0]]), 1): [group[k] for k in sorted(place)] for place in np.split(order, starts[1:])
+    }
 
 
 def _phases(group: Sequence[Slice]) -> int:

@@ -1,0 +1,176 @@
+"""What else lies in a folder beside the cine: other patients, other series, earlier answers, previews."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+
+from echoplane.errors import InputError, UnusableStudy
+from echoplane.study import nifti
+from echoplane.study.cine_files import read_cines
+from tests.tiny_cine import STUDY, beating_heart, slice_file
+
+PHASES, SLICES = 12, 5
+PICTURES_TZHW = beating_heart(PHASES, SLICES, 64)[0]
+AFFINE = np.diag([1.4, 1.4, 8, 1])
+
+
+def write_series(folder: Path, uid: str = f"{STUDY}.1", phases: int = PHASES, step_ms: float = 40.0, **changes) -> None:
+    """The beating heart, or as many slices of it as `slices` says, as single DICOM files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    slices = changes.pop("slices", range(SLICES))
+    jitter_mm = changes.pop("jitter_mm", 0.0)
+    for t in range(phases):
+        for z in slices:
+            place_mm = z * 9 + 0.05 + jitter_mm * (-1) ** t
+            name = f"{uid}-{t}-{z}.dcm"
+            picture = PICTURES_TZHW[t % PHASES, z]
+            slice_file(folder, name, place_mm, t * step_ms, picture, SeriesInstanceUID=uid, **changes)
+
+
+def write_nifti(path: Path, affine: np.ndarray = AFFINE, **header: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(PICTURES_TZHW.transpose(3, 2, 1, 0), affine)
+    image.header.set_xyzt_units("mm", "msec")
+    for name, value in header.items():
+        image.header[name] = value
+    nibabel.save(image, path)
+
+
+def write_numbered(folder: Path, phases: int, slices: int, prefix: str = "P-") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(phases * slices):
+        picture = PICTURES_TZHW[k % phases % PHASES, k // phases % SLICES]
+        cv2.imwrite(str(folder / f"{prefix}IM-0001-{k + 1:04d}.png"), picture)
+
+
+def write_table(folder: Path, places: list[tuple[int, int]]) -> None:
+    """Pictures with a CSV, at these (slice, phase); a picture is as bright as its phase says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "frames.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "slice", "phase"])
+        for z, t in places:
+            cv2.imwrite(str(folder / f"{z}-{t}.png"), np.full((64, 64), t, np.uint8))
+            table.writerow([f"{z}-{t}.png", z, t])
+
+
+@pytest.mark.parametrize("at", [range(SLICES), range(SLICES - 2)])
+def test_two_patients_are_no_heart(tmp_path: Path, at: range) -> None:
+    write_series(tmp_path / "a")
+    write_series(tmp_path / "b", f"{STUDY}.9.1", slices=at, StudyInstanceUID=f"{STUDY}.9", PatientID="Zwetschgen")
+    with pytest.raises(UnusableStudy, match="2 studies; send one patient's study at a time") as refused:
+        read_cines(tmp_path)
+    assert "Zwetschgen" not in str(refused.value)
+
+
+@pytest.mark.parametrize("names", [("a/sa.nii", "b/sa.nii"), ("a/sa.nii", "b/la_2ch.nii"), ("a/one.nii", "b/two.nii")])
+def test_nifti_of_two_patients_is_no_heart_either(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        write_nifti(tmp_path / name)
+    with pytest.raises(UnusableStudy, match="send one patient's"):
+        read_cines(tmp_path)
+
+
+@pytest.mark.parametrize("spacing", [[1.4, 1.3], [2.0, 2.0]])
+def test_a_series_over_many_beats_is_no_cine_whatever_its_grid(tmp_path: Path, spacing: list[float]) -> None:
+    write_series(tmp_path)
+    write_series(tmp_path, f"{STUDY}.7", 40, 800.0, slices=range(1, 4), PixelSpacing=spacing)
+    found = read_cines(tmp_path)[0]
+    assert (found.phases, found.slices, found.spacing_mm) == (PHASES, SLICES, (1.4, 1.3))
+    assert any("longer than a heart beats" in said for said in found.warnings)
+
+
+def test_of_two_moving_stacks_that_of_more_slices_is_taken_where_both_hold_a_beat(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    write_series(tmp_path, f"{STUDY}.7", 30, 20.0, slices=range(3), PixelSpacing=[2.0, 2.0])
+    assert (read_cines(tmp_path)[0].phases, read_cines(tmp_path)[0].slices) == (PHASES, SLICES)
+
+
+def test_a_slice_scanned_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    write_series(tmp_path, f"{STUDY}.8", slices=[2])
+    found = read_cines(tmp_path)[0]
+    assert {source for (t, z), (source, _) in found.sources.items() if z == 2}.isdisjoint(
+        source for (t, z), (source, _) in found.sources.items() if z != 2
+    )
+    assert any("1 slice(s) were scanned more than once" in said for said in found.warnings)
+
+
+def test_places_that_differ_by_rounding_are_one(tmp_path: Path) -> None:
+    write_series(tmp_path, jitter_mm=1e-4)
+    found = read_cines(tmp_path)[0]
+    assert (found.phases, found.slices) == (PHASES, SLICES)
+    assert found.present_TZ.all()
+
+
+def test_a_preview_beside_a_series_is_passed_over(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    cv2.imwrite(str(tmp_path / "preview.png"), PICTURES_TZHW[0, 0])
+    assert read_cines(tmp_path)[0].phases == PHASES
+
+
+def test_what_measure_wrote_is_no_cine(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "any.nii")
+    write_nifti(tmp_path / "answer" / "mask.nii.gz", AFFINE * 3)
+    assert read_cines(tmp_path)[0].slice_spacing_mm == pytest.approx(8)
+
+
+def test_names_that_can_not_mean_20_phases_a_slice_are_refused(tmp_path: Path) -> None:
+    write_numbered(tmp_path / "25", 25, 10)
+    with pytest.raises(UnusableStudy, match="no whole number of slices of 20 phases"):
+        read_cines(tmp_path / "25")
+    write_numbered(tmp_path / "20", 20, 4, prefix="")
+    found = read_cines(tmp_path / "20")[0]
+    assert (found.phases, found.slices) == (20, 4)
+    assert any("20 were taken" in said for said in found.warnings)
+
+
+def test_pictures_of_other_phases_are_matched_by_their_place_in_the_beat(tmp_path: Path) -> None:
+    write_table(tmp_path / "es", [(z, t) for z in range(4) for t in ((0, 10) if z < 2 else (0, 11))])
+    found = read_cines(tmp_path / "es")[0]
+    assert found.voxels_TZHW[:, :, 0, 0].tolist() == [[0, 0, 0, 0], [10, 10, 11, 11]]
+    write_table(tmp_path / "few", [(z, t) for z in range(4) for t in range(20 if z else 18)])
+    found = read_cines(tmp_path / "few")[0]
+    assert found.present_TZ.all()
+    assert (found.voxels_TZHW[-1, 0, 0, 0], found.voxels_TZHW[-1, 1, 0, 0]) == (17, 19)
+    assert any("matched by their place in the beat" in said for said in found.warnings)
+    write_table(tmp_path / "half", [(z, t) for z in range(4) for t in range(20 if z else 9)])
+    with pytest.raises(UnusableStudy, match="9 to 20 phases"):
+        read_cines(tmp_path / "half")
+
+
+def test_the_table_of_the_pictures_is_found_beside_another(tmp_path: Path) -> None:
+    write_table(tmp_path, [(z, t) for z in range(4) for t in range(2)])
+    (tmp_path / "a_readers.csv").write_text("reader,date\n1,2\n")
+    assert read_cines(tmp_path)[0].phases == 2
+
+
+@pytest.mark.parametrize("thickness_mm", [6.0, 1.0])
+def test_two_spacings_that_differ_give_no_millilitres(tmp_path: Path, thickness_mm: float) -> None:
+    write_nifti(tmp_path / "cine.nii", pixdim=[1, 1.4, 1.4, thickness_mm, 40, 0, 0, 0])
+    found = read_cines(tmp_path / "cine.nii")[0]
+    assert found.voxel_mm3 is None
+    assert any("1.4 x 1.4 x 8 mm" in said for said in found.warnings)
+
+
+def test_the_affine_of_a_file_in_metres_is_in_millimetres_too(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "cine.nii", np.diag([0.0014, 0.0014, 0.008, 1]), xyzt_units=1)
+    found = read_cines(tmp_path / "cine.nii")[0]
+    assert found.slice_spacing_mm == pytest.approx(8)
+    assert found.affine is not None
+    assert np.allclose(np.diag(found.affine), [1.4, 1.4, 8, 1])
+
+
+def test_a_nifti_2_and_a_slope_that_is_no_number(tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti2Image(PICTURES_TZHW.transpose(3, 2, 1, 0), AFFINE), tmp_path / "two.nii")
+    with pytest.raises(InputError, match="NIfTI-2; save the cine as NIfTI-1"):
+        read_cines(tmp_path / "two.nii")
+    write_nifti(tmp_path / "cine.nii")
+    header = np.frombuffer((tmp_path / "cine.nii").read_bytes()[:352], nifti.HEADER, 1).copy()
+    header["scl_slope"] = np.nan
+    (tmp_path / "cine.nii").write_bytes(header.tobytes() + (tmp_path / "cine.nii").read_bytes()[348:])
+    assert np.array_equal(read_cines(tmp_path / "cine.nii")[0].voxels_TZHW, PICTURES_TZHW)
