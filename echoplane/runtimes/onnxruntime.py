@@ -3,7 +3,6 @@
 import numpy as np
 import onnxruntime as ort
 
-from echoplane.bundle import Bundle
 from echoplane.bundle.spec import MODEL
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes.runtime import Outputs
@@ -30,7 +29,7 @@ class OnnxRuntime:
         self._session = None
 
 
-def load(bundle: Bundle, precision: str, threads: int) -> OnnxRuntime:
+def load(model: bytes, precision: str, threads: int) -> OnnxRuntime:
     if precision == "bf16":
         raise ConfigError("onnxruntime runs in f32 here; ask for f32 or auto.")
     options = ort.SessionOptions()
@@ -38,7 +37,7 @@ def load(bundle: Bundle, precision: str, threads: int) -> OnnxRuntime:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(bundle.content(MODEL), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base but this one
         raise BundleError(f"{MODEL} does not load in ONNX Runtime: {str(error).splitlines()[0]}") from error
     names = {output.name for output in session.get_outputs()}

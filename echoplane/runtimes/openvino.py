@@ -6,7 +6,6 @@ import threading
 import numpy as np
 import openvino as ov
 
-from echoplane.bundle import Bundle
 from echoplane.bundle.spec import MODEL
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes.runtime import Outputs
@@ -65,11 +64,11 @@ class OpenVino:
             self._request, self._divided = None, []
 
 
-def load(bundle: Bundle, precision: str, threads: int) -> OpenVino:
+def load(model: bytes, precision: str, threads: int) -> OpenVino:
     core = ov.Core()
     chosen = _precision(core, precision)
     try:
-        runtime = OpenVino(core.read_model(bundle.content(MODEL)), core, chosen, threads)
+        runtime = OpenVino(core.read_model(model), core, chosen, threads)
     except RuntimeError as error:
         raise BundleError(f"{MODEL} does not load in OpenVINO: {str(error).splitlines()[-1]}") from error
     names = {name for output in runtime.compiled.outputs for name in output.names}

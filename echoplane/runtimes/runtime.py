@@ -8,6 +8,7 @@ import numpy as np
 
 from echoplane.bundle import Bundle
 from echoplane.bundle.bundle import GOLDEN_SEED
+from echoplane.bundle.spec import MODEL
 from echoplane.errors import BundleError, ConfigError
 
 _MODULES = {"openvino": "echoplane.runtimes.openvino", "onnxruntime": "echoplane.runtimes.onnxruntime"}
@@ -21,6 +22,10 @@ GOLDEN_TOLERANCE = {"f32": 1e-3, "bf16": 0.1}
 8 bits, and each layer adds its rounding."""
 GOLDEN_GREY_LEVELS = 1.0
 """Largest mean difference of the prepared example: image libraries round differently by a level here and there."""
+
+_NAMES_A_FILE = (b"\x08location", b"\x00location")
+"""The key by which a tensor in ONNX names the file of its values, after its length in either way of writing one; a
+longer name with this word in it has another byte before it."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,19 @@ def load(
         raise ConfigError(f"{runtime} runs on cpu here, not on {device!r}.")
     if precision not in PRECISIONS:
         raise ConfigError(f"there is no precision {precision!r}; expected one of {', '.join(PRECISIONS)}.")
-    loaded: Runtime = importlib.import_module(_MODULES[runtime]).load(bundle, precision, threads)
+    loaded: Runtime = importlib.import_module(_MODULES[runtime]).load(_model(bundle), precision, threads)
     return loaded
+
+
+def _model(bundle: Bundle) -> bytes:
+    """The ONNX model, whole; BundleError where values lie in another file.
+
+    No digest covers such a file, and OpenVINO would read it at any path.
+    """
+    content = bundle.content(MODEL)
+    if any(name in content for name in _NAMES_A_FILE):
+        raise BundleError(f"{MODEL} names another file for its weights (location); save it with all weights inside.")
+    return content
 
 
 def check_golden(bundle: Bundle, runtime: Runtime) -> None:

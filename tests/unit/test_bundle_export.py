@@ -42,11 +42,13 @@ class Linear(torch.nn.Module):
 
 
 class Drifting(Linear):
-    """Answers a little otherwise in torch than what the exporter saw."""
+    """Answers otherwise in torch than what the exporter saw, by `drift`."""
+
+    drift = 0.01
 
     def forward(self, batch: Any) -> Any:
         output, embedding = super().forward(batch)
-        return output + (0.0 if torch.jit.is_tracing() else 0.01), embedding
+        return output + (0.0 if torch.jit.is_tracing() else self.drift), embedding
 
 
 @pytest.fixture
@@ -104,12 +106,14 @@ def test_exporting_again_gives_the_same_id(training: Training, tmp_path: Path) -
     assert first == again
 
 
+@pytest.mark.parametrize("drift", [0.01, float("inf")])
 def test_a_network_that_onnx_does_not_follow_is_not_sealed(
-    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drift: float
 ) -> None:
+    monkeypatch.setattr(Drifting, "drift", drift)
     half = SimpleNamespace(Network=Size, network=Drifting, parts=lambda samples, labels: (samples, labels))
     monkeypatch.setattr(exporting, "learning", lambda name: half)
-    with pytest.raises(BundleError, match=r"off torch.s by 0\.01"):
+    with pytest.raises(BundleError, match=f"off torch's by {drift}"):
         _export(training, tmp_path / "bundle", _shards())
     assert not (tmp_path / "bundle" / "bundle.json").exists()
 

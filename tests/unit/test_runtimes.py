@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import load_file
 
@@ -88,6 +89,19 @@ def test_a_model_that_is_not_onnx_is_refused(tmp_path: Path) -> None:
     for name in RUNTIMES:
         with pytest.raises(BundleError, match="does not load"):
             load(wrong, runtime=name)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_model_with_weights_in_another_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bundle = read(make_tiny_bundle(tmp_path / "b"))
+    path = bundle.folder / "model.onnx"
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    wrong = _reseal(bundle.folder, bundle)
+    monkeypatch.chdir(bundle.folder)
+    with pytest.raises(BundleError, match="another file"):
+        load(wrong, runtime=name)
 
 
 @pytest.mark.parametrize(
