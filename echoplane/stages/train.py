@@ -3,6 +3,7 @@
 The folder holds `checkpoint.safetensors` (weights) and `training.json` (task, preprocessing, network, augmentation,
 training settings, history, steps, split_id, data_digest, the patients seen)."""
 
+import inspect
 import json
 import shutil
 import sys
@@ -19,7 +20,7 @@ from echoplane.dataset.shards import SHARDED, read_shards
 from echoplane.dataset.split import assert_disjoint
 from echoplane.errors import ConfigError, wrong_field
 from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
-from echoplane.tasks import Learning
+from echoplane.tasks import Learning, Task
 from echoplane.training.config import TrainConfig
 
 RAY_FOLDER = "ray"
@@ -56,11 +57,12 @@ def _work(config: Config, folder: Path) -> Counts:
     from safetensors.torch import save_file
 
     from echoplane.adapters.ray_training import Job
-    from echoplane.tasks import learning
+    from echoplane.tasks import by_name, learning
 
     samples = Manifest.read(config.samples).path
     dataset = json.loads((samples / "dataset.json").read_bytes())
     patients = _patients_seen(samples)
+    _check(config, by_name(dataset["task"]))
     parts = _settings(config, learning(dataset["task"]))
     job = Job(task=dataset["task"], samples=str(samples), training=config.training, **parts)
     state = _fit(config, job, folder / RAY_FOLDER)
@@ -96,8 +98,24 @@ def _fit(config: Config, job: Any, storage: Path) -> Any:
     return fit_on_cluster(job, storage, cluster=cluster, workers=config.workers, gpu=config.gpu, on_progress=progress)
 
 
+def _check(config: Config, task: Task) -> None:
+    """ConfigError for what would only come out on the workers, or not at all."""
+    if config.workers > config.training.batch:
+        raise ConfigError(
+            f"{config.workers} workers can't share a batch of {config.training.batch}; give fewer, or a larger `batch`."
+        )
+    if config.training.shuffle_labels_seed is not None and task.TRUTH == "mask":
+        raise ConfigError(
+            "`shuffle_labels_seed` permutes labels; this task learns from masks, which it leaves."
+        )
+
+
 def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:
-    """The complete settings of network and augmentation."""
+    """The complete settings of network and augmentation; ConfigError for one of them, or of the loss, that is not."""
+    try:
+        inspect.signature(learning.loss).bind(None, None, **config.training.loss)
+    except TypeError as error:
+        raise ConfigError(f"`training`: the loss has no such setting ({error}).") from None
     try:
         return {
             "network": learning.Network(**config.network).model_dump(mode="json"),

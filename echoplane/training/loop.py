@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from echoplane.dataset.shards import Shards
+from echoplane.errors import StageError
 from echoplane.tasks import Learning
 from echoplane.training.checkpoint import State
 from echoplane.training.config import TrainConfig
@@ -43,7 +44,8 @@ def train(
     the state of a whole epoch, which comes first.
 
     `on_progress` gets the steps done, all of them, and the loss of the last; `on_epoch` the state after each epoch,
-    on every worker. `wrap` joins the workers' gradients (and moves the module to their device).
+    on every worker. `wrap` joins the workers' gradients (and moves the module to their device). StageError where the
+    loss is no number any more.
     """
     torch.manual_seed(config.seed)
     module = learning.network(network)
@@ -73,6 +75,11 @@ def train(
         _share_buffers(module)
         figures = validate(learning, module, validation_batches(shards, config.batch, rank=rank, world=world), config)
         figures = {"loss": loss} | figures | {"seconds": round(time.monotonic() - start, 2)}
+        if not all(map(math.isfinite, figures.values())):
+            raise StageError(
+                f"training diverged within {config.epoch_steps} steps of step {state.steps}: the loss is no number. "
+                "Give a lower `learning_rate`, or a longer `warmup`."
+            )
         state = _after(state, steps, figures, module, optimiser, config)
         on_epoch(state)
     return state

@@ -11,7 +11,9 @@ import torch
 from echoplane.dataset.shards import Shards
 from echoplane.errors import ConfigError, StageError
 from echoplane.stages.train import Config as StageSettings
+from echoplane.stages.train import _check as check_settings
 from echoplane.stages.train import _settings as complete_settings
+from echoplane.tasks import by_name
 from echoplane.tasks.view_video import labels, learning
 from echoplane.tasks.view_video.learning import Augmentation, Network
 from echoplane.training.checkpoint import FILE, State, read_state, write_state
@@ -257,6 +259,11 @@ def test_validation_is_the_mean_over_clips_whatever_the_batches():
     assert parts == pytest.approx(whole, rel=1e-5)
 
 
+def test_training_that_diverged_says_so():
+    with pytest.raises(StageError, match="lower `learning_rate`"):
+        fit(TrainConfig(steps=40, epoch_steps=20, batch=4, learning_rate=1e30, warmup=0, optimiser="sgd"))
+
+
 def test_the_learning_rate_rises_falls_and_ends_at_nothing():
     config = TrainConfig(steps=100, warmup=0.2, learning_rate=1.0)
     rates = [learning_rate(step, config) for step in range(100)]
@@ -292,6 +299,21 @@ def test_a_setting_that_the_task_does_not_have_is_refused():
     assert settings["network"]["depth"] == 50
     with pytest.raises(ConfigError, match="is not valid"):
         complete_settings(StageSettings(root="r", samples="s", augmentation={"flip": 1}), learning)
+    with pytest.raises(ConfigError, match=r"the loss has no such setting .*'diec'"):
+        complete_settings(StageSettings(root="r", samples="s", training=TrainConfig(loss={"diec": 1})), learning)
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "word"),
+    [
+        ("echo-view-video", {"workers": 5, "training": TrainConfig(batch=4)}, "5 workers can't share a batch of 4"),
+        ("cmr-segmentation", {"training": TrainConfig(shuffle_labels_seed=1)}, "learns from masks"),
+    ],
+)
+def test_settings_that_would_fail_on_the_workers_are_refused_before(task, settings, word):
+    with pytest.raises(ConfigError, match=word):
+        check_settings(StageSettings(root="r", samples="s", **settings), by_name(task))
+    check_settings(StageSettings(root="r", samples="s"), by_name(task))
 
 
 def test_the_dataset_room_needs_no_torch():
