@@ -5,24 +5,44 @@ the folder is where the latest run's manifests are looked up by step.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pipelines
 from echoplane.errors import ConfigError, StageError
-from echoplane.stages.stage import Manifest, die_with_runner
+from echoplane.stages.stage import Manifest, die_with_runner, made
 from echoplane.stages.step import RUN_VARIABLE, records
 
 KFP_FOLDER = "kfp"
+LOCK = ".run.lock"
 
 
 def run(name: str, values: dict[str, Any]) -> None:
-    """Run pipeline `name` under `values["root"]`; StageError where a step fails."""
+    """Run pipeline `name` under `values["root"]`; StageError where a step fails, ConfigError where another run is."""
     die_with_runner()
+    with _only_run(Path(values["root"]).resolve()) as root:
+        _run(name, values, root)
+
+
+@contextlib.contextmanager
+def _only_run(root: Path) -> Iterator[Path]:
+    """Hold the root: KFP's folder and MLflow's server in it are of one run."""
+    made(root, "`root`")
+    with (root / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError("another run works under this `root`; wait for it to end, or give another.") from None
+        yield root
+
+
+def _run(name: str, values: dict[str, Any], root: Path) -> None:
     # Steps end with this process; unbuffered, their lines come while they work.
     this_run = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1", RUN_VARIABLE: this_run}
@@ -32,7 +52,7 @@ def run(name: str, values: dict[str, Any]) -> None:
     warnings.filterwarnings("ignore", message=".*custom or non-Python base image", category=RuntimeWarning)
     warnings.filterwarnings("ignore", message=".*have no effect", category=UserWarning)
 
-    folder = Path(values["root"]).resolve() / KFP_FOLDER
+    folder = root / KFP_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
     try:

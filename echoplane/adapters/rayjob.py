@@ -200,7 +200,10 @@ def _created(api: Any, namespace: str, body: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        _delete(api, namespace, name)
+        try:
+            _delete(api, namespace, name)
+        except StageError as error:  # what was trained is there, or why it failed is on its way
+            log.warning("%s", error)
 
 
 def _delete(api: Any, namespace: str, name: str) -> None:

@@ -105,9 +105,7 @@ def _check(config: Config, task: Task) -> None:
             f"{config.workers} workers can't share a batch of {config.training.batch}; give fewer, or a larger `batch`."
         )
     if config.training.shuffle_labels_seed is not None and task.TRUTH == "mask":
-        raise ConfigError(
-            "`shuffle_labels_seed` permutes labels; this task learns from masks, which it leaves."
-        )
+        raise ConfigError("`shuffle_labels_seed` permutes labels; this task learns from masks, which it leaves.")
 
 
 def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,8 @@ from kfp.compiler import Compiler
 
 import pipelines
 from components.image import BUILD, IMAGE
+from echoplane.errors import ConfigError
+from pipelines import local
 from pipelines.__main__ import main as command_line
 
 AMBIGUOUS = {"n", "y", "yes", "no", "on", "off", "true", "false"}
@@ -203,6 +205,13 @@ def test_another_image_and_a_training_step_with_gpus_are_chosen_when_compiling(t
     assert list(gpus) == ["exec-train"]
     assert gpus["exec-train"]["resourceType"] == "nvidia.com/gpu"
     assert gpus["exec-train"]["resourceCount"] == "2"
+
+
+def test_two_runs_under_one_root_do_not_take_each_others_folders(tmp_path: Path) -> None:
+    (tmp_path / local.KFP_FOLDER).mkdir()
+    with local._only_run(tmp_path), pytest.raises(ConfigError, match="another run works under this `root`"):
+        local.run("echo-view", {"root": str(tmp_path)})
+    assert (tmp_path / local.KFP_FOLDER).exists()
 
 
 def test_help_of_a_run_lists_the_pipelines_own_parameters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
+from kubernetes.client import ApiException
 
 from echoplane.adapters import rayjob as adapter
 from echoplane.adapters.rayjob import RayCluster, rayjob
@@ -130,6 +131,26 @@ def test_a_job_ends_by_itself_when_its_step_was_killed(
         adapter._end_when_forgotten(tmp_path)
     assert gone.is_set(), "ended while its step lived"
     assert "no sign of life" in capsys.readouterr().out
+
+
+def test_a_job_that_is_slow_to_go_costs_nothing_that_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Api:
+        made = False
+
+        def delete_namespaced_custom_object(self, *_: object, **__: object) -> None:
+            if not self.made:
+                raise ApiException(status=404)
+
+        def create_namespaced_custom_object(self, *_: object) -> None:
+            self.made = True
+
+    monkeypatch.setattr(adapter, "POLL_S", 0.01)
+    monkeypatch.setattr(adapter, "LOST_S", 0.05)
+    with adapter._created(Api(), "heart", rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False)):
+        pass
+    assert "RayJob name is not gone" in caplog.text
 
 
 def test_who_follows_a_job_gives_signs_of_life(tmp_path: Path) -> None:
