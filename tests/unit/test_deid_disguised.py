@@ -1,4 +1,4 @@
-"""What tells of a patient in disguise: constants that give the shift away, letters made of ASCII, days and ids cut up."""
+"""What tells of a patient in disguise: constants that give the shift away, letters made of ASCII, days cut up."""
 
 import re
 from pathlib import Path
