@@ -70,8 +70,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 07",
         _ROOM + "header.py",
-        "        and (_listed(token, context) or _is_short_number(token, context))\n        and not",
-        "        and not",
+        "(_listed(token, context) or _is_short_number(token, context)) and not",
+        "not",
         _HEADER + "07_descriptions_keep_listed_words_alone",
     ),
     (
@@ -430,7 +430,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid numbers",
         _ROOM + "header.py",
-        "    told = numbers.together(loose, context.own.numbers, version)",
+        "    told = numbers.together(left, context.own.numbers, version)",
         "    told = False",
         _ODD + "case_07_short_numbers_stay_but_not_a_day_or_an_id_cut_in_pieces[TTE 29.02.48-TTE]",
     ),

@@ -7,8 +7,8 @@ and is removed.
 import re
 from datetime import date, timedelta
 
-_EARLIEST, _LATEST = "19850101", "21000101"
-"""ACR-NEMA 300, the first form of DICOM, is of 1985."""
+_EARLIEST, _LATEST = "19850101", "20500101"
+"""ACR-NEMA 300, the first form of DICOM, is of 1985; 20991231 says that there is no day."""
 _DEFAULTS = frozenset(("20000101", "20010101"))
 _DATE = re.compile(r"(\d{4})([.]?)(\d{2})\2(\d{2})", re.ASCII)
 _TIME = re.compile(r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?", re.ASCII)

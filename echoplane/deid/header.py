@@ -40,6 +40,7 @@ _SEX = frozenset("MFO")
 _VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
 _ESCAPE = "\x1b"  # begins another character set (ISO 2022), in which letters are pairs of ASCII
 _LEAST_LETTERS = 4
+_MOST_LETTERS = 3  # that stand alone in a term; more can be the beginning of a name
 _FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 # their bytes are checked and written with the pixels and the signal
 _BULK_VRS = frozenset(("OB", "OW", "OB or OW"))
@@ -137,7 +138,7 @@ def _convert(original: Dataset, item: Element, rule: Allowed, context: Context, 
     if rule.vr in _BINARY_BYTES:
         return _convert_binary(original, item, rule, context)
     before = _strings(item)
-    cut_up = rule.vr in _NUMBER and numbers.of_identifier("".join(before)) & context.own.numbers
+    cut_up = rule.vr in _NUMBER and numbers.of_decimals(before) & context.own.numbers
     after = ["" if cut_up else _convert_string(value, rule, action, context) for value in before]
     changed = "shifted" if action == "shift" else "mapped" if rule.vr == "UI" else "cleaned"
     context.note(rule.keyword, changed if before != after else "kept" if any(before) else "empty")
@@ -243,7 +244,7 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
         return dates.capped_age(value)
     if rule.keyword == "CodeValue":
         fits = _CODE_VALUE.fullmatch(value) and not _names_someone(value, context)
-        told = numbers.of_identifier(value)
+        told = numbers.of_code(value)
         own = context.own.inside(value, 2) or told & (context.own.numbers | context.own.days)
         return value if fits and not own else ""
     if rule.keyword == "PatientSex":
@@ -271,7 +272,7 @@ def _is_number(value: str, vr: str, context: Context) -> bool:
     if value and (len(value) > 16 or not _NUMBER[vr].fullmatch(value)):
         return False
     own = context.own
-    told = value and (own.is_number(float(value)) or numbers.of_identifier(value) & own.numbers)
+    told = value and (own.is_number(float(value)) or numbers.of_decimals([value]) & own.numbers)
     return not told
 
 
@@ -284,6 +285,7 @@ def _is_known_term(value: str, context: Context) -> bool:
         and value.isascii()
         and _ESCAPE not in value
         and all(_listed(token, context) or len(token) == 1 or _is_short_number(token, context) for token in tokens)
+        and len(spelled) <= _MOST_LETTERS
         and not context.own.inside(spelled, 2)
         and not numbers.together(_loose_numbers(tokens, context), context.own.numbers, version=False)
     )
@@ -323,12 +325,12 @@ def clean_text(value: str, context: Context, version: bool = False) -> str:
         return "" if _ESCAPE in value else " ".join(_listed_words(value, context))
     tokens = _TOKEN.findall(value)
     loose = _loose_numbers(tokens, context)
-    told = numbers.together(loose, context.own.numbers, version)
-    kept = [
-        token
-        for token, number in zip(tokens, loose, strict=True)
-        if not (number and told)
-        and (_listed(token, context) or _is_short_number(token, context))
-        and not context.own.name_someone(token)
+    stays = [
+        (_listed(token, context) or _is_short_number(token, context)) and not context.own.name_someone(token)
+        for token in tokens
     ]
+    # numbers between which the words go would stand together
+    left = [number for number, stay in zip(loose, stays, strict=True) if number or stay]
+    told = numbers.together(left, context.own.numbers, version)
+    kept = [t for t, number, stay in zip(tokens, loose, stays, strict=True) if stay and not (number and told)]
     return value if len(kept) == len(tokens) and _PLAIN.fullmatch(value) else " ".join(kept)

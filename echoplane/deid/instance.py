@@ -168,8 +168,8 @@ def _finish(built: Dataset, policy: Policy, transfer_syntax: UID, pixels_clean: 
 
 
 def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Context, tuple[str, ...]]:
-    own = values.collect(original, key, policy)
     patient = _patient_id(original)
+    own = values.collect(original, key, policy)
     study = "".join(strings(original, 0x0020000D)[:1])
     if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
         raise Held("malformed")
@@ -190,9 +190,12 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
 def _patient_id(original: Dataset) -> str:
     """As its character set says, so that one id is one patient whatever it is encoded in; Held where it has several
     parts, for many may share one of them."""
+    undecoded = strings(original, _TAGS["PatientID"])
     value = original.get("PatientID")
-    values = value if isinstance(value, MultiValue) else [value or ""]
-    parts = [part for part in (str(each).strip("\0 ") for each in values) if part]
+    decoded = [str(each) for each in (value if isinstance(value, MultiValue) else [value or ""])]
+    # bytes of another character set than the file names: two ids must not be one with the same marks in it
+    wrong = isinstance(value, bytes) or any("\ufffd" in each for each in decoded)
+    parts = [part for part in (each.strip("\0 ") for each in (undecoded if wrong else decoded)) if part]
     if len(parts) > 1:
         raise Held("malformed")
     return "".join(parts)

@@ -20,6 +20,7 @@ _MONTHS = (
     ("NOV",), ("DEC", "DEZ", "DÉC", "DIC"),
 )  # fmt: skip
 """In English, German, French, Spanish and Italian."""
+_WORD_OR_NUMBER = re.compile(r"[A-Za-z]+|[0-9]+")
 _TWO_DIGITS = re.compile(r"\d\d", re.ASCII)
 
 
@@ -27,6 +28,17 @@ def of_identifier(text: str) -> set[str]:
     """The digits of an identifier, without what parts them and without leading zeros; none if there are few."""
     digits = re.sub(r"[^0-9]", "", text).lstrip("0")
     return {digits} if len(digits) >= _LEAST_DIGITS else set()
+
+
+def of_decimals(values: list[str]) -> set[str]:
+    """The same of the values of a DS or IS one after the other: no power of ten, with zeros at the end and without."""
+    digits = of_identifier("".join(re.split("[Ee]", value)[0] for value in values))
+    return digits | {short for number in digits if len(short := number.rstrip("0")) >= _LEAST_DIGITS}
+
+
+def of_code(text: str) -> set[str]:
+    """The same of a code, in which a month can have a name: 17.MAR.2024, 17MAR2024."""
+    return of_identifier("".join(with_months(_WORD_OR_NUMBER.findall(text))))
 
 
 def of_birth_date(text: str) -> set[str]:
