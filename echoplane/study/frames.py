@@ -30,6 +30,8 @@ BOTH_ENDS = 2
 """Phases of a cine that holds end diastole and end systole alone."""
 LEAST_SHARE = 0.75
 """Of the usual number of phases that a slice must have to be matched with its neighbours."""
+LEAST_SHARE_OF_ENDS = 0.75
+"""Of the largest changes from picture to picture that must lie where slices end."""
 MOST_PIXELS = 32_000_000
 
 Place = tuple[int, int]
@@ -82,11 +84,28 @@ def read_frames(files: Mapping[str, Load]) -> Cine:
         raise NotAnImage(f"{absent} picture(s) that the CSV names are not beside it.")
     cine = assembled({place: files[name] for place, name in matched.items()}, stated)
     said = []
+    if not tables and cine.phases > BOTH_ENDS and not _changes_most_between_slices(cine):
+        raise UnusableStudy(
+            f"the pictures change most elsewhere than where slices of {PHASES_A_SLICE} phases end, which their names "
+            "would mean; put a CSV with file, slice and phase beside them."
+        )
     if matched is not places:
         said.append("slices have other phases than their neighbours; they were matched by their place in the beat")
     if not tables and cine.phases > BOTH_ENDS:
         said.append(f"the pictures' names do not say how many phases a slice has; {PHASES_A_SLICE} were taken")
     return cine.said(*said)
+
+
+def _changes_most_between_slices(cine: Cine) -> bool:
+    """Whether the largest changes from one picture to the next lie between slices: a neighbour differs more than the
+    same slice ever does over a beat, whatever its brightness."""
+    slices_ZTHW = cine.voxels_TZHW[:, cine.present_TZ.all(axis=0), ::4, ::4].swapaxes(0, 1)
+    ends = np.arange(1, len(slices_ZTHW)) * cine.phases - 1
+    pictures = slices_ZTHW.reshape(len(slices_ZTHW) * cine.phases, -1).astype(np.float32)
+    pictures -= pictures.mean(axis=1, keepdims=True)
+    pictures /= np.linalg.norm(pictures, axis=1, keepdims=True) + 1e-6
+    alike = (pictures[1:] * pictures[:-1]).sum(axis=1)
+    return int(np.isin(np.argsort(alike)[: len(ends)], ends).sum()) >= LEAST_SHARE_OF_ENDS * len(ends)
 
 
 def _matched(places: dict[Place, str]) -> dict[Place, str]:

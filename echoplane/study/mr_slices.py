@@ -28,7 +28,7 @@ class Slice:
     series: str = field(repr=False)
     """UID of the series; what was scanned twice comes in two, as a rule."""
     study: str = field(repr=False)
-    """UID of the study: one patient's, of one visit."""
+    """UID of the study, one patient's of one visit; without it the patient's ID."""
     heart_rate_bpm: float | None
     source: tuple[str, int] = field(repr=False)
     """SOP instance UID and frame number, from 1."""
@@ -99,7 +99,7 @@ def _slice(groups: Sequence[Dataset], values_HW: np.ndarray, index: int) -> Slic
         time_ms=time[0] if time else None,
         order=order[0] if order else (_numbers(groups, "InstanceNumber") or [0.0])[0] + index / 1e5,
         series=str(groups[-1].get("SeriesInstanceUID") or ""),
-        study=str(groups[-1].get("StudyInstanceUID") or ""),
+        study=str(groups[-1].get("StudyInstanceUID") or groups[-1].get("PatientID") or ""),
         heart_rate_bpm=beats if beats and 20 <= beats <= 250 else None,
         source=(str(groups[-1].get("SOPInstanceUID") or ""), index + 1),
         pixels=values_HW,

@@ -3,7 +3,7 @@
 A short axis stack is parallel slices across the heart's usual axis over the beat; long axis planes are single slices
 that hold that axis. Axes: T phase, Z slice, H row, W column."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,8 @@ FEWEST_STACK_SLICES = 3
 LEAST_PHASES_OF_A_BEAT = 10
 LONGEST_BEAT_MS = 2500.0
 """24 beats a minute; a series that goes on for longer looks at something else, such as a contrast agent that comes."""
+STILL_SHARE = 0.25
+"""A place with a smaller share of the usual phases shows stills, such as late enhancement, on the cine's grid."""
 SAME_PLACE_MM = 0.1
 NEARLY_PARALLEL = 0.87
 """Cosine of 30 degrees."""
@@ -39,18 +41,18 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
     distinct = list({each.source: each for each in slices if each.source[0]}.values())
     distinct += [each for each in slices if not each.source[0]]
     beating = _of_one_beat(distinct)
-    groups, again = _once(_parallel(beating))
+    groups, again, stills = _once(_parallel(beating))
     series = [group for group in groups if _phases(group) > 1]
     stacks = [group for group in series if len(_positions(group)) >= FEWEST_STACK_SLICES]
     if not stacks:
-        raise UnusableStudy(_no_stack(slices, series))
+        raise UnusableStudy(_no_stack(beating, series))
     stack = max(
         stacks,
         key=lambda group: (_cosine(group) >= SHORT_AXIS_COSINE, *_rank(_phases(group), len(_positions(group)))),
     )
     axis = stack[0].normal
     longer = len({each.series for each in distinct}) - len({each.series for each in beating})
-    said = _passed_over(len(slices) - len(distinct), again, _tilted(series, stack), longer)
+    said = _passed_over(len(slices) - len(distinct), again, stills, _tilted(series, stack), longer)
     cines = [_cine("short-axis", stack).said(*said)]
     for group in series:
         plane = _plane(group[0].normal, axis)
@@ -105,10 +107,13 @@ def _long_axis_plane(affine: np.ndarray | None, stack: np.ndarray | None) -> str
     return None if affine is None else _plane(_normal(affine), axis)
 
 
-def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int]:
-    """Each place from one series alone, and how many places others showed too: a slice whose breath hold failed is
-    scanned again. Of series with as many phases as that of most places the last in the files is taken."""
-    kept, again = [], 0
+def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int, int]:
+    """Each place from one series alone, how many places others showed too, and how many held stills and were left out.
+
+    A slice whose breath hold failed is scanned again: of series with the usual number of phases the last in the files
+    is taken.
+    """
+    kept, again, stills = [], 0, 0
     for group in groups:
         usual = _usual_phases(group)
         chosen: list[Slice] = []
@@ -119,18 +124,22 @@ def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int]:
             most = max(reversed(list(by_series.values())), key=lambda found: (len(found) == usual, len(found)))
             if len(most) == 1:  # a series a phase
                 most = slices
+            if len(most) < STILL_SHARE * usual:
+                stills += 1
+                continue
             again += len(most) < len(slices)
             chosen += most
         kept.append(chosen)
-    return kept, again
+    return kept, again, stills
 
 
 def _usual_phases(group: Sequence[Slice]) -> int:
-    """Phases a place of the series that shows most places."""
-    by_series: dict[str, list[Slice]] = defaultdict(list)
-    for each in group:
-        by_series[each.series].append(each)
-    return _phases(max(by_series.values(), key=lambda found: len(_positions(found))))
+    """The number of moving phases that a series shows at most places; 1 where each series holds one phase."""
+    counts: dict[int, int] = defaultdict(int)
+    for slices in _positions(group).values():
+        for phases in set(Counter(each.series for each in slices).values()) - {1}:
+            counts[phases] += 1
+    return max(counts, key=lambda phases: counts[phases], default=1)
 
 
 def _of_one_beat(slices: Sequence[Slice]) -> list[Slice]:
@@ -150,14 +159,18 @@ def _tilted(series: Sequence[Sequence[Slice]], stack: Sequence[Slice]) -> int:
     return sum(len(_positions(group)) for group in near)
 
 
-def _passed_over(repeated: int, again: int, tilted: int, longer: int) -> tuple[str, ...]:
+def _passed_over(repeated: int, again: int, stills: int, tilted: int, longer: int) -> tuple[str, ...]:
     said = []
     if longer:
         said.append(f"{longer} series that last(s) for longer than a heart beats was passed over: no cine")
     if repeated:
         said.append(f"{repeated} frame(s) were there twice")
     if again:
-        said.append(f"{again} slice(s) were scanned more than once; the series with most phases was taken, or the last")
+        said.append(
+            f"{again} slice(s) were scanned more than once; a series of the usual phases was taken, the last of several"
+        )
+    if stills:
+        said.append(f"{stills} place(s) with far fewer phases than the others were passed over: no cine")
     if tilted:
         said.append(
             f"{tilted} slice(s) are turned or scaled against the stack and were left out; a stack needs one orientation"
@@ -166,7 +179,12 @@ def _passed_over(repeated: int, again: int, tilted: int, longer: int) -> tuple[s
 
 
 def _no_stack(slices: Sequence[Slice], series: Sequence[Sequence[Slice]]) -> str:
-    places = max((len(_positions(group)) for group in _parallel(slices)), default=0)
+    if not slices:
+        return (
+            f"at one place the MR series goes on for over {LONGEST_BEAT_MS / 1000:g} s, longer than a heart beats: no "
+            "cine. Send the cine series."
+        )
+    places = max(len(_positions(group)) for group in _parallel(slices))
     if not series:
         return (
             f"the MR series has {places} slice(s) of one phase each; a cine has two or more phases a slice. "

@@ -11,6 +11,7 @@ import pytest
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study import nifti
 from echoplane.study.cine_files import read_cines
+from echoplane.study.series import USUAL_AXIS
 from tests.tiny_cine import STUDY, beating_heart, slice_file
 
 PHASES, SLICES = 12, 5
@@ -22,10 +23,10 @@ def write_series(folder: Path, uid: str = f"{STUDY}.1", phases: int = PHASES, st
     """The beating heart, or as many slices of it as `slices` says, as single DICOM files."""
     folder.mkdir(parents=True, exist_ok=True)
     slices = changes.pop("slices", range(SLICES))
-    jitter_mm = changes.pop("jitter_mm", 0.0)
+    jitter_mm, shift_mm = changes.pop("jitter_mm", 0.0), changes.pop("shift_mm", 0.0)
     for t in range(phases):
         for z in slices:
-            place_mm = z * 9 + 0.05 + jitter_mm * (-1) ** t
+            place_mm = z * 9 + 0.05 + shift_mm + jitter_mm * (-1) ** t
             name = f"{uid}-{t}-{z}.dcm"
             picture = PICTURES_TZHW[t % PHASES, z]
             slice_file(folder, name, place_mm, t * step_ms, picture, SeriesInstanceUID=uid, **changes)
@@ -41,9 +42,11 @@ def write_nifti(path: Path, affine: np.ndarray = AFFINE, **header: object) -> No
 
 
 def write_numbered(folder: Path, phases: int, slices: int, prefix: str = "P-") -> None:
+    """Numbered from slice to slice, each amid a body of its own."""
     folder.mkdir(parents=True, exist_ok=True)
+    bodies = np.random.default_rng(0).integers(0, 128, (slices, 64, 64), np.uint8)
     for k in range(phases * slices):
-        picture = PICTURES_TZHW[k % phases % PHASES, k // phases % SLICES]
+        picture = bodies[k // phases] + PICTURES_TZHW[k % phases * PHASES // phases, k // phases % SLICES] // 2
         cv2.imwrite(str(folder / f"{prefix}IM-0001-{k + 1:04d}.png"), picture)
 
 
@@ -67,6 +70,13 @@ def test_two_patients_are_no_heart(tmp_path: Path, at: range) -> None:
     assert "Zwetschgen" not in str(refused.value)
 
 
+def test_without_a_study_the_patient_tells_two_apart(tmp_path: Path) -> None:
+    for name in "ab":
+        write_series(tmp_path / name, f"{STUDY}.{ord(name)}", StudyInstanceUID=None, PatientID=name)
+    with pytest.raises(UnusableStudy, match="send one patient's study at a time"):
+        read_cines(tmp_path)
+
+
 @pytest.mark.parametrize("names", [("a/sa.nii", "b/sa.nii"), ("a/sa.nii", "b/la_2ch.nii"), ("a/one.nii", "b/two.nii")])
 def test_nifti_of_two_patients_is_no_heart_either(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
@@ -82,6 +92,45 @@ def test_a_series_over_many_beats_is_no_cine_whatever_its_grid(tmp_path: Path, s
     found = read_cines(tmp_path)[0]
     assert (found.phases, found.slices, found.spacing_mm) == (PHASES, SLICES, (1.4, 1.3))
     assert any("longer than a heart beats" in said for said in found.warnings)
+
+
+def test_perfusion_alone_is_no_cine(tmp_path: Path) -> None:
+    write_series(tmp_path, f"{STUDY}.7", 40, 800.0, slices=range(3))
+    with pytest.raises(UnusableStudy, match="longer than a heart beats: no cine"):
+        read_cines(tmp_path)
+
+
+@pytest.mark.parametrize("series_a_slice", [True, False])
+@pytest.mark.parametrize(("others", "shift_mm"), [({"phases": 1}, 0.0), ({"phases": 1}, 4.5), ({"phases": 40}, 0.0)])
+def test_other_series_on_the_grid_of_the_cine_stay_out_of_it(
+    tmp_path: Path, series_a_slice: bool, others: dict, shift_mm: float
+) -> None:
+    """Late enhancement at the cine's places or between them, at more of them; perfusion that states no times."""
+    at = range(5) if others["phases"] == 1 else range(1, 3)
+    write_series(tmp_path / "a", f"{STUDY}.7", slices=at, shift_mm=shift_mm, TriggerTime=None, **others)
+    for z in range(1, 5):
+        write_series(tmp_path / f"cine-{z}", f"{STUDY}.8.{z * series_a_slice}", slices=[z])
+    found = read_cines(tmp_path)[0]
+    assert (found.phases, found.slices, found.slice_spacing_mm) == (PHASES, 4, 9)
+    assert all("scanned more than once" in said or "far fewer phases" in said for said in found.warnings)
+    assert found.warnings
+    assert np.array_equal(found.voxels_TZHW, PICTURES_TZHW[:, 1:])
+
+
+def test_a_patient_of_many_series_gives_the_cines(tmp_path: Path) -> None:
+    """As the Sunnybrook patients came: short axis, long axis, late enhancement and scouts, a folder each."""
+    axis = USUAL_AXIS / np.linalg.norm(USUAL_AXIS)
+    stands, lies = np.cross(axis, [0, 0, 1.0]), np.cross(axis, np.cross([0, 0, 1.0], axis))
+    write_series(tmp_path / "CINESAX_300", f"{STUDY}.3", 20)
+    for k, normal in enumerate([stands, lies]):
+        write_series(tmp_path / f"CINELAX_{k}", f"{STUDY}.4.{k}", 20, slices=[0], axis=normal / np.linalg.norm(normal))
+    write_series(tmp_path / "DE", f"{STUDY}.5", 1, slices=range(1, 5))
+    for k, normal in enumerate(np.eye(3)[:2]):
+        write_series(tmp_path / f"Localizers_{k}", f"{STUDY}.6.{k}", 1, axis=normal)
+    found = read_cines(tmp_path)
+    assert [(cine.plane, cine.phases, cine.slices) for cine in found] == [
+        ("short-axis", 20, SLICES), ("2-chamber", 20, 1), ("4-chamber", 20, 1),
+    ]  # fmt: skip
 
 
 def test_of_two_moving_stacks_that_of_more_slices_is_taken_where_both_hold_a_beat(tmp_path: Path) -> None:
@@ -123,6 +172,10 @@ def test_names_that_can_not_mean_20_phases_a_slice_are_refused(tmp_path: Path) -
     write_numbered(tmp_path / "25", 25, 10)
     with pytest.raises(UnusableStudy, match="no whole number of slices of 20 phases"):
         read_cines(tmp_path / "25")
+    for phases, slices in ((25, 8), (30, 10), (40, 5)):
+        write_numbered(tmp_path / f"{phases}x{slices}", phases, slices)
+        with pytest.raises(UnusableStudy, match="change most elsewhere than where slices of 20 phases end"):
+            read_cines(tmp_path / f"{phases}x{slices}")
     write_numbered(tmp_path / "20", 20, 4, prefix="")
     found = read_cines(tmp_path / "20")[0]
     assert (found.phases, found.slices) == (20, 4)
