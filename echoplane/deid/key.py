@@ -9,6 +9,7 @@ import base64
 import hmac
 import os
 import re
+import stat
 import unicodedata
 import uuid
 from pathlib import Path
@@ -112,8 +113,8 @@ def _normal(patient_id: str) -> bytes:
 
 
 def _repeats(secret: bytes) -> bool:
-    """Whether it is one shorter text again and again: such a text is found in its doubled self, shifted."""
-    return secret in (secret + secret)[1:-1]
+    """Whether it is one shorter text again and again, the last time perhaps not whole."""
+    return any(secret[period:] == secret[:-period] for period in range(1, len(secret) // 2 + 1))
 
 
 def _base32(data: bytes) -> str:
@@ -121,12 +122,20 @@ def _base32(data: bytes) -> str:
 
 
 def load_key(path: Path | None) -> Key:
-    """The key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw."""
+    """The key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw.
+
+    Raises ConfigError for a file that everybody may write: anybody could put a key there that he knows. One that
+    everybody may read is taken, for so Kubernetes mounts a Secret."""
     if path is not None:
         try:
-            return Key(_decode(path.read_bytes()))
+            raw, mode = path.read_bytes(), path.stat().st_mode
         except OSError as error:
             raise ConfigError(f"the key file can't be read ({error.strerror}); give a readable file") from error
+        if mode & stat.S_IWOTH:
+            raise ConfigError(
+                "everybody may write the key file; close it with chmod 600, and see that the key is yours"
+            )
+        return Key(_decode(raw))
     value = os.environ.get(ENVIRONMENT_VARIABLE)
     if not value:
         raise ConfigError(

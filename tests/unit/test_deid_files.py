@@ -317,7 +317,10 @@ def test_a_picture_that_cannot_be_shown_costs_neither_the_report_nor_the_other_p
     assert json.loads((tmp_path / "out" / "report.json").read_text())["counts"]["written"] == 2
 
 
-@pytest.mark.parametrize("weak", ["", "short", "ab" * 31, "00" * 32, "a" * 64, "abcdefgh" * 4, "0123456789abcdef" * 4])
+@pytest.mark.parametrize(
+    "weak",
+    ["", "short", "ab" * 31, "00" * 32, "a" * 64, "abcdefgh" * 4, "0123456789abcdef" * 4, "abcdefghij" * 4 + "abc"],
+)
 def test_a_weak_or_missing_key_is_an_error_of_configuration(
     tmp_path: Path, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +330,16 @@ def test_a_weak_or_missing_key_is_an_error_of_configuration(
         load_key(tmp_path / "key")
     with pytest.raises(ConfigError, match="ECHOPLANE_DEID_KEY"):
         load_key(None)
+
+
+def test_a_key_file_that_everybody_may_write_is_refused_and_a_mounted_secret_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(bytes(range(1, 65)).hex())
+    path.chmod(0o666)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        load_key(path)
+    path.chmod(0o644)
+    assert load_key(path).pseudonym("1") == KEY.pseudonym("1")
 
 
 def test_a_key_is_read_in_hex_or_raw_from_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
