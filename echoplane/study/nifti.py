@@ -34,6 +34,8 @@ SAME_SPACING = 0.01
 GZIP = b"\x1f\x8b"
 HEADER_BYTES = 352
 NIFTI_2 = b"n+2\x00"
+LARGEST_VALUE = 1e30
+"""Far beyond what a scanner stores, and room to calculate with in 32 bits."""
 MOST_BYTES, TAIL_BYTES = 1 << 30, 64 << 20
 
 
@@ -167,9 +169,15 @@ def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.
         raise NotAnImage(f"the NIfTI file is cut off: {len(data)} bytes of {needed} are there.")
     values = np.frombuffer(data, stored, count, start).reshape(shape_XYZT, order="F")
     slope, intercept = (float(v) if np.isfinite(v) else 0.0 for v in (header["scl_slope"], header["scl_inter"]))
-    if slope not in (0.0, 1.0) or intercept:
-        values = values.astype(np.float32) * (slope or 1.0) + intercept
-    return np.nan_to_num(values) if values.dtype.kind == "f" else values
+    with np.errstate(over="ignore", invalid="ignore"):
+        if slope not in (0.0, 1.0) or intercept:
+            values = values.astype(np.float32) * (slope or 1.0) + intercept
+    if values.dtype.kind != "f":
+        return values
+    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    if max(values.max(), -values.min()) > LARGEST_VALUE:
+        raise NotAnImage(f"voxels of the NIfTI file are beyond {LARGEST_VALUE:g}: it is damaged. Send the original.")
+    return values
 
 
 def _spacings(

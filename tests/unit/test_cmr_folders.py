@@ -227,3 +227,16 @@ def test_a_nifti_2_and_a_slope_that_is_no_number(tmp_path: Path) -> None:
     header["scl_slope"] = np.nan
     (tmp_path / "cine.nii").write_bytes(header.tobytes() + (tmp_path / "cine.nii").read_bytes()[348:])
     assert np.array_equal(read_cines(tmp_path / "cine.nii")[0].voxels_TZHW, PICTURES_TZHW)
+
+
+def test_a_voxel_that_is_no_number_is_black_and_one_beyond_bounds_is_damage(tmp_path: Path) -> None:
+    values_XYZT = PICTURES_TZHW.transpose(3, 2, 1, 0).astype(np.float64)
+    for at, value in enumerate((np.nan, np.inf, -np.inf)):
+        values_XYZT[at, 0, 0, 0] = value
+    nibabel.save(nibabel.Nifti1Image(values_XYZT, AFFINE), tmp_path / "cine.nii")
+    assert read_cines(tmp_path / "cine.nii")[0].voxels_TZHW[0, 0, 0, :3].tolist() == [0, 0, 0]
+    assert read_cines(tmp_path / "cine.nii")[0].voxels_TZHW.max() == PICTURES_TZHW.max()
+    values_XYZT[0, 0, 0, 0] = 1e300
+    nibabel.save(nibabel.Nifti1Image(values_XYZT, AFFINE), tmp_path / "cine.nii")
+    with pytest.raises(InputError, match="it is damaged"):
+        read_cines(tmp_path / "cine.nii")
