@@ -32,7 +32,7 @@ def run(name: str, values: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _only_run(root: Path) -> Iterator[Path]:
-    """Hold the root: KFP's folder and MLflow's server in it are of one run."""
+    """Hold the root: KFP's folder in it is of one run."""
     made(root, "`root`")
     with (root / LOCK).open("w") as lock:
         try:

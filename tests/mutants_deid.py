@@ -528,7 +528,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 40",
         "echoplane/stages/deid.py",
-        '    "audit.jsonl",\n',
+        "    AUDIT,\n",
         "",
         "tests/unit/test_deid_commands.py::test_a_folder_goes_on_after_a_person_has_accepted",
     ),

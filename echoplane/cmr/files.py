@@ -8,14 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from echoplane.study.cine_files import FOUND
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
-from echoplane.tasks.cmr_segmentation.answers import MASKS, rounded
+from echoplane.tasks.cmr_segmentation.answers import rounded
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 
 RESEARCH_USE = "Research use only. Not a medical device."
 DICOM_OBJECTS = ("segmentation-ed.dcm", "segmentation-es.dcm", "report.dcm")
-OUTPUTS = ("measures.json", "measures.csv", "report.html", *MASKS.values(), *DICOM_OBJECTS)
+OUTPUTS = ("measures.json", "measures.csv", "report.html", *FOUND.values(), *DICOM_OBJECTS)
 """Every file that an answer may have."""
 
 

@@ -73,9 +73,7 @@ def begin(out_dir: Path, key: Key, policy: Policy) -> None:
             )
         return
     out_dir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
-    temporary.write_text(json.dumps(run))
-    temporary.replace(path)
+    render.write_whole(path, json.dumps(run))
 
 
 def policy_of(out_dir: Path) -> Policy:

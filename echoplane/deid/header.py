@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"[^\W_]+")
 _LETTERS, _DIGIT = re.compile(r"[A-Za-z]+"), re.compile(r"\d", re.ASCII)
 _CODE_VALUE = re.compile(r"[A-Za-z0-9.:\-_\[\]{}/%*']{1,16}")
 _NUMBER = {
-    "DS": re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII),
+    "DS": numbers.DECIMAL,
     "IS": re.compile(r"[+-]?\d{1,10}", re.ASCII),
 }
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
@@ -269,7 +269,7 @@ def _shift(value: str, vr: str, context: Context) -> str:
 
 
 def _is_number(value: str, vr: str, context: Context) -> bool:
-    if value and (len(value) > 16 or not _NUMBER[vr].fullmatch(value)):
+    if value and (len(value) > numbers.MOST_CHARACTERS or not _NUMBER[vr].fullmatch(value)):
         return False
     own = context.own
     told = value and (own.is_number(float(value)) or numbers.of_decimals([value]) & own.numbers)
@@ -320,9 +320,10 @@ def clean_text(value: str, context: Context, version: bool = False) -> str:
     """Free text with only its listed words and short numbers left (PS3.15 E.3.2, clean descriptors).
 
     version: it may be that of software"""
-    if _ESCAPE in value or not value.isascii():
-        # a letter of such a text can be made of bytes that look like a short number
-        return "" if _ESCAPE in value else " ".join(_listed_words(value, context))
+    if _ESCAPE in value:
+        return ""
+    if not value.isascii():  # a letter can be made of bytes that look like a short number
+        return " ".join(_listed_words(value, context))
     tokens = _TOKEN.findall(value)
     loose = _loose_numbers(tokens, context)
     stays = [

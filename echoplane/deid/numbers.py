@@ -11,8 +11,9 @@ _LEAST_DIGITS = 5
 _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
-_MOST_CHARACTERS = 16
-_DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
+MOST_CHARACTERS = 16
+"""of a DS (PS3.5 6.2)"""
+DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 _MONTHS = (
     ("JAN", "ENE", "GEN"), ("FEB", "FEV", "FÉV"), ("MAR", "MRZ", "MÄR"), ("APR", "AVR", "ABR"), ("MAY", "MAI", "MAG"),
@@ -62,11 +63,11 @@ def _written(year: str, short: str, month: str, day: str) -> set[str]:
 
 
 def of_sixteen(text: str) -> str:
-    """A decimal number of more than the 16 characters that a DS may have (PS3.5 6.2), with as many digits as fit."""
-    if len(text) <= _MOST_CHARACTERS or not _DECIMAL.fullmatch(text):
+    """A decimal number of more than the 16 characters that a DS may have, with as many digits as fit."""
+    if len(text) <= MOST_CHARACTERS or not DECIMAL.fullmatch(text):
         return text
-    rounded = (f"{float(text):.{digits}g}" for digits in range(_MOST_CHARACTERS, 0, -1))
-    return next(shorter for shorter in rounded if len(shorter) <= _MOST_CHARACTERS)
+    rounded = (f"{float(text):.{digits}g}" for digits in range(MOST_CHARACTERS, 0, -1))
+    return next(shorter for shorter in rounded if len(shorter) <= MOST_CHARACTERS)
 
 
 def with_months(tokens: list[str]) -> list[str]:

@@ -33,11 +33,12 @@ class Picture:
 
 def write(report: Report, out_dir: Path) -> None:
     """Both files, each whole or not at all."""
-    _replace(out_dir / "report.json", report.to_json())
-    _replace(out_dir / "report.html", html(report, list(contact_sheet(report, out_dir))))
+    write_whole(out_dir / "report.json", report.to_json())
+    write_whole(out_dir / "report.html", html(report, list(contact_sheet(report, out_dir))))
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """All of it or nothing under the final name."""
     temporary = path.with_name(f".writing-{path.name}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -8,6 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from echoplane.deid.reasons import Held
+from echoplane.study.mr_slices import functional_groups
 from echoplane.study.pixels import to_eight_bits, window
 
 _LUTS = ("Red", "Green", "Blue")
@@ -151,11 +152,9 @@ def _without_the_rare(values: np.ndarray) -> tuple[float, float]:
 
 def _window_of_frame(dataset: Dataset, number: int) -> tuple[float, float] | None:
     """The stored values that the file shows as black and white; Enhanced MR has them by frame (PS3.3 C.7.6.16)."""
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
-    own = (dataset.get("PerFrameFunctionalGroupsSequence") or [])[number : number + 1]
-    macros = [macro.value[0] for item in (*shared, *own) for macro in item if macro.VR == "SQ" and macro.value]
+    places = functional_groups(dataset, number)
     found = Dataset()
-    for element in (place[keyword] for place in (dataset, *macros) for keyword in _WINDOW if keyword in place):
+    for element in (place[keyword] for place in reversed(places) for keyword in _WINDOW if keyword in place):
         found.add(element)
     return window(found)
 

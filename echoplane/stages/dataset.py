@@ -17,7 +17,7 @@ from echoplane.dataset.shards import write_shards
 from echoplane.dataset.split import SPLITS, SplitRule
 from echoplane.errors import ConfigError, StageError, wrong_field
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, digest_of, file_digests, run_stage
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
 from echoplane.tasks import by_name
 
 SYNTHETIC = "synthetic patients of echoplane"
@@ -103,7 +103,7 @@ def _proof(studies: Manifest, public: str) -> tuple[str, dict[str, str] | None]:
     """What says that the studies name nobody: who published them, or the digest of the report beside them with the
     SHA-256 of each file that it clears, by place."""
     if public or studies.counts.get("cines"):  # synthetic cines have no names in them; synthetic clips do
-        if not public and digest_of(file_digests(studies.path)) != studies.digest:
+        if not public and not studies.intact():
             raise StageError(
                 "the folder of synthetic patients was changed since `phantom` made it; run `phantom` again, or name in "
                 "`public` who published the studies without their patients' identity."

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from echoplane.deid.files import AUDIT
 from echoplane.deid.folder import FINGERPRINT, RUN, UNLISTED
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
@@ -50,7 +51,7 @@ OWN_NAMES = {
     "report.html",
     "labels.csv",
     "manifest.json",
-    "audit.jsonl",
+    AUDIT,
 }
 ROWS_NAMED = 5
 """Wrong rows of a labels file that an error names; a whole column may be wrong."""

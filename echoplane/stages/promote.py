@@ -15,16 +15,7 @@ from echoplane.errors import ConfigError
 from echoplane.patience import patiently
 from echoplane.promotion import Champion, Policy, decide, read_policy
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import (
-    Counts,
-    Manifest,
-    ManifestPath,
-    StageConfig,
-    die_with_runner,
-    digest_of,
-    file_digests,
-    run_stage,
-)
+from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, die_with_runner, digest_of, run_stage
 
 
 class Config(StageConfig):
@@ -59,7 +50,7 @@ def _promoted(config: Config) -> Manifest:
     bundle = read(Manifest.read(config.bundle).path)
     policy = read_policy(bundle.spec.task, config.policy)
     evaluated = Manifest.read(config.evaluation)
-    if digest_of(file_digests(evaluated.path)) != evaluated.digest:
+    if not evaluated.intact():
         raise ConfigError("the evaluation's files are not as `evaluate` left them. Run that stage again.")
     figures = json.loads((evaluated.path / "evaluation.json").read_text())
     if figures["bundle_id"] != bundle.id:

@@ -66,6 +66,10 @@ class Manifest(BaseModel):
     def path(self) -> Path:
         return Path(self.folder)
 
+    def intact(self) -> bool:
+        """Whether every file in the folder is as the stage left it."""
+        return digest_of(file_digests(self.path)) == self.digest
+
     def write(self, path: str | Path) -> None:
         write_atomically(Path(path), self.model_dump_json(indent=1).encode())
 
@@ -147,11 +151,10 @@ def _finished(final: Path, key: str) -> Manifest | None:
     if not (final / "manifest.json").exists():
         return None
     try:
-        manifest = Manifest.read(final / "manifest.json")
-        intact = manifest.key == key and manifest.digest == digest_of(file_digests(final))
+        manifest = Manifest.read(final / "manifest.json").model_copy(update={"folder": str(final)})
     except ConfigError:
-        intact = False
-    return manifest.model_copy(update={"folder": str(final)}) if intact else None
+        return None
+    return manifest if manifest.key == key and manifest.intact() else None
 
 
 def _clear_away(final: Path) -> None:

@@ -11,6 +11,9 @@ import numpy as np
 from echoplane.errors import TooLarge, UnusableStudy
 
 LEAST_PHASES, LEAST_SLICES = 2, 3
+LEAST_PHASES_OF_A_BEAT = 10
+HEART_RATES_BPM = (20, 250)
+"""What is outside of it says that the times are wrong."""
 SHOWN_ALONG = {
     "short-axis": (np.array([-0.8, -0.6, 0.0]), np.array([0.0, -0.35, -0.94])),
     "2-chamber": (np.array([-0.5, 0.5, 0.7]), np.array([0.74, -0.57, 0.37])),

@@ -19,8 +19,8 @@ NAMES = {"short-axis": "sa", "2-chamber": "la_2ch", "4-chamber": "la_4ch"}
 """Of NIfTI files, which do not say their plane, without their endings: the UK Biobank's."""
 MASK = "_mask"
 """A NIfTI file whose name ends so holds what a reader drew, no cine."""
-FOUND = ("mask.nii.gz", "mask-2-chamber.nii.gz", "mask-4-chamber.nii.gz")
-"""What `measure` writes of its answer: no cine either."""
+FOUND = {plane: "mask.nii.gz" if plane == "short-axis" else f"mask-{plane}.nii.gz" for plane in NAMES}
+"""The masks that `measure` writes of its answer: no cines either."""
 NIFTI_ENDS = (".nii", ".nii.gz")
 MOST_FILES = 20_000
 MOST_UNZIPPED = 1 << 30
@@ -62,7 +62,7 @@ def _files(files: Files) -> tuple[Cine, ...]:
 
 
 def _is_mask(name: str) -> bool:
-    return MASK in name or name in FOUND
+    return MASK in name or name in FOUND.values()
 
 
 def _niftis(files: Files) -> tuple[Cine, ...]:

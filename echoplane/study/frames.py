@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
-from echoplane.study.cine import Cine, check_size
-from echoplane.study.dicom import Limits, parse
+from echoplane.study.cine import LEAST_PHASES_OF_A_BEAT, Cine, check_size
+from echoplane.study.dicom import Limits, is_dicom, parse
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 COLUMNS = {"file", "slice", "phase"}
@@ -25,7 +25,6 @@ PHASES_A_SLICE = 20
 """Of the Sunnybrook set."""
 NUMBERED = re.compile(r"^((?P<series>.*)-)?IM-(?P<group>\d{4})-(?P<number>\d{4})(\.dcm)?\.\w+$")
 SPACINGS = ("row_spacing_mm", "column_spacing_mm", "slice_spacing_mm", "frame_time_ms")
-LEAST_PHASES_OF_A_BEAT = 10
 BOTH_ENDS = 2
 """Phases of a cine that holds end diastole and end systole alone."""
 LEAST_SHARE = 0.75
@@ -57,7 +56,7 @@ def pictures_in(files: Mapping[str, Load]) -> dict[str, Load]:
 
 
 def _is_dicom(name: str, load: Load) -> bool:
-    return not name.lower().endswith((*SUFFIXES, ".csv")) and load()[128:132] == b"DICM"
+    return not name.lower().endswith((*SUFFIXES, ".csv")) and is_dicom(load())
 
 
 def _is_table(name: str, load: Load) -> bool:
@@ -83,15 +82,15 @@ def read_frames(files: Mapping[str, Load]) -> Cine:
     if absent := sum(name not in files for name in places.values()):
         raise NotAnImage(f"{absent} picture(s) that the CSV names are not beside it.")
     cine = assembled({place: files[name] for place, name in matched.items()}, stated)
-    said = []
-    if not tables and cine.phases > BOTH_ENDS and not _changes_most_between_slices(cine):
+    said, assumed = [], not tables and cine.phases > BOTH_ENDS
+    if assumed and not _changes_most_between_slices(cine):
         raise UnusableStudy(
             f"the pictures change most elsewhere than where slices of {PHASES_A_SLICE} phases end, which their names "
             "would mean; put a CSV with file, slice and phase beside them."
         )
     if matched is not places:
         said.append("slices have other phases than their neighbours; they were matched by their place in the beat")
-    if not tables and cine.phases > BOTH_ENDS:
+    if assumed:
         said.append(f"the pictures' names do not say how many phases a slice has; {PHASES_A_SLICE} were taken")
     return cine.said(*said)
 
@@ -228,7 +227,7 @@ def _warnings(
 def grey(data: bytes) -> np.ndarray:
     """One picture, whole numbers (row, column), as deep as stored. Three channels must be equal: a colour picture is
     no cine MR."""
-    picture = _dicom(data) if data[128:132] == b"DICM" else _decoded(data)
+    picture = _dicom(data) if is_dicom(data) else _decoded(data)
     if picture.shape[0] * picture.shape[1] > MOST_PIXELS:
         raise TooLarge(f"a picture of {picture.shape[0]} x {picture.shape[1]} is larger than what is read.")
     if picture.ndim == 3:

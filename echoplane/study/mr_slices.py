@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 
 from echoplane.errors import NotAnImage, UnusableStudy
-from echoplane.study.cine import check_size
+from echoplane.study.cine import HEART_RATES_BPM, check_size
 
 MR_IMAGE, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 
@@ -49,7 +49,7 @@ def slices_of(dataset: FileDataset) -> Iterator[Slice]:
         raise UnusableStudy("an MR file has 3 colour channels; a cine MR has one. Send the original series.")
     values_THW = _values(dataset)
     for index, values_HW in enumerate(values_THW):
-        groups = _groups(dataset, index)
+        groups = functional_groups(dataset, index)
         yield _slice(groups, values_HW, index)
 
 
@@ -68,7 +68,7 @@ def _values(dataset: FileDataset) -> np.ndarray:
     return values if slope == 1 else (values * np.float32(slope)).astype(np.float32)
 
 
-def _groups(dataset: FileDataset, index: int) -> list[Dataset]:
+def functional_groups(dataset: Dataset, index: int) -> list[Dataset]:
     """Where the attributes of frame `index` may stand: its functional groups (PS3.3 C.7.6.16), then the data set."""
     found: list[Dataset] = []
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
@@ -100,7 +100,7 @@ def _slice(groups: Sequence[Dataset], values_HW: np.ndarray, index: int) -> Slic
         order=order[0] if order else (_numbers(groups, "InstanceNumber") or [0.0])[0] + index / 1e5,
         series=str(groups[-1].get("SeriesInstanceUID") or ""),
         study=str(groups[-1].get("StudyInstanceUID") or groups[-1].get("PatientID") or ""),
-        heart_rate_bpm=beats if beats and 20 <= beats <= 250 else None,
+        heart_rate_bpm=beats if beats and HEART_RATES_BPM[0] <= beats <= HEART_RATES_BPM[1] else None,
         source=(str(groups[-1].get("SOPInstanceUID") or ""), index + 1),
         pixels=values_HW,
     )

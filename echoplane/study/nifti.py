@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 
 from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
-from echoplane.study.cine import Cine, check_size
-from echoplane.study.series import LEAST_PHASES_OF_A_BEAT
+from echoplane.study.cine import LEAST_PHASES_OF_A_BEAT, Cine, check_size
 
 HEADER = np.dtype(
     [
@@ -193,15 +192,12 @@ def _spacings(
         return None, None, ("the file has no unit and a spacing of 1, which means none: there are no millilitres",)
     by_affine = sides if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
     if not np.allclose(by_affine, sides, rtol=SAME_SPACING):
-        told = (" x ".join(f"{side:.4g}" for side in found) for found in (sides, by_affine))
-        return (
-            None,
-            None,
-            (
-                "pixdim says {} mm, the affine {} mm: areas are in pixels and there are no millilitres; "
-                "give a file in which they agree".format(*told),
-            ),
+        stated, other = (" x ".join(f"{side:.4g}" for side in found) for found in (sides, by_affine))
+        differ = (
+            f"pixdim says {stated} mm, the affine {other} mm: areas are in pixels and there are no millilitres; "
+            "give a file in which they agree"
         )
+        return None, None, (differ,)
     said = () if unit in TO_MM else ("the file names no unit of length: millimetres, as is usual, were taken",)
     return (sides[1], sides[0]), sides[2], said
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from echoplane.errors import UnusableStudy
-from echoplane.study.cine import Cine, check_size, one_spacing, to_affine
+from echoplane.study.cine import LEAST_PHASES_OF_A_BEAT, Cine, check_size, one_spacing, to_affine
 from echoplane.study.mr_slices import Slice
 
 USUAL_AXIS = np.array([0.74, -0.57, -0.37])
@@ -19,7 +19,6 @@ USUAL_AXIS = np.array([0.74, -0.57, -0.37])
 SHORT_AXIS_COSINE = 0.70
 """A stack whose normal is within 45 degrees of the usual axis is a short axis one; below it is said."""
 FEWEST_STACK_SLICES = 3
-LEAST_PHASES_OF_A_BEAT = 10
 LONGEST_BEAT_MS = 2500.0
 """24 beats a minute; a series that goes on for longer looks at something else, such as a contrast agent that comes."""
 STILL_SHARE = 0.25
@@ -135,11 +134,9 @@ def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int, in
 
 def _usual_phases(group: Sequence[Slice]) -> int:
     """The number of moving phases that a series shows at most places; 1 where each series holds one phase."""
-    counts: dict[int, int] = defaultdict(int)
-    for slices in _positions(group).values():
-        for phases in set(Counter(each.series for each in slices).values()) - {1}:
-            counts[phases] += 1
-    return max(counts, key=lambda phases: counts[phases], default=1)
+    by_place = (Counter(each.series for each in slices).values() for slices in _positions(group).values())
+    counts = Counter(phases for counted in by_place for phases in set(counted) - {1})
+    return counts.most_common(1)[0][0] if counts else 1
 
 
 def _of_one_beat(slices: Sequence[Slice]) -> list[Slice]:

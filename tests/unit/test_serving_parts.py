@@ -1,7 +1,6 @@
 """The service's parts without a server: who is let in, how models are swapped, what is configured."""
 
 import asyncio
-import functools
 import gc
 import json
 import re
@@ -109,16 +108,22 @@ def test_work_that_never_got_a_thread_is_dropped_at_its_deadline() -> None:
     assert (ran, admission._in_flight) == ([], 0)
 
 
-def test_a_late_failure_is_not_logged_with_its_message(caplog: pytest.LogCaptureFixture) -> None:
-    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
+def failing(release: threading.Event) -> Callable[[], None]:
+    """Work that fails when it is let go, with a patient's name in its message."""
 
     def fail() -> None:
         release.wait(10)
         raise ValueError(dicom.PATIENT)
 
+    return fail
+
+
+def test_a_late_failure_is_not_logged_with_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
+
     async def scenario() -> None:
         with pytest.raises(Problem), admission.ticket() as ticket:
-            await ticket.run(fail, limit_s=0.05)
+            await ticket.run(failing(release), limit_s=0.05)
         release.set()
         while admission._in_flight:
             await asyncio.sleep(0.01)
@@ -130,15 +135,11 @@ def test_a_late_failure_is_not_logged_with_its_message(caplog: pytest.LogCapture
 def test_of_several_late_files_none_is_logged_and_all_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     releases, admission = [threading.Event(), threading.Event()], Admission(most_in_flight=1, threads=2)
 
-    def fail(release: threading.Event) -> None:
-        release.wait(10)
-        raise ValueError(dicom.PATIENT)
-
     async def scenario() -> None:
         with admission.ticket() as ticket:
             for release in releases:
                 with pytest.raises(Problem):
-                    await ticket.run(functools.partial(fail, release), limit_s=0.05)
+                    await ticket.run(failing(release), limit_s=0.05)
             releases[1].set()
             await asyncio.sleep(0.1)
         assert admission._in_flight == 1
@@ -154,13 +155,9 @@ def test_of_several_late_files_none_is_logged_and_all_are_waited_for(caplog: pyt
 def test_a_client_that_left_keeps_its_place_until_its_thread_ends(caplog: pytest.LogCaptureFixture) -> None:
     release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
 
-    def fail() -> None:
-        release.wait(10)
-        raise ValueError(dicom.PATIENT)
-
     async def request() -> None:
         with admission.ticket() as ticket:
-            await ticket.run(fail, limit_s=10)
+            await ticket.run(failing(release), limit_s=10)
 
     async def scenario() -> None:
         task = asyncio.create_task(request())

@@ -9,7 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from echoplane.study.cine import Cine, display_turn, turned, turned_back
+from echoplane.study.cine import HEART_RATES_BPM, Cine, display_turn, turned, turned_back
+from echoplane.study.cine_files import FOUND
 from echoplane.study.nifti import write_nifti
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import measures as measuring
@@ -25,9 +26,6 @@ from echoplane.tasks.cmr_segmentation.quality import (
 )
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN, STRUCTURES
 from echoplane.tasks.task import Result, Thresholds
-
-MASKS = {plane: "mask.nii.gz" if plane == PLANES[0] else f"mask-{plane}.nii.gz" for plane in PLANES}
-"""Names of the files of masks."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Segmentation(Result):
 
     def files(self, study: Study) -> dict[str, bytes]:
         """A NIfTI mask on the grid of each cine, with its affine."""
-        return {MASKS[cine.plane]: write_nifti(self.masks[cine.plane], cine) for cine in study.cines}
+        return {FOUND[cine.plane]: write_nifti(self.masks[cine.plane], cine) for cine in study.cines}
 
 
 def rounded(value: float | None) -> float | None:
@@ -126,7 +124,8 @@ def _warnings(stack: Cine, lv_T: np.ndarray, ed: int) -> tuple[str, ...]:
     if not stack.covers_beat:
         said.append(f"the {len(lv_T)} phases cover no whole beat: no heart rate from them, and no cardiac output")
     elif stack.frame_time_ms and measuring.heart_rate_bpm(stack) is None:
-        said.append("the times between phases give no heart rate from 20 to 250 a minute: no cardiac output")
+        low, high = HEART_RATES_BPM
+        said.append(f"the times between phases give no heart rate from {low} to {high} a minute: no cardiac output")
     return tuple(said)
 
 

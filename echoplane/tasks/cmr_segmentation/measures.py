@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from echoplane.study.cine import Cine
+from echoplane.study.cine import HEART_RATES_BPM, Cine
 from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY, MYOCARDIUM, RIGHT_ATRIUM, RV_CAVITY
 
 MYOCARDIUM_G_PER_ML = 1.05
 LATER_ED = 1.10
 """The paper takes phase 0 as end diastole. A study whose largest LV volume exceeds that of phase 0 by this factor does
 not start there; then the largest is taken, and that is said."""
-HEART_RATES_BPM = (20, 250)
-"""What is outside of it says that the times are wrong."""
 HEADERS = {
     "lvedv_ml": "LVEDV (mL)",
     "lvesv_ml": "LVESV (mL)",
