@@ -1,1 +1,1 @@
-"""The HTTP service: one FastAPI app in one BentoML service. Runs from the checkout or the image's work folder."""
+"""The processes that serve: `api` is the HTTP service. Runs from the checkout or the image's work folder."""

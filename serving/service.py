@@ -10,9 +10,9 @@ import bentoml
 from starlette.types import Receive, Scope, Send
 
 from echoplane.settings import ServingSettings, read_serving_settings
-from serving import app
-from serving.slots import Follower, Slot
-from serving.sources import RunAs, configured_sources
+from serving.api.http import app
+from serving.api.models.slots import Follower, Slot
+from serving.api.models.sources import RunAs, configured_sources
 
 for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
     os.environ.setdefault(_telemetry, "true")  # here, because BentoML reads it once this module is imported

@@ -157,7 +157,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "serving",
-        "serving/slots.py",
+        "serving/api/models/slots.py",
         "last = held.retired and held.users == 0",
         "last = held.retired",
         "tests/unit/test_serving_parts.py::test_a_replaced_model_is_closed_when_its_last_request_is_done",

@@ -14,11 +14,12 @@ import pytest
 from echoplane import runtimes
 from echoplane.errors import BundleError, ConfigError, InputError
 from echoplane.settings import ServingSettings, read_serving_settings
-from serving import app, problems, slots
-from serving.admission import Admission
-from serving.problems import Problem
-from serving.slots import RETRY_S, Slot
-from serving.sources import Candidate, Evaluated, FolderSource, RegistrySource, RunAs, configured_sources
+from serving.api.http import app, problems
+from serving.api.http.limits import Admission
+from serving.api.http.problems import Problem
+from serving.api.models import slots
+from serving.api.models.slots import RETRY_S, Slot
+from serving.api.models.sources import Candidate, Evaluated, FolderSource, RegistrySource, RunAs, configured_sources
 from tests import dicom_files as dicom
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -220,7 +221,7 @@ def test_a_reader_that_fails_on_a_file_blames_the_file_and_is_logged(
     def fail(_: bytes) -> None:
         raise NotImplementedError(dicom.PATIENT)
 
-    monkeypatch.setattr("serving.answers.reading.read_study", fail)
+    monkeypatch.setattr("serving.api.inference.answer.reading.read_study", fail)
     response = ask(slot, ServingSettings(), dicom.jpeg_clip())
     assert (response.status_code, response.json()["type"]) == (400, "urn:echoplane:problem:not-an-image")
     assert dicom.PATIENT not in response.text + caplog.text

@@ -3,13 +3,13 @@
 import logging
 import secrets
 import time
-import traceback
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from echoplane.monitoring import metrics
-from serving import problems
+from serving.api.failures import log_failure
+from serving.api.http import problems
 
 log = logging.getLogger("echoplane.serving")
 
@@ -58,10 +58,3 @@ class Guard:
         method = scope["method"] if scope["method"] in METHODS else OTHER
         metrics.REQUESTS.labels(route, method, str(status)).inc()
         log.info("%s %s %s %d %.1f ms", request_id, method, route, status, elapsed_ms)
-
-
-def log_failure(what: str, error: BaseException) -> None:
-    """Where `what` failed, without the message: that may quote a file or an address with a password."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    log.error("%s failed: %s in %s", what, type(error).__name__, where)

@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,23 +14,25 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from echoplane import __version__, html
+from echoplane.errors import EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.settings import ServingSettings
-from serving import problems, uploads
-from serving.admission import Admission, Ticket
-from serving.answers import (
+from serving.api.failures import log_failure
+from serving.api.http import problems, uploads
+from serving.api.http.limits import Admission, Ticket
+from serving.api.http.middleware import Guard
+from serving.api.http.problems import MEDIA_TYPE, Problem, ProblemBody
+from serving.api.http.schemas import (
     RESEARCH_USE,
     AnswerBody,
     FileBody,
     ModelsBody,
-    Received,
     StudyBody,
-    answer_file,
+    answer_body,
     slot_body,
 )
-from serving.guard import Guard, log_failure
-from serving.problems import MEDIA_TYPE, Problem, ProblemBody
-from serving.slots import Slot
+from serving.api.inference.answer import Received, answer_file
+from serving.api.models.slots import Slot
 
 DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
 PROBLEM_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
@@ -49,7 +51,7 @@ class Service:
         request.state.task = task
         with self.admission.ticket() as ticket:
             received, held = await self._receive(request, ticket, most_files=1)
-            work = functools.partial(answer_file, held[0], self.slots, received, task)
+            work = functools.partial(_answered, held[0], self.slots, received, task)
             return _json(await ticket.run(work, self.settings.deadline_s))
 
     async def study(self, request: Request) -> Response:
@@ -58,7 +60,7 @@ class Service:
             received, held = await self._receive(request, ticket, most_files=self.settings.max_files)
             bodies = []
             for index, file in enumerate(held):
-                work = functools.partial(answer_file, file, self.slots, received, None)
+                work = functools.partial(_answered, file, self.slots, received, None)
                 bodies.append(await self._file_body(index, ticket, work, received.request_id))
             return _json(StudyBody(request_id=received.request_id, files=bodies))
 
@@ -84,6 +86,14 @@ class Service:
 
     def models(self) -> Response:
         return _json(ModelsBody(models=[slot_body(slot) for slot in self.slots.values()]))
+
+
+def _answered(file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None) -> AnswerBody:
+    """Answer one file on a thread; raises Problem."""
+    try:
+        return answer_body(answer_file(file, slots, received, task))
+    except EchoplaneError as error:
+        raise problems.of_error(error) from None
 
 
 def build(service: Service) -> ASGIApp:
@@ -136,7 +146,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
-        template = files("serving").joinpath("docs.html").read_text()
+        template = files("serving.api").joinpath("web/docs.html").read_text()
         return HTMLResponse(html.render(template, api=app.openapi(), research_use=RESEARCH_USE))
 
 

@@ -7,7 +7,9 @@ from http import HTTPStatus
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from echoplane.errors import InputError
+from echoplane.errors import EchoplaneError
+from serving.api.inference.answer import StudyRefused
+from serving.api.models.slots import NoModel
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:echoplane:problem:"
@@ -51,11 +53,15 @@ class Problem(Exception):
         return Response(content, self.status, dict(self.headers), MEDIA_TYPE)
 
 
-def of_input(error: InputError, task: str | None) -> Problem:
-    """The problem that a refused file becomes; InputError's messages hold no identities by contract."""
-    problem = Problem(error.status, error.kind, str(error))
-    problem.task = task
-    return problem
+def of_error(error: EchoplaneError) -> Problem:
+    """The problem of an error from below `http`; an InputError's message holds no identity by contract."""
+    if isinstance(error, StudyRefused):
+        problem = Problem(error.error.status, error.error.kind, str(error))
+        problem.task = error.task
+        return problem
+    if isinstance(error, NoModel):
+        return no_model(error.task)
+    return unexpected()
 
 
 def bad_request(detail: str) -> Problem:

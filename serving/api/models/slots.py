@@ -19,14 +19,21 @@ from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.errors import BundleError, EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.runtimes import Runtime
-from serving import problems
-from serving.guard import log_failure
-from serving.sources import Candidate, RunAs, Source
+from serving.api.failures import log_failure
+from serving.api.models.sources import Candidate, RunAs, Source
 
 log = logging.getLogger("echoplane.serving")
 
 RETRY_S = 60
 """After which a refused model is tried again: a folder may have been half copied."""
+
+
+class NoModel(EchoplaneError):
+    """No model of `task` is loaded yet."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"no model of {task} is loaded yet.")
+        self.task = task
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,11 @@ class Slot:
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[Model]:
-        """The model that answers now, which stays open until the lease ends; Problem 503 where there is none."""
+        """The model that answers now, which stays open until the lease ends; raises NoModel if there is none."""
         with self._lock:
             held = self._held
             if held is None:
-                raise problems.no_model(self.task)
+                raise NoModel(self.task)
             held.users += 1
         try:
             yield held.model

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, TypeVar
 
 from echoplane.monitoring import metrics
-from serving import problems
+from serving.api.http import problems
 
 T = TypeVar("T")
 

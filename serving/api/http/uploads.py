@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from serving import problems
+from serving.api.http import problems
 
 MIB = 1 << 20
 FIELD = "file"

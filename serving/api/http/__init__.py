@@ -1,0 +1,1 @@
+"""Routes, limits, uploads and RFC 9457 problem bodies: the only package that imports FastAPI and Starlette."""

@@ -1,0 +1,1 @@
+"""Read a file, choose its task, and answer it with the model of that task."""

@@ -1,0 +1,1 @@
+"""Model slots and the sources of their models."""
