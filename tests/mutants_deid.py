@@ -138,9 +138,9 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     (
         "deid 16",
-        _ROOM + "fan.py",
-        "_largest(np.ptp(eighth_THW, axis=0) > _MOVING_LEVELS)",
-        "np.ones(eighth_THW.shape[1:], bool)",
+        "echoplane/study/sector.py",
+        "_large_hull(np.ptp(means_THW, axis=0) > _MOVING_LEVELS)",
+        "np.ones(means_THW.shape[1:], bool)",
         _REGIONS + "16_a_region_that_cannot_be_right_is_held_where_nothing_moves[regions0-region-missing]",
     ),
     (

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from echoplane.deid import detector, energy
+from echoplane.study import sector
 
 _MARGIN = 8  # blocks around a group that its view shows
 _LOW, _TALL = 3, 3  # blocks
@@ -78,7 +79,7 @@ def _lines_at(group: energy.Group, sample_THW: np.ndarray, frame: Frame) -> np.n
     lines = np.zeros_like(group.blocks_HW)
     for number in group.frames or (None,):
         lines |= _whole_line(group.blocks_HW, number, sample_THW, frame)
-    return _hull(lines) if len(group.frames) > 1 and lines.any() else lines
+    return sector.hull(lines) if len(group.frames) > 1 and lines.any() else lines
 
 
 def _whole_line(group_HW: np.ndarray, number: int | None, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
@@ -126,12 +127,6 @@ def _view(place: Place, number: int | None, sample_THW: np.ndarray, frame: Frame
     """The picture of a place: of one frame, or the projections over time."""
     pixels = tuple(slice(side.start * energy.BLOCK, side.stop * energy.BLOCK) for side in place)
     return frame(number)[pixels] if number is not None else _projections(sample_THW[:, *pixels])
-
-
-def _hull(blocks_HW: np.ndarray) -> np.ndarray:
-    hull = np.zeros(blocks_HW.shape, np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(blocks_HW)[:, ::-1].astype(np.int32)), 1)
-    return hull.astype(bool)
 
 
 def _projections(view_THW: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ from echoplane.deid.stored import (
     shown,
     views,
 )
+from echoplane.study import sector
 
 NATIVE = frozenset(
     (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
@@ -173,7 +174,7 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask |
         return mask, False
     if region.doubt is not None:
         mask = replace(mask, scan_blocks=_found_scan(_sample(images), region.doubt))
-    if len(images.frames) < fan.MIN_FRAMES:
+    if len(images.frames) < sector.MIN_FRAMES:
         mask = _of_stills(_sample(images), mask)
     return search.mask_text(images, mask)
 
@@ -254,7 +255,7 @@ class _NativeFrames:
 
     def blacken(self, mask: Mask) -> Blocks:
         self._grey = self._apply(mask)
-        eighth_THW = np.stack([text.eighth(frame) for frame in self._grey])
+        eighth_THW = np.stack([sector.block_means(frame) for frame in self._grey])
         return Blocks(eighth_THW, np.stack([energy.of_pixels(frame) for frame in self._grey]))
 
     def frame(self, number: int) -> np.ndarray:

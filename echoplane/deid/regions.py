@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from echoplane.deid import rules
 from echoplane.deid.reasons import Held
+from echoplane.study.sector import to_pixels
 
 # (RegionSpatialFormat, RegionDataType)
 _SCAN = frozenset(((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (3, 4)))
@@ -65,14 +66,10 @@ class Mask:
         for box in self.boxes:
             keep[box.top : box.bottom, box.left : box.right] = True
         if self.text_blocks is not None:
-            keep &= ~_pixels(self.text_blocks, rows, columns)
+            keep &= ~to_pixels(self.text_blocks, rows, columns)
         if self.scan_blocks is not None:
-            keep &= _pixels(self.scan_blocks, rows, columns)
+            keep &= to_pixels(self.scan_blocks, rows, columns)
         return keep
-
-
-def _pixels(blocks: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    return blocks.repeat(8, 0).repeat(8, 1)[:rows, :columns]
 
 
 def region_of(dataset: Dataset, rows: int, columns: int) -> Region:

@@ -22,6 +22,7 @@ from echoplane.deid import energy, jpeg, letters, search, text
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Mask
 from echoplane.deid.stored import Geometry, eight_bits_of, palette, shown
+from echoplane.study import sector
 
 _FRAMES = 5  # of the second search: as many as motion can be told from
 _NEAR_BLOCKS = 4  # beside what was masked; the rest of a line of text lies there
@@ -114,7 +115,7 @@ class _PairedImages:
             keep = mask.keeps(self._shape.rows, self._shape.columns)
             if np.any(self._pairs[number, ~(keep[:, ::2] & keep[:, 1::2])] != (0, 0, 128, 128)):
                 raise Held("verify-pixels")
-        return text.eighth(self.frame(number))
+        return sector.block_means(self.frame(number))
 
     def frame(self, number: int) -> np.ndarray:
         return np.ascontiguousarray(self._pairs[number, ..., :2]).reshape(self._shape.rows, self._shape.columns)
@@ -138,7 +139,7 @@ class _NativeImages:
         outside = self._frames[number][~mask.keeps(*self._frames.shape[1:3])]
         if outside.size and not self._black(outside):
             raise Held("verify-pixels")
-        return text.eighth(self.frame(number))
+        return sector.block_means(self.frame(number))
 
     def frame(self, number: int) -> np.ndarray:
         return self._shown(self._frames[number])
@@ -209,6 +210,6 @@ def _lit_beside(found: text.Findings, eighth_THW: np.ndarray) -> np.ndarray:
 def _letters_near(found: text.Findings, sample_THW: np.ndarray, masked_HW: np.ndarray) -> np.ndarray:
     size = 2 * _NEAR_BLOCKS + 1
     near_HW = cv2.dilate(masked_HW.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
-    where_HW = text.shrunk(found.fan, 2) & found.lit & near_HW & ~masked_HW
+    where_HW = sector.shrink(found.fan, 2) & found.lit & near_HW & ~masked_HW
     energy_THW = np.stack([energy.of_pixels(frame_HW) for frame_HW in sample_THW])
     return letters.search(energy_THW, where_HW, sample_THW, lambda number: sample_THW[number])

@@ -14,6 +14,7 @@ import numpy as np
 from echoplane.deid import letters, text
 from echoplane.deid.reasons import Held
 from echoplane.deid.regions import Box, Mask
+from echoplane.study import sector
 
 _SEARCHES = 3
 _SATURATED = 70  # levels between the most and the least of red, green and blue
@@ -105,7 +106,9 @@ def _least_and_most(picture_HWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_one_hue(picture_HWC: np.ndarray, saturation_HW: np.ndarray, group_HW: np.ndarray) -> bool:
     """Whether the coloured pixels of a group are of one hue, as letters are; flow runs from red to yellow."""
-    blocks_HW = group_HW.repeat(text.BLOCK, 0).repeat(text.BLOCK, 1)[: saturation_HW.shape[0], : saturation_HW.shape[1]]
+    blocks_HW = group_HW.repeat(sector.BLOCK, 0).repeat(sector.BLOCK, 1)[
+        : saturation_HW.shape[0], : saturation_HW.shape[1]
+    ]
     pixels_NC = picture_HWC[blocks_HW & (saturation_HW > _SATURATED)]
     if not len(pixels_NC):
         return False
@@ -173,7 +176,7 @@ def _letters(found: text.Findings, blocks: Blocks, images: Images, sample_THW: n
     """Blocks of the fan that hold letters; where nothing moves, no program can tell them from speckle for sure."""
     chosen = sample_THW if found.moves else sample_THW[:1]
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), chosen, 0)
-    where_HW = text.shrunk(found.fan, 2) & found.lit  # the fan's own edge is sharp too
+    where_HW = sector.shrink(found.fan, 2) & found.lit  # the fan's own edge is sharp too
     if mask.text_blocks is not None:
         where_HW = where_HW & ~mask.text_blocks
     seen = letters.search(blocks.energy_THW, where_HW, masked_THW, images.frame)

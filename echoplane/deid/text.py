@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from echoplane.deid.regions import Mask
+from echoplane.study.sector import BLOCK, MIN_FRAMES, block_means, grow, lit_sector, shrink
 
-BLOCK = 8
 _BLACK = 10  # grey levels; above the ringing of JPEG beside the fan
 _FAINT = 16  # grey levels of one pixel
 _STROKE_LEVELS = 70  # a stroke over what surrounds it
@@ -23,7 +23,6 @@ _MIN_GLYPH_PIXELS, _MAX_GLYPH_PIXELS = 5, 48  # height
 _MIN_GLYPHS = 3
 _STILL_LEVELS = 6
 _STEADY_LEVELS = 45  # JPEG makes text over moving speckle tremble
-_MIN_FRAMES = 5  # fewer say nothing of what moves
 _MIN_MOVING_FRACTION = 0.02
 _SAMPLED_FRAMES = 8
 _LETTER_DETAIL = 12.0  # mean |Laplacian| of a block; dim speckle at the fan's edge has less
@@ -54,37 +53,29 @@ def sample(frames: int) -> list[int]:
     return sorted({round(index) for index in np.linspace(0, frames - 1, min(frames, _SAMPLED_FRAMES))})
 
 
-def eighth(grey_HW: np.ndarray) -> np.ndarray:
-    """The mean of every block."""
-    rows, columns = grey_HW.shape
-    padded = np.pad(grey_HW, ((0, -rows % BLOCK), (0, -columns % BLOCK)))
-    size = padded.shape[1] // BLOCK, padded.shape[0] // BLOCK
-    return np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
-
-
 def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     """Look for text in what the mask keeps, in some frames at full size."""
     inside_HW = _inside(mask, sample_THW.shape[1:])
-    eighth_THW = np.stack([eighth(frame) for frame in sample_THW])
+    eighth_THW = np.stack([block_means(frame) for frame in sample_THW])
     lit_HW = ((eighth_THW.max(axis=0) > _BLACK) | _faint_strokes(sample_THW, mask)) & inside_HW
     # what is lit most of the time: text that moves must not widen the fan
-    fan_HW = _fan((np.median(eighth_THW, axis=0) > _BLACK) & inside_HW)
+    fan_HW = lit_sector((np.median(eighth_THW, axis=0) > _BLACK) & inside_HW)
     beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
     moving_HW = np.ptp(eighth_THW, axis=0) > _STILL_LEVELS
-    enough = len(sample_THW) >= _MIN_FRAMES and fan_HW.any()
+    enough = len(sample_THW) >= MIN_FRAMES and fan_HW.any()
     moves = bool(enough and moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION)
-    return Findings(_grow(beside_HW) & inside_HW, words(sample_THW, mask), fan_HW, lit_HW, moves)
+    return Findings(grow(beside_HW) & inside_HW, words(sample_THW, mask), fan_HW, lit_HW, moves)
 
 
 def _faint_strokes(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
     """Blocks with any pixel that is never black: faint letters, of which the mean says nothing."""
     always_HW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW.min(axis=0), 0) > _FAINT
-    return eighth(always_HW.astype(np.uint8) * 255) > 0
+    return block_means(always_HW.astype(np.uint8) * 255) > 0
 
 
 def _inside(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
     """Blocks of which the mask keeps anything."""
-    return eighth(mask.keeps(shape[0], shape[1]).astype(np.uint8) * 255) > 0
+    return block_means(mask.keeps(shape[0], shape[1]).astype(np.uint8) * 255) > 0
 
 
 def appear_later(
@@ -94,14 +85,14 @@ def appear_later(
     inside_HW = _inside(mask, shape)
     new_HW = ~found.lit & ~_flickers(eighth_THW) | (energy_THW.max(axis=0) > _LETTER_DETAIL)
     late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & new_HW
-    return _grow(late_HW) & inside_HW
+    return grow(late_HW) & inside_HW
 
 
 def passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) -> np.ndarray:
     """Blocks at the rim of the fan's hull that are black most of the time, and once have the detail of letters.
 
     A wall of the heart that beats into a dark rim has it too."""
-    rim_HW = found.fan & ~shrunk(found.fan, _RIM_BLOCKS)
+    rim_HW = found.fan & ~shrink(found.fan, _RIM_BLOCKS)
     once_HW = (eighth_THW.max(axis=0) > _CAPTION) & (np.median(eighth_THW, axis=0) <= _BLACK)
     passing_HW = rim_HW & once_HW & (energy_THW.max(axis=0) > _LETTER_DETAIL)
     count, labels_HW = cv2.connectedComponents(passing_HW.astype(np.uint8))
@@ -110,30 +101,9 @@ def passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) -> 
     return np.asarray(large[labels_HW])
 
 
-def _fan(lit_HW: np.ndarray) -> np.ndarray:
-    """The hull of the largest lit area; the opening parts it from lines of text beside it."""
-    opened = cv2.morphologyEx(lit_HW.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
-    hull = np.zeros(lit_HW.shape, np.uint8)
-    if count > 1:
-        largest = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-        points_xy = np.argwhere(largest)[:, ::-1].astype(np.int32)
-        cv2.fillConvexPoly(hull, cv2.convexHull(points_xy), 1)
-    return _grow(hull)
-
-
-def _grow(blocks_HW: np.ndarray) -> np.ndarray:
-    return cv2.dilate(blocks_HW.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-
-
-def shrunk(blocks_HW: np.ndarray, steps: int) -> np.ndarray:
-    """The blocks without their outermost ones."""
-    return cv2.erode(blocks_HW.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=steps).astype(bool)
-
-
 def _flickers(eighth_THW: np.ndarray) -> np.ndarray:
     """Blocks that change from most frames to the next, as dim speckle at the edge of the fan does and text does not."""
-    if len(eighth_THW) < _MIN_FRAMES:
+    if len(eighth_THW) < MIN_FRAMES:
         return np.zeros(eighth_THW.shape[1:], bool)
     steps = np.abs(np.diff(eighth_THW.astype(np.int16), axis=0))
     return np.asarray((steps >= 1).mean(axis=0) > 0.5)
@@ -163,7 +133,7 @@ def words(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
 
 def _with_neighbours(found: np.ndarray, strokes: np.ndarray) -> np.ndarray:
     """The words with the strokes beside them: points, signs and letters that alone would be no word."""
-    touched = eighth(strokes * 255) > 0
+    touched = block_means(strokes * 255) > 0
     for _ in range(_GROWTH_STEPS if found.any() else 0):
         near = cv2.dilate(found.astype(np.uint8), np.ones((3, 5), np.uint8)).astype(bool)
         found = found | (near & touched)

@@ -1,0 +1,97 @@
+"""The ultrasound sector found in the pixels, if the header does not say where it is.
+
+In a clip the heart moves and captions do not: the largest area that changes over time is the scan, and its hull is
+the sector. A still gives less: there the scan is the largest area with the texture of speckle that remains after all
+that a text detector has marked is removed, and no marked block may lie inside its hull. If neither is plain, no sector
+is found.
+Axes: T frame, H row, W column; a block is 8 x 8 pixels.
+"""
+
+import cv2
+import numpy as np
+
+BLOCK = 8
+"""Pixels per side of a block."""
+MIN_FRAMES = 5
+"""Fewer frames do not show what moves."""
+_MOVING_LEVELS = 3.0  # grey levels, of the mean of a block over time
+_LIT_LEVELS = 10.0
+_TEXTURE = 1.0  # mean |Laplacian|; flat bars behind captions have less
+_MIN_SHARE = 0.08  # of the image; a moving trace or a clock is smaller
+_OPENING_BLOCKS = 3  # lines of text are thinner
+_MIN_SIDE_BLOCKS = 12  # a sector can't be told from letters in smaller pictures
+
+
+def large_enough(shape: tuple[int, ...]) -> bool:
+    """Returns whether a sector can be told from letters in pictures of this shape, (..., rows, columns)."""
+    return min(shape[-2:]) >= _MIN_SIDE_BLOCKS * BLOCK
+
+
+def find_moving_sector(sample_THW: np.ndarray) -> np.ndarray | None:
+    """Returns the blocks of the hull of what moves, as (rows, columns) of blocks; None if no area is large enough.
+
+    sample_THW: at least MIN_FRAMES grey frames, spread over the clip."""
+    means_THW = np.stack([block_means(frame_HW) for frame_HW in sample_THW])
+    return _large_hull(np.ptp(means_THW, axis=0) > _MOVING_LEVELS)
+
+
+def find_still_sector(frame_HW: np.ndarray, text_HW: np.ndarray) -> np.ndarray | None:
+    """Returns the blocks of the hull of what has texture; None if it is small, or if text lies inside it.
+
+    text_HW: blocks that a text detector has marked."""
+    edges_HW = cv2.convertScaleAbs(cv2.Laplacian(frame_HW, cv2.CV_16S))
+    lit_HW = (block_means(frame_HW) > _LIT_LEVELS) & (block_means(edges_HW) > _TEXTURE)
+    hull_HW = _large_hull(lit_HW & ~text_HW)
+    return None if hull_HW is None or (shrink(hull_HW) & text_HW).any() else hull_HW & ~text_HW
+
+
+def lit_sector(lit_HW: np.ndarray) -> np.ndarray:
+    """Returns the hull of the largest lit area, one block wider; empty if nothing is lit.
+
+    The opening separates it from lines of text beside it."""
+    return grow(_largest_hull(lit_HW))
+
+
+def _large_hull(blocks_HW: np.ndarray) -> np.ndarray | None:
+    hull_HW = _largest_hull(blocks_HW)
+    return hull_HW if hull_HW.mean() >= _MIN_SHARE else None
+
+
+def _largest_hull(blocks_HW: np.ndarray) -> np.ndarray:
+    """Returns the convex hull of the largest connected area after opening."""
+    kernel = np.ones((_OPENING_BLOCKS, _OPENING_BLOCKS), np.uint8)
+    opened = cv2.morphologyEx(blocks_HW.astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    count, labels_HW, stats, _ = cv2.connectedComponentsWithStats(opened)
+    if count < 2:
+        return np.zeros(blocks_HW.shape, bool)
+    return hull(labels_HW == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
+
+
+def hull(blocks_HW: np.ndarray) -> np.ndarray:
+    """Returns the convex hull of blocks, of which there is at least one."""
+    filled_HW = np.zeros(blocks_HW.shape, np.uint8)
+    cv2.fillConvexPoly(filled_HW, cv2.convexHull(np.argwhere(blocks_HW)[:, ::-1].astype(np.int32)), 1)
+    return filled_HW.astype(bool)
+
+
+def block_means(grey_HW: np.ndarray) -> np.ndarray:
+    """Returns the mean of every block."""
+    rows, columns = grey_HW.shape
+    padded = np.pad(grey_HW, ((0, -rows % BLOCK), (0, -columns % BLOCK)))
+    size = padded.shape[1] // BLOCK, padded.shape[0] // BLOCK
+    return np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
+
+
+def to_pixels(blocks_HW: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Returns the pixels of blocks, as (rows, columns) of pixels."""
+    return blocks_HW.repeat(BLOCK, 0).repeat(BLOCK, 1)[:rows, :columns]
+
+
+def grow(blocks_HW: np.ndarray) -> np.ndarray:
+    """Returns the blocks with their neighbours."""
+    return cv2.dilate(blocks_HW.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def shrink(blocks_HW: np.ndarray, steps: int = 1) -> np.ndarray:
+    """Returns the blocks without their outermost ones."""
+    return cv2.erode(blocks_HW.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=steps).astype(bool)
