@@ -16,6 +16,7 @@ from demo.pipeline import PipelineRun
 from echoplane.adapters.local_mlflow import start_server, stop_server
 from echoplane.deid import load_key
 from echoplane.errors import ConfigError, StageError
+from echoplane.stages.outputs import BundleOutput, Promotion
 from echoplane.stages.phantom import DICOM
 from echoplane.stages.stage import Manifest, package_digest
 from echoplane.study.views import VIDEO_VIEWS
@@ -107,8 +108,9 @@ def _resumed(manifest: Manifest, wall_s: float) -> bool:
 
 
 def _stop_if_refused(promoted: Manifest) -> None:
-    if not promoted.counts["passed"]:
-        reasons = " ".join(promoted.counts["refused_by"])
+    decision = promoted.stated(Promotion)
+    if not decision.passed:
+        reasons = " ".join(decision.refused_by)
         raise StageError(f"the gate refused the model, so nothing is served. {reasons} See {promoted.path}.")
 
 
@@ -121,7 +123,7 @@ def _serve(
     servers.wait_ready(address, folder / "service.log")
     clips = asking.scored_clips(*(manifests[name].path for name in ("deid", "dataset", "evaluate")))
     asked = asking.ask_all(address, clips, lambda done, total: shown.advance("serve", done, total))
-    if asked[0].answer["model"]["bundle"] != manifests["export"].counts["bundle_id"]:
+    if asked[0].answer["model"]["bundle"] != manifests["export"].stated(BundleOutput).bundle_id:
         raise StageError("the service answers with another bundle than the one that was promoted.")
     metrics = asking.metrics(address, METRICS)
     shown.finish("serve", f"{len(asked)} clips")

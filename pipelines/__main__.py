@@ -19,6 +19,7 @@ from typing import Any
 
 import pipelines
 from echoplane.errors import ConfigError, EchoplaneError, unexpected
+from echoplane.stages.outputs import Promotion
 from echoplane.stages.stage import Manifest, made
 
 BUILD = Path("build/pipelines")
@@ -75,9 +76,9 @@ def run_here(name: str, arguments: list[str]) -> int:
 def _decision(found: Mapping[str, Manifest]) -> Iterator[str]:
     """What the gate said, and why."""
     if "promote" in found:
-        counts = found["promote"].counts
-        yield "The gate passed the model: it is the champion." if counts["passed"] else "The gate refused the model:"
-        yield from (f"  {reason}" for reason in counts["refused_by"])
+        decision = found["promote"].stated(Promotion)
+        yield "The gate passed the model: it is the champion." if decision.passed else "The gate refused the model:"
+        yield from (f"  {reason}" for reason in decision.refused_by)
 
 
 @contextlib.contextmanager

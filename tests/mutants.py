@@ -186,9 +186,16 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dataset",
         "echoplane/stages/dataset.py",
-        'if public or studies.counts.get("cines"):',
-        "if True:",
-        "tests/unit/test_dataset.py::test_studies_without_a_deid_report_are_refused",
+        "    if public:\n        return",
+        "    if True:\n        return",
+        "tests/unit/test_dataset.py::test_studies_that_may_name_somebody_are_refused",
+    ),
+    Mutant(
+        "stages",
+        "echoplane/stages/stage.py",
+        "if manifest.stage not in origin.stages:",
+        "if False:",
+        "tests/unit/test_stage.py::test_a_manifest_of_another_stage_is_refused",
     ),
 )
 

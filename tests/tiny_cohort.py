@@ -1,5 +1,6 @@
 """A de-identified cohort as the stage `deid` leaves it, tiny: moving bars that differ by view. No phantom, no PHI."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
 
+from echoplane.stages.outputs import Studies
 from echoplane.stages.stage import Manifest, digest_of, file_digests
 from echoplane.study.views import VIDEO_VIEWS, View
 
@@ -33,7 +35,15 @@ def write_manifest(folder: Path) -> Path:
     outcomes = [{"output": name, "output_digest": digest} for name, digest in written.items()]
     (folder / "report.json").write_text(json.dumps({"policy": "test", "outcomes": outcomes}))
     digest = digest_of(file_digests(folder))
-    manifest = Manifest(stage="deid", key="0", digest=digest, folder=str(folder), counts={}, duration_s=0)
+    output = Studies(
+        unit="file",
+        count=len(written),
+        identity="removed",
+        report_sha256=hashlib.sha256((folder / "report.json").read_bytes()).hexdigest(),
+    )
+    manifest = Manifest(
+        stage="deid", key="0", digest=digest, folder=str(folder), counts={}, output=output, duration_s=0
+    )
     manifest.write(folder / "manifest.json")
     return folder / "manifest.json"
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from echoplane.bundle import read
 from echoplane.stages import dataset
+from echoplane.stages.outputs import BundleOutput
 from echoplane.stages.stage import Manifest, digest_of, file_digests
 from echoplane.tasks import Rows, by_name
 from tests.tiny_bundle import TASK, make_tiny_bundle
@@ -27,7 +29,8 @@ def make_chain(root: Path, patients: int = 12, views: int = 3) -> dict[str, str]
 def finish(folder: Path, stage: str) -> str:
     """The manifest that makes `folder` a finished stage."""
     digest = digest_of(file_digests(folder))
-    Manifest(stage=stage, key="0", digest=digest, folder=str(folder), counts={}, duration_s=0).write(
+    output = BundleOutput(bundle_id=read(folder).id) if stage == "export" else None
+    Manifest(stage=stage, key="0", digest=digest, folder=str(folder), counts={}, output=output, duration_s=0).write(
         folder / "manifest.json"
     )
     return str(folder / "manifest.json")

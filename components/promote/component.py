@@ -20,6 +20,7 @@ def promote(
     import shutil
 
     from echoplane.stages import promote
+    from echoplane.stages.outputs import Promotion
     from echoplane.stages.step import step
 
     with step("promote", root) as hand_on:
@@ -31,6 +32,7 @@ def promote(
             policy=policy,
         )
         manifest = hand_on(promote.run(config), decision.path)
-        metrics.log_metric("passed", float(manifest.counts["passed"]))
-        metrics.log_metric("checks_failed", len(manifest.counts["refused_by"]))
+        made = manifest.stated(Promotion)
+        metrics.log_metric("passed", float(made.passed))
+        metrics.log_metric("checks_failed", len(made.refused_by))
         shutil.copyfile(manifest.path / "decision.md", reasons.path)

@@ -46,7 +46,8 @@ def progress_apart(as_json: bool) -> Iterator[None]:
         yield
 
 
-def report(name: str, counts: dict[str, Any], as_json: bool, **more: Any) -> int:
+def report(name: str, counts: dict[str, Any], as_json: bool, *, set_aside: int = 0, **more: Any) -> int:
+    """Print what a stage made; the exit status, which says whether inputs were set aside."""
     from echoplane.stages.stage import flat
 
     if as_json:
@@ -55,7 +56,7 @@ def report(name: str, counts: dict[str, Any], as_json: bool, **more: Any) -> int
         plain = (f"{key} {value}" for key, value in flat(counts) if isinstance(value, int | float | str))
         print(f"{name}: {', '.join(plain)}")
         print(*more.values(), sep="\n")
-    return SOME_INPUTS_REFUSED if any(counts.get(key) for key in ("quarantined", "refused")) else 0
+    return SOME_INPUTS_REFUSED if set_aside else 0
 
 
 def empty(folder: Path) -> Path:

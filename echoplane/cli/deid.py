@@ -22,7 +22,8 @@ def run_deid(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     as_json, folder = values.pop("json"), Path(values.pop("dst"))
     with progress_apart(as_json):
         manifest = deid.into(folder, config_of(deid.Config, values | {"root": str(folder)}))
-    return report("deid", manifest.counts, as_json, manifest=str(folder / "manifest.json"))
+    path = str(folder / "manifest.json")
+    return report("deid", manifest.counts, as_json, set_aside=manifest.set_aside, manifest=path)
 
 
 def _key_parser(name: str, title: str, example: str) -> argparse.ArgumentParser:

@@ -26,7 +26,8 @@ def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) 
         if task:
             _check_task(config.samples, task)
         manifest = stage.run(config)
-    return report(name, manifest.counts, as_json, manifest=str(manifest.path / "manifest.json"))
+    path = str(manifest.path / "manifest.json")
+    return report(name, manifest.counts, as_json, set_aside=manifest.set_aside, manifest=path)
 
 
 def _check_task(samples: str, task: str) -> None:
@@ -50,8 +51,8 @@ def run_phantom(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     as_json, folder = values.pop("json"), Path(values.pop("dst"))
     fill = {"echo": phantom.fill, "cmr": phantom.fill_cmr}[values["kind"]]
     with progress_apart(as_json):
-        counts = fill(empty(folder), config_of(phantom.Config, values | {"root": str(folder)}))
-    return report("phantom", counts, as_json, folder=str(folder))
+        made = fill(empty(folder), config_of(phantom.Config, values | {"root": str(folder)}))
+    return report("phantom", made.counts, as_json, folder=str(folder))
 
 
 def run_dataset(parser: argparse.ArgumentParser, arguments: list[str]) -> int:

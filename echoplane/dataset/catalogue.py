@@ -5,6 +5,7 @@ under the same rule give the same bytes, and so the same digest, wherever they a
 
 import functools
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ Row = dict[str, Any] | str
 """What one file gives: a row of the catalogue, or why it is none."""
 STUDIES = {"file": "dicom", "folder": "studies"}
 """The folder below a stage's that holds the studies, by what a task takes for one."""
+PUBLIC = "public: "
+"""Begins the proof of studies that somebody published without their patients' identity, and names who did."""
+PROOF = re.compile(rf"[0-9a-f]{{64}}|{PUBLIC}\S.*")
+"""Proof that a study names nobody: the SHA-256 of a de-identification report, or its publisher."""
 SCHEMA_VERSION = "1"
 _TEXT = ("sample", "patient", "study", "instance", "uri", "sha256", "task", "split", "site", "manufacturer")
 SCHEMA = pa.schema(

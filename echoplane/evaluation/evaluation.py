@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from echoplane.bundle import Bundle
+from echoplane.dataset.catalogue import PROOF
 from echoplane.dataset.split import assert_disjoint
 from echoplane.errors import ConfigError
 from echoplane.evaluation.intervals import RESAMPLES, bootstrap, take
@@ -109,6 +110,6 @@ def _data(catalogue: pa.Table) -> dict[str, int]:
         splits_of.setdefault(patient, set()).add(split)
     return {
         "samples": len(catalogue),
-        "without_deid": sum(not deid for deid in catalogue["deid"].to_pylist()),
+        "without_deid": sum(not PROOF.fullmatch(deid or "") for deid in catalogue["deid"].to_pylist()),
         "patients_in_two_splits": sum(len(splits) > 1 for splits in splits_of.values()),
     }

@@ -11,23 +11,25 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane import storage
-from echoplane.batch.answers import Model, Row, answers
+from echoplane.batch.answers import REFUSED, Model, Row, answers
 from echoplane.batch.studies import Files, studies_in
 from echoplane.batch.tables import counts, write_tables
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError
 from echoplane.patience import patiently
 from echoplane.runtimes import DEFAULT_THREADS
-from echoplane.stages.phantom import DICOM
+from echoplane.stages.outputs import PlannedParts, StageResult, Studies
+from echoplane.stages.phantom import DICOM, STUDIES
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, digest_of, inputs_of, run_stage
+from echoplane.stages.stage import From, Manifest, StageConfig, StudiesManifest, digest_of, run_stage
 
 PLAN, ROWS, BUNDLE = "plan.json", "rows.jsonl", "bundle"
+PlanManifest = Annotated[str, From(("batch-plan",))]
 
 
 class PlanConfig(StageConfig):
@@ -35,7 +37,7 @@ class PlanConfig(StageConfig):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "model"})
 
-    studies: ManifestPath = ""
+    studies: StudiesManifest = ""
     """Manifest of the `phantom` or `deid` stage. Left out, or without studies, where `source` is given."""
     source: str = ""
     """Folder of de-identified studies, or s3://BUCKET/PREFIX; read with all below it."""
@@ -58,7 +60,7 @@ class PartConfig(StageConfig):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "plan", "part"})
 
-    plan: str
+    plan: PlanManifest
     """Manifest of the plan."""
     part: str
     """Number of the part, from 0."""
@@ -71,9 +73,9 @@ class ResultsConfig(StageConfig):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "parts"})
 
-    plan: ManifestPath
+    plan: PlanManifest
     """Manifest of the plan."""
-    parts: list[str]
+    parts: Annotated[list[str], From(("batch-part",))]
     """Manifests of the plan's parts."""
 
 
@@ -126,24 +128,28 @@ def plan(config: PlanConfig) -> Manifest:
     parts = [studies[first : first + config.part_size] for first in range(0, len(studies), config.part_size)]
     planned = Plan(place=place, answering=answering, parts=parts)
 
-    def work(folder: Path) -> Counts:
+    def work(folder: Path) -> StageResult:
         patiently(lambda: bring(folder / BUNDLE))
         (folder / PLAN).write_text(planned.model_dump_json(indent=1), encoding="utf-8")
-        return {"studies": len(studies), "parts": len(parts), "model": answering.name}
+        counts = {"studies": len(studies), "parts": len(parts), "model": answering.name}
+        return StageResult(counts=counts, output=PlannedParts(count=len(parts)))
 
     return run_stage("batch-plan", config, work, extra_key=digest_of(planned.model_dump(mode="json")))
 
 
 def part_numbers(planned: Manifest) -> list[str]:
-    return [str(number) for number in range(planned.counts["parts"])]
+    return [str(number) for number in range(planned.stated(PlannedParts).count)]
 
 
 def _place(config: PlanConfig) -> str:
-    upstream = inputs_of(config).get("studies")
-    given = upstream is not None and any(upstream.counts.get(name) for name in ("clips", "written"))
+    upstream = config.input("studies") if config.studies else None
+    studies = upstream.stated(Studies) if upstream else None
+    given = studies is not None and studies.count > 0
     if given == bool(config.source):
         raise ConfigError("give either the manifest of studies or `source`, the folder or bucket that holds them.")
-    return str(upstream.path / DICOM) if upstream is not None and given else config.source
+    if upstream and studies and given:
+        return str(upstream.path / {"file": DICOM, "folder": STUDIES}[studies.unit])
+    return config.source
 
 
 def _model(config: PlanConfig) -> tuple[Answering, Callable[[Path], Any]]:
@@ -192,18 +198,18 @@ def _copied(bundle: Bundle, folder: Path) -> None:
 
 def part(config: PartConfig) -> Manifest:
     """A row for each study of one part. The same studies and model are found finished, in whatever plan they are."""
-    folder = Manifest.read(config.plan).path
+    folder = config.input("plan").path
     planned = Plan.model_validate_json((folder / PLAN).read_bytes())
     if not config.part.isdigit() or int(config.part) >= len(planned.parts):
         raise ConfigError(f"the plan has {len(planned.parts)} parts, numbered from 0.")
     studies = planned.parts[int(config.part)]
     asked = [planned.place, planned.answering.model_dump(), [one.model_dump() for one in studies]]
 
-    def work(made: Path) -> Counts:
+    def work(made: Path) -> StageResult:
         model = Model(
             folder=str(folder / BUNDLE), **planned.answering.model_dump(include={"runtime", "precision", "threads"})
         )
-        return counts(_answer(studies, planned.place, model, config.study_timeout_s, made / ROWS))
+        return _result(_answer(studies, planned.place, model, config.study_timeout_s, made / ROWS))
 
     return run_stage("batch-part", config, work, extra_key=digest_of(asked))
 
@@ -231,18 +237,23 @@ def _kept(path: Path) -> Iterator[Row]:
         yield Row.model_validate_json(line)
 
 
+def _result(rows: Sequence[Row]) -> StageResult:
+    found = counts(rows)
+    return StageResult(counts=found, set_aside=found[REFUSED])
+
+
 def results(config: ResultsConfig) -> Manifest:
     """results.csv, results.json and report.html over all parts, by study."""
-    folder = Manifest.read(config.plan).path
+    folder = config.input("plan").path
     planned = Plan.model_validate_json((folder / PLAN).read_bytes())
-    parts = [Manifest.read(path) for path in config.parts]
+    parts = config.inputs("parts")
 
-    def work(made: Path) -> Counts:
+    def work(made: Path) -> StageResult:
         rows = sorted((row for one in parts for row in _kept(one.path / ROWS)), key=lambda row: row.study)
         due = sorted(study.name for names in planned.parts for study in names)
         if [row.study for row in rows] != due:
             raise ConfigError(f"the parts hold {len(rows)} studies, the plan {len(due)}; give the plan's own parts.")
         write_tables(rows, planned.answering.model_dump(), made)
-        return counts(rows)
+        return _result(rows)
 
     return run_stage("batch", config, work, extra_key=digest_of(sorted(one.digest for one in parts)))

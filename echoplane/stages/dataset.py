@@ -7,17 +7,18 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from echoplane.dataset.catalogue import Source, build_catalogue, write_catalogue
+from echoplane.dataset.catalogue import PUBLIC, Source, build_catalogue, write_catalogue
 from echoplane.dataset.shards import write_shards
 from echoplane.dataset.split import SPLITS, SplitRule
 from echoplane.errors import ConfigError, StageError, wrong_field
+from echoplane.stages.outputs import Samples, StageResult, Studies
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
+from echoplane.stages.stage import Counts, Manifest, StageConfig, StudiesManifest, run_stage
 from echoplane.tasks import by_name
 
 SYNTHETIC = "synthetic patients of echoplane"
@@ -28,7 +29,7 @@ class Config(StageConfig):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
 
-    studies: ManifestPath
+    studies: StudiesManifest
     """Manifest of the stage that left the studies: `deid`, or `phantom` for synthetic cine MR."""
     task: str = "echo-view-video"
     """What the labels are for."""
@@ -36,7 +37,7 @@ class Config(StageConfig):
     """Settings of the task's preprocessing that differ from its defaults; they travel in the bundle."""
     split: SplitRule = SplitRule()
     """Which patients train, validate and test."""
-    public: str = ""
+    public: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
     """Who published the studies without their patients' identity, such as "Sunnybrook cine MR, CC0": they need no
     de-identification then. Left out: the report of `deid` lies beside them."""
     site: str = "local"
@@ -53,8 +54,8 @@ def run(config: Config) -> Manifest:
     return run_stage("dataset", config, lambda folder: _work(config, preprocessing, folder))
 
 
-def _work(config: Config, preprocessing: BaseModel, folder: Path) -> Counts:
-    manifest = Manifest.read(config.studies)
+def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult:
+    manifest = config.input("studies")
     studies = manifest.path
     for old in folder.glob("clips-*.npy"):
         old.unlink()
@@ -85,11 +86,13 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> Counts:
         "data_digest": data_digest,
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=1))
-    return _counts(catalogue.table) | {
-        "left_out": catalogue.left_out | unusable,
-        "data_digest": data_digest,
-        "split_id": catalogue.split_id,
-    }
+    output = Samples(task=config.task, data_digest=data_digest, split_id=catalogue.split_id)
+    return StageResult(
+        counts=_counts(catalogue.table)
+        | {"left_out": catalogue.left_out | unusable}
+        | output.model_dump(include={"data_digest", "split_id"}),
+        output=output,
+    )
 
 
 def _preprocessing(config: Config) -> BaseModel:
@@ -99,28 +102,41 @@ def _preprocessing(config: Config) -> BaseModel:
         raise ConfigError(f"`preprocessing` of {config.task} is not valid: {wrong_field(error)}") from None
 
 
-def _proof(studies: Manifest, public: str) -> tuple[str, dict[str, str] | None]:
-    """What says that the studies name nobody: who published them, or the digest of the report beside them with the
-    SHA-256 of each file that it clears, by place."""
-    if public or studies.counts.get("cines"):  # synthetic cines have no names in them; synthetic clips do
-        if not public and not studies.intact():
+def _proof(manifest: Manifest, public: str) -> tuple[str, dict[str, str] | None]:
+    """The proof that the studies name nobody, and the SHA-256 by path of each file that it covers; None covers all.
+
+    The proof is who published the studies, or the digest of the de-identification report beside them.
+    """
+    if public:
+        return f"{PUBLIC}{public}", None
+    studies = manifest.stated(Studies)
+    if studies.identity == "none":
+        if not manifest.intact():
             raise StageError(
                 "the folder of synthetic patients was changed since `phantom` made it; run `phantom` again, or name in "
                 "`public` who published the studies without their patients' identity."
             )
-        return f"public: {public or SYNTHETIC}", None
-    report = studies.path / "report.json"
-    if not report.exists():
+        return f"{PUBLIC}{SYNTHETIC}", None
+    if studies.identity == "unknown":
         raise ConfigError(
-            "the studies come without a de-identification report (report.json); run `deid` on them, or name in "
-            "`public` who published them without their patients' identity."
+            "the studies come without a de-identification report; run `deid` on them, or name in `public` who "
+            "published them without their patients' identity."
         )
-    content = report.read_bytes()
+    return str(studies.report_sha256), _cleared(manifest.path / "report.json", studies.report_sha256)
+
+
+def _cleared(path: Path, sha256: str | None) -> dict[str, str]:
+    """The SHA-256 of each file that the report at `path` lists as written, by path.
+
+    Raises ConfigError unless the report is the very one that `deid` wrote.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ConfigError("report.json is not the report that `deid` wrote here; run `deid` again.")
     try:
-        cleared = {one["output"]: one["output_digest"] for one in json.loads(content)["outcomes"] if one["output"]}
+        return {one["output"]: one["output_digest"] for one in json.loads(content)["outcomes"] if one["output"]}
     except (ValueError, KeyError, TypeError):
         raise ConfigError("report.json is not a report of `deid`; run `deid` again.") from None
-    return hashlib.sha256(content).hexdigest(), cleared
 
 
 def _refuse_uncleared(table: pa.Table, cleared: dict[str, str] | None) -> None:

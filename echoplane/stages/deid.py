@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -21,16 +21,15 @@ from echoplane.deid.files import AUDIT
 from echoplane.deid.folder import FINGERPRINT, RUN, UNLISTED
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
+from echoplane.stages.outputs import StageResult, Studies
 from echoplane.stages.phantom import DICOM
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import (
-    Counts,
+    From,
     Manifest,
-    ManifestPath,
     StageConfig,
     digest_of,
     file_digests,
-    inputs_of,
     made,
     run_stage,
     stage_key,
@@ -60,7 +59,7 @@ ROWS_NAMED = 5
 class Config(StageConfig):
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "source", "labels", "key_file", "workers"})
 
-    studies: ManifestPath = ""
+    studies: Annotated[str, From(("phantom",))] = ""
     """Manifest of the phantom stage. Left out, or without studies, where `source` is given."""
     source: str = ""
     """Folder of one's own DICOM, read with all its subfolders."""
@@ -79,10 +78,10 @@ def run(config: Config) -> Manifest:
     source, labels, key = _inputs(config)
     apart = Path(config.root).resolve() / "quarantine"
 
-    def work(folder: Path) -> Counts:
-        counts = _deidentify(config, source, folder, key, labels)
+    def work(folder: Path) -> StageResult:
+        result = _deidentify(config, source, folder, key, labels)
         _move_apart(folder / "quarantine", apart / folder.name.removesuffix(".partial"))
-        return counts
+        return result
 
     return run_stage("deid", config, work, extra_key=_extra_key(config, key, labels))
 
@@ -99,7 +98,7 @@ def into(folder: Path, config: Config) -> Manifest:
     source, labels, key = _inputs(config)
     made(folder, "DST")
     start = time.monotonic()
-    counts = _deidentify(config, source, folder, key, labels)
+    result = _deidentify(config, source, folder, key, labels)
     apart = ("quarantine/", f"{UNLISTED}/")
     files = {name: digest for name, digest in file_digests(folder).items() if not name.startswith(apart)}
     manifest = Manifest(
@@ -107,7 +106,9 @@ def into(folder: Path, config: Config) -> Manifest:
         key=stage_key("deid", config, _extra_key(config, key, labels)),
         digest=digest_of(files),
         folder=str(folder.resolve()),
-        counts=counts,
+        counts=result.counts,
+        output=result.output,
+        set_aside=result.set_aside,
         duration_s=round(time.monotonic() - start, 2),
     )
     manifest.write(folder / "manifest.json")
@@ -125,15 +126,22 @@ def _inputs(config: Config) -> tuple[Path, dict[str, str], Any]:
 
 def _source(config: Config) -> Path:
     """One's own folder or the phantoms'; ConfigError for both and for neither."""
-    upstream = inputs_of(config).get("studies")
-    phantoms = upstream is not None and upstream.counts["clips"] > 0
-    if phantoms == bool(config.source):
+    upstream = _phantoms(config)
+    if (upstream is not None) == bool(config.source):
         raise ConfigError("give either the phantom stage's studies or `source`, the folder of your own DICOM.")
-    if upstream is not None and phantoms:
-        return upstream.path / DICOM
+    if upstream:
+        return config.input("studies").path / DICOM
     if not Path(config.source).is_dir():
         raise ConfigError("`source` is not a folder that can be read; give the folder that holds your DICOM.")
     return Path(config.source)
+
+
+def _phantoms(config: Config) -> Studies | None:
+    """What the phantom stage made; None if it made nothing or is not given. ConfigError for other than DICOM."""
+    studies = config.input("studies").stated(Studies) if config.studies else None
+    if studies and studies.unit != "file":
+        raise ConfigError("`studies` are folders of cine MR, which hold no DICOM of patients; `dataset` reads them.")
+    return studies if studies and studies.count else None
 
 
 def _key_file(config: Config) -> Path | None:
@@ -171,7 +179,7 @@ def _folder_state(folder: Path) -> list[list[Any]]:
     return [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
-def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: dict[str, str]) -> Counts:
+def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: dict[str, str]) -> StageResult:
     from echoplane.deid import deidentify_folder
 
     report = deidentify_folder(source, folder, key, _policy(config), workers=config.workers, progress=printed("deid"))
@@ -181,13 +189,19 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: di
             folder / "labels.csv", {uid: labels[file] for file, uid in new_uids.items() if uid and file in labels}
         )
     unlisted = sum(path.is_file() for path in (folder / UNLISTED).rglob("*"))
-    return report.counts | ({UNLISTED: unlisted} if unlisted else {})
+    written = report.counts["written"]
+    digest = hashlib.sha256((folder / "report.json").read_bytes()).hexdigest()
+    return StageResult(
+        counts=report.counts | ({UNLISTED: unlisted} if unlisted else {}),
+        output=Studies(unit="file", count=written, identity="removed", report_sha256=digest),
+        set_aside=sum(report.counts.values()) - written,
+    )
 
 
 def _policy(config: Config) -> Policy:
     """The phantoms' machines are invented too: no list of real ones has their names, which subgroup tables show."""
-    upstream = inputs_of(config).get("studies")
-    words = upstream.counts.get("device_words", []) if upstream else []
+    phantoms = _phantoms(config)
+    words = phantoms.device_words if phantoms else ()
     return config.policy.model_copy(update={"extra_words": (*config.policy.extra_words, *words)})
 
 

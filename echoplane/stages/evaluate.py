@@ -10,18 +10,19 @@ from pydantic import Field
 from echoplane.bundle import read
 from echoplane.dataset.catalogue import read_catalogue
 from echoplane.runtimes import DEFAULT_THREADS, check_golden, load
+from echoplane.stages.outputs import Evaluation, Samples, StageResult
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
+from echoplane.stages.stage import BundleManifest, DatasetManifest, Manifest, StageConfig, StudiesManifest, run_stage
 
 
 class Config(StageConfig):
     """Score a bundle on the studies of patients that its training never saw."""
 
-    studies: ManifestPath
+    studies: StudiesManifest
     """Manifest of the stage that left the studies, as the dataset got it: the files, as serving gets them."""
-    samples: ManifestPath
+    samples: DatasetManifest
     """Manifest of the `dataset` stage."""
-    bundle: ManifestPath
+    bundle: BundleManifest
     """Manifest of the `export` stage."""
     runtime: Literal["openvino", "onnxruntime"] = "openvino"
     """What will serve the bundle."""
@@ -40,7 +41,7 @@ def run(config: Config) -> Manifest:
     return run_stage("evaluate", config, lambda folder: _work(config, folder))
 
 
-def _work(config: Config, folder: Path) -> Counts:
+def _work(config: Config, folder: Path) -> StageResult:
     # Matplotlib takes a second to import; a finished evaluation is found without it.
     import pyarrow.parquet as pq
 
@@ -48,22 +49,22 @@ def _work(config: Config, folder: Path) -> Counts:
     from echoplane.evaluation.report import write_report
     from echoplane.evaluation.scores import score
 
-    samples = Manifest.read(config.samples).path
-    bundle = read(Manifest.read(config.bundle).path)
+    upstream = config.input("samples")
+    samples, split_id = upstream.path, upstream.stated(Samples).split_id
+    bundle = read(config.input("bundle").path)
     data_digest = hashlib.sha256((samples / "catalogue.parquet").read_bytes()).hexdigest()
-    split_id = json.loads((samples / "dataset.json").read_text())["split_id"]
     catalogue = read_catalogue(samples / "catalogue.parquet")
     test = check_test_set(catalogue, data_digest, split_id, bundle)
     runtime = load(bundle, precision=config.precision, runtime=config.runtime, threads=config.threads)
     check_golden(bundle, runtime)
-    scores = score(test, Manifest.read(config.studies).path, bundle, runtime, printed("evaluate"))
+    scores = score(test, config.input("studies").path, bundle, runtime, printed("evaluate"))
     found = evaluation(scores, catalogue, bundle, runtime, Conditions(config.resamples, config.seed))
     pq.write_table(scores, folder / "scores.parquet")
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     write_report(found, folder)
     details: tuple[str, ...] = ("misclassified", "failures")
     listed = {name: len(found[name]) for name in details if name in found}
-    return {
+    counts = {
         **headline(found),
         "patients": found["patients"],
         "clips": found["clips"],
@@ -71,6 +72,7 @@ def _work(config: Config, folder: Path) -> Counts:
         "latency_p50_ms": found["latency_ms"]["p50"],
         "latency_p95_ms": found["latency_ms"]["p95"],
     }
+    return StageResult(counts=counts, output=Evaluation(bundle_id=bundle.id))
 
 
 def headline(found: dict[str, Any]) -> dict[str, float]:

@@ -3,24 +3,25 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from echoplane import __version__
 from echoplane.bundle import Code
 from echoplane.bundle.export import Training, export
 from echoplane.dataset.shards import read_shards
 from echoplane.errors import ConfigError
+from echoplane.stages.outputs import BundleOutput, StageResult
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, package_digest, run_stage
+from echoplane.stages.stage import Counts, DatasetManifest, From, Manifest, StageConfig, package_digest, run_stage
 from echoplane.tasks import Calibration, by_name
 
 
 class Config(StageConfig):
     """Export a trained network, calibrate it on validation clips and seal it as a bundle."""
 
-    samples: ManifestPath
+    samples: DatasetManifest
     """Manifest of the `dataset` stage that the network was trained on."""
-    checkpoint: ManifestPath
+    checkpoint: Annotated[str, From(("train",))]
     """Manifest of the `train` stage."""
 
 
@@ -29,15 +30,16 @@ def run(config: Config) -> Manifest:
     return run_stage("export", config, lambda folder: _work(config, folder))
 
 
-def _work(config: Config, folder: Path) -> Counts:
-    samples = Manifest.read(config.samples).path
-    training = Training.read(Manifest.read(config.checkpoint).path)
+def _work(config: Config, folder: Path) -> StageResult:
+    samples = config.input("samples").path
+    training = Training.read(config.input("checkpoint").path)
     dataset = json.loads((samples / "dataset.json").read_text())
     _check_same_data(training, dataset)
     preprocessing = by_name(training.task).Preprocessing(**dataset["preprocessing"])
     code = Code(version=__version__, package_digest=package_digest())
     done = export(training, read_shards(samples), preprocessing, folder, code, printed("export"))
-    return {"bundle_id": done.bundle_id, "parity": done.parity} | _fitted(done.calibration)
+    counts = {"bundle_id": done.bundle_id, "parity": done.parity} | _fitted(done.calibration)
+    return StageResult(counts=counts, output=BundleOutput(bundle_id=done.bundle_id))
 
 
 def _fitted(calibration: Calibration) -> Counts:

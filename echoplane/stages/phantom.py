@@ -10,8 +10,9 @@ from pydantic import Field
 
 from echoplane.dataset.studies import studies_in
 from echoplane.errors import ConfigError
+from echoplane.stages.outputs import StageResult, Studies
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, StageConfig, digest_of, file_digests, run_stage
+from echoplane.stages.stage import Manifest, StageConfig, digest_of, file_digests, run_stage
 from echoplane.stages.workers import default_workers
 
 DICOM, STUDIES = "dicom", "studies"
@@ -51,17 +52,19 @@ def _own_cines(config: Config) -> Manifest:
     if not source.is_dir():
         raise ConfigError("`source` is no folder; give the one that holds a folder a study.")
 
-    def copy(folder: Path) -> Counts:
+    def copy(folder: Path) -> StageResult:
         shutil.copytree(source, folder / STUDIES, dirs_exist_ok=True)
-        return {"patients": 0, "cines": 0, "studies": len(studies_in(folder / STUDIES, "folder"))}
+        count = len(studies_in(folder / STUDIES, "folder"))
+        output = Studies(unit="folder", count=count, identity="unknown")
+        return StageResult(counts={"patients": 0, "cines": 0, "studies": count}, output=output)
 
     return run_stage("phantom", config, copy, extra_key=digest_of(file_digests(source)))
 
 
-def fill(folder: Path, config: Config) -> Counts:
+def fill(folder: Path, config: Config) -> StageResult:
     """Write the cohort into `folder`."""
     if config.patients == 0:
-        return {"patients": 0, "clips": 0}
+        return StageResult(counts={"patients": 0, "clips": 0}, output=Studies(unit="file", count=0, identity="unknown"))
     from echoplane.phantom import write_cohort
     from echoplane.phantom.styles import STYLES
 
@@ -74,10 +77,13 @@ def fill(folder: Path, config: Config) -> Counts:
         progress=printed("phantom"),
     )
     devices = {word for style in STYLES.values() for word in f"{style.manufacturer} {style.model}".split()}
-    return {"patients": config.patients, "clips": len(clips), "device_words": sorted(devices)}
+    return StageResult(
+        counts={"patients": config.patients, "clips": len(clips)},
+        output=Studies(unit="file", count=len(clips), identity="unknown", device_words=tuple(sorted(devices))),
+    )
 
 
-def fill_cmr(folder: Path, config: Config) -> Counts:
+def fill_cmr(folder: Path, config: Config) -> StageResult:
     """Write cine MR of as many synthetic patients into `folder`; those that are there already stay."""
     from echoplane.dataset.parallel import in_order
     from echoplane.phantom.cine import write_mr_patient
@@ -87,4 +93,7 @@ def fill_cmr(folder: Path, config: Config) -> Counts:
     show = printed("phantom")
     for done, _ in enumerate(in_order(write, seeds, config.workers), start=1):
         show(done, config.patients)
-    return {"patients": config.patients, "cines": 3 * config.patients}
+    return StageResult(
+        counts={"patients": config.patients, "cines": 3 * config.patients},
+        output=Studies(unit="folder", count=config.patients, identity="none"),
+    )

@@ -8,14 +8,15 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from echoplane.bundle import read
 from echoplane.errors import ConfigError
 from echoplane.patience import patiently
 from echoplane.promotion import Champion, Policy, decide, read_policy
+from echoplane.stages.outputs import Evaluation, Promotion, StageResult
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, die_with_runner, digest_of, run_stage
+from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, die_with_runner, digest_of, run_stage
 
 
 class Config(StageConfig):
@@ -23,9 +24,9 @@ class Config(StageConfig):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "policy"})
 
-    bundle: ManifestPath
+    bundle: BundleManifest
     """Manifest of the `export` stage."""
-    evaluation: ManifestPath
+    evaluation: Annotated[str, From(("evaluate",))]
     """Manifest of the `evaluate` stage."""
     tracking_uri: str = ""
     """Address of the MLflow server. Left out: MLFLOW_TRACKING_URI."""
@@ -47,14 +48,14 @@ def _promoted(config: Config) -> Manifest:
     from echoplane.adapters.registry import Registry
 
     progress = printed("promote")
-    bundle = read(Manifest.read(config.bundle).path)
+    bundle = read(config.input("bundle").path)
     policy = read_policy(bundle.spec.task, config.policy)
-    evaluated = Manifest.read(config.evaluation)
+    evaluated = config.input("evaluation")
     if not evaluated.intact():
         raise ConfigError("the evaluation's files are not as `evaluate` left them. Run that stage again.")
-    figures = json.loads((evaluated.path / "evaluation.json").read_text())
-    if figures["bundle_id"] != bundle.id:
-        raise ConfigError(f"the evaluation is of bundle {figures['bundle_id'][:12]}, not of {bundle.id[:12]}.")
+    of_bundle = evaluated.stated(Evaluation).bundle_id
+    if of_bundle != bundle.id:
+        raise ConfigError(f"the evaluation is of bundle {of_bundle[:12]}, not of {bundle.id[:12]}.")
     registry = Registry(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
     version = register(registry, bundle, evaluated.path, evaluated.digest)
     progress(1, 3)
@@ -86,7 +87,7 @@ def _measured(
     return _measured(config, registry, version, evaluated, policy)
 
 
-def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | None) -> Counts:
+def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | None) -> StageResult:
     from echoplane.evaluation.scores import as_rows, read_scores
 
     figures = json.loads((evaluated / "evaluation.json").read_text())
@@ -100,12 +101,16 @@ def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | No
     }
     (folder / "decision.json").write_text(json.dumps(stated, indent=1))
     (folder / "decision.md").write_text(decision.as_markdown())
-    return {
-        "passed": decision.passed,
-        "checks": len(decision.reasons),
-        "refused_by": [check.sentence for check in decision.reasons if not check.passed],
-        "champion": champion.bundle_id if champion else None,
-    }
+    refused_by = [check.sentence for check in decision.reasons if not check.passed]
+    return StageResult(
+        counts={
+            "passed": decision.passed,
+            "checks": len(decision.reasons),
+            "refused_by": refused_by,
+            "champion": champion.bundle_id if champion else None,
+        },
+        output=Promotion(passed=decision.passed, refused_by=tuple(refused_by)),
+    )
 
 
 def _champion(registry: Any, version: Any) -> Champion | None:

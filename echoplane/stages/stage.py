@@ -15,25 +15,35 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import psutil
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.errors import ConfigError, StageError
+from echoplane.stages.outputs import Output, StageResult
 
+AnyOutput = TypeVar("AnyOutput", bound=BaseModel)
 Counts = dict[str, Any]
 LOCK_WAIT_S = 60
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-class Marker:
-    """Tells which config fields are upstream manifests."""
+@dataclass(frozen=True)
+class From:
+    """Marks a config field as the path of a manifest (a KFP artifact's, or `FOLDER/manifest.json`), or as several.
+
+    Only manifests of these `stages` are accepted.
+    """
+
+    stages: tuple[str, ...]
 
 
-ManifestPath = Annotated[str, Marker()]
-"""Path of an upstream stage's manifest: a KFP artifact's, or `FOLDER/manifest.json`."""
+StudiesManifest = Annotated[str, From(("phantom", "deid"))]
+DatasetManifest = Annotated[str, From(("dataset",))]
+BundleManifest = Annotated[str, From(("export",))]
 
 
 class StageConfig(BaseModel):
@@ -45,6 +55,20 @@ class StageConfig(BaseModel):
 
     root: str
     """Folder under which all stages keep their data."""
+
+    def input(self, name: str) -> "Manifest":
+        """The manifest that field `name` is the path of."""
+        (manifest,) = self.inputs(name)
+        return manifest
+
+    def inputs(self, name: str) -> list["Manifest"]:
+        """The manifests that field `name` holds the paths of, none if it is unset.
+
+        Raises ConfigError if one is no manifest, or is of a stage that the field does not accept.
+        """
+        given = getattr(self, name)
+        paths = given if isinstance(given, list) else [given] if given else []
+        return [_accepted(path, name, _origin(type(self), name)) for path in paths]
 
 
 class Manifest(BaseModel):
@@ -60,6 +84,11 @@ class Manifest(BaseModel):
     """Digest of every output file's path and content."""
     folder: str
     counts: Counts
+    """Figures for people; what a later stage decides on is in `output`."""
+    output: Output | None = None
+    """What later stages decide on."""
+    set_aside: int = 0
+    """Inputs that were quarantined or refused."""
     duration_s: float
 
     @property
@@ -69,6 +98,15 @@ class Manifest(BaseModel):
     def intact(self) -> bool:
         """Whether every file in the folder is as the stage left it."""
         return digest_of(file_digests(self.path)) == self.digest
+
+    def stated(self, kind: type[AnyOutput]) -> AnyOutput:
+        """The output, which must be of this kind; ConfigError if the manifest states none or another."""
+        if not isinstance(self.output, kind):
+            raise ConfigError(
+                f"the manifest of `{self.stage}` does not state what is needed here ({kind.__name__}); "
+                "it is of another version of echoplane. Run that stage again."
+            )
+        return self.output
 
     def write(self, path: str | Path) -> None:
         write_atomically(Path(path), self.model_dump_json(indent=1).encode())
@@ -110,10 +148,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def run_stage(stage: str, config: StageConfig, work: Callable[[Path], Counts], *, extra_key: str = "") -> Manifest:
+def run_stage(stage: str, config: StageConfig, work: Callable[[Path], StageResult], *, extra_key: str = "") -> Manifest:
     """The manifest of `stage` under `config`: found finished and intact, or made by `work(folder)`.
 
-    `work` fills the folder and returns counts; a folder that an interrupted run left behind is handed to it as it
+    `work` fills the folder and returns its result; a folder that an interrupted run left behind is handed to it as it
     is, so that it may go on. `extra_key` joins the key: what the config can't hold, such as a key's fingerprint.
     """
     key = stage_key(stage, config, extra_key)
@@ -126,18 +164,20 @@ def run_stage(stage: str, config: StageConfig, work: Callable[[Path], Counts], *
         return _make(stage, key, final, work)
 
 
-def _make(stage: str, key: str, final: Path, work: Callable[[Path], Counts]) -> Manifest:
+def _make(stage: str, key: str, final: Path, work: Callable[[Path], StageResult]) -> Manifest:
     partial = final.with_name(f"{final.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    counts = work(partial)
+    result = work(partial)
     files = file_digests(partial)
     manifest = Manifest(
         stage=stage,
         key=key,
         digest=digest_of(files),
         folder=str(final),
-        counts=counts,
+        counts=result.counts,
+        output=result.output,
+        set_aside=result.set_aside,
         duration_s=round(time.monotonic() - start, 2),
     )
     write_atomically(partial / "files.json", json.dumps(files, indent=0).encode())
@@ -169,16 +209,28 @@ def _clear_away(final: Path) -> None:
 def stage_key(stage: str, config: StageConfig, extra: str = "") -> str:
     """Digest of stage, config (without `not_in_key`), the inputs' digests and the package's source."""
     settings = config.model_dump(mode="json", exclude=set(config.not_in_key))
-    for name, manifest in inputs_of(config).items():
-        settings[name] = manifest.digest
+    for name in manifest_fields(type(config)) - config.not_in_key:
+        settings[name] = [manifest.digest for manifest in config.inputs(name)]
     return digest_of([stage, settings, extra, package_digest()])
 
 
-def inputs_of(config: StageConfig) -> dict[str, Manifest]:
-    """The upstream manifests that a config names, by field; unset optional ones are left out."""
-    fields = type(config).model_fields
-    named = [name for name, field in fields.items() if any(isinstance(m, Marker) for m in field.metadata)]
-    return {name: Manifest.read(getattr(config, name), f"`{name}`") for name in named if getattr(config, name)}
+def manifest_fields(config: type[StageConfig]) -> set[str]:
+    """The fields of a config that are paths of manifests."""
+    return {name for name, field in config.model_fields.items() if any(isinstance(m, From) for m in field.metadata)}
+
+
+def _origin(config: type[StageConfig], name: str) -> From:
+    """Which stages the manifests of field `name` may be of."""
+    (origin,) = (marker for marker in config.model_fields[name].metadata if isinstance(marker, From))
+    return origin
+
+
+def _accepted(path: str, name: str, origin: From) -> Manifest:
+    manifest = Manifest.read(path, f"`{name}`")
+    if manifest.stage not in origin.stages:
+        wanted = " or ".join(f"`{stage}`" for stage in origin.stages)
+        raise ConfigError(f"`{name}` is the manifest of another stage; one of {wanted} is needed.")
+    return manifest
 
 
 def file_digests(folder: Path) -> dict[str, str]:

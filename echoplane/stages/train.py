@@ -19,7 +19,8 @@ from echoplane.dataset.catalogue import read_catalogue
 from echoplane.dataset.shards import SHARDED, read_shards
 from echoplane.dataset.split import assert_disjoint
 from echoplane.errors import ConfigError, wrong_field
-from echoplane.stages.stage import Counts, Manifest, ManifestPath, StageConfig, run_stage
+from echoplane.stages.outputs import StageResult
+from echoplane.stages.stage import DatasetManifest, Manifest, StageConfig, run_stage
 from echoplane.tasks import Learning, Task
 from echoplane.training.config import TrainConfig
 
@@ -32,7 +33,7 @@ class Config(StageConfig):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "cluster"})
 
-    samples: ManifestPath
+    samples: DatasetManifest
     """Manifest of the `dataset` stage."""
     network: dict[str, Any] = {}
     """Settings of the task's network that differ from its defaults."""
@@ -53,13 +54,13 @@ def run(config: Config) -> Manifest:
     return run_stage("train", config, lambda folder: _work(config, folder))
 
 
-def _work(config: Config, folder: Path) -> Counts:
+def _work(config: Config, folder: Path) -> StageResult:
     from safetensors.torch import save_file
 
     from echoplane.adapters.ray_training import Job
     from echoplane.tasks import by_name, learning
 
-    samples = Manifest.read(config.samples).path
+    samples = config.input("samples").path
     dataset = json.loads((samples / "dataset.json").read_bytes())
     patients = _patients_seen(samples)
     _check(config, by_name(dataset["task"]))
@@ -73,14 +74,16 @@ def _work(config: Config, folder: Path) -> Counts:
     outcome = {"steps": state.steps, "history": state.history, "patients_seen": patients}
     (folder / "training.json").write_text(json.dumps({"schema": 1} | described | parts | settings | outcome, indent=1))
     shutil.rmtree(folder / RAY_FOLDER)
-    return {
-        "steps": state.steps,
-        "epochs": state.epoch,
-        "last": state.history[-1],
-        "patients": {split: len(names) for split, names in patients.items()},
-        "split_id": dataset["split_id"],
-        "data_digest": dataset["data_digest"],
-    }
+    return StageResult(
+        counts={
+            "steps": state.steps,
+            "epochs": state.epoch,
+            "last": state.history[-1],
+            "patients": {split: len(names) for split, names in patients.items()},
+            "split_id": dataset["split_id"],
+            "data_digest": dataset["data_digest"],
+        }
+    )
 
 
 def _fit(config: Config, job: Any, storage: Path) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from echoplane.errors import ConfigError, StageError, UnusableStudy
 from echoplane.evaluation.intervals import bootstrap
 from echoplane.stages import dataset, phantom
+from echoplane.stages.outputs import Studies
 from echoplane.stages.stage import Manifest, digest_of, file_digests
 from echoplane.study.masks import UNDRAWN, Masks, read_masks
 from echoplane.study.nifti import write_nifti
@@ -192,7 +193,10 @@ def test_a_data_set_of_folders_is_catalogued_split_and_sharded_like_any_other(tm
     studies = write_studies(tmp_path / "in", 6)
     (studies / "studies" / "s05" / "sa_mask.nii.gz").unlink()
     manifest = studies / "manifest.json"
-    Manifest(stage="phantom", key="0", digest="0", folder=str(studies), counts={}, duration_s=0).write(manifest)
+    output = Studies(unit="folder", count=6, identity="unknown")
+    Manifest(stage="phantom", key="0", digest="0", folder=str(studies), counts={}, output=output, duration_s=0).write(
+        manifest
+    )
     split = {"validation": 0.2, "test": 0.4}
     given = {"root": str(tmp_path / "run"), "studies": str(manifest), "task": task.NAME, "split": split, "workers": 1}
     with pytest.raises(ConfigError, match="without a de-identification report"):
@@ -217,7 +221,8 @@ def test_synthetic_studies_need_no_report_as_long_as_nobody_added_to_them(tmp_pa
         key="0",
         digest=digest_of(file_digests(studies)),
         folder=str(studies),
-        counts={"cines": 3},
+        counts={},
+        output=Studies(unit="folder", count=3, identity="none"),
         duration_s=0,
     )
     made.write(studies / "manifest.json")

@@ -9,6 +9,7 @@ import pytest
 from echoplane.errors import ConfigError
 from echoplane.phantom import write_patient
 from echoplane.stages import dataset, deid, phantom
+from echoplane.stages.outputs import Studies
 from echoplane.stages.stage import Manifest
 
 KEY = "00112233445566778899aabbccddeefffedcba98765432100123456789abcdef"
@@ -42,6 +43,11 @@ def config(root: Path, source: Path, key_file: Path, **more: str) -> deid.Config
     return deid.Config(root=str(root), source=str(source), key_file=str(key_file), workers=1, **more)
 
 
+def phantom_manifest(folder: str, count: int) -> Manifest:
+    output = Studies(unit="file", count=count, identity="unknown")
+    return Manifest(stage="phantom", key="", digest="", folder=folder, counts={}, output=output, duration_s=0)
+
+
 def labels_csv(folder: Path, *rows: str) -> str:
     path = folder / "labels.csv"
     path.write_text("\n".join(["file,view", *rows]))
@@ -54,7 +60,7 @@ def test_neither_studies_nor_a_source_is_a_wrong_call(tmp_path: Path) -> None:
 
 
 def test_studies_and_a_source_together_are_a_wrong_call(tmp_path: Path, exams: Path, key_file: Path) -> None:
-    manifest = Manifest(stage="phantom", key="", digest="", folder="", counts={"clips": 12}, duration_s=0)
+    manifest = phantom_manifest("", 12)
     manifest.write(tmp_path / "m.json")
     with pytest.raises(ConfigError, match="either"):
         deid.run(config(tmp_path, exams, key_file, studies=str(tmp_path / "m.json")))
@@ -74,7 +80,7 @@ def test_ones_own_studies_need_a_key_and_the_error_says_how_to_make_one(tmp_path
 def test_phantoms_get_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     write_patient(folder / "dicom", 5, views=["plax"], frames=8)
-    manifest = Manifest(stage="phantom", key="", digest="", folder=str(folder), counts={"clips": 1}, duration_s=0)
+    manifest = phantom_manifest(str(folder), 1)
     manifest.write(tmp_path / "m.json")
     done = deid.run(deid.Config(root=str(tmp_path), studies=str(tmp_path / "m.json"), workers=1))
     assert done.counts["written"] == 1

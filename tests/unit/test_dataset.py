@@ -1,6 +1,8 @@
 """The room `dataset`: catalogue, split by patient, shards, balanced sampling."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from echoplane.dataset.split import SplitRule, assert_disjoint, split_id, split_
 from echoplane.dataset.studies import age_band, bmi_band
 from echoplane.errors import ConfigError, StageError
 from echoplane.stages import dataset
+from echoplane.stages.outputs import BundleOutput, Studies
 from echoplane.stages.stage import Manifest
 from echoplane.study.views import VIDEO_VIEWS
 from tests.tiny_cohort import moving_bar, write_clip, write_cohort, write_manifest
@@ -299,11 +302,49 @@ def test_wrong_preprocessing_and_no_labelled_clip_say_what_is_wrong(cohort, tmp_
         run(tmp_path, write_manifest(tmp_path / "bare"))
 
 
-def test_studies_without_a_deid_report_are_refused(tmp_path):
+def with_output(manifest: Path, **changes: object) -> Path:
+    """The manifest with other fields, written over."""
+    Manifest.read(manifest).model_copy(update=changes).write(manifest)
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        (Studies(unit="file", count=1, identity="unknown"), "without a de-identification report"),
+        (None, "does not state what is needed here"),
+        (BundleOutput(bundle_id="0" * 64), "does not state what is needed here"),
+    ],
+)
+def test_studies_that_may_name_somebody_are_refused(tmp_path, output, why):
     manifest = write_cohort(tmp_path / "raw", patients=1)
-    (tmp_path / "raw/report.json").unlink()
-    with pytest.raises(ConfigError, match="without a de-identification report"):
-        run(tmp_path, manifest)
+    with pytest.raises(ConfigError, match=why):
+        run(tmp_path, with_output(manifest, output=output, counts={"cines": 1}))
+
+
+def test_studies_of_a_stage_that_makes_none_are_refused_as_public_ones_too(tmp_path):
+    manifest = with_output(write_cohort(tmp_path / "raw", patients=1), stage="anything", counts={"cines": 1})
+    for public in ("", "me"):
+        with pytest.raises(ConfigError, match="one of `phantom` or `deid` is needed"):
+            run(tmp_path, manifest, public=public)
+
+
+def test_a_publisher_of_blanks_is_none(tmp_path):
+    manifest = with_output(
+        write_cohort(tmp_path / "raw", patients=1), output=Studies(unit="file", count=1, identity="unknown")
+    )
+    with pytest.raises(ConfigError, match="who published"):
+        run(tmp_path, manifest, public="  ")
+
+
+def test_a_missing_or_edited_report_is_no_proof(tmp_path):
+    manifest = write_cohort(tmp_path / "deid", patients=1)
+    report = tmp_path / "deid/report.json"
+    report.write_text(report.read_text().replace('"test"', '"other"'))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"report\.json is not the report that `deid` wrote"):
+            run(tmp_path, manifest)
+        report.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("how", ["added", "changed", "renamed"])
@@ -325,6 +366,8 @@ def test_a_study_that_the_deid_report_does_not_list_is_refused_and_not_named(tmp
 def test_what_is_no_report_of_deid_is_no_proof(tmp_path, report):
     manifest = write_cohort(tmp_path / "deid", patients=1, views=1)
     (tmp_path / "deid/report.json").write_text(report)
+    digest = hashlib.sha256(report.encode()).hexdigest()
+    with_output(manifest, output=Studies(unit="file", count=1, identity="removed", report_sha256=digest))
     with pytest.raises(ConfigError, match=r"report\.json is not a report of `deid`"):
         run(tmp_path, manifest)
 

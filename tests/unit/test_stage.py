@@ -1,5 +1,7 @@
 """The mechanism that every stage shares: done once, verified before it is trusted, one writer, no orphans."""
 
+import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -7,19 +9,40 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Annotated
 
 import psutil
 import pytest
 
 from echoplane.errors import ConfigError, StageError
-from echoplane.stages import stage
+from echoplane.stages import batch, stage
+from echoplane.stages.outputs import Samples, StageResult, Studies
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Manifest, ManifestPath, StageConfig, run_stage
+from echoplane.stages.stage import From, Manifest, StageConfig, run_stage
+
+STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote", "batch")
+MANIFEST_FIELDS = {
+    "deid.studies",
+    "dataset.studies",
+    "train.samples",
+    "export.samples",
+    "export.checkpoint",
+    "evaluate.studies",
+    "evaluate.samples",
+    "evaluate.bundle",
+    "promote.bundle",
+    "promote.evaluation",
+    "batch.studies",
+    "batch.PlanConfig.studies",
+    "batch.PartConfig.plan",
+    "batch.ResultsConfig.plan",
+    "batch.ResultsConfig.parts",
+}
 
 
 class Config(StageConfig):
     number: int = 1
-    upstream: ManifestPath = ""
+    upstream: Annotated[str, From(("up",))] = ""
 
 
 class Work:
@@ -28,10 +51,10 @@ class Work:
     def __init__(self, content: str = "data") -> None:
         self.content, self.calls = content, 0
 
-    def __call__(self, folder: Path) -> stage.Counts:
+    def __call__(self, folder: Path) -> StageResult:
         self.calls += 1
         (folder / "out.txt").write_text(self.content)
-        return {"files": 1}
+        return StageResult(counts={"files": 1})
 
 
 def test_a_finished_stage_is_answered_from_its_manifest(tmp_path: Path) -> None:
@@ -74,7 +97,7 @@ def test_a_folder_without_its_manifest_is_cleared_away_before_the_work(tmp_path:
     made = run_stage("s", config, work)
     (made.path / "manifest.json").unlink()
 
-    def cleared(folder: Path) -> stage.Counts:
+    def cleared(folder: Path) -> StageResult:
         assert not made.path.exists()
         return work(folder)
 
@@ -98,12 +121,12 @@ def test_another_root_is_the_same_result(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_stage_goes_on_in_its_own_folder(tmp_path: Path) -> None:
-    def interrupted(folder: Path) -> stage.Counts:
+    def interrupted(folder: Path) -> StageResult:
         (folder / "checkpoint").write_text("halfway")
         raise KeyboardInterrupt
 
-    def resumed(folder: Path) -> stage.Counts:
-        return {"found": (folder / "checkpoint").read_text()}
+    def resumed(folder: Path) -> StageResult:
+        return StageResult(counts={"found": (folder / "checkpoint").read_text()})
 
     with pytest.raises(KeyboardInterrupt):
         run_stage("s", Config(root=str(tmp_path)), interrupted)
@@ -137,6 +160,50 @@ def test_a_missing_manifest_is_a_clear_error(tmp_path: Path) -> None:
         run_stage("s", Config(root=str(tmp_path), upstream=str(tmp_path / "none.json")), Work())
     with pytest.raises(ConfigError):
         Manifest.read(__file__)
+
+
+def test_a_manifest_of_another_stage_is_refused(tmp_path: Path) -> None:
+    made = run_stage("elsewhere", Config(root=str(tmp_path)), Work())
+    config, work = Config(root=str(tmp_path), upstream=f"{made.folder}/manifest.json"), Work()
+    with pytest.raises(ConfigError, match="`upstream` is the manifest of another stage; one of `up` is needed"):
+        run_stage("s", config, work)
+    assert work.calls == 0
+
+
+def test_every_path_of_a_manifest_says_which_stages_it_may_be_of() -> None:
+    configs = {name: importlib.import_module(f"echoplane.stages.{name}").Config for name in STAGES}
+    configs |= {f"batch.{name}": getattr(batch, name) for name in ("PlanConfig", "PartConfig", "ResultsConfig")}
+    found = {f"{name}.{field}" for name, config in configs.items() for field in stage.manifest_fields(config)}
+    assert found == MANIFEST_FIELDS
+
+
+def test_what_a_manifest_does_not_state_can_not_be_decided_on(tmp_path: Path) -> None:
+    made = run_stage("s", Config(root=str(tmp_path)), Work())
+    with pytest.raises(ConfigError, match="does not state what is needed here"):
+        made.stated(Studies)
+    samples = Samples(task="t", data_digest="0" * 64, split_id="s")
+    stated = made.model_copy(update={"output": samples, "counts": {"kind": "studies", "cines": 3}})
+    stated.write(tmp_path / "m.json")
+    assert Manifest.read(tmp_path / "m.json").stated(Samples) == samples
+    with pytest.raises(ConfigError):
+        stated.stated(Studies)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"kind": "studies", "unit": "file", "count": 1, "identity": "removed"},
+        {"kind": "studies", "unit": "file", "count": 1, "identity": "none", "report_sha256": "0" * 64},
+        {"kind": "studies", "unit": "file", "count": 1},
+        {"kind": "studies", "unit": "file", "count": 1, "identity": "none", "cines": 3},
+        {"kind": "anything"},
+    ],
+)
+def test_a_half_stated_output_is_no_manifest(tmp_path: Path, output: dict[str, object]) -> None:
+    stated = run_stage("s", Config(root=str(tmp_path)), Work()).model_dump() | {"output": output}
+    (tmp_path / "m.json").write_text(json.dumps(stated))
+    with pytest.raises(ConfigError, match=r"not a stage.s manifest"):
+        Manifest.read(tmp_path / "m.json")
 
 
 def test_a_step_and_its_children_end_with_the_runner() -> None:
