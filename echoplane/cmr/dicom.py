@@ -17,7 +17,8 @@ from echoplane import __version__
 from echoplane.cmr.files import DICOM_OBJECTS, RESEARCH_USE
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study.cine import Cine
-from echoplane.study.dicom import Limits, parse
+from echoplane.study.dicom import parse
+from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import MR_IMAGE, is_mr
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation

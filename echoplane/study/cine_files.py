@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study.cine import Cine
-from echoplane.study.dicom import Limits, parse, told_apart
+from echoplane.study.dicom import damaged_file_errors, parse
 from echoplane.study.frames import pictures_in, read_frames
+from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import Slice, is_mr, slices_of
 from echoplane.study.nifti import is_nifti, read_nifti
 from echoplane.study.series import by_geometry, cines_of
@@ -93,7 +94,7 @@ def _dicom(files: Files) -> tuple[Cine, ...]:
     others, first_error = 0, None
     for load in files.values():
         try:
-            with told_apart():
+            with damaged_file_errors():
                 dataset = parse(load(), Limits())
                 if is_mr(dataset):
                     slices += list(slices_of(dataset))

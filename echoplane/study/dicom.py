@@ -1,4 +1,4 @@
-"""Studies from DICOM: the header of one file now, its frames when they are asked for.
+"""DICOM files: the header of one file now, its frames when they are asked for.
 
 A header is checked before anything is decoded, so that a hostile file costs little: sizes are capped, a deflated
 file is inflated against a cap, and the number of frames must match the pixel data. Errors name attributes and
@@ -12,14 +12,14 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.dataset import FileDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import _read_file_meta_info
-from pydicom.multival import MultiValue
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -36,58 +36,38 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    MPEGTransferSyntaxes,
     RLELossless,
-    UID_dictionary,
 )
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
-from echoplane.study.pixels import DicomFrames
-from echoplane.study.study import Identity, Instance, Region, Study
-from echoplane.study.views import View, by_code
-
-MIB = 1 << 20
+from echoplane.study.limits import DEFAULT_LIMITS, MIB, Limits
+from echoplane.study.study import Study
+from echoplane.study.ultrasound import instance_of
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 ENCAPSULATED = (
     *(JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless),
     *(JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, RLELossless),
 )
-MODALITY_BY_SOP_CLASS = {
-    "1.2.840.10008.5.1.4.1.1.6.1": "US",  # Ultrasound Image
-    "1.2.840.10008.5.1.4.1.1.3.1": "US",  # Ultrasound Multi-frame Image
-    "1.2.840.10008.5.1.4.1.1.6": "US",  # the same two, retired
-    "1.2.840.10008.5.1.4.1.1.3": "US",
-}
-REGION_KINDS = {(1, 1): "tissue", (1, 2): "colour-flow", (4, 10): "trace"}
-"""(RegionSpatialFormat, RegionDataType), PS3.3 C.8.5.5.1.1 and .2."""
-REGION_KINDS_BY_FORMAT = {2: "m-mode", 3: "spectral", 4: "trace"}
-CENTIMETRES = 3
+NO_MAGIC = "this is no DICOM file: the four bytes DICM are missing at byte 128. Send a DICOM file."
+VIDEO_REMEDY = "Export the clip as JPEG or uncompressed DICOM where it was recorded or archived."
+TRANSCODE_REMEDY = "Transcode the file, for example with gdcmconv --raw."
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a reader accepts, so that a small file can't become gigabytes."""
+def read_dicom(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Study:
+    """Returns the study in one DICOM file.
 
-    frame_pixels: int = 32_000_000
-    """Rows x columns of one frame."""
-    frames: int = 10_000
-    inflated_bytes: int = 1024 * MIB
-    """Of a deflated file."""
-
-
-def read_dicom(source: Path | bytes, limits: Limits = Limits()) -> Study:
-    """The study in one DICOM file.
-
-    Raises NotAnImage (no DICOM, or cut off), Unsupported (transfer syntax or SOP class), TooLarge.
+    Raises NotAnImage if it is no DICOM file or damaged, Unsupported for its transfer syntax or SOP class, or TooLarge.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
-    with told_apart():
+    with damaged_file_errors():
         dataset = parse(data, limits)
-        return Study((_instance(dataset, hashlib.sha256(data).hexdigest(), limits),))
+        return Study((instance_of(dataset, hashlib.sha256(data).hexdigest(), limits),))
 
 
 @contextlib.contextmanager
-def told_apart() -> Iterator[None]:
+def damaged_file_errors() -> Iterator[None]:
     """Whatever pydicom raises on damaged input becomes NotAnImage; none of its messages may pass."""
     try:
         yield
@@ -98,20 +78,44 @@ def told_apart() -> Iterator[None]:
 
 
 def is_dicom(data: bytes) -> bool:
-    """By its magic (PS3.10 7.1)."""
-    return data[128:132] == b"DICM"
+    """Returns True if the file has the magic of DICOM (PS3.10 7.1), or begins with an element that files begin with."""
+    return data[128:132] == b"DICM" or _has_no_preamble(data)
+
+
+def _has_no_preamble(data: bytes) -> bool:
+    """Returns True if a file begins with file meta information or, without that, with the group of the SOP class."""
+    return data[:2] in (b"\x02\0", b"\x08\0") and data[3:4] == b"\0"
 
 
 def parse(data: bytes, limits: Limits) -> FileDataset:
-    """The data set of a DICOM file, its transfer syntax one that can be read."""
+    """Returns the data set of a DICOM file. Raises Unsupported if its transfer syntax is one that is not read."""
     quiet_pydicom()
     if not is_dicom(data):
-        raise NotAnImage("this is no DICOM file: the four bytes DICM are missing at byte 128. Send a DICOM file.")
+        raise NotAnImage(NO_MAGIC)
+    if data[128:132] != b"DICM":
+        data = _with_preamble(data)
     syntax = _read_file_meta_info(io.BytesIO(data[132:])).get("TransferSyntaxUID")
     _check_syntax(syntax)
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(data, limits)
-    return pydicom.dcmread(io.BytesIO(data))
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    if not len(dataset):  # pydicom keeps nothing of a file that ends inside an element
+        raise NotAnImage("the DICOM file is truncated: it ends inside a data element. Send the whole file.")
+    return dataset
+
+
+def _with_preamble(data: bytes) -> bytes:
+    """Adds what PS3.10 7.1 asks for to a file that begins with its first element.
+
+    A data set alone does not say how it is encoded; the second half of its first element shows whether it names types.
+    """
+    if data[:1] == b"\x02":
+        return bytes(128) + b"DICM" + data
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian if data[4:6].isalpha() else ImplicitVRLittleEndian
+    target = DicomBytesIO()
+    write_file_meta_info(target, meta, enforce_standard=False)
+    return bytes(128) + b"DICM" + target.getvalue() + data
 
 
 @functools.cache
@@ -127,9 +131,9 @@ def _check_syntax(syntax: Any) -> None:
         raise NotAnImage("the file meta information has no transfer syntax; the file is damaged.")
     if syntax not in (*NATIVE, *ENCAPSULATED):
         name = syntax.name if syntax.is_transfer_syntax and not syntax.is_private else "unknown"
+        remedy = VIDEO_REMEDY if syntax in MPEGTransferSyntaxes else TRANSCODE_REMEDY
         raise Unsupported(
-            f"the transfer syntax ({name}) is not read; native, RLE, JPEG, JPEG-LS and JPEG 2000 are. "
-            "Transcode the file, for example with gdcmconv --raw."
+            f"the transfer syntax ({name}) is not read; native, RLE, JPEG, JPEG-LS and JPEG 2000 are. {remedy}"
         )
 
 
@@ -143,126 +147,3 @@ def _check_inflated_size(data: bytes, limits: Limits) -> None:
         chunk = inflate.unconsumed_tail
     if room <= 0:
         raise TooLarge(f"the deflated file is larger than {limits.inflated_bytes // MIB} MiB when inflated.")
-
-
-def _instance(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
-    if "SOPClassUID" not in dataset:  # pydicom keeps nothing of a file that is cut off inside its pixel data
-        raise NotAnImage("the DICOM file is damaged or cut off: it has no SOP class.")
-    modality = MODALITY_BY_SOP_CLASS.get(str(dataset.SOPClassUID))
-    if modality is None:
-        name = UID_dictionary.get(str(dataset.SOPClassUID), ("unknown",))[0]
-        raise Unsupported(
-            f"the SOP class ({name}) is not read; ultrasound images, of one frame or many, and cine MR are."
-        )
-    rows, columns, frame_count = (_count(dataset, name) for name in ("Rows", "Columns", "NumberOfFrames"))
-    _check_sizes(rows, columns, frame_count, limits)
-    if "PixelData" not in dataset:
-        raise NotAnImage("the file holds no pixel data.")
-    frames = DicomFrames(dataset, rows, columns, frame_count)
-    frames.check_complete()
-    frame_time_ms, time_warnings = _frame_time_ms(dataset)
-    return Instance(
-        digest=digest,
-        modality=modality,
-        frame_count=frame_count,
-        rows=rows,
-        columns=columns,
-        frames=frames,
-        frame_time_ms=frame_time_ms,
-        regions=_regions(dataset),
-        manufacturer=str(dataset.get("Manufacturer") or ""),
-        model=str(dataset.get("ManufacturerModelName") or ""),
-        view=_view(dataset),
-        identity=_identity(dataset),
-        warnings=time_warnings if frame_count > 1 else (),
-    )
-
-
-def _count(dataset: FileDataset, name: str) -> int:
-    """A whole number above 0; NumberOfFrames may be left out for 1."""
-    value = dataset.get(name, 1 if name == "NumberOfFrames" else None)
-    try:
-        count = int(value)
-    except (TypeError, ValueError):
-        count = 0
-    if count < 1:
-        raise NotAnImage(f"{name} is missing or no whole number above 0.")
-    return count
-
-
-def _check_sizes(rows: int, columns: int, frame_count: int, limits: Limits) -> None:
-    if rows * columns > limits.frame_pixels:
-        raise TooLarge(
-            f"a frame of {rows} x {columns} has {rows * columns / 1e6:.0f} million pixels; "
-            f"at most {limits.frame_pixels / 1e6:.0f} million are read."
-        )
-    if frame_count > limits.frames:
-        raise TooLarge(f"the clip has {frame_count} frames; at most {limits.frames} are read.")
-
-
-def _frame_time_ms(dataset: FileDataset) -> tuple[float | None, tuple[str, ...]]:
-    """From FrameTime, else the mean of FrameTimeVector, else a cine rate; None where nothing usable is there."""
-    if frame_time_ms := _number(dataset.get("FrameTime")):
-        return frame_time_ms, ()
-    vector = _frame_times_ms(dataset.get("FrameTimeVector"))
-    if vector and all(vector):
-        return sum(v for v in vector if v) / len(vector), ()
-    for name in ("CineRate", "RecommendedDisplayFrameRate"):
-        if rate_hz := _number(dataset.get(name)):
-            return 1000 / rate_hz, (f"no FrameTime in the file: it was taken from {name}",)
-    return None, ()
-
-
-def _frame_times_ms(vector: Any) -> list[float | None]:
-    """Without the first, which is 0 by definition; a lone value is none of them."""
-    return [_number(value) for value in vector[1:]] if isinstance(vector, MultiValue) else []
-
-
-def _number(value: Any) -> float | None:
-    """A positive finite number, or None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if 0 < number < 1e9 else None
-
-
-def _regions(dataset: FileDataset) -> tuple[Region, ...]:
-    """The calibrated regions; one without usable corners is left out."""
-    return tuple(r for item in dataset.get("SequenceOfUltrasoundRegions") or [] if (r := _region(item)))
-
-
-def _region(item: Any) -> Region | None:
-    try:
-        left, top = int(item.RegionLocationMinX0), int(item.RegionLocationMinY0)
-        right, bottom = int(item.RegionLocationMaxX1) + 1, int(item.RegionLocationMaxY1) + 1  # inclusive in the file
-        kind = (int(item.RegionSpatialFormat), int(item.RegionDataType))
-    except (AttributeError, TypeError, ValueError):
-        return None
-    name = REGION_KINDS.get(kind) or REGION_KINDS_BY_FORMAT.get(kind[0], "other")
-    return Region(name, top, left, bottom, right, _spacing_mm(item))
-
-
-def _spacing_mm(item: Any) -> tuple[float, float] | None:
-    if item.get("PhysicalUnitsXDirection") != CENTIMETRES or item.get("PhysicalUnitsYDirection") != CENTIMETRES:
-        return None
-    row_cm, column_cm = (_number(abs(item.get(f"PhysicalDelta{axis}") or 0)) for axis in "YX")
-    return (10 * row_cm, 10 * column_cm) if row_cm and column_cm else None
-
-
-def _view(dataset: FileDataset) -> View | None:
-    codes = dataset.get("ViewCodeSequence") or []
-    return by_code(str(codes[0].get("CodingSchemeDesignator")), str(codes[0].get("CodeValue"))) if codes else None
-
-
-def _identity(dataset: FileDataset) -> Identity:
-    height_m, weight_kg = _number(dataset.get("PatientSize")), _number(dataset.get("PatientWeight"))
-    age = str(dataset.get("PatientAge") or "")
-    return Identity(
-        patient=str(dataset.get("PatientID") or ""),
-        study_uid=str(dataset.get("StudyInstanceUID") or ""),
-        instance_uid=str(dataset.get("SOPInstanceUID") or ""),
-        sex=sex if (sex := dataset.get("PatientSex")) in ("F", "M", "O") else None,
-        age_years=int(age[:3]) if age[3:] == "Y" and age[:3].isdigit() else None,
-        bmi=round(weight_kg / height_m**2, 1) if height_m and weight_kg else None,
-    )

@@ -17,7 +17,8 @@ import numpy as np
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study.cine import LEAST_PHASES_OF_A_BEAT, Cine, check_size
-from echoplane.study.dicom import Limits, is_dicom, parse
+from echoplane.study.dicom import is_dicom, parse
+from echoplane.study.limits import Limits
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 COLUMNS = {"file", "slice", "phase"}

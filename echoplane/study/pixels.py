@@ -1,116 +1,119 @@
-"""Grey frames of one DICOM instance, decoded when asked for: the fast DICOM path.
+"""Grey frames of one DICOM instance, decoded when asked for.
 
-JPEG baseline, what ultrasound machines write, is decoded straight to luminance at the smallest DCT scale that is
-large enough; everything else goes through pydicom's decoders. Colour becomes luminance (ITU-R BT.601).
-Axes: T frame, H row, W column, C colour."""
+JPEG of 8 bits, what ultrasound machines write, is decoded straight to luminance at the smallest DCT scale that is
+large enough. Colour becomes luminance (ITU-R BT.601). Axes: T frame, H row, W column, C sample."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.encaps import get_frame
-from pydicom.pixels import apply_color_lut, iter_pixels
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.pixels import apply_color_lut
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
-from echoplane.errors import NotAnImage
+from echoplane.errors import InputError, NotAnImage
+from echoplane.study import codecs
+from echoplane.study.encapsulated import EncapsulatedFrames
+from echoplane.study.native import NativeFrames
+from echoplane.study.pixel_format import Samples, pixel_format
 
 # version 100, no flags, colour transform 0: the components are red, green and blue
 _ADOBE_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 
 
 class DicomFrames:
-    """Frames of a data set whose header was checked; nothing is decoded until `grey` is called."""
+    """Frames of a data set whose sizes were checked; nothing is decoded until `grey` is called.
 
-    def __init__(self, dataset: FileDataset, rows: int, columns: int, frame_count: int) -> None:
+    `frame_count` is NumberOfFrames, or None if the file does not state it; then the pixel data decide. Raises
+    NotAnImage if the pixel data do not hold that many frames.
+    """
+
+    def __init__(self, dataset: FileDataset, rows: int, columns: int, frame_count: int | None) -> None:
         self._dataset = dataset
-        self._rows, self._columns, self._frame_count = rows, columns, frame_count
-        self._encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        self._syntax = dataset.file_meta.TransferSyntaxUID
+        self._format = pixel_format(dataset, rows, columns)
+        self._frames: EncapsulatedFrames | NativeFrames
+        if self._syntax.is_encapsulated:
+            offsets = np.frombuffer(dataset.get("ExtendedOffsetTable") or b"", "<u8").tolist()
+            self._frames = EncapsulatedFrames(dataset.PixelData, frame_count, offsets)
+        else:
+            self._frames = NativeFrames(dataset, self._format, frame_count)
+            self._format = self._frames.format
 
-    def check_complete(self) -> None:
-        """NotAnImage where the pixel data hold fewer frames than the header says."""
-        if self._encapsulated:
-            self._encoded(self._frame_count - 1)
-            return
-        samples = int(self._dataset.get("SamplesPerPixel") or 1)
-        subsampled = 2 / 3 if self._dataset.get("PhotometricInterpretation") == "YBR_FULL_422" else 1
-        pixels = self._frame_count * self._rows * self._columns * samples * subsampled
-        expected = int(pixels * int(self._dataset.get("BitsAllocated") or 8) / 8)
-        if len(self._dataset.PixelData) < expected:
-            raise NotAnImage(
-                f"the pixel data are cut off: {len(self._dataset.PixelData)} bytes of {expected} are there."
-            )
+    @property
+    def count(self) -> int:
+        return len(self._frames)
 
     def grey(self, indices: Sequence[int], smallest_side: int | None = None) -> np.ndarray:
-        """Frames `indices` as uint8 (frame, row, column); see `echoplane.study.study.Frames`."""
+        """Returns frames `indices` as uint8 (frame, row, column); see `echoplane.study.study.Frames`."""
         try:
-            if self._dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit:
-                return np.stack([self._jpeg_grey(i, smallest_side) for i in indices])
-            return self._decoded_grey(indices, smallest_side)
-        except NotAnImage:
+            return self._grey(indices, smallest_side)
+        except InputError:
             raise
         except Exception as error:  # decoders raise many kinds on damaged data
             raise NotAnImage(f"the pixel data could not be decoded ({type(error).__name__}).") from None
 
-    def _encoded(self, index: int) -> bytes:
-        try:
-            return get_frame(self._dataset.PixelData, index, number_of_frames=self._frame_count)
-        except Exception as error:  # as above
-            raise NotAnImage(
-                f"frame {index + 1} of {self._frame_count} is not in the pixel data ({type(error).__name__}): "
-                "the file is cut off or NumberOfFrames is wrong."
-            ) from None
-
-    def _jpeg_grey(self, index: int, smallest_side: int | None) -> np.ndarray:
-        encoded = self._encoded(index)
-        if self._dataset.PhotometricInterpretation == "RGB":  # a frame that names its colours itself overrules this
-            encoded = encoded[:2] + _ADOBE_RGB + encoded[2:]
-        height, width, *_ = simplejpeg.decode_jpeg_header(encoded)
-        if (height, width) != (self._rows, self._columns):
-            raise NotAnImage(
-                f"frame {index + 1} is a JPEG of {height} x {width}; the header says {self._rows} x {self._columns}."
-            )
-        scale = 1.0 if smallest_side is None else min(1.0, smallest_side / min(height, width))
-        least_height, least_width = (int(np.ceil(side * scale)) for side in (height, width))
-        frame_HWC = simplejpeg.decode_jpeg(encoded, "GRAY", min_height=least_height, min_width=least_width)
-        return self._upright(frame_HWC[..., 0])
-
-    def _upright(self, grey: np.ndarray) -> np.ndarray:
-        """Grey levels with black at 0, which MONOCHROME1 has at 255."""
-        return 255 - grey if self._dataset.PhotometricInterpretation == "MONOCHROME1" else grey
-
-    def _decoded_grey(self, indices: Sequence[int], smallest_side: int | None) -> np.ndarray:
-        """Decode each frame once, in file order, and keep only its reduced grey."""
+    def _grey(self, indices: Sequence[int], smallest_side: int | None) -> np.ndarray:
+        """Decodes each frame once, in file order, and keeps only its reduced grey."""
         wanted = sorted(set(indices))
-        reduced = [self._reduced(frame, smallest_side) for frame in self._single_channel(wanted)]
+        reduced = [self._reduced_grey(index, smallest_side) for index in wanted]
         frames_THW = np.stack(reduced)
         if frames_THW.dtype != np.uint8:
             frames_THW = to_eight_bits(frames_THW, window(self._dataset))
-        return self._upright(frames_THW[np.searchsorted(wanted, indices)])
+        frames_THW = frames_THW[np.searchsorted(wanted, indices)]
+        return 255 - frames_THW if self._format.photometric == "MONOCHROME1" else frames_THW
 
-    def _single_channel(self, indices: list[int]) -> Iterator[np.ndarray]:
-        """One channel a frame: uint8, or the stored values of more than 8 bits as float32."""
-        palette = self._dataset.PhotometricInterpretation == "PALETTE COLOR"
-        grey_of_index = _grey_palette(self._dataset) if palette else None
-        for frame in iter_pixels(self._dataset, indices=indices):
-            if grey_of_index is not None:
-                yield grey_of_index[np.minimum(frame, len(grey_of_index) - 1)]
-            elif frame.ndim == 3:
-                yield _luminance(frame, int(self._dataset.BitsStored))
-            else:
-                yield frame if frame.dtype == np.uint8 else frame.astype(np.float32)
+    def _reduced_grey(self, index: int, smallest_side: int | None) -> np.ndarray:
+        if isinstance(self._frames, NativeFrames):
+            return _reduced(self._single_channel(self._frames.samples(index)), smallest_side)
+        encoded = self._frames[index]
+        if self._syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and codecs.jpeg_header(encoded).precision == 8:
+            return self._jpeg_grey(encoded, smallest_side)
+        samples = codecs.decode(encoded, self._syntax, self._format)
+        return _reduced(self._single_channel(samples), smallest_side)
 
-    def _reduced(self, frame_HW: np.ndarray, smallest_side: int | None) -> np.ndarray:
-        """Halved as often as `smallest_side` allows, at most to an eighth, as a JPEG decoder does."""
-        factor = 1
-        while smallest_side and factor < 8 and min(frame_HW.shape) // (2 * factor) >= smallest_side:
-            factor *= 2
-        if factor == 1:
-            return frame_HW
-        size = (frame_HW.shape[1] // factor, frame_HW.shape[0] // factor)
-        return cv2.resize(frame_HW, size, interpolation=cv2.INTER_AREA)
+    def _jpeg_grey(self, encoded: bytes, smallest_side: int | None) -> np.ndarray:
+        height, width, colours, subsampling = simplejpeg.decode_jpeg_header(encoded)
+        codecs.check_shape(self._format, height, width, 1 if colours == "Gray" else 3)
+        if self._format.photometric == "RGB" and subsampling == "444":
+            # A frame that names its colours itself overrules this marker; only luminance and chroma are subsampled.
+            encoded = encoded[:2] + _ADOBE_RGB + encoded[2:]
+        if self._format.photometric == "PALETTE COLOR":
+            smallest_side = None  # a mean of indices means nothing
+        scale = 1.0 if smallest_side is None else min(1.0, smallest_side / min(height, width))
+        min_height, min_width = (int(np.ceil(side * scale)) for side in (height, width))
+        frame_HWC = simplejpeg.decode_jpeg(encoded, "GRAY", min_height=min_height, min_width=min_width)
+        return self._single_channel(Samples(frame_HWC[..., 0], 8, is_rgb=False))
+
+    def _single_channel(self, samples: Samples) -> np.ndarray:
+        """One channel of a frame: uint8, or stored values that need a window as float32."""
+        values = samples.values
+        if self._format.photometric == "PALETTE COLOR":
+            return self._grey_of_index[np.clip(values, 0, len(self._grey_of_index) - 1)]
+        if samples.is_rgb:
+            return _luminance(values, samples.bits)
+        if self._format.samples == 3:
+            luma = values if values.ndim == 2 else values[..., 0]
+            return _scaled(luma, samples.bits, partial=self._format.photometric == "YBR_PARTIAL_422")
+        return _scaled(values, samples.bits) if values.dtype == np.uint8 else values.astype(np.float32)
+
+    @functools.cached_property
+    def _grey_of_index(self) -> np.ndarray:
+        return _grey_palette(self._dataset)
+
+
+def _reduced(frame_HW: np.ndarray, smallest_side: int | None) -> np.ndarray:
+    """Halved as often as `smallest_side` allows, at most to an eighth, as a JPEG decoder does."""
+    factor = 1
+    while smallest_side and factor < 8 and min(frame_HW.shape) // (2 * factor) >= smallest_side:
+        factor *= 2
+    if factor == 1:
+        return frame_HW
+    size = (frame_HW.shape[1] // factor, frame_HW.shape[0] // factor)
+    return cv2.resize(frame_HW, size, interpolation=cv2.INTER_AREA)
 
 
 def to_eight_bits(values: np.ndarray, span: tuple[float, float] | None) -> np.ndarray:
@@ -121,10 +124,16 @@ def to_eight_bits(values: np.ndarray, span: tuple[float, float] | None) -> np.nd
 
 
 def _luminance(colours_HWC: np.ndarray, bits: int) -> np.ndarray:
-    """Colour of so many bits as uint8 luminance."""
-    if bits > 8:
-        colours_HWC = np.rint(colours_HWC * (255 / ((1 << bits) - 1)))
-    return cv2.cvtColor(np.ascontiguousarray(colours_HWC, dtype=np.uint8), cv2.COLOR_RGB2GRAY)
+    """Luminance uint8 of red, green and blue of so many bits."""
+    return cv2.cvtColor(np.ascontiguousarray(_scaled(colours_HWC, bits)), cv2.COLOR_RGB2GRAY)
+
+
+def _scaled(values: np.ndarray, bits: int, *, partial: bool = False) -> np.ndarray:
+    """Values of so many bits as uint8; `partial` luminance has black at 16 and white at 235 (ITU-R BT.601)."""
+    if bits == 8 and not partial:
+        return values.astype(np.uint8, copy=False)
+    black, white = (16.0, 235.0) if partial else (0.0, float((1 << bits) - 1))
+    return np.clip(np.rint((values - black) * (255 / (white - black))), 0, 255).astype(np.uint8)
 
 
 def _grey_palette(dataset: FileDataset) -> np.ndarray:

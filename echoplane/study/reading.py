@@ -4,7 +4,8 @@ from pathlib import Path
 
 from echoplane.errors import Unsupported
 from echoplane.study.cine_files import ZIP, cines_in, read_cines
-from echoplane.study.dicom import Limits, parse, read_dicom
+from echoplane.study.dicom import parse, read_dicom
+from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import is_mr
 from echoplane.study.nifti import is_nifti
 from echoplane.study.study import Study

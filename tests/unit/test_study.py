@@ -12,7 +12,8 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
-from echoplane.study.dicom import Limits, read_dicom
+from echoplane.study.dicom import read_dicom
+from echoplane.study.limits import Limits
 from echoplane.study.pixels import to_eight_bits
 from tests import dicom_files as dicom
 
@@ -155,7 +156,7 @@ def test_a_repr_shows_no_patient(clip: Path) -> None:
     ],
     ids=["text", "half", "header cut", "transfer syntax", "sop class"],
 )
-def test_a_bad_file_is_told_apart(clip: Path, change: object, error: type[InputError]) -> None:
+def test_a_bad_file_is_refused_with_its_reason(clip: Path, change: object, error: type[InputError]) -> None:
     with pytest.raises(error):
         read_dicom(change(clip.read_bytes()))  # type: ignore[operator]
 
@@ -167,7 +168,7 @@ def test_a_file_cut_anywhere_is_never_read_as_whole(clip: Path) -> None:
             _read_all(data[: int(end)])
 
 
-def test_a_header_with_flipped_bytes_is_read_or_told_apart_never_a_crash(clip: Path) -> None:
+def test_a_header_with_flipped_bytes_is_read_or_refused_never_a_crash(clip: Path) -> None:
     data, rng = clip.read_bytes(), np.random.default_rng(0)
     for _ in range(400):
         damaged = bytearray(data)

@@ -1,0 +1,31 @@
+"""What a reader accepts, so that a small file cannot become gigabytes."""
+
+from dataclasses import dataclass
+
+from echoplane.errors import TooLarge
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest sizes that are read."""
+
+    frame_pixels: int = 32_000_000
+    """Rows x columns of one frame."""
+    frames: int = 10_000
+    inflated_bytes: int = 1024 * MIB
+    """Size of a deflated file after inflating."""
+
+    def check(self, rows: int, columns: int, frame_count: int) -> None:
+        """Raises TooLarge if a clip of this shape is not read."""
+        if rows * columns > self.frame_pixels:
+            raise TooLarge(
+                f"a frame of {rows} x {columns} has {rows * columns / 1e6:.0f} million pixels; "
+                f"at most {self.frame_pixels / 1e6:.0f} million are read."
+            )
+        if frame_count > self.frames:
+            raise TooLarge(f"the clip has {frame_count} frames; at most {self.frames} are read.")
+
+
+DEFAULT_LIMITS = Limits()
