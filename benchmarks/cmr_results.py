@@ -12,8 +12,8 @@ from benchmarks import machine, results, sunnybrook
 from benchmarks.cmr_bundle import card, sealed
 from benchmarks.cmr_scores import FAILED, GOOD, Row, score, score_phantom, summary, summary_phantom
 from echoplane import runtimes
-from echoplane.bundle import read
 from echoplane.phantom.mr import UNSEEN_FIELD
+from echoplane.runtimes import InferenceSettings
 from echoplane.stages.measure import SHIPPED
 from echoplane.tasks.cmr_segmentation import learning
 from echoplane.training.checkpoint import State
@@ -82,11 +82,10 @@ def _tested(state: State, network: learning.Network, folder: Path, fold: int, ma
     """The rows of the patients that a fold's training left out."""
     text = "A fold's model: for testing alone.\n"
     sealed(state, network, folder, card=text, data_digest=made.data_digest, abstain_below=0.0)
-    bundle = read(folder)
-    runtime = runtimes.load(bundle, precision="f32", threads=threads)
+    model = runtimes.open(folder, InferenceSettings(precision="f32", threads=threads))
     patients = sunnybrook.patients()
     tests = sunnybrook.folds(sorted(patient.name for patient in patients))[fold]
-    return [score(patient, bundle, runtime) for patient in patients if patient.name in tests]
+    return [score(patient, model) for patient in patients if patient.name in tests]
 
 
 def unsure_below(rows: list[Row]) -> float:
@@ -113,10 +112,9 @@ def _phantoms(
 ) -> dict[str, Any]:
     folder = work / "bundle-final"
     sealed(state, network, folder, card="Sealed again.\n", data_digest=made.data_digest, abstain_below=least)
-    bundle = read(folder)
-    runtime = runtimes.load(bundle, threads=threads)
+    model = runtimes.open(folder, InferenceSettings(threads=threads))
     found = {
-        name: summary_phantom([score_phantom(seed, field, bundle, runtime) for seed in UNSEEN_PHANTOMS])
+        name: summary_phantom([score_phantom(seed, field, model) for seed in UNSEEN_PHANTOMS])
         for name, field in FIELDS.items()
     }
     (work / "phantoms.json").write_text(json.dumps(found, indent=1) + "\n")

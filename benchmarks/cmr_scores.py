@@ -10,10 +10,9 @@ import numpy as np
 
 from benchmarks.sunnybrook import Patient
 from echoplane import runtimes
-from echoplane.bundle import Bundle
 from echoplane.phantom.cine import Scan, scan_mr, truth
 from echoplane.phantom.mr import make_mr_patient
-from echoplane.runtimes import Runtime
+from echoplane.runtimes import OpenModel
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.measures import ejection_fraction_percent
@@ -44,8 +43,8 @@ class Row:
         return (self.dice_ed + self.dice_es) / 2
 
 
-def score(patient: Patient, bundle: Bundle, runtime: Runtime) -> Row:
-    found = runtimes.answer(Study((), (patient.cine,)), bundle, runtime).result
+def score(patient: Patient, model: OpenModel) -> Row:
+    found = runtimes.answer(Study((), (patient.cine,)), model).result
     assert isinstance(found, Segmentation)  # noqa: S101
     masks_TZHW = (found.masks["short-axis"] == LV_CAVITY) & patient.drawn_TZ[:, :, None, None]
     sizes_T, found_T = (masks.sum(axis=(1, 2, 3)) for masks in (patient.truth_TZHW, masks_TZHW))
@@ -69,11 +68,11 @@ STRUCTURES_SHOWN = {"short-axis": (1, 2, 3), "2-chamber": (4,), "4-chamber": (4,
 TITLES = {1: "lv", 2: "myocardium", 3: "rv", 4: "la", 5: "ra"}
 
 
-def score_phantom(seed: int, field: str | None, bundle: Bundle, runtime: Runtime) -> dict[str, float]:
+def score_phantom(seed: int, field: str | None, model: OpenModel) -> dict[str, float]:
     """Dice by structure over both phases, and errors of the measures, of one synthetic patient."""
     patient = make_mr_patient(seed, field)
     scans = scan_mr(patient, np.array([0.0, patient.heart.systole_share]))
-    found = runtimes.answer(Study((), tuple(scan.cine for scan in scans)), bundle, runtime).result
+    found = runtimes.answer(Study((), tuple(scan.cine for scan in scans)), model).result
     assert isinstance(found, Segmentation)  # noqa: S101
     row: dict[str, float] = {"flagged": float(bool(found.flags))}
     for scan in scans:

@@ -15,9 +15,9 @@ import torch
 from benchmarks import machine, results
 from benchmarks.cmr_bundle import sealed
 from echoplane import runtimes
-from echoplane.bundle import Bundle, read
+from echoplane.bundle import read
 from echoplane.phantom.mr import Grid, make_mr_patient, scan_plane, short_axis_planes
-from echoplane.runtimes import Runtime
+from echoplane.runtimes import InferenceSettings, OpenModel, Precision, Runtime
 from echoplane.stages.measure import SHIPPED
 from echoplane.study.cine import Cine
 from echoplane.study.study import Study
@@ -28,6 +28,7 @@ from echoplane.tasks.cmr_segmentation.networks import Fcn
 
 PHASES, SLICES, ROWS, COLUMNS = 50, 10, 192, 208
 THREADS, REPEATS, TORCH_SLICES = 2, 3, 32
+PRECISIONS: tuple[Precision, ...] = ("auto", "f32")
 SEED = 5
 
 
@@ -58,10 +59,10 @@ def passes_s(runtime: Runtime, batch: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
-def whole_s(given: Study, bundle: Bundle, runtime: Runtime) -> float:
+def whole_s(given: Study, model: OpenModel) -> float:
     """Seconds from the array to measures and flags."""
     start = time.perf_counter()
-    runtimes.answer(given, bundle, runtime)
+    runtimes.answer(given, model)
     return time.perf_counter() - start
 
 
@@ -88,30 +89,32 @@ def measure() -> None:
     network = learning.network(learning.Network.model_validate(bundle.spec.network)).eval()
     eager = network.to(memory_format=torch.contiguous_format)
     published = Fcn(16, 6, as_published=True).eval()
-    fast, exact = (runtimes.load(bundle, precision=precision, threads=THREADS) for precision in ("auto", "f32"))
+    fast, exact = (
+        runtimes.open(bundle, InferenceSettings(precision=precision, threads=THREADS)) for precision in PRECISIONS
+    )
     with tempfile.TemporaryDirectory() as folder:
-        paper = read(as_bundle(published, Path(folder) / "fcn"))
-        commuted = runtimes.load(paper, threads=THREADS)
+        commuted = runtimes.open(as_bundle(published, Path(folder) / "fcn"), InferenceSettings(threads=THREADS))
     found = in_turns(
         {
-            "fast": lambda: whole_s(given, bundle, fast),
-            "passes": lambda: passes_s(fast, batch[: PHASES * SLICES]),  # without mirrored ones
-            "exact": lambda: whole_s(given, bundle, exact),
+            "fast": lambda: whole_s(given, fast),
+            "passes": lambda: passes_s(fast.runtime, batch[: PHASES * SLICES]),  # without mirrored ones
+            "exact": lambda: whole_s(given, exact),
             "eager": lambda: torch_s(eager, batch),
             "published": lambda: torch_s(published, batch),
-            "commuted": lambda: whole_s(given, paper, commuted),
+            "commuted": lambda: whole_s(given, commuted),
         }
     )
-    least = f"at least {5 if fast.precision == 'bf16' else 3}"
+    used, plain = fast.runtime.settings, commuted.runtime.settings
+    least = f"at least {5 if used.precision == 'bf16' else 3}"
     figures = [
         {
-            "figure": f"from array to measures and flags, {fast.name} {fast.precision}, s",
+            "figure": f"from array to measures and flags, {used.runtime} {used.precision}, s",
             "value": f"{found['fast']:.1f}",
             "expected": "at most 12",
         },
-        {"figure": f"the same at {exact.precision}, s", "value": f"{found['exact']:.1f}"},
+        {"figure": f"the same at {exact.runtime.settings.precision}, s", "value": f"{found['exact']:.1f}"},
         {
-            "figure": f"forward passes alone, {fast.precision}, all pictures whole, s",
+            "figure": f"forward passes alone, {used.precision}, all pictures whole, s",
             "value": f"{found['passes']:.1f}",
         },
         {"figure": "the same network in torch, eager, f32, forward passes alone, s", "value": f"{found['eager']:.1f}"},
@@ -125,7 +128,7 @@ def measure() -> None:
             "value": f"{found['published']:.1f}",
         },
         {
-            "figure": f"the paper's network, 1x1 before enlarging, {commuted.precision}, to measures and flags, s",
+            "figure": f"the paper's network, 1x1 before enlarging, {plain.precision}, to measures and flags, s",
             "value": f"{found['commuted']:.1f}",
         },
         {

@@ -16,12 +16,11 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.results import record
-from echoplane.bundle import read
+from echoplane import runtimes
 from echoplane.evaluation.intervals import bootstrap
 from echoplane.evaluation.scores import as_rows, read_scores
 from echoplane.phantom import make_patient, scan_echo, write_clip
-from echoplane.runtimes import load
-from echoplane.runtimes.answer import answer
+from echoplane.runtimes import InferenceSettings
 from echoplane.stages import evaluate, export, train
 from echoplane.stages.stage import Manifest
 from echoplane.study.dicom import read_dicom
@@ -101,8 +100,7 @@ def shuffled_labels(
 
 def outside_the_sector(bundle_folder: Path) -> tuple[float, float, float]:
     """Fresh patients' screens with the sector blanked, through the path that serves."""
-    bundle = read(bundle_folder)
-    runtime = load(bundle, precision="f32")
+    model = runtimes.open(bundle_folder, InferenceSettings(precision="f32"))
     names = [view.name for view in VIDEO_VIEWS]
     rows: dict[str, list[Any]] = {"patient": [], "truth": [], "probabilities": [], "abstained": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +112,7 @@ def outside_the_sector(bundle_folder: Path) -> tuple[float, float, float]:
                 blank = np.where(clip.sector_mask[None, :, :, None], 0, clip.rgb).astype(np.uint8)
                 path = Path(folder) / "clip.dcm"
                 write_clip(replace(clip, rgb=blank), patient, path)
-                said = answer(read_dicom(path), bundle, runtime).result
+                said = runtimes.answer(read_dicom(path), model).result
                 rows["patient"].append(str(seed))
                 rows["truth"].append(int(index))
                 rows["probabilities"].append(list(said.probabilities.values()))

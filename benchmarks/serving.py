@@ -10,8 +10,9 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.results import record
+from echoplane import runtimes
 from echoplane.bundle import Bundle, read
-from echoplane.runtimes import load
+from echoplane.runtimes import InferenceSettings
 
 REPEATS = 60
 
@@ -22,7 +23,8 @@ def measure(bundle_folder: Path, demo: dict[str, Any]) -> None:
     batch = bundle.golden.batch[:1]
     runs = {"torch eager, f32": _torch(bundle, batch)}
     for runtime, precision in (("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16")):
-        loaded = load(bundle, runtime=runtime, precision=precision)
+        settings = InferenceSettings(runtime=runtime, precision=precision)
+        loaded = runtimes.open(bundle, settings).runtime
         runs[f"{runtime}, {precision}"] = lambda loaded=loaded: loaded.run(batch)
     times = _interleaved(runs)
     eager = times["torch eager, f32"]

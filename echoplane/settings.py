@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from echoplane.errors import ConfigError
+from echoplane.runtimes.names import Precision, RuntimeName
 from echoplane.tasks import NAMES
 
 MIB = 1 << 20
@@ -24,9 +25,9 @@ class ServingSettings(BaseSettings):
     """The registry's address, http or https."""
     poll_s: float = Field(default=10, gt=0)
     """How often a slot looks for another model."""
-    runtime: Literal["", "openvino", "onnxruntime"] = ""
+    runtime: Literal["", RuntimeName] = ""
     """Runtime of every slot; empty for the one that the bundle was evaluated on."""
-    precision: Literal["", "auto", "f32", "bf16"] = ""
+    precision: Literal["", Precision] = ""
     """Precision of every slot; empty for the one that the bundle was evaluated at."""
     runtime_threads: int = Field(default=0, ge=0)
     """Cores for one inference; 0 for the number that the bundle was evaluated with."""

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from echoplane.settings import ServingSettings, read_serving_settings
 from serving.api.http import app
 from serving.api.models.slots import Follower, Slot
-from serving.api.models.sources import RunAs, configured_sources
+from serving.api.models.sources import configured_sources
 
 for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
     os.environ.setdefault(_telemetry, "true")  # here, because BentoML reads it once this module is imported
@@ -57,8 +57,12 @@ class EchoplaneService:
 
 
 def make_slots(settings: ServingSettings) -> dict[str, Slot]:
-    run_as = RunAs(settings.runtime or None, settings.precision or None, settings.runtime_threads or None)
-    return {task: Slot(task, source, run_as) for task, source in configured_sources(settings).items()}
+    overrides = {
+        "runtime": settings.runtime,
+        "precision": settings.precision,
+        "threads": settings.runtime_threads,
+    }
+    return {task: Slot(task, source, overrides) for task, source in configured_sources(settings).items()}
 
 
 def quiet_libraries() -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from echoplane.bundle import read
-from echoplane.runtimes import answer, check_golden, load
+from echoplane import runtimes
+from echoplane.runtimes import InferenceSettings, answer
 from echoplane.study.reading import read_study, read_study_at
 
 
@@ -12,9 +12,7 @@ class BundleModel:
     """What `mlflow.pyfunc.load_model` wraps: in float32, which is the same on every processor."""
 
     def __init__(self, folder: str | Path) -> None:
-        self._bundle = read(folder)
-        self._runtime = load(self._bundle, precision="f32")
-        check_golden(self._bundle, self._runtime)
+        self._model = runtimes.open(folder, InferenceSettings(precision="f32"))
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Of each study (its path or its file's bytes; one, a list, or a frame's first column) the answer."""
@@ -22,7 +20,7 @@ class BundleModel:
 
     def _answer(self, file: str | Path | bytes) -> dict[str, Any]:
         study = read_study(file) if isinstance(file, bytes) else read_study_at(Path(file))
-        result = answer(study, self._bundle, self._runtime).result
+        result = answer(study, self._model).result
         return {
             "label": result.label,
             "confidence": result.confidence,

@@ -24,6 +24,7 @@ from echoplane.adapters.registry import (
     answering,
 )
 from echoplane.bundle import Bundle
+from echoplane.runtimes import InferenceSettings
 
 EXPERIMENT = "echoplane"
 EVALUATION_TAG, DECIDED_TAG = "evaluation", "decided"
@@ -122,7 +123,7 @@ def _log_evaluation(
         {"task": spec.task, "temperature": spec.temperature, "abstain_below": spec.abstain_below}
         | {f"network.{name}": value for name, value in spec.network.items()}
         | {f"preprocessing.{name}": value for name, value in spec.preprocessing.items()}
-        | {name: figures[name] for name in ("runtime", "precision", "threads")}
+        | {name: figures[name] for name in InferenceSettings.model_fields}
     )
     mlflow.log_metrics(_metrics(figures))
     registry.client.log_artifacts(run_id, str(evaluation), EVALUATION_FOLDER)
@@ -166,7 +167,7 @@ def _metrics(figures: Mapping[str, Any]) -> dict[str, float]:
 def _tags(bundle: Bundle, figures: Mapping[str, Any]) -> dict[str, str]:
     spec = bundle.spec
     tags = {"split_id": spec.split_id, "data_digest": spec.data_digest, "code_version": spec.code.version}
-    tags |= {name: str(figures[name]) for name in ("runtime", "precision", "threads", "patients", "clips")}
+    tags |= {name: str(figures[name]) for name in (*InferenceSettings.model_fields, "patients", "clips")}
     for name, figure in figures["figures"].items():
         if "/" not in name or name in figures["headline"]:
             # Prefixed: `precision` alone is the arithmetic's, which serving follows.

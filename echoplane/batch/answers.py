@@ -53,9 +53,7 @@ class Model(BaseModel):
 
     folder: str
     """The bundle."""
-    runtime: str
-    precision: str
-    threads: int
+    settings: runtimes.InferenceSettings
 
 
 class Answers:
@@ -122,9 +120,7 @@ def refused(study: str, reason: str, sha256: str = "") -> Row:
 def _serve(pipe: Connection, model: Model, place: str) -> None:
     """In the process: load once, then a row for each study that comes."""
     try:
-        read = bundle.read(model.folder)
-        runtime = runtimes.load(read, precision=model.precision, runtime=model.runtime, threads=model.threads)
-        runtimes.check_golden(read, runtime)
+        opened = runtimes.open(model.folder, model.settings)
     except Exception as error:
         pipe.send(explained(error))
         return
@@ -135,19 +131,19 @@ def _serve(pipe: Connection, model: Model, place: str) -> None:
         except EOFError:
             return
         try:
-            pipe.send(answered(study, place, read, runtime).model_dump())
+            pipe.send(answered(study, place, opened).model_dump())
         except StageError as error:
             pipe.send(error)
 
 
-def answered(study: Files, place: str, model: bundle.Bundle, runtime: runtimes.Runtime) -> Row:
+def answered(study: Files, place: str, model: runtimes.OpenModel) -> Row:
     """The row of one study."""
     digest = hashlib.sha256()
     try:
         contents = [storage.content(place, name) for name in study.files]
         for one in contents:
             digest.update(one)
-        found = runtimes.answer(_read(study, contents), model, runtime)
+        found = runtimes.answer(_read(study, contents), model)
     except FileNotFoundError:
         return refused(study.name, "it is gone since the studies were listed, or its name is not UTF-8; rename it.")
     except StageError:
@@ -156,14 +152,14 @@ def answered(study: Files, place: str, model: bundle.Bundle, runtime: runtimes.R
         reason = str(error) if isinstance(error, InputError) else explained(error)
         return refused(study.name, reason, digest.hexdigest())
     result = found.result
-    titles = {label.name: label.title for label in model.spec.labels}
+    titles = {label.name: label.title for label in model.bundle.spec.labels}
     return Row(
         study=study.name,
         outcome=ABSTAINED if result.label is None else ANSWERED,
         label=result.label or "",
         title=titles.get(result.label or "", ""),
         confidence=result.confidence,
-        reason="" if result.label else _unsure(result, model),
+        reason="" if result.label else _unsure(result, model.bundle),
         warnings=result.warnings,
         probabilities=result.probabilities,
         details=result.details(),

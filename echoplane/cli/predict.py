@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from echoplane.cli.command import SOME_INPUTS_REFUSED
 from echoplane.errors import ConfigError, InputError
@@ -15,11 +15,17 @@ from echoplane.errors import ConfigError, InputError
 
 def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     """Each file's answer as it comes; a file that can't be answered says why and the next one follows."""
+    from echoplane.runtimes import Precision
+
     parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a DICOM clip")
     parser.add_argument("--bundle", metavar="DIR", help="a model's bundle; without it, MLflow's champion answers")
     parser.add_argument("--task", default="echo-view-video", help="whose champion answers. Default echo-view-video")
     parser.add_argument(
-        "--precision", default="", help="auto, f32 or bf16. Left out: what the champion was evaluated at; f32 for DIR"
+        "--precision",
+        default="",
+        choices=["", *get_args(Precision)],
+        metavar="PRECISION",
+        help="auto, f32 or bf16. Left out: what the champion was evaluated at; f32 for DIR",
     )
     asked = parser.parse_args(arguments)
     model = _model(asked)
@@ -27,22 +33,17 @@ def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     return 0 if all(answered) else SOME_INPUTS_REFUSED
 
 
-def _model(asked: argparse.Namespace) -> tuple[Any, Any]:
-    """The bundle and its runtime, checked on its own example before it answers anybody."""
+def _model(asked: argparse.Namespace) -> Any:
+    """The model, checked on its own example before it answers anybody."""
     from echoplane import bundle, runtimes
 
     with tempfile.TemporaryDirectory() as folder:
-        read, evaluated = (
-            (bundle.read(asked.bundle), {}) if asked.bundle else _champion(asked.task, Path(folder) / "bundle")
-        )
-        runtime = runtimes.load(
-            read,
-            precision=asked.precision or evaluated.get("precision", "f32"),
-            runtime=evaluated.get("runtime", "openvino"),
-            threads=int(evaluated.get("threads", runtimes.DEFAULT_THREADS)),
-        )
-        runtimes.check_golden(read, runtime)
-    return read, runtime
+        if asked.bundle:
+            read, settings = bundle.read(asked.bundle), runtimes.InferenceSettings(precision="f32")
+        else:
+            read, tags = _champion(asked.task, Path(folder) / "bundle")
+            settings = runtimes.recorded_settings(tags)
+        return runtimes.open(read, settings.overridden(precision=asked.precision))
 
 
 def _champion(task: str, folder: Path) -> tuple[Any, Mapping[str, str]]:
@@ -59,12 +60,12 @@ def _champion(task: str, folder: Path) -> tuple[Any, Mapping[str, str]]:
     return registry.download(version, folder), version.tags
 
 
-def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: tuple[Any, Any]) -> bool:
+def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: Any) -> bool:
     from echoplane.runtimes import answer
     from echoplane.study.reading import read_study
 
     try:
-        found = answer(read_study(path.read_bytes()), *model)
+        found = answer(read_study(path.read_bytes()), model)
     except (InputError, OSError) as error:
         why = str(error) if isinstance(error, InputError) else f"can't be read ({error.strerror})."
         _print_refusal(path, number, why, asked)
@@ -73,11 +74,12 @@ def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: tupl
     return True
 
 
-def _print_answer(path: Path, found: Any, asked: argparse.Namespace, model: tuple[Any, Any]) -> None:
-    (bundle, runtime), result, total_ms = model, found.result, sum(found.timings_ms.values())
+def _print_answer(path: Path, found: Any, asked: argparse.Namespace, model: Any) -> None:
+    bundle, settings = model.bundle, model.runtime.settings
+    result, total_ms = found.result, sum(found.timings_ms.values())
     if asked.json:
         answer = {"file": str(path), "task": bundle.spec.task, "bundle": bundle.id}
-        answer |= {"runtime": runtime.name, "precision": runtime.precision}
+        answer |= {"runtime": settings.runtime, "precision": settings.precision}
         answer |= {"label": result.label, "confidence": result.confidence, "probabilities": result.probabilities}
         print(
             json.dumps(answer | {"warnings": list(result.warnings), "timings_ms": found.timings_ms} | result.details()),

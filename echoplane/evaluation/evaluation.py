@@ -12,7 +12,7 @@ from echoplane.dataset.split import assert_disjoint
 from echoplane.errors import ConfigError
 from echoplane.evaluation.intervals import RESAMPLES, bootstrap, take
 from echoplane.evaluation.scores import SUBGROUPS, as_rows
-from echoplane.runtimes import Runtime
+from echoplane.runtimes import OpenModel
 from echoplane.tasks import Rows, Task
 
 SUBGROUP_RESAMPLES = 400
@@ -45,10 +45,9 @@ def check_test_set(catalogue: pa.Table, data_digest: str, split_id: str, bundle:
     return test
 
 
-def evaluation(
-    scores: pa.Table, catalogue: pa.Table, bundle: Bundle, runtime: Runtime, conditions: Conditions
-) -> dict[str, Any]:
+def evaluation(scores: pa.Table, catalogue: pa.Table, model: OpenModel, conditions: Conditions) -> dict[str, Any]:
     """All figures, and the task's own details. A figure is {value, low, high}: the 95% interval, patients resampled."""
+    bundle = model.bundle
     task, rows = bundle.task, as_rows(scores)
     intervals = bootstrap(rows, task.summary, conditions.resamples, conditions.seed)
     return {
@@ -57,9 +56,7 @@ def evaluation(
         "bundle_id": bundle.id,
         "split_id": bundle.spec.split_id,
         "data_digest": bundle.spec.data_digest,
-        "runtime": runtime.name,
-        "precision": runtime.precision,
-        "threads": runtime.threads,
+        **model.runtime.settings.model_dump(),
         "bootstrap": {"resamples": conditions.resamples, "seed": conditions.seed, "unit": "patient"},
         **_size(rows),
         "figures": _with_intervals(task.summary(rows), intervals),

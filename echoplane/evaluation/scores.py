@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from echoplane.bundle import Bundle
 from echoplane.dataset.studies import check_unchanged
 from echoplane.dataset.truths import truth_of
 from echoplane.errors import InputError, StageError
-from echoplane.runtimes import Runtime, answer
+from echoplane.runtimes import OpenModel, answer
 from echoplane.study.reading import read_study_at
 from echoplane.tasks import Rows
 
@@ -33,9 +32,7 @@ SCHEMA = pa.schema(
 """Columns of every task; its own `score` adds others."""
 
 
-def score(
-    table: pa.Table, studies: Path, bundle: Bundle, runtime: Runtime, on_progress: Callable[[int, int], None]
-) -> pa.Table:
+def score(table: pa.Table, studies: Path, model: OpenModel, on_progress: Callable[[int, int], None]) -> pa.Table:
     """The scores of the catalogue rows `table`, whose uris start from `studies`, sorted by sample.
 
     One study after the other and alone in its batch: as it will be served, and so that latencies mean something.
@@ -44,7 +41,7 @@ def score(
     rows = sorted(table.to_pylist(), key=lambda row: row["sample"])
     common, own = [], []
     for done, row in enumerate(rows, start=1):
-        both = _score(row, studies, bundle, runtime)
+        both = _score(row, studies, model)
         common.append(both[0])
         own.append(both[1])
         on_progress(done, len(rows))
@@ -57,16 +54,16 @@ def _joined(scores: pa.Table, own: list[dict[str, Any]]) -> pa.Table:
     return scores
 
 
-def _score(row: dict[str, Any], studies: Path, bundle: Bundle, runtime: Runtime) -> tuple[dict[str, Any], ...]:
+def _score(row: dict[str, Any], studies: Path, model: OpenModel) -> tuple[dict[str, Any], ...]:
     """The columns of every task, and this task's own."""
     path = studies / row["uri"]
     check_unchanged(path, row["sha256"], row["sample"])
     start = time.perf_counter()
     try:
         study = read_study_at(path)
-        given = answer(study, bundle, runtime)
+        given = answer(study, model)
         latency_ms = 1000 * (time.perf_counter() - start)
-        own = bundle.task.score(given.result, study, truth_of(row, studies, study))
+        own = model.bundle.task.score(given.result, study, truth_of(row, studies, study))
     except InputError as error:
         raise StageError(f"sample {row['sample']} of the test split can't be answered: {error}") from error
     common = {

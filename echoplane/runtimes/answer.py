@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from echoplane.bundle import Bundle
-from echoplane.runtimes.runtime import Runtime
+from echoplane.runtimes.runtime import OpenModel
 from echoplane.study.study import Study
 from echoplane.tasks import Result
 
@@ -22,8 +21,9 @@ class Answer:
     timings_ms: dict[str, float]
 
 
-def answer(study: Study, bundle: Bundle, runtime: Runtime) -> Answer:
-    """What `bundle` says of `study`, run alone; InputError where the study can't be answered."""
+def answer(study: Study, model: OpenModel) -> Answer:
+    """What `model` says of `study`, run alone; InputError where the study can't be answered."""
+    bundle, runtime = model.bundle, model.runtime
     task, start = bundle.task, time.perf_counter()
     prepared = task.preprocess(study, bundle.preprocessing)
     ready = time.perf_counter()

@@ -5,17 +5,15 @@ import onnxruntime as ort
 
 from echoplane.bundle.spec import MODEL
 from echoplane.errors import BundleError, ConfigError
+from echoplane.runtimes.names import InferenceSettings
 from echoplane.runtimes.runtime import Outputs
 
 
 class OnnxRuntime:
     """One session; ONNX Runtime allows `run` from several threads at once."""
 
-    name = "onnxruntime"
-    precision = "f32"
-
-    def __init__(self, session: ort.InferenceSession, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, session: ort.InferenceSession, settings: InferenceSettings) -> None:
+        self.settings = settings.model_copy(update={"precision": "f32"})
         self._session: ort.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
 
@@ -29,11 +27,11 @@ class OnnxRuntime:
         self._session = None
 
 
-def load(model: bytes, precision: str, threads: int) -> OnnxRuntime:
-    if precision == "bf16":
+def load(model: bytes, settings: InferenceSettings) -> OnnxRuntime:
+    if settings.precision == "bf16":
         raise ConfigError("onnxruntime runs in f32 here; ask for f32 or auto.")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
@@ -43,4 +41,4 @@ def load(model: bytes, precision: str, threads: int) -> OnnxRuntime:
     names = {output.name for output in session.get_outputs()}
     if len(session.get_inputs()) != 1 or not {"output", "embedding"} <= names:
         raise BundleError(f"{MODEL} must have one input and the outputs output and embedding; it has {sorted(names)}.")
-    return OnnxRuntime(session, threads)
+    return OnnxRuntime(session, settings)

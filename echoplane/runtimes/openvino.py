@@ -8,6 +8,7 @@ import openvino as ov
 
 from echoplane.bundle.spec import MODEL
 from echoplane.errors import BundleError, ConfigError
+from echoplane.runtimes.names import InferenceSettings, Precision
 from echoplane.runtimes.runtime import Outputs
 
 _ELEMENT = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
@@ -25,14 +26,11 @@ class OpenVino:
     the model is compiled again at their first use.
     """
 
-    name = "openvino"
-
-    def __init__(self, model: ov.Model, core: ov.Core, precision: str, threads: int) -> None:
-        self.precision = precision
-        self.threads = threads
+    def __init__(self, model: ov.Model, core: ov.Core, settings: InferenceSettings) -> None:
+        self.settings = settings
         self._lock = threading.Lock()
         self._divided: list[ov.InferRequest] = []
-        self._compile = lambda streams: core.compile_model(model, "CPU", _settings(precision, threads, streams))
+        self._compile = lambda streams: core.compile_model(model, "CPU", _properties(settings, streams))
         self.compiled = self._compile(1)
         self._request: ov.InferRequest | None = self.compiled.create_infer_request()
 
@@ -41,7 +39,8 @@ class OpenVino:
             if self._request is None:
                 raise BundleError("the model was closed; load it again.")
             requests = [self._request]
-            if self.threads > 1 and len(batch) >= ROWS_A_STREAM * self.threads:
+            threads = self.settings.threads
+            if threads > 1 and len(batch) >= ROWS_A_STREAM * threads:
                 requests = self._divided = self._divided or self._streams()
             for request, part in zip(requests, np.array_split(batch, len(requests)), strict=True):
                 request.start_async({0: part}, share_inputs=True)
@@ -56,19 +55,19 @@ class OpenVino:
             )
 
     def _streams(self) -> list[ov.InferRequest]:
-        compiled = self._compile(self.threads)
-        return [compiled.create_infer_request() for _ in range(self.threads)]
+        compiled = self._compile(self.settings.threads)
+        return [compiled.create_infer_request() for _ in range(self.settings.threads)]
 
     def close(self) -> None:
         with self._lock:
             self._request, self._divided = None, []
 
 
-def load(model: bytes, precision: str, threads: int) -> OpenVino:
+def load(model: bytes, settings: InferenceSettings) -> OpenVino:
     core = ov.Core()
-    chosen = _precision(core, precision)
+    settings = settings.model_copy(update={"precision": _precision(core, settings.precision)})
     try:
-        runtime = OpenVino(core.read_model(model), core, chosen, threads)
+        runtime = OpenVino(core.read_model(model), core, settings)
     except RuntimeError as error:
         raise BundleError(f"{MODEL} does not load in OpenVINO: {str(error).splitlines()[-1]}") from error
     names = {name for output in runtime.compiled.outputs for name in output.names}
@@ -77,16 +76,16 @@ def load(model: bytes, precision: str, threads: int) -> OpenVino:
     return runtime
 
 
-def _settings(precision: str, threads: int, streams: int) -> dict[str, object]:
+def _properties(settings: InferenceSettings, streams: int) -> dict[str, object]:
     return {
-        "INFERENCE_PRECISION_HINT": _ELEMENT[precision],
+        "INFERENCE_PRECISION_HINT": _ELEMENT[settings.precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": streams,
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": settings.threads,
     }
 
 
-def _precision(core: ov.Core, asked: str) -> str:
+def _precision(core: ov.Core, asked: Precision) -> Precision:
     native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if asked == "bf16" and not native:
         raise ConfigError("this processor does not compute in bf16; ask for f32 or auto.")

@@ -2,22 +2,23 @@
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from echoplane.bundle import Bundle
+from echoplane.bundle import Bundle, read
 from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.bundle.spec import MODEL
-from echoplane.errors import BundleError, ConfigError
+from echoplane.errors import BundleError
+from echoplane.runtimes.names import InferenceSettings, Precision, RuntimeName
 
-_MODULES = {"openvino": "echoplane.runtimes.openvino", "onnxruntime": "echoplane.runtimes.onnxruntime"}
-NAMES = tuple(_MODULES)
-PRECISIONS = ("auto", "f32", "bf16")
-DEFAULT_THREADS = 2
-"""Cores for one study. The same number in evaluation and serving gives the same sums to the last bit."""
+_MODULES: dict[RuntimeName, str] = {
+    "openvino": "echoplane.runtimes.openvino",
+    "onnxruntime": "echoplane.runtimes.onnxruntime",
+}
 
-GOLDEN_TOLERANCE = {"f32": 1e-3, "bf16": 0.1}
+GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}
 """Largest difference from the golden outputs, as a share of the largest of them (at least 1): bfloat16 keeps
 8 bits, and each layer adds its rounding."""
 GOLDEN_GREY_LEVELS = 1.0
@@ -37,11 +38,10 @@ class Outputs:
 
 
 class Runtime(Protocol):
-    """A loaded model. `run` may be called from any thread; `precision` is the one really in use."""
+    """A loaded model. `run` may be called from any thread; the precision in `settings` is the one really in use."""
 
-    name: str
-    precision: str
-    threads: int
+    @property
+    def settings(self) -> InferenceSettings: ...
 
     def run(self, batch: np.ndarray) -> Outputs: ...
 
@@ -50,25 +50,28 @@ class Runtime(Protocol):
         ...
 
 
-def load(
-    bundle: Bundle,
-    device: str = "cpu",
-    precision: str = "auto",
-    runtime: str = "openvino",
-    threads: int = DEFAULT_THREADS,
-) -> Runtime:
-    """`bundle` ready to run. `auto` is bf16 where the processor computes in it, else f32.
+@dataclass(frozen=True)
+class OpenModel:
+    """A bundle and the runtime that has passed its golden check."""
 
-    ConfigError for a device, precision or runtime that is not there; BundleError for a model that does not load.
+    bundle: Bundle
+    runtime: Runtime
+
+
+def open(bundle: Bundle | str | Path, settings: InferenceSettings) -> OpenModel:  # noqa: A001 (runtimes.open)
+    """Read a bundle, load its model and run the golden check: the one way to a model that answers.
+
+    Raises ConfigError for settings that this machine does not offer, and BundleError for a model that does not load or
+    answers its own example otherwise than where it was made.
     """
-    if runtime not in _MODULES:
-        raise ConfigError(f"there is no runtime {runtime!r}; expected one of {', '.join(NAMES)}.")
-    if device != "cpu":
-        raise ConfigError(f"{runtime} runs on cpu here, not on {device!r}.")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"there is no precision {precision!r}; expected one of {', '.join(PRECISIONS)}.")
-    loaded: Runtime = importlib.import_module(_MODULES[runtime]).load(_model(bundle), precision, threads)
-    return loaded
+    bundle = bundle if isinstance(bundle, Bundle) else read(bundle)
+    runtime: Runtime = importlib.import_module(_MODULES[settings.runtime]).load(_model(bundle), settings)
+    try:
+        check_golden(bundle, runtime)
+    except BaseException:
+        runtime.close()
+        raise
+    return OpenModel(bundle, runtime)
 
 
 def _model(bundle: Bundle) -> bytes:
@@ -102,12 +105,13 @@ def check_golden(bundle: Bundle, runtime: Runtime) -> None:
 
 
 def _compare(name: str, found: np.ndarray, expected: np.ndarray, runtime: Runtime) -> None:
+    settings = runtime.settings
     if found.shape != expected.shape:
-        raise BundleError(f"golden {name}: {runtime.name} gives {found.shape}, the bundle holds {expected.shape}.")
-    allowed = GOLDEN_TOLERANCE[runtime.precision] * max(1.0, float(np.abs(expected).max()))
+        raise BundleError(f"golden {name}: {settings.runtime} gives {found.shape}, the bundle holds {expected.shape}.")
+    allowed = GOLDEN_TOLERANCE[settings.precision] * max(1.0, float(np.abs(expected).max()))
     off = float(np.abs(found - expected).max())
     # Written so that a NaN fails too, and an infinity that would allow everything.
     if not (off <= allowed < np.inf):
         raise BundleError(
-            f"golden {name}: {runtime.name} at {runtime.precision} is off by {off:.2g}, {allowed:.2g} allowed."
+            f"golden {name}: {settings.runtime} at {settings.precision} is off by {off:.2g}, {allowed:.2g} allowed."
         )

@@ -22,7 +22,7 @@ from echoplane.batch.tables import counts, write_tables
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError
 from echoplane.patience import patiently
-from echoplane.runtimes import DEFAULT_THREADS
+from echoplane.runtimes import InferenceSettings, Precision, RuntimeName, recorded_settings
 from echoplane.stages.outputs import PlannedParts, StageResult, Studies
 from echoplane.stages.phantom import DICOM, STUDIES
 from echoplane.stages.progress import printed
@@ -47,9 +47,9 @@ class PlanConfig(StageConfig):
     """What answers: champion, previous, the number of a registered version, or the folder of a bundle."""
     tracking_uri: str = ""
     """Address of the MLflow server. Left out: MLFLOW_TRACKING_URI."""
-    runtime: Literal["", "openvino", "onnxruntime"] = ""
+    runtime: Literal["", RuntimeName] = ""
     """Left out: the one that the model was evaluated on."""
-    precision: Literal["", "auto", "f32", "bf16"] = ""
+    precision: Literal["", Precision] = ""
     """Left out: the one that the model was evaluated at."""
     part_size: int = Field(100, ge=1)
     """Studies in one part: what is answered by one step, and what an interruption costs at most."""
@@ -94,9 +94,11 @@ class Answering(BaseModel):
     task: str
     name: str
     bundle: str
-    runtime: str
-    precision: str
-    threads: int
+    settings: InferenceSettings
+
+    def described(self) -> dict[str, Any]:
+        """As one table of names and values, for results.json and the page."""
+        return self.model_dump(exclude={"settings"}) | self.settings.model_dump()
 
 
 class Plan(BaseModel):
@@ -156,9 +158,9 @@ def _model(config: PlanConfig) -> tuple[Answering, Callable[[Path], Any]]:
     """Which model, and what brings its bundle to a folder."""
     if "/" in config.model:
         bundle = read(config.model)
-        return _answering(config, bundle.spec.task, "a bundle of a folder", bundle.id, {}), lambda to: _copied(
-            bundle, to
-        )
+        settings = InferenceSettings(precision="f32")
+        answering = _answering(config, bundle.spec.task, "a bundle of a folder", bundle.id, settings)
+        return answering, lambda to: _copied(bundle, to)
     from echoplane.adapters.registry import CHAMPION, PREVIOUS, Registry
 
     registry = Registry(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
@@ -174,20 +176,18 @@ def _model(config: PlanConfig) -> tuple[Answering, Callable[[Path], Any]]:
     else:
         raise ConfigError("`model` is champion, previous, a version's number, or the path of a bundle's folder.")
     named = f"version {version.number}"
-    answering = _answering(config, config.task, named, version.bundle_id, dict(version.tags))
+    answering = _answering(config, config.task, named, version.bundle_id, recorded_settings(version.tags))
     return answering, lambda to: registry.download(version, to)
 
 
-def _answering(config: PlanConfig, task: str, name: str, bundle_id: str, evaluated: dict[str, str]) -> Answering:
+def _answering(config: PlanConfig, task: str, name: str, bundle_id: str, evaluated: InferenceSettings) -> Answering:
     if task != config.task:
         raise ConfigError(f"the bundle answers {task}, not {config.task}; set `task`.")
     return Answering(
         task=task,
         name=name,
         bundle=bundle_id,
-        runtime=config.runtime or evaluated.get("runtime", "openvino"),
-        precision=config.precision or evaluated.get("precision", "f32"),
-        threads=int(evaluated.get("threads", DEFAULT_THREADS)),
+        settings=evaluated.overridden(runtime=config.runtime, precision=config.precision),
     )
 
 
@@ -206,9 +206,7 @@ def part(config: PartConfig) -> Manifest:
     asked = [planned.place, planned.answering.model_dump(), [one.model_dump() for one in studies]]
 
     def work(made: Path) -> StageResult:
-        model = Model(
-            folder=str(folder / BUNDLE), **planned.answering.model_dump(include={"runtime", "precision", "threads"})
-        )
+        model = Model(folder=str(folder / BUNDLE), settings=planned.answering.settings)
         return _result(_answer(studies, planned.place, model, config.study_timeout_s, made / ROWS))
 
     return run_stage("batch-part", config, work, extra_key=digest_of(asked))
@@ -253,7 +251,7 @@ def results(config: ResultsConfig) -> Manifest:
         due = sorted(study.name for names in planned.parts for study in names)
         if [row.study for row in rows] != due:
             raise ConfigError(f"the parts hold {len(rows)} studies, the plan {len(due)}; give the plan's own parts.")
-        write_tables(rows, planned.answering.model_dump(), made)
+        write_tables(rows, planned.answering.described(), made)
         return _result(rows)
 
     return run_stage("batch", config, work, extra_key=digest_of(sorted(one.digest for one in parts)))

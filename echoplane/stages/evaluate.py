@@ -3,13 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
+from echoplane import runtimes
 from echoplane.bundle import read
 from echoplane.dataset.catalogue import read_catalogue
-from echoplane.runtimes import DEFAULT_THREADS, check_golden, load
+from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision, RuntimeName
 from echoplane.stages.outputs import Evaluation, Samples, StageResult
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import BundleManifest, DatasetManifest, Manifest, StageConfig, StudiesManifest, run_stage
@@ -24,9 +25,9 @@ class Config(StageConfig):
     """Manifest of the `dataset` stage."""
     bundle: BundleManifest
     """Manifest of the `export` stage."""
-    runtime: Literal["openvino", "onnxruntime"] = "openvino"
+    runtime: RuntimeName = "openvino"
     """What will serve the bundle."""
-    precision: Literal["auto", "f32", "bf16"] = "f32"
+    precision: Precision = "f32"
     """The precision that will serve it."""
     threads: int = Field(DEFAULT_THREADS, ge=1)
     """Cores for one study."""
@@ -55,10 +56,10 @@ def _work(config: Config, folder: Path) -> StageResult:
     data_digest = hashlib.sha256((samples / "catalogue.parquet").read_bytes()).hexdigest()
     catalogue = read_catalogue(samples / "catalogue.parquet")
     test = check_test_set(catalogue, data_digest, split_id, bundle)
-    runtime = load(bundle, precision=config.precision, runtime=config.runtime, threads=config.threads)
-    check_golden(bundle, runtime)
-    scores = score(test, config.input("studies").path, bundle, runtime, printed("evaluate"))
-    found = evaluation(scores, catalogue, bundle, runtime, Conditions(config.resamples, config.seed))
+    settings = InferenceSettings(runtime=config.runtime, precision=config.precision, threads=config.threads)
+    model = runtimes.open(bundle, settings)
+    scores = score(test, config.input("studies").path, model, printed("evaluate"))
+    found = evaluation(scores, catalogue, model, Conditions(config.resamples, config.seed))
     pq.write_table(scores, folder / "scores.parquet")
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     write_report(found, folder)

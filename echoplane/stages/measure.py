@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from echoplane import bundle, runtimes
+from echoplane import runtimes
 from echoplane.errors import ConfigError
+from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision
 from echoplane.stages.stage import made
 from echoplane.study.cine_files import read_cines
 from echoplane.study.study import Study
@@ -29,9 +30,9 @@ class Config(BaseModel):
     replaced."""
     bundle: str = str(SHIPPED)
     """The model's bundle; the shipped one by default."""
-    precision: str = "auto"
+    precision: Precision = "auto"
     """auto, f32 or bf16."""
-    threads: int = runtimes.DEFAULT_THREADS
+    threads: int = Field(DEFAULT_THREADS, ge=1)
     """Cores."""
     dicom: bool = False
     """Also write a DICOM segmentation and a structured report; CINE is DICOM then."""
@@ -48,11 +49,11 @@ def run(config: Config) -> dict[str, Any]:
     folder = Path(config.out)
     _check_apart(source.resolve(), folder.resolve())
     study = Study((), read_cines(source))
-    read = bundle.read(config.bundle)
-    runtime = runtimes.load(read, precision=config.precision, threads=config.threads)
-    runtimes.check_golden(read, runtime)
-    answer = runtimes.answer(study, read, runtime)
-    model = {"task": read.spec.task, "bundle": read.id, "runtime": runtime.name, "precision": runtime.precision}
+    settings = InferenceSettings(precision=config.precision, threads=config.threads)
+    opened = runtimes.open(config.bundle, settings)
+    read, used = opened.bundle, opened.runtime.settings
+    answer = runtimes.answer(study, opened)
+    model = {"task": read.spec.task, "bundle": read.id, "runtime": used.runtime, "precision": used.precision}
     found = answer.result
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one of cmr-segmentation.")

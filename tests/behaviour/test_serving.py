@@ -39,14 +39,14 @@ def test_a_clip_gets_a_view_with_everything_that_says_where_it_came_from(
 
 def test_http_gives_the_probabilities_that_the_library_gives(client: httpx.Client, bundle_folder: Path) -> None:
     bundle = bundles.read(bundle_folder)
-    runtime = runtimes.load(bundle, precision="f32")
+    model = runtimes.open(bundle, runtimes.InferenceSettings(precision="f32"))
     for seed in range(3):
         data = dicom.jpeg_clip(dicom.moving_disc(seed=seed))
-        expected = runtimes.answer(read_dicom(data), bundle, runtime).result
+        expected = runtimes.answer(read_dicom(data), model).result
         body = assert_answer(send(client, data))
         assert body["label"] == expected.label
         assert body["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
-    runtime.close()
+    model.runtime.close()
 
 
 def test_a_raw_dicom_body_is_answered_as_a_form_is(client: httpx.Client) -> None:

@@ -17,6 +17,7 @@ from echoplane.batch.answers import Answers, Model, Row
 from echoplane.batch.studies import Files, studies_in
 from echoplane.batch.tables import counts, write_tables
 from echoplane.errors import ConfigError, StageError
+from echoplane.runtimes import InferenceSettings
 from echoplane.stages import batch
 from echoplane.stages.stage import Manifest
 from echoplane.storage import Stored
@@ -175,7 +176,7 @@ def test_another_model_or_a_changed_file_is_another_answer(tmp_path: Path, bundl
 
 
 def test_a_study_that_ends_its_process_or_never_ends_costs_itself_alone() -> None:
-    model = Model(folder="none", runtime="openvino", precision="f32", threads=1)
+    model = Model(folder="none", settings=InferenceSettings(precision="f32", threads=1))
     served = Answers(model, "none", most_s=20, serve=crashing)
     try:
         said = [served.ask(Files(name=name, files=(name,), state="")) for name in ("a", "crashes", "b")]
@@ -192,7 +193,9 @@ def test_a_study_that_ends_its_process_or_never_ends_costs_itself_alone() -> Non
 
 def test_a_model_that_does_not_load_is_no_fault_of_the_studies(tmp_path: Path) -> None:
     with (
-        answering.answers(Model(folder=str(tmp_path), runtime="openvino", precision="f32", threads=1), "", 5) as asked,
+        answering.answers(
+            Model(folder=str(tmp_path), settings=InferenceSettings(precision="f32", threads=1)), "", 5
+        ) as asked,
         pytest.raises(StageError, match="the model can't be used"),
     ):
         asked.ask(Files(name="a", files=("a",), state=""))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics
 
+from echoplane import runtimes
 from echoplane.bundle import read
 from echoplane.dataset.catalogue import read_catalogue
 from echoplane.errors import ConfigError, StageError
@@ -15,7 +16,7 @@ from echoplane.evaluation.evaluation import check_test_set
 from echoplane.evaluation.intervals import bootstrap, bootstrap_difference, resampled
 from echoplane.evaluation.report import write_report
 from echoplane.evaluation.scores import as_rows, read_scores
-from echoplane.runtimes import answer, load
+from echoplane.runtimes import InferenceSettings, answer
 from echoplane.stages import evaluate
 from echoplane.stages.stage import Manifest
 from echoplane.study.dicom import read_dicom
@@ -94,14 +95,13 @@ def test_macro_figures_equal_sklearns() -> None:
 
 def test_a_test_study_gets_from_evaluation_what_answer_gives_it(chain: dict[str, str], evaluated: Manifest) -> None:
     scores = read_scores(evaluated.path / "scores.parquet").to_pylist()
-    bundle = read(Path(chain["bundle"]).parent)
-    runtime = load(bundle, precision="f32")
+    model = runtimes.open(Path(chain["bundle"]).parent, InferenceSettings(precision="f32"))
     catalogue = read_catalogue(Path(chain["samples"]).parent / "catalogue.parquet").to_pylist()
     test = {row["sample"]: row for row in catalogue if row["split"] == "test"}
     assert {row["sample"] for row in scores} == set(test)
     for row in scores:
         study = read_dicom(Path(chain["studies"]).parent / test[row["sample"]]["uri"])
-        assert row["probabilities"] == list(answer(study, bundle, runtime).result.probabilities.values())
+        assert row["probabilities"] == list(answer(study, model).result.probabilities.values())
         assert row["truth_label"] == test[row["sample"]]["label"]
 
 

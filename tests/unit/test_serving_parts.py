@@ -13,13 +13,14 @@ import pytest
 
 from echoplane import runtimes
 from echoplane.errors import BundleError, ConfigError, InputError
+from echoplane.runtimes import InferenceSettings, openvino
 from echoplane.settings import ServingSettings, read_serving_settings
 from serving.api.http import app, problems
 from serving.api.http.limits import Admission
 from serving.api.http.problems import Problem
 from serving.api.models import slots
 from serving.api.models.slots import RETRY_S, Slot
-from serving.api.models.sources import Candidate, Evaluated, FolderSource, RegistrySource, RunAs, configured_sources
+from serving.api.models.sources import Candidate, FolderSource, RegistrySource, configured_sources
 from tests import dicom_files as dicom
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -40,7 +41,7 @@ def link(tmp_path: Path, folders: list[Path]) -> Path:
 
 @pytest.fixture
 def slot(link: Path) -> Iterator[Slot]:
-    slot = Slot(TASK, FolderSource(link), RunAs(precision="f32"))
+    slot = Slot(TASK, FolderSource(link), {"precision": "f32"})
     slot.refresh()
     yield slot
     slot.close()
@@ -280,24 +281,24 @@ def test_a_refused_model_is_not_tried_again_at_every_look(
 
 def test_a_bundle_of_another_task_is_refused(folders: list[Path]) -> None:
     with pytest.raises(BundleError, match="is of task echo-view-video, not echo-view-still"):
-        slots.load("echo-view-still", FolderSource(folders[0]).newest(), RunAs())
+        slots.load("echo-view-still", FolderSource(folders[0]).newest(), {})
 
 
 def test_a_model_that_fails_its_golden_check_is_closed_and_refused(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded, load = [], runtimes.load
+    loaded, load = [], openvino.load
 
-    def wrong(*args: object, **settings: object) -> runtimes.Runtime:
-        runtime = load(*args, **settings)
+    def wrong(*args: object) -> runtimes.Runtime:
+        runtime = load(*args)
         run = runtime.run
         runtime.run = lambda batch: runtimes.Outputs(run(batch).output + 100, run(batch).embedding)
         loaded.append(runtime)
         return runtime
 
-    monkeypatch.setattr(runtimes, "load", wrong)
+    monkeypatch.setattr(openvino, "load", wrong)
     with pytest.raises(BundleError, match="golden output"):
-        slots.load(TASK, FolderSource(folders[0]).newest(), RunAs())
+        slots.load(TASK, FolderSource(folders[0]).newest(), {})
     with pytest.raises(BundleError, match="closed"):
         loaded[0].run(None)
 
@@ -322,12 +323,12 @@ def test_serving_follows_the_evaluation_unless_told_otherwise(folders: list[Path
     bundle_id = slots.bundles.read(folder).id
     (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": bundle_id, "figures": {}}))
     evaluated = FolderSource(folder).newest().evaluated
-    assert RunAs().over(evaluated) == Evaluated(**stated, bundle_id=bundle_id)
-    assert RunAs(runtime="openvino", threads=2).over(evaluated).precision == "f32"
+    assert evaluated == InferenceSettings(**stated)
+    assert evaluated.overridden(runtime="openvino", threads=2).precision == "f32"
     (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": "of another bundle"}))
-    assert FolderSource(folder).newest().evaluated == Evaluated()
+    assert FolderSource(folder).newest().evaluated == InferenceSettings()
     (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": bundle_id, "precision": "0.93"}))
-    with pytest.raises(BundleError, match="names no runtime and precision"):
+    with pytest.raises(BundleError, match="names no runtime, precision and threads"):
         FolderSource(folder).newest()
 
 

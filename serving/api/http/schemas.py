@@ -132,8 +132,8 @@ def model_body(model: Model) -> ModelBody:
         name=model.bundle.spec.task,
         version=model.version,
         bundle=model.bundle.id,
-        runtime=model.runtime.name,
-        precision=model.runtime.precision,
+        runtime=model.runtime.settings.runtime,
+        precision=model.runtime.settings.precision,
     )
 
 

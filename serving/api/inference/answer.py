@@ -56,7 +56,7 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
         read = time.perf_counter()
         task = task or choose_task(study, slots)
         with slots[task].lease() as model:
-            answer = runtimes.answer(study, model.bundle, model.runtime)
+            answer = runtimes.answer(study, model)
             timings_ms = {"upload": received.upload_ms, "read": 1000 * (read - begin), **answer.timings_ms}
             timings_ms["total"] = 1000 * (time.perf_counter() - received.start_s)
             files = answer.result.files(study)

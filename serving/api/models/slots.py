@@ -8,19 +8,19 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from echoplane import bundle as bundles
 from echoplane import runtimes
-from echoplane.bundle import Bundle
 from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.errors import BundleError, EchoplaneError
 from echoplane.monitoring import metrics
-from echoplane.runtimes import Runtime
+from echoplane.runtimes import OpenModel
 from serving.api.failures import log_failure
-from serving.api.models.sources import Candidate, RunAs, Source
+from serving.api.models.sources import Candidate, Source
 
 log = logging.getLogger("echoplane.serving")
 
@@ -37,17 +37,16 @@ class NoModel(EchoplaneError):
 
 
 @dataclass(frozen=True)
-class Model:
-    """A bundle that passed its golden check on the runtime that serves it."""
+class Model(OpenModel):
+    """A model that serves, and the version it is of."""
 
     version: str
-    bundle: Bundle
-    runtime: Runtime
 
     @cached_property
     def labels(self) -> metrics.ModelLabels:
         task = self.bundle.spec.task
-        return metrics.ModelLabels(task, self.version, self.bundle.id[:12], self.runtime.name, self.runtime.precision)
+        used = self.runtime.settings
+        return metrics.ModelLabels(task, self.version, self.bundle.id[:12], used.runtime, used.precision)
 
 
 class _Held:
@@ -60,10 +59,10 @@ class _Held:
 class Slot:
     """The model of one task. `refresh` is called by one thread, `lease` by many."""
 
-    def __init__(self, task: str, source: Source, run_as: RunAs) -> None:
+    def __init__(self, task: str, source: Source, overrides: Mapping[str, Any]) -> None:
         self.task, self.source = task, source
         self.problem: str | None = "no model was looked for yet"
-        self._run_as, self._key = run_as, ""
+        self._overrides, self._key = overrides, ""
         self._held: _Held | None = None
         self._refused, self._refused_until_s = "", 0.0
         self._lock = threading.Lock()
@@ -97,7 +96,7 @@ class Slot:
                 return
             if candidate.key != self._key:
                 self._refused, self._refused_until_s = candidate.key, time.monotonic() + RETRY_S
-                self._swap(load(self.task, candidate, self._run_as), candidate.key)
+                self._swap(load(self.task, candidate, self._overrides), candidate.key)
             self._refused = ""
             self._note(None)
         except EchoplaneError as error:
@@ -147,21 +146,19 @@ class Slot:
         self.problem = problem
 
 
-def load(task: str, candidate: Candidate, run_as: RunAs) -> Model:
+def load(task: str, candidate: Candidate, overrides: Mapping[str, Any]) -> Model:
     """`candidate` ready to answer; BundleError or ConfigError where it may not."""
     with candidate.folder() as folder:
         bundle = bundles.read(folder)
         if bundle.spec.task != task:
             raise BundleError(f"the bundle is of task {bundle.spec.task}, not {task}.")
-        chosen = run_as.over(candidate.evaluated)
-        runtime = runtimes.load(bundle, precision=chosen.precision, runtime=chosen.runtime, threads=chosen.threads)
+        model = runtimes.open(bundle, candidate.evaluated.overridden(**overrides))
         try:
-            runtimes.check_golden(bundle, runtime)
-            runtimes.answer(bundle.task.example(GOLDEN_SEED), bundle, runtime)
+            runtimes.answer(bundle.task.example(GOLDEN_SEED), model)
         except BaseException:
-            runtime.close()
+            model.runtime.close()
             raise
-    return Model(candidate.version or bundle.id[:12], bundle, runtime)
+    return Model(bundle, model.runtime, candidate.version or bundle.id[:12])
 
 
 def settle_memory() -> None:

@@ -9,42 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Protocol
 
 from echoplane.adapters.registry import Registry, Version
 from echoplane.errors import BundleError, ConfigError
-from echoplane.runtimes import DEFAULT_THREADS
+from echoplane.runtimes import InferenceSettings, recorded_settings
 from echoplane.settings import ServingSettings
 from echoplane.tasks import NAMES
 
 EVALUATION = "evaluation.json"
-
-
-class Evaluated(BaseModel):
-    """On what a bundle was evaluated: read from `evaluation.json` or a registered version's tags."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    runtime: Literal["openvino", "onnxruntime"] = "openvino"
-    precision: Literal["auto", "f32", "bf16"] = "auto"
-    threads: int = Field(default=DEFAULT_THREADS, ge=1)
-    bundle_id: str = ""
-
-
-@dataclass(frozen=True)
-class RunAs:
-    """What the operator insists on; None follows the evaluation."""
-
-    runtime: str | None = None
-    precision: str | None = None
-    threads: int | None = None
-
-    def over(self, evaluated: Evaluated) -> Evaluated:
-        """Serve as evaluated: another precision or number of threads gives other figures than were accepted."""
-        insisted = {name: value for name, value in vars(self).items() if value is not None}
-        return evaluated.model_copy(update=insisted)
 
 
 @dataclass(frozen=True)
@@ -54,7 +27,7 @@ class Candidate:
 
     key: str
     version: str
-    evaluated: Evaluated
+    evaluated: InferenceSettings
     folder: Callable[[], AbstractContextManager[Path]]
 
 
@@ -84,15 +57,15 @@ class FolderSource:
         return Candidate(f"{bundle_id} {evaluated}", "", evaluated, lambda: contextlib.nullcontext(folder))
 
 
-def evaluated_on(path: Path, bundle_id: str) -> Evaluated:
+def evaluated_on(path: Path, bundle_id: str) -> InferenceSettings:
     """As `evaluation.json` at `path` says; the defaults where there is none for this bundle."""
     if not path.is_file():
-        return Evaluated()
+        return InferenceSettings()
     try:
-        evaluated = Evaluated.model_validate_json(path.read_bytes())
-    except ValidationError:
-        raise BundleError(f"{EVALUATION} beside the bundle names no runtime and precision; evaluate again.") from None
-    return evaluated if evaluated.bundle_id == bundle_id else Evaluated()
+        evaluation = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError):
+        raise BundleError(f"{EVALUATION} beside the bundle is no evaluation; evaluate again.") from None
+    return recorded_settings(evaluation) if evaluation.get("bundle_id") == bundle_id else InferenceSettings()
 
 
 @dataclass(frozen=True)
@@ -107,10 +80,7 @@ class RegistrySource:
         version = self.registry().champion(self.task)
         if version is None:
             raise BundleError(f"the registry has no champion of {self.task}; promote a model.")
-        try:
-            evaluated = Evaluated.model_validate(version.tags)
-        except ValidationError:
-            raise BundleError(f"the tags of version {version.number} name no runtime and precision.") from None
+        evaluated = recorded_settings(version.tags)
         key = f"{version.number} {version.bundle_id} {evaluated}"
         return Candidate(key, version.number, evaluated, lambda: self._downloaded(version))
 
