@@ -6,9 +6,14 @@ from typing import Any
 
 STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote")
 """Each also a command of `echoplane`."""
-COMPONENTS = (*STAGES, "batch_plan", "batch_part", "batch_results", "ended")
-FOLDERS = {"batch_plan": "batch", "batch_part": "batch", "batch_results": "batch"}
-"""Of the components that share a folder; the others' have their names."""
+COMPONENTS = (*STAGES, "evaluate_without_confusion", "batch_plan", "batch_part", "batch_results", "ended")
+FOLDERS = {
+    "batch_plan": "batch",
+    "batch_part": "batch",
+    "batch_results": "batch",
+    "evaluate_without_confusion": "evaluate",
+}
+"""Folders of the components that share one; each other component has a folder of its own name."""
 CONFIGS = {"batch_plan": "PlanConfig", "batch_part": "PartConfig", "batch_results": "ResultsConfig"}
 FOLDER = Path(__file__).parent
 
@@ -47,7 +52,7 @@ def _described(name: str) -> list[str]:
         "",
         "| output | type | what it holds |",
         "|---|---|---|",
-        *(_row(given, its.type, _holds(given, its.type)) for given, its in spec.outputs.items()),
+        *(_row(given, its.type, _holds(name, given, its.type)) for given, its in spec.outputs.items()),
         "",
     ]
 
@@ -88,13 +93,15 @@ HELD = {
     ("answers", "Dataset"): "results.json",
     ("Output", "typing.List[str]"): "the numbers of the parts",
     ("Output", "String"): "path of the part's manifest",
+    ("ended", "String"): "promoted, refused, succeeded or failed",
 }
 
 
-def _holds(given: str, kind: str) -> str:
+def _holds(component: str, given: str, kind: str) -> str:
     name = _artifact(kind)
-    if (given, name) in HELD:
-        return HELD[given, name]
+    for key in ((component, name), (given, name)):
+        if key in HELD:
+            return HELD[key]
     return f"{SHOWN[name]} for Kubeflow's UI" if name in SHOWN else "the stage's manifest: where its data lie"
 
 

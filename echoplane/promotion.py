@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from echoplane.errors import ConfigError, wrong_field
 from echoplane.evaluation.intervals import bootstrap_difference, take
+from echoplane.markdown import inline
 from echoplane.tasks import Rows, by_name
 
 Figures = Mapping[str, Any]
@@ -84,8 +85,8 @@ class Decision:
                 "| check | outcome | found | limit | in words |",
                 "|---|---|---|---|---|",
                 *(
-                    f"| {c.name} | {'passed' if c.passed else '**failed**'} | {c.value:.4g} | {c.limit:.4g} "
-                    f"| {c.sentence.replace('|', '/')} |"
+                    f"| {inline(c.name)} | {'passed' if c.passed else '**failed**'} | {c.value:.4g} | {c.limit:.4g} "
+                    f"| {inline(c.sentence)} |"
                     for c in rows
                 ),
                 "",

@@ -24,6 +24,31 @@ from echoplane.stages.stage import Manifest, made
 
 BUILD = Path("build/pipelines")
 LOCAL_ROOT = "build/work"
+PREVIOUS_NAMES = {
+    "batch_part_size": "part-size",
+    "batch_study_timeout_s": "study-timeout-s",
+    "data_labels": "labels",
+    "data_public": "public",
+    "data_site": "site",
+    "data_source": "source",
+    "data_split": "split",
+    "deid_key_file": "key-file",
+    "model_precision": "precision",
+    "model_runtime": "runtime",
+    "model_task": "task",
+    "serve_precision": "precision",
+    "serve_runtime": "runtime",
+    "synthetic_frames": "frames",
+    "synthetic_patients": "patients",
+    "synthetic_seed": "seed",
+    "train_augmentation": "augmentation",
+    "train_gpu": "gpu",
+    "train_network": "network",
+    "train_ray_pods": "cluster",
+    "train_settings": "training",
+    "train_workers": "workers",
+}
+"""Options of 0.1 by the parameter that replaced them; accepted for this version."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +143,9 @@ def _parser(name: str, action: str, defaults: dict[str, Any]) -> argparse.Argume
     parser = argparse.ArgumentParser(f"python -m pipelines {action} {name}", allow_abbrev=False)
     for parameter, spec in pipelines.by_name(name).component_spec.inputs.items():
         text = f"{spec.description} Default {json.dumps(defaults.get(parameter, spec.default))}".replace("%", "%%")
-        parser.add_argument(f"--{parameter.replace('_', '-')}", dest=parameter, default=argparse.SUPPRESS, help=text)
+        names = [parameter.replace("_", "-"), *filter(None, [PREVIOUS_NAMES.get(parameter)])]
+        options = [f"--{name}" for name in names]
+        parser.add_argument(*options, dest=parameter, default=argparse.SUPPRESS, help=text)
     return parser
 
 

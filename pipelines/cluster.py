@@ -1,8 +1,8 @@
-"""What a step gets on a cluster: the volume that holds `root`, its size, the registry's address, keys, nodes, a limit
-of time. kfp.local ignores all of it. The names are those of the chart helm/echoplane, released as `echoplane`.
+"""Kubernetes settings of a step: volume, size, security, registry address, keys, time limit. kfp.local ignores them.
 
-Sizes are fixed when a pipeline is compiled: Kubeflow 2.17 loses a parameter that is used for one inside of an exit
-handler. The claim of the volume, node labels and tolerations are parameters, which it passes on.
+The names are those of the chart helm/echoplane, released as `echoplane`. Sizes are fixed when a pipeline is compiled:
+Kubeflow 2.17 loses a parameter that is used for one inside of an exit handler. The claim of the volume is a parameter,
+which it passes on.
 """
 
 import os
@@ -13,54 +13,80 @@ from kfp import dsl, kubernetes
 
 from components.ended.component import ended
 from components.image import IMAGE
+from echoplane.errors import ConfigError
 
 MOUNT = "/echoplane"
 SETTINGS = "echoplane-pipelines"
-"""ConfigMap with MLFLOW_TRACKING_URI and, unless artifacts are in AWS, AWS_ENDPOINT_URL, made by the chart."""
+"""ConfigMap of the chart: address of MLflow, address of the object store (unless it is AWS), limits of Ray pods."""
+SETTINGS_OF_STEPS = ("MLFLOW_TRACKING_URI", "ECHOPLANE_RAY_IMAGES", "ECHOPLANE_RAY_CLAIMS")
 KEY_SECRET = "echoplane-deid-key"  # noqa: S105 (a name)
-"""Secret whose `key` is the pseudonym key, made by whoever may know it."""
+"""Secret whose `key` is the pseudonym key. Whoever may know the key creates it; only the step `deid` gets it."""
 BUCKET_SECRET = "echoplane-s3"  # noqa: S105 (a name)
 """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than the chart's, AWS_ENDPOINT_URL."""
 GPU = "nvidia.com/gpu"
 HOUR_S = 3600
 
 
+STEP_LABEL = ("app.kubernetes.io/component", "pipeline-step")
+"""Pod label by which the chart's NetworkPolicy finds a step."""
+
+
 @dataclass(frozen=True)
 class Size:
-    """What a step asks for and may use. CPU is a request alone: a limit would only make it slower."""
+    """Requests and limits of a step. CPU is a request alone: a limit would only make the step slower."""
 
     cpu: str = "250m"
+    """docs/kubernetes.md adds up that a node of 2 cores and 8 GiB holds every step beside the platform."""
     memory: str = "1Gi"
-    """Asked for, so that a node of 2 cores and 8 GiB takes every step beside the platform itself."""
     memory_limit: str = "4Gi"
     gpus: int = 0
     hours: int = 6
-    """The pod is ended after that."""
+    """Kubernetes ends the pod after that."""
 
 
 STEP = Size()
 SMALL = Size(cpu="100m", memory="256Mi", memory_limit="1Gi", hours=1)
-TRAINING = Size(
-    cpu="500m",
-    memory="2Gi",
-    memory_limit=os.environ.get("ECHOPLANE_TRAIN_MEMORY", "8Gi"),
-    gpus=int(os.environ.get("ECHOPLANE_TRAIN_GPUS", "0")),
-    hours=72,
-)
-"""Of the step that trains by itself. Ray pods have sizes of their own, in the parameter `cluster`."""
 
 
-def placed(task: dsl.PipelineTask, volume: Any, size: Size = STEP) -> dsl.PipelineTask:
-    """`task` on `volume`, of this size.
+def training_size(train_on: str) -> Size:
+    """Returns the size of the step `train`: "step" trains in its own pod, "ray" watches the Ray pods that train.
 
-    Kubeflow's cache is off: it would answer from a volume that has changed since. A stage finds what it has finished
-    by itself, and verifies it.
+    Raises ConfigError for another word.
+    """
+    if train_on == "ray":
+        return Size(cpu="50m", memory="512Mi", memory_limit="2Gi", hours=72)
+    if train_on == "step":
+        gpus, memory_limit = (
+            os.environ.get("ECHOPLANE_TRAIN_GPUS", "0"),
+            os.environ.get("ECHOPLANE_TRAIN_MEMORY", "8Gi"),
+        )
+        return Size(memory="1536Mi", memory_limit=memory_limit, gpus=int(gpus), hours=72)
+    raise ConfigError(f"ECHOPLANE_TRAIN_ON is {train_on!r}; expected `step` or `ray`.")
+
+
+TRAIN_ON = os.environ.get("ECHOPLANE_TRAIN_ON", "step")
+TRAINING = training_size(TRAIN_ON)
+RAY_PODS: dict[str, Any] = {"volume": "echoplane-data", "cpu": 1, "head_cpu": 0.25, "memory_gib": 4}
+"""Ray pods of a package that is compiled to train on Ray."""
+TRAIN_RAY_PODS = RAY_PODS if TRAIN_ON == "ray" else {}
+"""Default of the pipelines' parameter `train_ray_pods`."""
+
+
+def with_resources(task: dsl.PipelineTask, volume: Any, size: Size = STEP) -> dsl.PipelineTask:
+    """Gives `task` the volume, this size, and the security that a namespace enforcing `restricted` asks for.
+
+    Kubeflow sets no runAsNonRoot on a step's main container; without it such a namespace refuses the pod.
+
+    Kubeflow's cache is off: it would answer from a volume that has changed since. A stage finds and verifies its own
+    finished work.
     """
     kubernetes.mount_pvc(task, pvc_name=volume, mount_path=MOUNT)
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    kubernetes.add_pod_label(task, *STEP_LABEL)
     kubernetes.use_config_map_as_env(
         task,
         config_map_name=SETTINGS,
-        config_map_key_to_env={"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"},
+        config_map_key_to_env={name: name for name in SETTINGS_OF_STEPS},
         optional=True,
     )
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
@@ -73,24 +99,18 @@ def placed(task: dsl.PipelineTask, volume: Any, size: Size = STEP) -> dsl.Pipeli
     return task.set_caching_options(False)
 
 
-def on_nodes(task: dsl.PipelineTask, node_selector: Any, tolerations: Any) -> dsl.PipelineTask:
-    """`task` on nodes with these labels, in spite of these taints."""
-    kubernetes.add_node_selector_json(task, node_selector)
-    return kubernetes.add_toleration_json(task, tolerations)
-
-
-def with_key(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """`task` with the pseudonym key, where the cluster has one."""
+def with_deid_key(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Gives `task` the pseudonym key, if the cluster has one."""
     return kubernetes.use_secret_as_env(
         task, secret_name=KEY_SECRET, secret_key_to_env={"key": "ECHOPLANE_DEID_KEY"}, optional=True
     )
 
 
-def with_bucket(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """`task` with address and credentials of the object store, where the cluster has them.
+def with_s3_credentials(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Gives `task` the address and the credentials of the object store, if the cluster has them.
 
-    The Secret's address goes before the chart's by a name of its own: Argo merges a pod's variables by name, and one
-    from two sources would be refused.
+    The Secret's address takes precedence over the chart's by a name of its own: Argo merges a pod's variables by name,
+    and refuses a name from two sources.
     """
     kubernetes.use_config_map_as_env(
         task,
@@ -107,6 +127,6 @@ def with_bucket(task: dsl.PipelineTask) -> dsl.PipelineTask:
     )
 
 
-def reported(root: Any, volume: Any) -> dsl.ExitHandler:
-    """Around all steps of a pipeline: however they end, a last one says how and why."""
-    return dsl.ExitHandler(placed(ended(root=root), volume, SMALL), name="steps")
+def with_run_summary(root: Any, volume: Any) -> dsl.ExitHandler:
+    """Returns the context of all steps of a pipeline: however they end, a last step reports how and why."""
+    return dsl.ExitHandler(with_resources(ended(root=root), volume, SMALL), name="steps")

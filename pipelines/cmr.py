@@ -8,12 +8,12 @@ reach; what passes between steps are manifests.
 from kfp import dsl
 
 from components.dataset.component import dataset
-from components.evaluate.component import evaluate
+from components.evaluate.component import evaluate_without_confusion
 from components.export.component import export
 from components.phantom.component import phantom
 from components.promote.component import promote
 from components.train.component import train
-from pipelines.cluster import TRAINING, on_nodes, placed, reported
+from pipelines.cluster import TRAIN_RAY_PODS, TRAINING, with_resources, with_run_summary
 
 TASK = "cmr-segmentation"
 
@@ -21,26 +21,23 @@ TASK = "cmr-segmentation"
 @dsl.pipeline(name="cmr", display_name="Cine MR: train and promote")
 def pipeline(
     root: str = "/echoplane",
-    patients: int = 54,
-    seed: int = 1,
-    frames: int = 8,
-    source: str = "",
-    public: str = "",
-    site: str = "local",
-    split: dict = {},
-    network: dict = {},
-    augmentation: dict = {},
-    training: dict = {"steps": 1200, "epoch_steps": 100, "batch": 16, "weight_decay": 0.02, "warmup": 0.1},
-    workers: int = 2,
-    gpu: bool = False,
-    cluster: dict = {},
-    runtime: str = "openvino",
-    precision: str = "f32",
-    gate_policy: str = "default",
-    tracking_uri: str = "",
     volume: str = "echoplane-data",
-    node_selector: dict = {},
-    tolerations: list = [],
+    synthetic_patients: int = 54,
+    synthetic_seed: int = 1,
+    synthetic_frames: int = 8,
+    data_source: str = "",
+    data_public: str = "",
+    data_site: str = "local",
+    data_split: dict = {},
+    train_network: dict = {},
+    train_augmentation: dict = {},
+    train_settings: dict = {"steps": 1200, "epoch_steps": 100, "batch": 16, "weight_decay": 0.02, "warmup": 0.1},
+    train_workers: int = 2,
+    train_gpu: bool = False,
+    train_ray_pods: dict = TRAIN_RAY_PODS,
+    serve_runtime: str = "openvino",
+    serve_precision: str = "f32",
+    gate_policy: str = "default",
 ) -> None:
     """Teach a model the chambers of the heart on cine MR, test it on unseen patients, promote it if it is good enough.
 
@@ -48,58 +45,61 @@ def pipeline(
 
     Args:
         root: Folder under which all steps keep their data, on a volume that every step reaches.
-        patients: Synthetic patients to make: a short axis stack and both long axis cines each, with exact masks.
-            Not used where `source` is given.
-        seed: Another number makes other synthetic patients.
-        frames: Phases of each synthetic cine.
-        source: Folder of your own cine MR with masks, a folder a study. Empty: synthetic patients are used.
-        public: Who published the studies in `source` without their patients' identity: nothing here removes it.
-        site: Where the studies come from, as the report's tables name it.
-        split: How patients are divided, where it differs from the defaults, such as {"test": 0.3}.
-        network: Settings of the network that differ from the defaults, such as {"kind": "fcn", "width": 16}.
-        augmentation: Settings of the augmentation that differ from the defaults.
-        training: Settings of training that differ from the defaults.
-        workers: Processes that train together. Without a GPU: as many as cores.
-        gpu: Whether each of them gets a GPU.
-        cluster: Ray pods to train on, such as {"volume": "echoplane-data"}. Empty: the step trains by itself.
-        runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
-        precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
+        synthetic_patients: Synthetic patients to make: a short axis stack and both long axis cines each, with exact
+            masks. Not used if `data_source` is given.
+        synthetic_seed: Another number makes other synthetic patients.
+        synthetic_frames: Phases of each synthetic cine.
+        data_source: Folder of your own cine MR with masks, a folder per study. Empty: synthetic patients are used.
+        data_public: Who published the studies in `data_source` without their patients' identity: nothing here removes
+            it.
+        data_site: Where the studies come from, as the report's tables name it.
+        data_split: How patients are divided, if it differs from the defaults, such as {"test": 0.3}.
+        train_network: Settings of the network that differ from the defaults, such as {"kind": "fcn", "width": 16}.
+        train_augmentation: Settings of the augmentation that differ from the defaults.
+        train_settings: Settings of training that differ from the defaults.
+        train_workers: Processes that train together. Without a GPU: as many as cores.
+        train_gpu: Whether each of these processes gets a GPU.
+        train_ray_pods: Ray pods to train on: {"volume": "echoplane-data"}, and if it differs "cpu" of a worker (1),
+            "head_cpu" (0.25), "memory_gib" of each pod (4), "node_selector", "tolerations". Empty: the step trains in
+            its own pod.
+        serve_runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
+        serve_precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
         gate_policy: Path of a YAML policy that a model must meet to serve, or "default" for the one of echoplane.
-        tracking_uri: Address of the MLflow server. Empty: the variable MLFLOW_TRACKING_URI of the steps.
         volume: Claim of the volume that is mounted at /echoplane in every step. Not used on one machine.
-        node_selector: Labels of the nodes that may run the training step, such as {"gpu": "true"}.
-        tolerations: Taints on which the training step may stand, as Kubernetes writes them in a list.
     """
-    with reported(root, volume):
-        made = placed(
-            phantom(root=root, kind="cmr", patients=patients, seed=seed, frames=frames, source=source), volume
+    with with_run_summary(root, volume):
+        made = phantom(
+            root=root,
+            kind="cmr",
+            patients=synthetic_patients,
+            seed=synthetic_seed,
+            frames=synthetic_frames,
+            source=data_source,
         )
-        studies = made.outputs["studies"]
-        prepared = dataset(root=root, studies=studies, task=TASK, public=public, site=site, split=split)
-        placed(prepared, volume)
-        samples = prepared.outputs["samples"]
+        studies = with_resources(made, volume).outputs["studies"]
+        prepared = dataset(root=root, studies=studies, task=TASK, public=data_public, site=data_site, split=data_split)
+        samples = with_resources(prepared, volume).outputs["samples"]
         trained = train(
             root=root,
             samples=samples,
-            network=network,
-            augmentation=augmentation,
-            training=training,
-            workers=workers,
-            gpu=gpu,
-            cluster=cluster,
+            network=train_network,
+            augmentation=train_augmentation,
+            training=train_settings,
+            workers=train_workers,
+            gpu=train_gpu,
+            cluster=train_ray_pods,
         )
-        on_nodes(placed(trained, volume, TRAINING), node_selector, tolerations)
-        exported = placed(export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"]), volume)
-        bundle = exported.outputs["bundle"]
-        tested = evaluate(
-            root=root, studies=studies, samples=samples, bundle=bundle, runtime=runtime, precision=precision
-        )
-        placed(tested, volume)
-        decided = promote(
+        with_resources(trained, volume, TRAINING)
+        exported = export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"])
+        bundle = with_resources(exported, volume).outputs["bundle"]
+        tested = evaluate_without_confusion(
             root=root,
+            studies=studies,
+            samples=samples,
             bundle=bundle,
-            evaluation=tested.outputs["evaluation"],
-            tracking_uri=tracking_uri,
-            policy=gate_policy,
+            runtime=serve_runtime,
+            precision=serve_precision,
         )
-        placed(decided, volume)
+        with_resources(tested, volume).set_display_name("evaluate")
+        decided = promote(root=root, bundle=bundle, evaluation=tested.outputs["evaluation"], policy=gate_policy)
+        with_resources(decided, volume)

@@ -14,34 +14,31 @@ from components.export.component import export
 from components.phantom.component import phantom
 from components.promote.component import promote
 from components.train.component import train
-from pipelines.cluster import TRAINING, on_nodes, placed, reported, with_key
+from pipelines.cluster import TRAIN_RAY_PODS, TRAINING, with_deid_key, with_resources, with_run_summary
 
 
 @dsl.pipeline(name="echo-view", display_name="Echo view: train and promote")
 def pipeline(
     root: str = "/echoplane",
-    patients: int = 54,
-    seed: int = 1,
-    frames: int = 24,
-    source: str = "",
-    labels: str = "",
-    key_file: str = "",
-    deid_policy: dict = {},
-    site: str = "local",
-    split: dict = {},
-    network: dict = {},
-    augmentation: dict = {},
-    training: dict = {},
-    workers: int = 2,
-    gpu: bool = False,
-    cluster: dict = {},
-    runtime: str = "openvino",
-    precision: str = "f32",
-    gate_policy: str = "default",
-    tracking_uri: str = "",
     volume: str = "echoplane-data",
-    node_selector: dict = {},
-    tolerations: list = [],
+    synthetic_patients: int = 54,
+    synthetic_seed: int = 1,
+    synthetic_frames: int = 24,
+    data_source: str = "",
+    data_labels: str = "",
+    data_site: str = "local",
+    data_split: dict = {},
+    deid_key_file: str = "",
+    deid_policy: dict = {},
+    train_network: dict = {},
+    train_augmentation: dict = {},
+    train_settings: dict = {},
+    train_workers: int = 2,
+    train_gpu: bool = False,
+    train_ray_pods: dict = TRAIN_RAY_PODS,
+    serve_runtime: str = "openvino",
+    serve_precision: str = "f32",
+    gate_policy: str = "default",
 ) -> None:
     """Teach a model the twelve views of an echo study, test it on unseen patients, and promote it if it is good enough.
 
@@ -49,71 +46,73 @@ def pipeline(
 
     Args:
         root: Folder under which all steps keep their data, on a volume that every step reaches.
-        patients: Synthetic patients to make, twelve clips each. Not used where `source` is given.
-        seed: Another number makes other synthetic patients.
-        frames: Frames of each synthetic clip.
-        source: Folder of your own DICOM, read with all its subfolders. Empty: synthetic patients are used.
-        labels: CSV file with the columns file (relative to `source`) and view. Empty: ViewCodeSequence names the views.
-        key_file: File that holds the pseudonym key, mounted into the step. Empty: the variable ECHOPLANE_DEID_KEY.
-        deid_policy: What de-identification keeps, where it differs from the defaults, such as {"dates": "remove"}.
-        site: Where the studies come from, as the report's tables name it.
-        split: How patients are divided, where it differs from the defaults, such as {"test": 0.3}.
-        network: Settings of the network that differ from the defaults.
-        augmentation: Settings of the augmentation that differ from the defaults.
-        training: Settings of training that differ from the defaults, such as {"steps": 1000}.
-        workers: Processes that train together. Without a GPU: as many as cores.
-        gpu: Whether each of them gets a GPU.
-        cluster: Ray pods to train on, such as {"volume": "echoplane-data"}. Empty: the step trains by itself.
-        runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
-        precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
+        synthetic_patients: Synthetic patients to make, twelve clips each. Not used if `data_source` is given.
+        synthetic_seed: Another number makes other synthetic patients.
+        synthetic_frames: Frames of each synthetic clip.
+        data_source: Folder of your own DICOM, read with all its subfolders. Empty: synthetic patients are used.
+        data_labels: CSV file with the columns file (relative to `data_source`) and view. Empty: ViewCodeSequence names
+            the views.
+        data_site: Where the studies come from, as the report's tables name it.
+        data_split: How patients are divided, if it differs from the defaults, such as {"test": 0.3}.
+        deid_key_file: File that holds the pseudonym key, mounted into the step. Empty: the variable
+            ECHOPLANE_DEID_KEY.
+        deid_policy: What de-identification keeps, if it differs from the defaults, such as {"dates": "remove"}.
+        train_network: Settings of the network that differ from the defaults.
+        train_augmentation: Settings of the augmentation that differ from the defaults.
+        train_settings: Settings of training that differ from the defaults, such as {"steps": 1000}.
+        train_workers: Processes that train together. Without a GPU: as many as cores.
+        train_gpu: Whether each of these processes gets a GPU.
+        train_ray_pods: Ray pods to train on: {"volume": "echoplane-data"}, and if it differs "cpu" of a worker (1),
+            "head_cpu" (0.25), "memory_gib" of each pod (4), "node_selector", "tolerations". Empty: the step trains in
+            its own pod.
+        serve_runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
+        serve_precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
         gate_policy: Path of a YAML policy that a model must meet to serve, or "default" for the one of echoplane.
-        tracking_uri: Address of the MLflow server. Empty: the variable MLFLOW_TRACKING_URI of the steps.
         volume: Claim of the volume that is mounted at /echoplane in every step. Not used on one machine.
-        node_selector: Labels of the nodes that may run the training step, such as {"gpu": "true"}.
-        tolerations: Taints on which the training step may stand, as Kubernetes writes them in a list.
     """
-    with reported(root, volume):
-        made = phantom(root=root, patients=patients, seed=seed, frames=frames, source=source)
-        placed(made, volume)
+    with with_run_summary(root, volume):
+        made = phantom(
+            root=root,
+            patients=synthetic_patients,
+            seed=synthetic_seed,
+            frames=synthetic_frames,
+            source=data_source,
+        )
+        with_resources(made, volume)
         cleared = deid(
             root=root,
             studies=made.outputs["studies"],
-            source=source,
-            labels=labels,
-            key_file=key_file,
+            source=data_source,
+            labels=data_labels,
+            key_file=deid_key_file,
             policy=deid_policy,
         )
-        with_key(placed(cleared, volume))
+        with_deid_key(with_resources(cleared, volume))
         studies = cleared.outputs["deidentified"]
-        prepared = placed(dataset(root=root, studies=studies, site=site, split=split), volume)
+        prepared = with_resources(dataset(root=root, studies=studies, site=data_site, split=data_split), volume)
         samples = prepared.outputs["samples"]
         trained = train(
             root=root,
             samples=samples,
-            network=network,
-            augmentation=augmentation,
-            training=training,
-            workers=workers,
-            gpu=gpu,
-            cluster=cluster,
+            network=train_network,
+            augmentation=train_augmentation,
+            training=train_settings,
+            workers=train_workers,
+            gpu=train_gpu,
+            cluster=train_ray_pods,
         )
-        on_nodes(placed(trained, volume, TRAINING), node_selector, tolerations)
-        exported = placed(export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"]), volume)
+        with_resources(trained, volume, TRAINING)
+        exported = export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"])
+        with_resources(exported, volume)
         bundle = exported.outputs["bundle"]
         tested = evaluate(
             root=root,
             studies=studies,
             samples=samples,
             bundle=bundle,
-            runtime=runtime,
-            precision=precision,
+            runtime=serve_runtime,
+            precision=serve_precision,
         )
-        placed(tested, volume)
-        decided = promote(
-            root=root,
-            bundle=bundle,
-            evaluation=tested.outputs["evaluation"],
-            tracking_uri=tracking_uri,
-            policy=gate_policy,
-        )
-        placed(decided, volume)
+        with_resources(tested, volume)
+        decided = promote(root=root, bundle=bundle, evaluation=tested.outputs["evaluation"], policy=gate_policy)
+        with_resources(decided, volume)

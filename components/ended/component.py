@@ -6,8 +6,8 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def ended(root: str, report: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskFinalStatus) -> None:
-    """Say how the run ended and why; runs last, whatever became of the other steps."""
+def ended(root: str, report: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskFinalStatus) -> str:
+    """Report how the run ended and why, last of all steps; gives promoted, refused, succeeded or failed."""
     import os
     import sys
     from pathlib import Path
@@ -16,6 +16,7 @@ def ended(root: str, report: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskF
     from echoplane.stages.step import RUN_VARIABLE
 
     run = os.environ.get(RUN_VARIABLE) or status.pipeline_job_resource_name
-    text = ended.run(ended.Config(root=root, run=run, state=status.state))
+    outcome, text = ended.run(ended.Config(root=root, run=run, state=status.state))
     Path(report.path).write_text(text)
     sys.stdout.write(text)
+    return outcome

@@ -10,7 +10,6 @@ def promote(
     root: str,
     bundle: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
-    tracking_uri: str,
     policy: str,
     decision: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
@@ -28,7 +27,6 @@ def promote(
             root=root,
             bundle=bundle.path,
             evaluation=evaluation.path,
-            tracking_uri=tracking_uri,
             policy=policy,
         )
         manifest = hand_on(promote.run(config), decision.path)

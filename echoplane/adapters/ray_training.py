@@ -1,7 +1,9 @@
-"""Train with Ray Train: several workers, a checkpoint each epoch, going on after a worker or everything was killed.
+"""Train with Ray Train: several workers, a checkpoint per epoch, resumed after a worker or everything was killed.
 
-The loop is `echoplane.training`; what Ray adds is marked [1] to [4]. The driver learns how far the workers are from a
-small file beside the checkpoints: the folder is one that all of them reach, whatever machine they are on."""
+The loop is `echoplane.training`; what Ray adds is marked [1] to [4]. The first worker renames each checkpoint into
+place on the shared storage, and it counts from that moment. One that is reported to Ray Train would count only after
+the controller, on the head, has polled every worker: a head that is lost before costs a second interval. The driver
+learns the progress of the workers from a small file beside the checkpoints."""
 
 import contextlib
 import json
@@ -22,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from echoplane.dataset.shards import read_shards
 from echoplane.errors import StageError
 from echoplane.tasks import learning as learning_of
+from echoplane.training.checkpoint import FILE as STATE_FILE
 from echoplane.training.checkpoint import State, read_state, write_state
 from echoplane.training.config import TrainConfig
 from echoplane.training.loop import train
@@ -48,19 +51,22 @@ SHORT_PATH = 16
 """Characters of a temporary folder under which Ray's sockets still fit the 107 of a Unix socket's path."""
 TRIES = 3
 POLL_S = 0.5
+CHECKPOINTS, CHECKPOINTS_KEPT = "checkpoints", 2
+FAILURE = "failure.txt"
+"""Why training can't succeed, however often it is tried: written by a worker, read by the driver."""
 
 Progress = Callable[[int, int, float | None], None]
-"""Called with the steps done, all of them, and the loss of the last (None before the first)."""
+"""Called with the steps done, the total, and the loss of the last step (None before the first)."""
 
 
 class Job(BaseModel):
-    """What every worker is told; `network` and `augmentation` are complete settings of the task's own classes."""
+    """Settings of every worker; `network` and `augmentation` are complete settings of the task's own classes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
     samples: str
-    """Folder of the dataset stage, where every worker reaches it."""
+    """Folder of the dataset stage, reachable by every worker."""
     network: dict[str, Any]
     augmentation: dict[str, Any]
     training: TrainConfig
@@ -69,57 +75,88 @@ class Job(BaseModel):
 def fit(
     job: Job, storage: Path, *, workers: int, fewest: int | None = None, gpu: bool = False, on_progress: Progress
 ) -> State:
-    """The final state of `job`, trained by `workers` processes that keep their checkpoints under `storage`.
+    """Returns the final state of `job`, trained by `workers` processes that keep their checkpoints under `storage`.
 
-    With `fewest` it makes do with that many while there are no more.
-
-    A `storage` that an interrupted call left behind is gone on from, with the same number of steps at the end.
-    Raises StageError where training fails more often than TRIES.
+    With `fewest`, training begins and goes on with as few workers as that. A `storage` that an interrupted call left
+    behind is resumed, with the same number of steps at the end. Raises StageError if training fails more often than
+    TRIES, or for a reason that another try would meet again.
     """
     storage.mkdir(parents=True, exist_ok=True)
+    (storage / FAILURE).unlink(missing_ok=True)
     with told(storage, job.training.steps, on_progress):
         os.environ |= {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
         import ray  # here: it reads the environment above, and takes seconds
 
         with _cluster(ray, workers):
-            return _fit(job, storage, (fewest, workers) if fewest else workers, gpu)
+            _fit(job, storage, (fewest, workers) if fewest else workers, gpu)
+    if (storage / FAILURE).exists():
+        raise StageError((storage / FAILURE).read_text())
+    steps = latest_checkpoint(storage)
+    if steps < job.training.steps:
+        raise StageError(
+            f"training ended after {steps} of {job.training.steps} steps; the training split may be empty."
+        )
+    return read_state(_folder(storage, steps))
 
 
-def _fit(job: Job, storage: Path, workers: int | tuple[int, int], gpu: bool) -> State:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+def _fit(job: Job, storage: Path, workers: int | tuple[int, int], gpu: bool) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    # [4] start the workers; the same name at the same storage goes on from the last checkpoint
+    # [4] start the workers, and start them again after one was lost
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job.model_dump(mode="json"), "storage": str(storage)},
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),  # type: ignore[arg-type]  # typed as Train v1
-        run_config=RunConfig(
-            name="run",
-            storage_path=str(storage),
-            failure_config=FailureConfig(max_failures=TRIES),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-        ),
+        run_config=RunConfig(name="run", storage_path=str(storage), failure_config=FailureConfig(max_failures=TRIES)),
     )
     try:
-        result = trainer.fit()
+        trainer.fit()
     except TrainingFailedError as error:
         raise StageError(f"training failed {TRIES + 1} times and was given up: {error}") from error
-    state = _last_state(result.checkpoint)
-    if state is None:
-        raise StageError("training ended without a checkpoint; the training split may be empty.")
-    return state
+
+
+def save_checkpoint(state: State, storage: Path) -> None:
+    """Write `state` so that it counts at once, and remove all but the newest checkpoints."""
+    folder = _folder(storage, state.steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_state(state, folder)
+    for steps in _checkpoints(storage)[:-CHECKPOINTS_KEPT]:
+        shutil.rmtree(_folder(storage, steps), ignore_errors=True)
+
+
+def latest_checkpoint(storage: Path) -> int:
+    """Returns the steps of the newest whole checkpoint; 0 if there is none."""
+    return max(_checkpoints(storage), default=0)
+
+
+def _checkpoints(storage: Path) -> list[int]:
+    return sorted(int(path.parent.name) for path in (storage / CHECKPOINTS).glob(f"*/{STATE_FILE}"))
+
+
+def _folder(storage: Path, steps: int) -> Path:
+    return storage / CHECKPOINTS / f"{steps:09d}"
+
+
+def _resumed(storage: Path, world: int) -> State | None:
+    """Returns the state to resume from. The first worker looks for it; the others take the same, whatever they see."""
+    steps = torch.tensor([latest_checkpoint(storage)])
+    if world > 1:
+        torch.distributed.broadcast(steps, src=0)
+    return read_state(_folder(storage, int(steps))) if steps else None
 
 
 def _worker(settings: dict[str, Any]) -> None:
-    """One worker's whole life: the library's loop, told its rank and where to report."""
+    """Run the library's loop in one worker, with its rank and with what to do after each epoch."""
     import cv2
     import ray.train
     import ray.train.torch
 
     job, storage = Job(**settings["job"]), Path(settings["storage"])
+    if (storage / FAILURE).exists():
+        return  # another worker has found that no try can succeed
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     # a pod sees all cores of its node, and has a few of them
@@ -127,41 +164,27 @@ def _worker(settings: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, cores))
     cv2.setNumThreads(1)
     learning = learning_of(job.task)
-    state = _last_state(ray.train.get_checkpoint())
+    state = _resumed(storage, world)
     tell = _telling(storage) if rank == 0 else lambda done, total, loss: None
     tell(state.steps if state else 0, job.training.steps, None)
-    train(
-        learning,
-        read_shards(Path(job.samples)),
-        job.training,
-        network=learning.Network(**job.network),
-        augmentation=learning.Augmentation(**job.augmentation),
-        resume_from=state,
-        on_progress=tell,
-        on_epoch=lambda state: _report(state, rank),
-        wrap=ray.train.torch.prepare_model,  # [2] join the gradients
-        rank=rank,  # [1] each worker its part of every batch
-        world=world,
-    )
-
-
-def _report(state: State, rank: int) -> None:
-    """[3] a checkpoint after each epoch, by the first worker; the others wait for it."""
-    import ray.train
-
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = None
-        if rank == 0:
-            write_state(state, Path(folder))
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-        ray.train.report(dict(state.history[-1]), checkpoint=checkpoint)
-
-
-def _last_state(checkpoint: Any) -> State | None:
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        return read_state(Path(folder))
+    try:
+        train(
+            learning,
+            read_shards(Path(job.samples)),
+            job.training,
+            network=learning.Network(**job.network),
+            augmentation=learning.Augmentation(**job.augmentation),
+            resume_from=state,
+            on_progress=tell,
+            # [3] a checkpoint after each epoch, by the first worker; the others wait for it at the next gradient
+            on_epoch=lambda state: save_checkpoint(state, storage) if rank == 0 else None,
+            wrap=ray.train.torch.prepare_model,  # [2] join the gradients
+            rank=rank,  # [1] each worker its part of every batch
+            world=world,
+        )
+    except StageError as error:
+        (storage / FAILURE).write_text(str(error))
+        raise
 
 
 @contextlib.contextmanager

@@ -286,13 +286,13 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """A step that Kubeflow ends gets SIGTERM: made an exception, so that the RayJob is deleted on the way out."""
-    if threading.current_thread() is not threading.main_thread():
+    """Turns SIGTERM into an exception, so that the RayJob is deleted on the way out. A step does so by itself."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
 
     def end(*_: object) -> None:
-        raise StageError("the step was told to end.")
+        raise StageError("training was terminated (SIGTERM).")
 
     before = signal.signal(signal.SIGTERM, end)
     try:

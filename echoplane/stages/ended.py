@@ -1,31 +1,53 @@
-"""The stage `ended`: the last step of a pipeline, which says how the run ended and why, whatever became of the rest."""
+"""The stage `ended`: the last step of a pipeline, which reports how the run ended and why, whatever the others did."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from echoplane.markdown import inline
 from echoplane.stages.stage import flat
 from echoplane.stages.step import Record, records
 
-WELL = ("SUCCEEDED", "COMPLETE", "CACHED")
-"""What Kubeflow calls steps that all ended well: its API, its metadata store, and a run found in its cache."""
+SUCCEEDED = ("SUCCEEDED", "COMPLETE", "CACHED")
+"""Kubeflow's words for steps that all succeeded: in its API, its metadata store, and for a run found in its cache."""
+
+Outcome = Literal["promoted", "refused", "succeeded", "failed"]
+HEADLINES: dict[Outcome, str] = {
+    "promoted": "promoted: the model serves",
+    "refused": "REFUSED: the model does not serve",
+    "succeeded": "succeeded",
+    "failed": "FAILED",
+}
 
 
 class Config(BaseModel):
+    """The run to report on."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     root: str
     """Folder under which all stages keep their data."""
     run: str
-    """The run, as its pods are named."""
+    """Name of the run, with which the names of its pods begin."""
     state: str
-    """What Kubeflow says of the steps before this one."""
+    """Kubeflow's word for the end of the steps before this one."""
 
 
-def run(config: Config) -> str:
-    """How the run ended, as Markdown: a headline, what to do, a row a step."""
-    return report(config.run, config.state, records(config.root, config.run))
+def run(config: Config) -> tuple[Outcome, str]:
+    """Returns the outcome of a run, and its report in Markdown: a headline, what to do, a row per step."""
+    steps = records(config.root, config.run)
+    return outcome(config.state, steps), report(config.run, config.state, steps)
+
+
+def outcome(state: str, steps: Sequence[Record]) -> Outcome:
+    """Returns how the run ended. A model that the gate refused is a run that succeeded, and is worth another word."""
+    if state not in SUCCEEDED or any(step.reason for step in steps):
+        return "failed"
+    for step in steps:
+        if step.stage == "promote":
+            return "promoted" if step.counts["passed"] else "refused"
+    return "succeeded"
 
 
 def report(run: str, state: str, steps: Sequence[Record]) -> str:
@@ -34,27 +56,26 @@ def report(run: str, state: str, steps: Sequence[Record]) -> str:
 
 def _headline(run: str, state: str, steps: Sequence[Record]) -> Iterator[str]:
     failed = [step for step in steps if step.reason]
-    yield f"# {run}: {'failed' if failed or state not in WELL else 'ended well'}"
+    yield f"# {run}: {HEADLINES[outcome(state, steps)]}"
     yield ""
     if failed:
-        yield from (f"**{step.stage}**: {step.reason}" for step in failed)
+        yield from (f"**{inline(step.stage)}**: {inline(step.reason)}" for step in failed)
         yield ""
-        yield "Put right what it names and start the run again: finished steps answer from their folders."
-    elif state not in WELL:
-        yield f"Kubeflow says {state}, and no step said why: one was killed (memory, time, node), never started, or "
-        yield f"the run was terminated. `kubectl get pods -l workflows.argoproj.io/workflow={run}` shows which pod, "
-        yield "`kubectl describe pod` why."
+        yield "Fix what it names and start the run again: finished steps answer from their folders."
+    elif state not in SUCCEEDED:
+        yield f"Kubeflow reports {state}, and no step left a reason: one never started, or its root can't be written. "
+        yield f"`kubectl get pods -l workflows.argoproj.io/workflow={run}` shows which pod, `kubectl describe pod` why."
 
 
 def _table(steps: Sequence[Record]) -> Iterator[str]:
     if not steps:
-        yield "No step came to an end."
+        yield "No step left a record."
         return
-    yield "| step | seconds | what came of it |"
+    yield "| step | seconds | result |"
     yield "|---|---|---|"
     for step in steps:
-        told = "failed" if step.reason else ", ".join(f"{name} {value}" for name, value in _plain(step.counts))
-        yield f"| {step.stage} | {step.duration_s:.0f} | {told or 'done'} |"
+        counts = ", ".join(f"{inline(name)} {value}" for name, value in _plain(step.counts))
+        yield f"| {inline(step.stage)} | {step.duration_s:.0f} | {'**failed**' if step.reason else counts or 'done'} |"
 
 
 def _plain(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -66,8 +87,9 @@ def _plain(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(steps: Sequence[Record]) -> Iterator[str]:
-    """Lists of sentences among the counts, such as why the gate refused a model."""
+    """Yields the lists of sentences among the counts, such as why the gate refused a model."""
     for step in steps:
         for name, value in step.counts.items():
             if isinstance(value, list) and value and all(isinstance(one, str) and " " in one for one in value):
-                yield from ("", f"{step.stage}, {name.replace('_', ' ')}:", "", *(f"- {one}" for one in value))
+                yield from ("", f"{inline(step.stage)}, {name.replace('_', ' ')}:", "")
+                yield from (f"- {inline(one)}" for one in value)

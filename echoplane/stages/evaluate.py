@@ -82,3 +82,9 @@ def headline(found: dict[str, Any]) -> dict[str, float]:
     figure = found["figures"][first]
     figures = {first: figure["value"], f"{first}_low": figure["low"], f"{first}_high": figure["high"]}
     return figures | {name: found["figures"][name]["value"] for name in others}
+
+
+def read_figures(evaluated: Manifest) -> dict[str, Any]:
+    """Returns what `evaluation.json` of a finished evaluation holds."""
+    figures: dict[str, Any] = json.loads((evaluated.path / "evaluation.json").read_text())
+    return figures

@@ -1,11 +1,14 @@
-"""A stage as a step of a pipeline: errors in a sentence, and a record of what became of it.
+"""A stage as a step of a pipeline: errors in a sentence, and a record of how it ended.
 
 Kubeflow 2.17 tells an exit handler that something failed, never what or why. So each step leaves `RECORDS/POD.json`
-under the root, and the run's last step, `ended`, reads the records of its run. A step that was killed leaves none.
+under the root, and the run's last step, `ended`, reads the records of its run. The record is there from the step's
+start, and reports until its end that the step was killed: a step that gets signal 9 can't write any more.
 """
 
 import contextlib
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -20,17 +23,24 @@ RECORDS = "runs"
 RUN_VARIABLE = "ECHOPLANE_RUN"
 """Names the run on one machine. On a cluster pods are named after their run, and KFP_POD_NAME says how."""
 
+KILLED = (
+    "did not come to its end: it was killed (memory, time limit, node), or its run was terminated. "
+    "`kubectl describe pod` names the cause while the pod is there."
+)
+TERMINATED = "was terminated (SIGTERM): somebody stopped the run, its time was over, or its node is being emptied."
+TERMINATED_STATUS = 128 + signal.SIGTERM
+
 HandOn = Callable[[Manifest, str], Manifest]
 
 
 class Record(BaseModel):
-    """What became of one step."""
+    """How one step ended."""
 
     model_config = ConfigDict(frozen=True)
 
     stage: str
     reason: str = ""
-    """Why it failed; empty where it did not."""
+    """Why it failed; empty if it did not."""
     counts: Counts = {}
     folder: str = ""
     duration_s: float
@@ -40,9 +50,10 @@ class Record(BaseModel):
 
 @contextlib.contextmanager
 def step(stage: str, root: str) -> Iterator[HandOn]:
-    """Around a component's body; yields what hands its manifest on: `hand_on(manifest, artifact.path)`.
+    """Wraps a component's body; yields a function that publishes its manifest: `hand_on(manifest, artifact.path)`.
 
-    An error becomes its sentence and exit status 1, without traceback: ECHOPLANE_DEBUG=1 shows that.
+    An error becomes its sentence and exit status 1, without traceback: ECHOPLANE_DEBUG=1 shows that. SIGTERM, by which
+    Kubernetes ends a pod, becomes exit status 143; what the body's `finally` clauses do happens before that.
     """
     start, handed = time.monotonic(), list[Manifest]()
 
@@ -64,8 +75,10 @@ def step(stage: str, root: str) -> Iterator[HandOn]:
         with contextlib.suppress(OSError):  # a root that can't be written is what the step itself complains of
             _leave(record, root)
 
+    leave(KILLED)
     try:
-        yield hand_on
+        with _on_sigterm(lambda: leave(TERMINATED)):
+            yield hand_on
     except Exception as error:
         reason = wrong_field(error) if isinstance(error, ValidationError) else explained(error)
         leave(reason)
@@ -73,6 +86,26 @@ def step(stage: str, root: str) -> Iterator[HandOn]:
             raise
         raise SystemExit(f"echoplane {stage}: {reason}") from None
     leave()
+
+
+@contextlib.contextmanager
+def _on_sigterm(write_record: Callable[[], None]) -> Iterator[None]:
+    """Writes the record in the handler itself: the container may be gone milliseconds after the signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pid = os.getpid()
+
+    def end(*_: object) -> None:
+        if os.getpid() == pid:  # a forked child inherits the handler
+            write_record()
+        raise SystemExit(TERMINATED_STATUS)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _leave(record: Record, root: str) -> None:

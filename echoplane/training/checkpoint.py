@@ -27,8 +27,12 @@ class State:
 
 
 def write_state(state: State, folder: Path) -> None:
+    """Write `state`, whole or not at all, even if the process or its machine is lost on the way."""
     partial = folder / f".{FILE}.{os.getpid()}"
-    torch.save(vars(state), partial)
+    with partial.open("wb") as file:
+        torch.save(vars(state), file)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(folder / FILE)
 
 

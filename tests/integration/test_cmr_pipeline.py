@@ -3,6 +3,7 @@
 The network takes six steps: these tests are of the path, not of the model."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,9 +50,10 @@ def done(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> dict[st
     """The manifests of a run, by stage."""
     root = tmp_path_factory.mktemp("work")
     (root / "policy.yaml").write_text(POLICY)
-    given = ["--root", str(root), "--tracking-uri", tracking_uri, "--gate-policy", str(root / "policy.yaml")]
+    given = ["--root", str(root), "--gate-policy", str(root / "policy.yaml")]
     run = subprocess.run(
         [sys.executable, "-m", "pipelines", "run", "cmr", *given, *PARAMETERS],
+        env=os.environ | {"MLFLOW_TRACKING_URI": tracking_uri},
         capture_output=True,
         text=True,
         timeout=580,

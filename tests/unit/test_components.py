@@ -26,7 +26,19 @@ def test_inputs_have_the_names_of_the_config(name: str) -> None:
 
 def test_defaults_of_the_pipeline_are_those_of_the_stages() -> None:
     given = {name: spec.default for name, spec in pipeline.component_spec.inputs.items()}
-    renamed = {"deid": {"policy": "deid_policy"}, "promote": {"policy": "gate_policy"}}
+    renamed = {
+        "phantom": {name: f"synthetic_{name}" for name in ("patients", "seed", "frames")} | {"source": "data_source"},
+        "deid": {
+            "policy": "deid_policy",
+            "key_file": "deid_key_file",
+            "source": "data_source",
+            "labels": "data_labels",
+        },
+        "dataset": {name: f"data_{name}" for name in ("site", "split", "public")},
+        "train": {name: f"train_{name}" for name in ("network", "augmentation", "workers", "gpu")},
+        "evaluate": {"runtime": "serve_runtime", "precision": "serve_precision"},
+        "promote": {"policy": "gate_policy"},
+    }
     for stage in STAGES:
         config = importlib.import_module(f"echoplane.stages.{stage}").Config
         for name, spec in component(stage).component_spec.inputs.items():

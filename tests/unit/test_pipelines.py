@@ -16,7 +16,9 @@ import pipelines
 from components.image import BUILD, IMAGE
 from echoplane.errors import ConfigError
 from pipelines import local
+from pipelines.__main__ import PREVIOUS_NAMES, _parser
 from pipelines.__main__ import main as command_line
+from pipelines.cluster import training_size
 
 AMBIGUOUS = {"n", "y", "yes", "no", "on", "off", "true", "false"}
 """YAML 1.1 reads these names as booleans, and so does a Kubeflow that keeps pipelines in Kubernetes."""
@@ -67,7 +69,7 @@ def test_the_pipeline_says_what_it_does(package: Package) -> None:
 
 def test_no_parameter_could_hold_a_secret_because_kubeflow_prints_them_all(package: Package) -> None:
     named = [name for name in package.parameters if re.search("key|secret|password|token|credential", name)]
-    assert set(named) <= {"key_file"}, "a path"
+    assert set(named) <= {"deid_key_file"}, "a path"
 
 
 def test_secrets_come_from_kubernetes_and_may_be_missing(package: Package) -> None:
@@ -110,13 +112,82 @@ def test_every_step_runs_in_the_worker_image_of_this_source_and_installs_nothing
 def test_every_step_has_the_volume_a_size_and_an_end(package: Package) -> None:
     for name, container in package.executors.items():
         resources = container["resources"]
-        assert cores(resources["resourceCpuRequest"]) <= 0.5, "a node of two cores has Kubeflow on it too"
+        assert cores(resources["resourceCpuRequest"]) <= 0.25, "a node of two cores has Kubeflow on it too"
         assert resources["resourceMemoryRequest"].endswith("i")
         assert resources["resourceMemoryLimit"].endswith("i")
         assert "resourceCpuLimit" not in resources
         (mount,) = package.platform[name]["pvcMount"]
         assert mount["mountPath"] == "/echoplane"
         assert int(package.platform[name]["activeDeadlineSeconds"]) >= 3600
+
+
+def test_k1_every_step_and_the_exit_handler_pass_a_namespace_that_enforces_restricted(package: Package) -> None:
+    """Kubeflow sets all that `restricted` asks for on a step's container but this."""
+    assert "exec-ended" in package.platform
+    for name in package.executors:
+        assert package.platform[name]["securityContext"] == {"runAsNonRoot": True}, name
+
+
+def test_every_step_has_the_label_by_which_the_charts_network_policy_finds_it(package: Package) -> None:
+    for name in package.executors:
+        assert package.platform[name]["podMetadata"]["labels"] == {"app.kubernetes.io/component": "pipeline-step"}
+
+
+def test_k5_a_step_that_watches_ray_pods_asks_for_little(tmp_path: Path) -> None:
+    package = compiled_with(tmp_path, ECHOPLANE_TRAIN_ON="ray")
+    resources = package.executors["exec-train"]["resources"]
+    assert cores(resources["resourceCpuRequest"]) <= 0.05
+    assert resources["resourceMemoryRequest"] == "512Mi"
+    assert package.parameters["train_ray_pods"]["defaultValue"]["volume"] == "echoplane-data"
+
+
+def test_k5_another_word_for_where_training_runs_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected `step` or `ray`"):
+        training_size("gpu")
+
+
+def compiled_with(folder: Path, **environment: str) -> Package:
+    """The package of echo-view, compiled by a process with these variables."""
+    subprocess.run(
+        [sys.executable, "-m", "pipelines", "compile", "echo-view"],
+        env=os.environ | environment | {"PYTHONPATH": str(Path.cwd())},
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    return Package(folder / "build/pipelines/echo-view.yaml")
+
+
+def test_k8_only_a_task_with_classes_has_a_confusion_matrix_to_show() -> None:
+    assert "ClassificationMetrics" in shown_by("echo-view")
+    assert "ClassificationMetrics" not in shown_by("cmr")
+
+
+GROUPS = {"root", "volume", "model", "gate_policy"}
+PREFIXES = ("batch_", "data_", "deid_", "model_", "serve_", "synthetic_", "train_")
+
+
+def test_k11_the_form_is_short_and_its_alphabetical_order_keeps_groups_together(package: Package) -> None:
+    """Kubeflow's form sorts by name and shows no description."""
+    assert len(package.parameters) <= 20
+    for name in package.parameters:
+        assert name in GROUPS or name.startswith(PREFIXES), name
+
+
+def test_k11_the_outcome_of_a_run_is_an_output_at_the_top_level(package: Package) -> None:
+    task = package.spec["root"]["dag"]["tasks"]["ended"]
+    outputs = package.spec["components"][task["componentRef"]["name"]]["outputDefinitions"]
+    assert outputs["parameters"]["Output"]["parameterType"] == "STRING"
+    assert "report" in outputs["artifacts"]
+
+
+@pytest.mark.parametrize("name", pipelines.NAMES)
+def test_options_of_the_version_before_are_still_understood(name: str) -> None:
+    inputs = pipelines.by_name(name).component_spec.inputs
+    given = {new: old for new, old in PREVIOUS_NAMES.items() if new in inputs}
+    assert len(given) > 5
+    call = [word for old in given.values() for word in (f"--{old}", old)]
+    assert vars(_parser(name, "run", {}).parse_args(call)) == given
 
 
 def cores(request: str) -> float:
@@ -171,12 +242,16 @@ def test_the_last_step_runs_whatever_became_of_the_others(package: Package) -> N
 
 
 def test_the_ui_is_given_pages_and_figures_to_show() -> None:
-    shown = {
-        output["artifactType"]["schemaTitle"]
-        for component in compiled("echo-view").spec["components"].values()
+    assert shown_by("echo-view") >= {"Metrics", "ClassificationMetrics", "HTML", "Markdown"}
+
+
+def shown_by(name: str) -> set[str]:
+    """Kinds of artifacts that the steps of a pipeline put out."""
+    return {
+        output["artifactType"]["schemaTitle"].removeprefix("system.")
+        for component in compiled(name).spec["components"].values()
         for output in component.get("outputDefinitions", {}).get("artifacts", {}).values()
     }
-    assert shown >= {f"system.{kind}" for kind in ("Metrics", "ClassificationMetrics", "HTML", "Markdown")}
 
 
 def compiled(name: str) -> Package:
@@ -188,14 +263,7 @@ def compiled(name: str) -> Package:
 
 def test_another_image_and_a_training_step_with_gpus_are_chosen_when_compiling(tmp_path: Path) -> None:
     image = "registry.example.org/heart/echoplane-worker@sha256:" + "0" * 64
-    subprocess.run(
-        [sys.executable, "-m", "pipelines", "compile", "echo-view"],
-        env=os.environ | {"ECHOPLANE_IMAGE": image, "ECHOPLANE_TRAIN_GPUS": "2", "PYTHONPATH": str(Path.cwd())},
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    package = Package(tmp_path / "build/pipelines/echo-view.yaml")
+    package = compiled_with(tmp_path, ECHOPLANE_IMAGE=image, ECHOPLANE_TRAIN_GPUS="2")
     assert {container["image"] for container in package.executors.values()} == {image}
     gpus = {
         name: one["resources"]["accelerator"]
@@ -218,12 +286,15 @@ def test_help_of_a_run_lists_the_pipelines_own_parameters(capsys: pytest.Capture
     with pytest.raises(SystemExit) as ended:
         command_line(["run", "echo-view", "--help"])
     assert ended.value.code == 0
-    assert "--key-file" in capsys.readouterr().out
+    assert "--deid-key-file" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [(["--root", "/proc/DOE_JANE"], "`root` can't be made"), (["--split", "DOE_JANE"], "--split must be JSON")],
+    [
+        (["--root", "/proc/DOE_JANE"], "`root` can't be made"),
+        (["--data-split", "DOE_JANE"], "--data-split must be JSON"),
+    ],
 )
 def test_a_wrong_call_is_told_in_one_line_without_what_was_given(
     options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
