@@ -11,7 +11,16 @@ import numpy as np
 import simplejpeg
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 US_MULTIFRAME, US_IMAGE = "1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.6.1"
 PATIENT = "Zyxwvut^Quetzalcoatl"
@@ -52,6 +61,28 @@ def jpeg_clip(frames_THW: np.ndarray | None = None, *, change: Change | None = N
     return to_bytes(dataset, JPEGBaseline8Bit, change)
 
 
+def native_clip(
+    pixel_data: bytes, shape: tuple[int, ...], syntax: UID = ExplicitVRLittleEndian, *, change: Change | None = None,
+    samples: int = 1, bits: int = 8, photometric: str = "MONOCHROME2",
+) -> bytes:  # fmt: skip
+    """An uncompressed clip of (frame, row, column) whose bytes are in the order of `syntax`."""
+    dataset = _header(shape, samples=samples, bits=bits, photometric=photometric)
+    dataset.PixelData = _even(pixel_data)
+    dataset["PixelData"].VR = "OW" if bits > 8 or syntax == ImplicitVRLittleEndian else "OB"
+    return to_bytes(dataset, syntax, change)
+
+
+def encoded_clip(
+    frames: list[bytes], shape: tuple[int, ...], syntax: UID, *, change: Change | None = None, samples: int = 1,
+    bits: int = 8, photometric: str = "MONOCHROME2",
+) -> bytes:  # fmt: skip
+    """A clip of (frame, row, column) from compressed frames."""
+    dataset = _header(shape, samples=samples, bits=bits, photometric=photometric)
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
+    return to_bytes(dataset, syntax, change)
+
+
 def rle_clip(frames_THW: np.ndarray, *, change: Change | None = None) -> bytes:
     dataset = _header(frames_THW.shape)
     dataset.PixelData = _even(frames_THW.tobytes())
@@ -87,7 +118,10 @@ def to_bytes(dataset: FileDataset, syntax: UID, change: Change | None = None) ->
     if change:
         change(dataset)
     target = io.BytesIO()
-    dataset.save_as(target, enforce_file_format=True)
+    if syntax == ExplicitVRBigEndian:  # pixel data and palettes must be in that order already
+        dcmwrite(target, dataset, implicit_vr=False, little_endian=False, force_encoding=True)
+    else:
+        dataset.save_as(target, enforce_file_format=True)
     return target.getvalue()
 
 

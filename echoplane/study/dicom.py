@@ -51,6 +51,7 @@ ENCAPSULATED = (
     *(JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, RLELossless),
 )
 NO_MAGIC = "this is no DICOM file: the four bytes DICM are missing at byte 128. Send a DICOM file."
+TRUNCATED = "the DICOM file is truncated: it ends inside a data element. Send the whole file."
 VIDEO_REMEDY = "Export the clip as JPEG or uncompressed DICOM where it was recorded or archived."
 TRANSCODE_REMEDY = "Transcode the file, for example with gdcmconv --raw."
 
@@ -98,9 +99,12 @@ def parse(data: bytes, limits: Limits) -> FileDataset:
     _check_syntax(syntax)
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(data, limits)
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    if not len(dataset):  # pydicom keeps nothing of a file that ends inside an element
-        raise NotAnImage("the DICOM file is truncated: it ends inside a data element. Send the whole file.")
+    try:
+        dataset = pydicom.dcmread(io.BytesIO(data))
+    except (EOFError, OSError):  # the end of the file inside a sequence
+        raise NotAnImage(TRUNCATED) from None
+    if not len(dataset):  # pydicom keeps nothing of a file that ends inside another element
+        raise NotAnImage(TRUNCATED)
     return dataset
 
 

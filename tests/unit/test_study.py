@@ -10,6 +10,7 @@ import pytest
 import simplejpeg
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
+from pydicom.uid import ImplicitVRLittleEndian
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
 from echoplane.study.dicom import read_dicom
@@ -202,6 +203,41 @@ def test_frame_times_are_averaged_without_the_first_which_is_no_time(vector: obj
     assert read_dicom(dicom.jpeg_clip(change=change)).only.frame_time_ms == expected_ms
 
 
+TO_VECTOR, TO_TIME = 0x00181065, 0x00181063
+
+
+@pytest.mark.parametrize(
+    ("values", "expected_ms", "warned"),
+    [
+        ({"FrameIncrementPointer": TO_VECTOR, "FrameTimeVector": ["0", "40", "60"], "FrameTime": "1000"}, 50.0, ""),
+        ({"FrameIncrementPointer": TO_VECTOR, "FrameTimeVector": ["0", "40", "60"], "FrameTime": "33"}, 50.0, ""),
+        ({"FrameIncrementPointer": TO_TIME, "FrameTimeVector": ["0", "40", "60"], "FrameTime": "33"}, 33.0, ""),
+        ({"FrameIncrementPointer": [TO_VECTOR], "FrameTime": "33"}, 33.0, ""),
+        ({"FrameTime": "1000", "FrameTimeVector": ["0", "40", "60"]}, 50.0, "not plausible for a clip: FrameTime;"),
+        ({"FrameTime": "1000", "CineRate": 25}, 40.0, "not plausible for a clip: FrameTime;"),
+        ({"FrameTime": "1000"}, None, "not plausible for a clip: FrameTime"),
+        ({"FrameTime": "0", "CineRate": 2}, None, "not plausible for a clip: CineRate"),
+        ({"FrameTime": "0", "CineRate": 25}, 40.0, "no usable FrameTime"),
+        ({"FrameTime": "0.04"}, 40.0, "in seconds"),
+        ({"FrameTime": "0.04", "CineRate": 50}, 20.0, "not plausible for a clip: FrameTime;"),
+    ],
+)
+def test_e3_the_pointer_decides_the_frame_time_and_implausible_times_are_warned_of(
+    values: dict[str, object], expected_ms: float | None, warned: str
+) -> None:
+    clip = read_dicom(dicom.jpeg_clip(change=lambda d: (delattr(d, "FrameTime"), dicom.setting(**values)(d)))).only
+    assert clip.frame_time_ms == (pytest.approx(expected_ms) if expected_ms else None)
+    assert warned in " ".join(clip.warnings)
+    assert len(clip.warnings) == bool(warned)
+
+
+def test_e4_a_file_that_ends_inside_a_sequence_item_is_called_truncated() -> None:
+    data = dicom.jpeg_clip()
+    sequence = b"\xfa\xff\xfa\xff" + b"SQ\0\0" + b"\xff" * 4 + b"\xfe\xff\x00\xe0" + b"\xff" * 4
+    with pytest.raises(NotAnImage, match="truncated"):
+        read_dicom(data + sequence + b"\x08\0\x55\x11UI\x06\x001.2.3\0")
+
+
 def test_the_refusal_of_a_class_says_which_it_is_and_never_a_value_that_somebody_made_up() -> None:
     computed_tomography = dicom.grey_clip(change=dicom.setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.2"))
     with pytest.raises(Unsupported, match="CT Image Storage"):
@@ -209,6 +245,27 @@ def test_the_refusal_of_a_class_says_which_it_is_and_never_a_value_that_somebody
     with pytest.raises(Unsupported, match=r"\(unknown\)") as refused:
         read_dicom(dicom.grey_clip(change=dicom.setting(SOPClassUID="1.2.826.8675309")))
     assert "8675309" not in str(refused.value)
+
+
+def test_e19_a_secondary_capture_of_ultrasound_is_read() -> None:
+    for number in ("7", "7.2", "7.4"):
+        data = dicom.jpeg_clip(change=dicom.setting(SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{number}"))
+        assert read_dicom(data).only.frame_count == 24
+    other = dicom.setting(SOPClassUID="1.2.840.10008.5.1.4.1.1.7.4", Modality="OT")
+    with pytest.raises(Unsupported, match="set Modality to US"):
+        read_dicom(dicom.jpeg_clip(change=other))
+
+
+def test_e19_a_file_without_preamble_or_file_meta_is_read() -> None:
+    grey_THW = dicom.moving_disc()
+    implicit = dicom.native_clip(grey_THW.tobytes(), grey_THW.shape, ImplicitVRLittleEndian)
+    for data in (dicom.grey_clip(grey_THW), implicit):
+        without_meta = data[144 + int.from_bytes(data[140:144], "little") :]
+        assert np.array_equal(_read_all(without_meta), grey_THW)
+        assert np.array_equal(_read_all(data[132:]), grey_THW)
+    compressed = dicom.jpeg_clip()
+    with pytest.raises(NotAnImage, match="compressed"):
+        read_dicom(compressed[144 + int.from_bytes(compressed[140:144], "little") :])
 
 
 @pytest.mark.skipif(not ECHO.exists(), reason="the real echo files are not beside this checkout")
