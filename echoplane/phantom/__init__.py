@@ -2,6 +2,8 @@
 
 heart, landmarks, anatomy, valves, shapes   what lies where, and how it moves; known volumes
 probe, echo                                 where the probe is held, and what it sees
+ranges, optics                              what one scan is drawn from: usual, or wide for transfer to real patients
+strips, strip_screen                        Doppler spectra and M-mode
 styles, screen, trace                       the machine's screen
 identity, patient, dicom, cohort            who, and files on disk
 """
@@ -9,5 +11,20 @@ identity, patient, dicom, cohort            who, and files on disk
 from echoplane.phantom.cohort import write_cohort, write_patient
 from echoplane.phantom.dicom import write_clip
 from echoplane.phantom.patient import EchoClip, Patient, make_patient, scan_echo
+from echoplane.phantom.ranges import USUAL, WIDE, Ranges
+from echoplane.phantom.strip_screen import StripStill, scan_strip
 
-__all__ = ["EchoClip", "Patient", "make_patient", "scan_echo", "write_clip", "write_cohort", "write_patient"]
+__all__ = [
+    "USUAL",
+    "WIDE",
+    "EchoClip",
+    "Patient",
+    "Ranges",
+    "StripStill",
+    "make_patient",
+    "scan_echo",
+    "scan_strip",
+    "write_clip",
+    "write_cohort",
+    "write_patient",
+]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from echoplane.phantom import shapes
 from echoplane.phantom.heart import Heart, Material, Moment, moments, trace_back
 from echoplane.phantom.landmarks import Landmarks, Vec, landmarks
-from echoplane.phantom.shapes import Array, Points
+from echoplane.phantom.shapes import Array, Points, Vector
 from echoplane.phantom.valves import arterial_valve, cone_valve
 
 
@@ -80,8 +80,9 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
     rv = _right_ventricle(marks, p, uneven)
     # Atria are smallest at end diastole, just after their kick, and half as large again at end systole (Lang 2015).
     fuller = np.float32(2.0) * moment.contraction
-    la = _atrium(p, marks.la, heart.la_radius_mm, marks.mitral, marks.mitral_radius_mm, uneven - fuller)
-    ra = _atrium(p, marks.ra, heart.ra_radius_mm, marks.tricuspid, marks.tricuspid_radius_mm, -uneven - fuller)
+    la_radii, ra_radii = _radii(heart.la_radius_mm, heart.la_axes), _radii(heart.ra_radius_mm, heart.ra_axes)
+    la = _atrium(p, marks.la, la_radii, marks.mitral, marks.mitral_radius_mm, uneven - fuller)
+    ra = _atrium(p, marks.ra, ra_radii, marks.tricuspid, marks.tricuspid_radius_mm, -uneven - fuller)
     root = _tube(p, marks.root, marks.root_radii_mm)
     trunk = _tube(p, marks.pulmonary_trunk, np.array([11.5, 11.0]))
     walls = np.minimum(np.minimum(rv - WALL_MM["rv"], la - WALL_MM["atrium"]), ra - WALL_MM["atrium"])
@@ -132,35 +133,49 @@ def _tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
 
 def _in_reach(points: Points, line: Vec, radius_mm: float) -> bool:
     """Whether something of this radius around the line can lie among the points, by their bounding box."""
-    gaps = (
-        max(axis.min() - float(p.max()), float(p.min()) - axis.max()) for p, axis in zip(points, line.T, strict=True)
-    )
-    return max(gaps) <= radius_mm + 9
+    return _reached(_bounds(points), line, radius_mm)
+
+
+def _bounds(points: Points) -> tuple[Vec, Vec]:
+    """Lowest and highest coordinates."""
+    return np.array([float(p.min()) for p in points]), np.array([float(p.max()) for p in points])
+
+
+def _reached(bounds: tuple[Vec, Vec], line: Vec, radius_mm: float) -> bool:
+    lowest, highest = bounds
+    gaps = np.maximum(line.min(axis=0) - highest, lowest - line.max(axis=0))
+    return bool(gaps.max() <= radius_mm + 9)
 
 
 def _long_tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
     """A tube taken segment by segment, so that those far from the points cost nothing."""
-    whole: Array = FAR
+    whole, bounds = FAR, _bounds(points)
     for k in range(len(line) - 1):
-        whole = np.minimum(whole, _tube(points, line[k : k + 2], radii_mm[k : k + 2]))
+        if _reached(bounds, line[k : k + 2], radii_mm[k : k + 2].max()):
+            whole = np.minimum(whole, shapes.tube(points, line[k : k + 2], radii_mm[k : k + 2]))
     return whole
 
 
-def _atrium(p: Points, centre: Vec, radius_mm: float, valve: Vec, valve_radius_mm: float, inward_mm: Array) -> Array:
+def _radii(radius_mm: float, axes: Vector) -> Vector:
+    x, y, z = axes
+    return x * radius_mm, y * radius_mm, z * radius_mm
+
+
+def _atrium(p: Points, centre: Vec, radii_mm: Vector, valve: Vec, valve_radius_mm: float, inward_mm: Array) -> Array:
     """An ellipsoid, its wall moved in by so much, with a neck to its valve."""
-    body = shapes.ellipsoid(p, shapes.vector(centre), (radius_mm, radius_mm, 1.15 * radius_mm)) + inward_mm
-    neck = shapes.tube(p, np.array([valve, centre]), np.array([valve_radius_mm - 2.0, 0.85 * radius_mm]))
+    body = shapes.ellipsoid(p, shapes.vector(centre), radii_mm) + inward_mm
+    neck = shapes.tube(p, np.array([valve, centre]), np.array([valve_radius_mm - 2.0, 0.85 * min(radii_mm)]))
     # The round end of the neck would bulge through the valve; 3 mm of overlap leave no wall across its mouth.
     return np.minimum(body, np.maximum(neck, float(valve[2]) - 3 - p[2]))
 
 
 def _uneven(heart: Heart, p: Points) -> Array:
-    """Bulges and trabeculae, about 2 mm: no chamber but the left ventricle has a smooth shape."""
+    """Bulges and trabeculae, about 2 mm by default: no chamber but the left ventricle has a smooth shape."""
     turns = np.random.default_rng(heart.seed).uniform(0, 6.28, 3)
     waves = [
         np.sin(axis * np.float32(k) + np.float32(t)) for axis, k, t in zip(p, (0.17, 0.15, 0.13), turns, strict=True)
     ]
-    return np.asarray(np.float32(1.1) * (waves[0] * waves[1] + waves[2] * waves[0] * waves[0]))
+    return np.asarray(np.float32(heart.unevenness_mm) * (waves[0] * waves[1] + waves[2] * waves[0] * waves[0]))
 
 
 def _right_ventricle(marks: Landmarks, p: Points, uneven: Array) -> Array:
@@ -179,7 +194,7 @@ def _papillary(heart: Heart, p: Points) -> Array:
         out = np.array([np.cos(np.radians(azimuth_deg)), np.sin(np.radians(azimuth_deg)), 0])
         foot = out * 0.86 * heart.lv_radius_mm + [0, 0, 0.34 * heart.lv_length_mm]
         head = out * 0.52 * heart.lv_radius_mm + [0, 0, 0.62 * heart.lv_length_mm]
-        muscles.append(shapes.tube(p, np.array([foot, head]), np.array([6.0, 4.2])))
+        muscles.append(shapes.tube(p, np.array([foot, head]), heart.papillary_size * np.array([6.0, 4.2])))
     return np.minimum(*muscles)
 
 

@@ -1,4 +1,5 @@
-"""Write a clip as an ultrasound machine does: Ultrasound Multi-frame Image, JPEG Baseline 4:2:2, names everywhere.
+"""Write a clip or a still as an ultrasound machine does: Ultrasound (Multi-frame) Image, JPEG Baseline 4:2:2, names
+everywhere.
 
 UIDs follow from the patient's seed, so that the same seed gives the same bytes (PS3.5 B.2: 2.25 and a UUID's integer).
 """
@@ -10,12 +11,14 @@ import simplejpeg
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
+from pydicom.uid import UID, JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
 from echoplane.phantom.patient import EchoClip, Patient
+from echoplane.phantom.strip_screen import StripStill
 from echoplane.phantom.trace import SWEEP_S
 from echoplane.study.views import by_name
 
+Scan = EchoClip | StripStill
 CREATOR = "HALCYON VANTIS 01"
 
 
@@ -27,7 +30,7 @@ def uid(*parts: object) -> UID:
     return UID(f"2.25.{number}")
 
 
-def write_clip(clip: EchoClip, patient: Patient, path: Path) -> str:
+def write_clip(clip: Scan, patient: Patient, path: Path) -> str:
     """Write the clip to `path` under a temporary name first; the SOPInstanceUID."""
     dataset = build(clip, patient)
     temporary = path.with_name(f".{path.name}.part")
@@ -36,16 +39,20 @@ def write_clip(clip: EchoClip, patient: Patient, path: Path) -> str:
     return str(dataset.SOPInstanceUID)
 
 
-def build(clip: EchoClip, patient: Patient) -> Dataset:
+def build(clip: Scan, patient: Patient) -> Dataset:
     """The whole data set of a clip, pixels included."""
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     _who(dataset, patient)
     _machine(dataset, clip)
     _study(dataset, clip, patient)
-    _cine(dataset, clip)
+    dataset.HeartRate = clip.heart_rate_bpm
     _view(dataset, clip)
-    dataset.SequenceOfUltrasoundRegions = Sequence(_regions(clip))
+    if isinstance(clip, EchoClip):
+        _cine(dataset, clip)
+        dataset.SequenceOfUltrasoundRegions = Sequence(_regions(clip))
+    else:
+        dataset.SequenceOfUltrasoundRegions = Sequence([_strip_region(clip)])
     if clip.style.private_tags:
         _private(dataset, clip, patient)
     _pixels(dataset, clip)
@@ -53,7 +60,7 @@ def build(clip: EchoClip, patient: Patient) -> Dataset:
     return dataset
 
 
-def _meta(dataset: Dataset, clip: EchoClip) -> FileMetaDataset:
+def _meta(dataset: Dataset, clip: Scan) -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
@@ -80,7 +87,7 @@ def _who(dataset: Dataset, patient: Patient) -> None:
     dataset.AccessionNumber = person.accession
 
 
-def _machine(dataset: Dataset, clip: EchoClip) -> None:
+def _machine(dataset: Dataset, clip: Scan) -> None:
     style = clip.style
     dataset.Modality = "US"
     dataset.Manufacturer = style.manufacturer
@@ -93,10 +100,10 @@ def _machine(dataset: Dataset, clip: EchoClip) -> None:
     dataset.ProtocolName = "ADULT ECHO"
 
 
-def _study(dataset: Dataset, clip: EchoClip, patient: Patient) -> None:
+def _study(dataset: Dataset, clip: Scan, patient: Patient) -> None:
     start, person = patient.identity.study_start, patient.identity
-    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
-    dataset.SOPInstanceUID = uid(patient.seed, "instance", clip.number, clip.seed)
+    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage if isinstance(clip, EchoClip) else UltrasoundImageStorage
+    dataset.SOPInstanceUID = uid(patient.seed, *_instance(clip))
     dataset.StudyInstanceUID = uid(patient.seed, "study")
     dataset.SeriesInstanceUID = uid(patient.seed, "series")
     dataset.StudyID = f"{person.accession[-5:]}"
@@ -113,6 +120,12 @@ def _study(dataset: Dataset, clip: EchoClip, patient: Patient) -> None:
     dataset.SeriesDescription = "Adult echo"
 
 
+def _instance(clip: Scan) -> tuple[object, ...]:
+    """What tells instances of a patient apart; stills have a namespace of their own."""
+    kind = "instance" if isinstance(clip, EchoClip) else "still"
+    return kind, clip.number, clip.seed
+
+
 def _cine(dataset: Dataset, clip: EchoClip) -> None:
     frames = len(clip.rgb)
     dataset.NumberOfFrames = frames
@@ -122,10 +135,9 @@ def _cine(dataset: Dataset, clip: EchoClip) -> None:
     dataset.RecommendedDisplayFrameRate = round(1000 / clip.frame_time_ms)
     dataset.EffectiveDuration = f"{frames * clip.frame_time_ms / 1000:.4f}"
     dataset.StartTrim, dataset.StopTrim = 1, frames
-    dataset.HeartRate = clip.heart_rate_bpm
 
 
-def _view(dataset: Dataset, clip: EchoClip) -> None:
+def _view(dataset: Dataset, clip: Scan) -> None:
     view = by_name(clip.view)
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = view.code, view.scheme, view.meaning
@@ -152,6 +164,22 @@ def _regions(clip: EchoClip) -> list[Dataset]:
     return [tissue, trace]
 
 
+def _strip_region(still: StripStill) -> Dataset:
+    """The spectrum or M-mode (PS3.3 C.8.5.5): seconds across, cm/s or cm down."""
+    strip = still.strip
+    formats = {"m-mode": (2, 1), "pw-doppler": (3, 3), "cw-doppler": (3, 4)}
+    item = _region(*formats[strip.kind], still.box)
+    item.RegionFlags = 2
+    item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = 4, 3 if strip.kind == "m-mode" else 7
+    item.PhysicalDeltaX = strip.seconds / (still.box[2] - still.box[0] + 1)
+    # Speed falls down the screen, depth grows.
+    item.PhysicalDeltaY = strip.per_row / 10 if strip.kind == "m-mode" else -strip.per_row
+    item.ReferencePixelX0, item.ReferencePixelY0 = 0, strip.baseline_row
+    item.ReferencePixelPhysicalValueX = item.ReferencePixelPhysicalValueY = 0.0
+    item.TransducerFrequency = round(1000 * still.optics.frequency_mhz)
+    return item
+
+
 def _region(spatial_format: int, data_type: int, box: tuple[int, int, int, int]) -> Dataset:
     item = Dataset()
     item.RegionSpatialFormat, item.RegionDataType = spatial_format, data_type
@@ -159,7 +187,7 @@ def _region(spatial_format: int, data_type: int, box: tuple[int, int, int, int])
     return item
 
 
-def _private(dataset: Dataset, clip: EchoClip, patient: Patient) -> None:
+def _private(dataset: Dataset, clip: Scan, patient: Patient) -> None:
     """What a careless maker leaves in its own tags: the patient once more."""
     block = dataset.private_block(0x0019, CREATOR, create=True)
     block.add_new(0x10, "LO", patient.identity.screen_name)
@@ -167,7 +195,7 @@ def _private(dataset: Dataset, clip: EchoClip, patient: Patient) -> None:
     block.add_new(0x12, "DS", f"{clip.optics.gain_db:.2f}")
 
 
-def _pixels(dataset: Dataset, clip: EchoClip) -> None:
+def _pixels(dataset: Dataset, clip: Scan) -> None:
     rows, columns = clip.rgb.shape[1:3]
     encoded = [
         simplejpeg.encode_jpeg(frame, quality=clip.style.jpeg_quality, colorspace="RGB", colorsubsampling="422")

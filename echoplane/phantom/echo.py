@@ -17,86 +17,28 @@ from scipy.ndimage import gaussian_filter
 from echoplane.phantom.anatomy import Distances, Part, all_parts
 from echoplane.phantom.heart import Heart, Material, moments, trace_back
 from echoplane.phantom.landmarks import landmarks
+from echoplane.phantom.optics import NO_DEFECTS, USUAL_LOOK, WALLS, Defects, Look, Optics, pass_through_db
 from echoplane.phantom.probe import Pose
 from echoplane.phantom.shapes import Array, Points
 
-COARSE = (72, 168)
-FINE = (128, 336)
-"""Lines and samples of the two grids."""
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Lines and samples of the two polar grids."""
+
+    coarse: Size = (72, 168)
+    fine: Size = (128, 336)
+
+
+SCREEN = Grid()
+"""As fine as a machine's screen shows."""
+THUMBNAIL = Grid((48, 84), (80, 120))
+"""For pictures of about 112 pixels per side: a quarter of the time."""
 TEXTURE = 64
 SPECK_MM, GRAIN_MM = 0.7, 1.5
 """Edges of the cells of both textures, which repeat after TEXTURE of them."""
-
-
-@dataclass(frozen=True)
-class Optics:
-    """What the user and the body do to a picture, drawn without regard to the view."""
-
-    depth_mm: float
-    half_angle_rad: float
-    frequency_mhz: float
-    gain_db: float
-    dynamic_range_db: float
-    tgc_db: tuple[float, ...]
-    """Sliders from the skin down."""
-    clutter_db: float
-    noise_db: float
-    contact: tuple[float, ...]
-    """Share of the beam that gets through, from the first line to the last: ribs and lung take the rest."""
-    persistence: float
-    seed: int
-
-
-def draw_optics(rng: np.random.Generator) -> Optics:
-    """Settings of one scan; one distribution for all views, or depth and gain would tell them apart."""
-    edges = 1 - np.array([1.0, 0.35, 0, 0, 0, 0, 0.35, 1.0]) * rng.uniform(0, 0.6, 8) ** 1.5
-    return Optics(
-        depth_mm=float(rng.choice([150, 155, 160, 165, 170, 175, 180])),
-        half_angle_rad=float(np.radians(rng.uniform(36, 44))),
-        frequency_mhz=float(rng.uniform(1.7, 3.2)),
-        gain_db=float(rng.normal(0, 2.5)),
-        dynamic_range_db=float(rng.uniform(46, 60)),
-        tgc_db=tuple(rng.normal(0, 1.5, 8).tolist()),
-        clutter_db=float(rng.uniform(-44, -30)),
-        noise_db=float(rng.uniform(-62, -52)),
-        contact=tuple(edges.tolist()),
-        persistence=float(rng.uniform(0.0, 0.15)),
-        seed=int(rng.integers(2**31)),
-    )
-
-
-@dataclass(frozen=True)
-class Echogenicity:
-    """How a part answers: diffuse level, impedance against blood (its steps mirror), loss above average, unevenness."""
-
-    diffuse_db: float
-    impedance: float
-    loss_db_cm: float = 0.0
-    patchy_db: float = 0.0
-
-
-ECHOES: dict[Part, Echogenicity] = {
-    Part.LIVER: Echogenicity(-24, 0.45, 0.1, 1.5),
-    Part.HEPATIC_VEIN: Echogenicity(-48, 0.15),
-    Part.CAVA_WALL: Echogenicity(-22, 0.8),
-    Part.PERICARDIUM: Echogenicity(-16, 1.9, 0.9, 2.0),
-    Part.HEART_WALL: Echogenicity(-24, 0.55, 0.0, 2.5),
-    Part.CAVA_BLOOD: Echogenicity(-52, 0.0, -0.3),
-    Part.RV_BLOOD: Echogenicity(-52, 0.0, -0.3),
-    Part.RA_BLOOD: Echogenicity(-52, 0.0, -0.3),
-    Part.LA_BLOOD: Echogenicity(-52, 0.0, -0.3),
-    Part.PULMONARY_WALL: Echogenicity(-20, 0.9, 0.0, 2.0),
-    Part.PULMONARY_BLOOD: Echogenicity(-52, 0.0, -0.3),
-    Part.MYOCARDIUM: Echogenicity(-24, 0.5, 0.0, 2.5),
-    Part.LV_BLOOD: Echogenicity(-54, 0.0, -0.3),
-    Part.PAPILLARY: Echogenicity(-24, 0.5, 0.0, 1.5),
-    Part.AORTA_WALL: Echogenicity(-21, 1.1, 0.0, 2.0),
-    Part.AORTA_BLOOD: Echogenicity(-52, 0.0, -0.3),
-    Part.SPINE: Echogenicity(-16, 2.6, 14.0, 2.0),
-    Part.VALVE: Echogenicity(-15, 1.2, 0.0, 1.5),
-}
-WALLS = (Part.MYOCARDIUM, Part.HEART_WALL, Part.PERICARDIUM, Part.AORTA_WALL, Part.PULMONARY_WALL, Part.CAVA_WALL)
-SOFT = Echogenicity(-22, 0.7, 0.35, 4.0)
 
 
 @dataclass(frozen=True)
@@ -107,20 +49,29 @@ class Tissue:
     mirror: Array
 
 
-def scan(heart: Heart, pose: Pose, optics: Optics, phases: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Log-compressed echo strength, 0 to 255, (T, A, S) on the FINE grid."""
-    points = _grid(pose, optics)
+def scan(
+    heart: Heart,
+    pose: Pose,
+    optics: Optics,
+    phases: NDArray[np.float64],
+    *,
+    look: Look = USUAL_LOOK,
+    defects: Defects = NO_DEFECTS,
+    grid: Grid = SCREEN,
+) -> NDArray[np.uint8]:
+    """Log-compressed echo strength, 0 to 255, (T, A, S) on the fine grid."""
+    points = _points(pose, optics, grid.coarse)
     moment = moments(heart, phases)
     material = trace_back(heart, points, moment.contraction)
     parts = all_parts(heart, landmarks(heart), points, material, moment)
-    tissue = _echoes(parts, material, optics, heart.seed)
-    return _detect(tissue, material, optics, heart.seed)
+    tissue = _echoes(parts, material, optics, look, heart.seed)
+    return _detect(tissue, material, optics, defects, grid.fine, heart.seed)
 
 
-def _grid(pose: Pose, optics: Optics) -> Points:
-    """Points (1, A, S) of the coarse polar grid in heart coordinates, mm."""
-    angle = np.linspace(-optics.half_angle_rad, optics.half_angle_rad, COARSE[0])[:, None]
-    depth = np.linspace(0, optics.depth_mm, COARSE[1])[None, :]
+def _points(pose: Pose, optics: Optics, size: Size) -> Points:
+    """Points (1, A, S) of a polar grid in heart coordinates, mm."""
+    angle = np.linspace(-optics.half_angle_rad, optics.half_angle_rad, size[0])[:, None]
+    depth = np.linspace(0, optics.depth_mm, size[1])[None, :]
     x, y, z = (
         (o + depth * (np.cos(angle) * d + np.sin(angle) * r)).astype(np.float32)[None]
         for o, d, r in zip(pose.origin_mm, pose.down, pose.right, strict=True)
@@ -128,22 +79,23 @@ def _grid(pose: Pose, optics: Optics) -> Points:
     return x, y, z
 
 
-def _echoes(parts: Distances, material: Material, optics: Optics, seed: int) -> Tissue:
-    step_mm = optics.depth_mm / (COARSE[1] - 1)
+def _echoes(parts: Distances, material: Material, optics: Optics, look: Look, seed: int) -> Tissue:
+    step_mm = optics.depth_mm / (parts[Part.PERICARDIUM].shape[-1] - 1)
     grain = _grain(seed % 8)[_cells(material.points, GRAIN_MM)]
     # Beyond the heart lie fat and lung: less and less comes back.
     far: Array = np.clip(parts[Part.PERICARDIUM], 0, 60)
-    diffuse = _amplitude(SOFT.diffuse_db) * (0.10 + 0.90 * np.exp(-far / 16))
-    impedance = np.float32(SOFT.impedance) + np.float32(0.06) * grain
-    loss, patchy = np.float32(SOFT.loss_db_cm) + far / 60, np.full_like(far, SOFT.patchy_db)
+    soft, floor = look.soft, look.far_floor
+    diffuse = _amplitude(soft.diffuse_db) * (floor + (1 - floor) * np.exp(-far / look.far_decay_mm))
+    impedance = np.float32(soft.impedance) + np.float32(0.06) * grain
+    loss, patchy = np.float32(soft.loss_db_cm) + far / 60, np.full_like(far, soft.patchy_db)
     for part, distance in parts.items():
-        echo = ECHOES[part]
-        cover = np.clip(0.5 - distance * np.float32(0.6), 0, 1)
+        echo = look.echoes[part]
+        cover = np.clip(0.5 - distance * np.float32(look.edge_per_mm), 0, 1)
         if not cover.any():
             continue
         strength: Array | np.float32 = _amplitude(echo.diffuse_db)
         if part in WALLS:
-            strength = strength * _facing(distance, step_mm)
+            strength = strength * _facing(distance, step_mm, look.facing)
         diffuse = diffuse + cover * (strength - diffuse)
         impedance += cover * (np.float32(echo.impedance) - impedance)
         loss += cover * (np.float32(echo.loss_db_cm) - loss)
@@ -158,7 +110,8 @@ def _echoes(parts: Distances, material: Material, optics: Optics, seed: int) -> 
 
 def _haze(mirror: Array) -> Array:
     """Side lobes: a strong mirror echo is also heard by the lines beside it."""
-    return np.stack([cv2.blur(frame, (3, 21)) for frame in mirror]) * np.float32(0.07)
+    reach = round(0.29 * mirror.shape[1])
+    return np.stack([cv2.blur(frame, (3, reach)) for frame in mirror]) * np.float32(0.07)
 
 
 def _from_db(level_db: Array) -> Array:
@@ -170,10 +123,11 @@ def _amplitude(level_db: float) -> np.float32:
     return np.float32(10 ** (level_db / 20))
 
 
-def _facing(distance: Array, step_mm: float) -> Array:
+def _facing(distance: Array, step_mm: float, floor_and_slope: tuple[float, float]) -> Array:
     """Wall echo against that of a wall across the beam: fibres along the beam drop out (Miller 1983)."""
     slope = np.diff(distance, axis=-1, append=distance[..., -1:]) / np.float32(step_mm)
-    return np.float32(0.42) + np.float32(0.75) * np.minimum(slope * slope, 1)
+    floor, rise = floor_and_slope
+    return np.float32(floor) + np.float32(rise) * np.minimum(slope * slope, 1)
 
 
 @cache
@@ -198,30 +152,32 @@ def _cells(points: Points, cell_mm: float) -> NDArray[np.int32]:
     return np.asarray((x * TEXTURE + y) * TEXTURE + z)
 
 
-def _scatterers(material: Material, seed: int, frame: int) -> NDArray[np.float32]:
+def _scatterers(material: Material, size: Size, seed: int, frame: int) -> NDArray[np.float32]:
     """The texture at the fine grid's points, (A, S, 2)."""
-    index = np.zeros(FINE, np.int32)
+    index = np.zeros(size, np.int32)
     for axis in material.points:
         plane = np.ascontiguousarray(np.broadcast_to(axis, material.epicardium_mm.shape)[frame])
-        cell = cv2.resize(plane * np.float32(1 / SPECK_MM), FINE[::-1])
+        cell = cv2.resize(plane * np.float32(1 / SPECK_MM), size[::-1])
         index = index * TEXTURE + (cell.astype(np.int32) & (TEXTURE - 1))
-    return _texture(seed % 8)[index].view(np.float32).reshape(*FINE, 2)
+    return _texture(seed % 8)[index].view(np.float32).reshape(*size, 2)
 
 
-def _detect(tissue: Tissue, material: Material, optics: Optics, seed: int) -> NDArray[np.uint8]:
+def _detect(
+    tissue: Tissue, material: Material, optics: Optics, defects: Defects, size: Size, seed: int
+) -> NDArray[np.uint8]:
     """Beamforming, envelope, gain and log compression, one frame at a time to stay in cache."""
     rng = np.random.default_rng(optics.seed)
-    fixed = _fixed(optics, rng)
-    noise = rng.standard_normal((4, *FINE), dtype=np.float32)
+    fixed = _fixed(optics, defects, size, rng)
+    noise = rng.standard_normal((4, *size), dtype=np.float32)
     frames = len(tissue.diffuse)
-    pictures = np.empty((frames, *FINE), np.uint8)
+    pictures = np.empty((frames, *size), np.uint8)
     before: Array | None = None
     for t in range(frames):
-        scatter = _scatterers(material, seed, t)
-        diffuse, mirror = (cv2.resize(np.ascontiguousarray(m[t]), FINE[::-1]) for m in (tissue.diffuse, tissue.mirror))
+        scatter = _scatterers(material, size, seed, t)
+        diffuse, mirror = (cv2.resize(np.ascontiguousarray(m[t]), size[::-1]) for m in (tissue.diffuse, tissue.mirror))
         signal = scatter * diffuse[..., None]
         signal[..., 0] += mirror * (1 + np.float32(0.5) * scatter[..., 0])
-        signal = _blur(signal, optics)
+        signal = _blur(signal, optics, defects.point_spread)
         level: Array = np.asarray(cv2.magnitude(signal[..., 0], signal[..., 1]), np.float32)
         level = level * fixed.pass_through + fixed.clutter
         level += np.abs(np.roll(noise[t % 4], 37 * t, axis=0)) * fixed.noise
@@ -232,11 +188,12 @@ def _detect(tissue: Tissue, material: Material, optics: Optics, seed: int) -> ND
     return pictures
 
 
-def _blur(signal: NDArray[np.float32], optics: Optics) -> NDArray[np.float32]:
+def _blur(signal: NDArray[np.float32], optics: Optics, spread: float) -> NDArray[np.float32]:
     """The point-spread function: lateral width goes with wavelength over aperture, axial with pulse length."""
-    line_deg = np.degrees(2 * optics.half_angle_rad) / FINE[0]
-    sigma_lateral = 1.55 / optics.frequency_mhz / line_deg
-    sigma_axial = 1.35 / optics.frequency_mhz / (optics.depth_mm / FINE[1])
+    lines, samples = signal.shape[:2]
+    line_deg = np.degrees(2 * optics.half_angle_rad) / lines
+    sigma_lateral = spread * 1.55 / optics.frequency_mhz / line_deg
+    sigma_axial = spread * 1.35 / optics.frequency_mhz / (optics.depth_mm / samples)
     blurred = cv2.GaussianBlur(signal, (0, 0), sigmaX=sigma_axial, sigmaY=sigma_lateral)
     # Blurring white noise by sigma samples leaves 1 / (2 sqrt(pi) sigma) of its power.
     return blurred * np.float32(np.sqrt(4 * np.pi * sigma_axial * sigma_lateral))
@@ -251,20 +208,34 @@ class _Fixed:
     noise: Array
 
 
-def _fixed(optics: Optics, rng: np.random.Generator) -> _Fixed:
-    lines, depth = np.linspace(0, 1, FINE[0])[:, None], np.linspace(0, 1, FINE[1])[None, :]
+def _fixed(optics: Optics, defects: Defects, size: Size, rng: np.random.Generator) -> _Fixed:
+    lines, depth = np.linspace(0, 1, size[0])[:, None], np.linspace(0, 1, size[1])[None, :]
     contact = np.interp(lines, np.linspace(0, 1, len(optics.contact)), optics.contact)
     tgc = np.interp(depth, np.linspace(0, 1, len(optics.tgc_db)), optics.tgc_db)
     through = contact * 10 ** ((tgc - 6 * depth**2) / 20)
     depth_mm = depth * optics.depth_mm
-    grain = cv2.GaussianBlur(rng.standard_normal(FINE, dtype=np.float32), (0, 0), sigmaX=2.0, sigmaY=5.0)
+    grain = cv2.GaussianBlur(rng.standard_normal(size, dtype=np.float32), (0, 0), sigmaX=2.0, sigmaY=5.0)
     grain = 1 + 0.5 * grain / grain.std()
     skin = 0.5 * np.exp(-depth_mm / 5) + 10 ** (optics.clutter_db / 20) * np.exp(-depth_mm / 28)
     # Sound that goes back and forth between probe and skin: bands at a fixed spacing.
     rings = 1 + 0.6 * np.cos(2 * np.pi * depth_mm / rng.uniform(7, 12)) * np.exp(-depth_mm / 30)
     clutter = np.abs(grain) * skin * rings
     noise = 10 ** ((optics.noise_db + 9 * depth**2 + tgc) / 20) * np.ones_like(contact)
+    through = through * 10 ** (pass_through_db(defects, lines, depth) / 20)
+    if defects.haze_db is not None:
+        clutter = clutter + 10 ** (defects.haze_db / 20) * _haze_of(defects, lines, depth_mm, rng)
     return _Fixed(*(np.asarray(m, np.float32) for m in (through, clutter, noise)))
+
+
+def _haze_of(
+    defects: Defects, lines: NDArray[np.float64], depth_mm: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Speckled clutter that does not move with the heart, 1 at its place and fainter around it (Fatemi 2019)."""
+    line, deep = defects.haze_place
+    away_mm = np.hypot((lines - line) * depth_mm.max(), depth_mm - deep * depth_mm.max())
+    grain = rng.standard_normal(away_mm.shape, dtype=np.float32)
+    speckle = np.abs(cv2.GaussianBlur(grain, (0, 0), sigmaX=1.5, sigmaY=2.5))
+    return np.asarray(np.exp(-away_mm / defects.haze_decay_mm) * speckle / speckle.mean())
 
 
 def _compress(level: Array, optics: Optics) -> NDArray[np.uint8]:

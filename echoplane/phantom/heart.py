@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from echoplane.phantom.shapes import Array, Points
+from echoplane.phantom.ranges import USUAL, HeartRanges
+from echoplane.phantom.shapes import Array, Points, Vector
 
 AXIS_SHARE = 1.6
 """Cavity length over the ellipsoid's long semi-axis: 2 would be a whole ellipsoid, the base is cut at 1.6."""
@@ -44,7 +45,13 @@ class Heart:
     window_mm: float
     """Tissue between the probe and the heart."""
     seed: int
-    """Of the texture of its tissue."""
+    """Seed of the texture of its tissue."""
+    unevenness_mm: float = 1.1
+    """Bulges of the walls of atria and right ventricle."""
+    la_axes: Vector = (1.0, 1.0, 1.15)
+    """Semi-axes of the left atrium as factors of its radius."""
+    ra_axes: Vector = (1.0, 1.0, 1.15)
+    papillary_size: float = 1.0
 
     @property
     def lv_semi_axis_mm(self) -> float:
@@ -66,32 +73,48 @@ class Heart:
         return (0.546 - 0.0021 * self.heart_rate_bpm) * self.heart_rate_bpm / 60 * 0.95
 
 
-def make_heart(rng: np.random.Generator) -> Heart:
-    """A heart drawn from adult ranges (Lang 2015, ASE/EACVI); those that pump badly are larger and shorten less."""
-    ef = float(rng.triangular(0.30, 0.60, 0.70))
+def make_heart(rng: np.random.Generator, ranges: HeartRanges = USUAL.heart) -> Heart:
+    """A heart drawn from `ranges`, adult ones by default (Lang 2015, ASE/EACVI); weak hearts are larger and shorten
+    less."""
+    ef = float(rng.triangular(*ranges.ef))
     weakness = (0.65 - ef) / 0.35
-    edv_ml = float(rng.uniform(75, 135) * (1 + 0.5 * max(weakness, 0)))
-    length_mm = float(rng.normal(82, 3.5) * (edv_ml / 105) ** 0.25)
+    edv_ml = float(rng.uniform(*ranges.edv_ml) * (1 + 0.5 * max(weakness, 0)))
+    length_mm = float(rng.normal(82, ranges.lv_length_sd_mm) * (edv_ml / 105) ** 0.25)
     radius_mm = float(np.sqrt(1000 * edv_ml / (np.pi * length_mm * (AXIS_SHARE - AXIS_SHARE**2 / 3))))
+    tilt_sd_deg = ranges.tilt_sd_deg
     return Heart(
         lv_radius_mm=radius_mm,
         lv_length_mm=length_mm,
-        wall_mm=float(rng.uniform(8, 11.5)),
+        wall_mm=float(rng.uniform(*ranges.wall_mm)),
         ef=ef,
         shortening=float(np.interp(ef, [0.3, 0.7], [0.07, 0.18]) * rng.uniform(0.9, 1.1)),
         torsion_deg=float(rng.uniform(6, 14) * ef / 0.6),
-        heart_rate_bpm=float(rng.uniform(50, 110)),
-        rv_size=float(rng.uniform(0.92, 1.1)),
+        heart_rate_bpm=float(rng.uniform(*ranges.heart_rate_bpm)),
+        rv_size=float(rng.uniform(*ranges.rv_size)),
         rv_motion_mm=float(rng.uniform(4, 7)),
-        la_radius_mm=float(rng.uniform(18, 23)),
-        ra_radius_mm=float(rng.uniform(18, 22)),
-        aorta_radius_mm=float(rng.uniform(13, 16.5)),
-        ivc_radius_mm=float(rng.uniform(7.5, 11)),
-        outflow_deg=float(rng.uniform(36, 46)),
-        tilt_deg=(float(rng.normal(0, 4)), float(rng.normal(0, 4)), float(rng.normal(0, 4))),
-        window_mm=float(rng.uniform(12, 20)),
+        la_radius_mm=float(rng.uniform(*ranges.la_radius_mm)),
+        ra_radius_mm=float(rng.uniform(*ranges.ra_radius_mm)),
+        aorta_radius_mm=float(rng.uniform(*ranges.aorta_radius_mm)),
+        ivc_radius_mm=float(rng.uniform(*ranges.ivc_radius_mm)),
+        outflow_deg=float(rng.uniform(*ranges.outflow_deg)),
+        tilt_deg=(
+            float(rng.normal(0, tilt_sd_deg)),
+            float(rng.normal(0, tilt_sd_deg)),
+            float(rng.normal(0, tilt_sd_deg)),
+        ),
+        window_mm=float(rng.uniform(*ranges.window_mm)),
         seed=int(rng.integers(2**31)),
+        # Drawn last, so that a seed's other figures do not depend on them.
+        unevenness_mm=float(rng.uniform(*ranges.unevenness_mm)),
+        la_axes=_axes(rng, ranges),
+        ra_axes=_axes(rng, ranges),
+        papillary_size=float(rng.uniform(*ranges.papillary_size)),
     )
+
+
+def _axes(rng: np.random.Generator, ranges: HeartRanges) -> Vector:
+    x, y, z = (float(rng.uniform(*pair)) for pair in ranges.atrial_axes)
+    return x, y, z
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from echoplane.phantom import echo, screen, trace
 from echoplane.phantom.heart import Heart, make_heart
 from echoplane.phantom.identity import Identity, make_identity
 from echoplane.phantom.landmarks import landmarks
+from echoplane.phantom.optics import Optics, draw_optics, draw_scan
 from echoplane.phantom.probe import pose
+from echoplane.phantom.ranges import USUAL, Ranges
 from echoplane.phantom.styles import STYLES, Style
 from echoplane.study.views import VIDEO_VIEWS
 
@@ -61,7 +63,7 @@ class EchoClip:
     acquired: datetime
     number: int
     """Place of the clip in the study, from 1."""
-    optics: echo.Optics
+    optics: Optics
     style: Style
     view: str
     ecg_mv: NDArray[np.float32]
@@ -69,16 +71,23 @@ class EchoClip:
     seed: int
 
 
-def make_patient(seed: int) -> Patient:
-    """The patient of a seed: always the same one."""
+def make_patient(seed: int, ranges: Ranges = USUAL) -> Patient:
+    """The patient of a seed and ranges: always the same one."""
     rng = np.random.default_rng([seed, 11])
     identity = make_identity(rng, seed)
     style = str(rng.choice(list(STYLES)))
-    return Patient(seed, make_heart(np.random.default_rng([seed, 12])), identity, style)
+    return Patient(seed, make_heart(np.random.default_rng([seed, 12]), ranges.heart), identity, style)
 
 
 def scan_echo(
-    patient: Patient, view: str, seed: int, *, frames: int = 24, style: str | None = None, number: int = 1
+    patient: Patient,
+    view: str,
+    seed: int,
+    *,
+    frames: int = 24,
+    style: str | None = None,
+    number: int = 1,
+    ranges: Ranges = USUAL,
 ) -> EchoClip:
     """Hold the probe for `view` and record a clip.
 
@@ -86,30 +95,31 @@ def scan_echo(
     """
     if view not in VIEW_NAMES:
         raise ConfigError(f"there is no view {view!r}; one of {', '.join(VIEW_NAMES)} is needed")
-    look = STYLES[style or patient.style]
+    machine = STYLES[style or patient.style]
     rng = np.random.default_rng([patient.seed, seed, 21])
-    optics = echo.draw_optics(rng)
+    optics = draw_optics(rng, ranges.optics)
     heart_rate_bpm = round(patient.heart.heart_rate_bpm * rng.uniform(0.96, 1.04))
     frame_time_ms = round(float(rng.uniform(28, 42)), 3)
     phase_at_start = float(rng.uniform())
     acquired = patient.identity.study_start + timedelta(seconds=45 * number + int(rng.integers(30)))
     phases = phase_at_start + np.arange(frames) * frame_time_ms / 1000 * heart_rate_bpm / 60
-    sector = screen.place_sector(look, optics, rng)
-    texts = screen.captions(look, patient.identity, optics, acquired, frame_time_ms, heart_rate_bpm, rng)
-    still = screen.still_screen(look, sector, texts, float(rng.uniform(60, 110)))
+    sector = screen.place_sector(machine, optics, rng)
+    texts = screen.captions(machine, patient.identity, optics, acquired, frame_time_ms, heart_rate_bpm, rng)
+    still = screen.still_screen(machine, sector, texts, float(rng.uniform(60, 110)))
     sweep_from = float(rng.uniform())
 
     hand = np.random.default_rng([patient.seed, seed, 22])
-    at = pose(patient.heart, landmarks(patient.heart), view, hand)
-    polar = echo.scan(patient.heart, at, optics, phases)
+    at = pose(patient.heart, landmarks(patient.heart), view, hand, ranges.hand)
+    look, defects = draw_scan(np.random.default_rng([patient.seed, seed, 23]), ranges)
+    polar = echo.scan(patient.heart, at, optics, phases, look=look, defects=defects)
 
-    rgb = screen.compose(polar, look, sector, still)
-    trace.draw_ecg(rgb, look, frame_time_ms, heart_rate_bpm, phase_at_start, sweep_from)
+    rgb = screen.compose(polar, machine, sector, still)
+    trace.draw_ecg(rgb, machine, frame_time_ms, heart_rate_bpm, phase_at_start, sweep_from)
     return EchoClip(
         rgb=rgb,
-        sector_mask=screen.sector_mask(look, sector, (polar.shape[1], polar.shape[2])),
+        sector_mask=screen.sector_mask(machine, sector, (polar.shape[1], polar.shape[2])),
         sector=sector,
-        trace_box=trace.trace_box(look),
+        trace_box=trace.trace_box(machine),
         frame_time_ms=frame_time_ms,
         spacing_mm=1 / sector.pixels_per_mm,
         heart_rate_bpm=heart_rate_bpm,
@@ -118,7 +128,7 @@ def scan_echo(
         acquired=acquired,
         number=number,
         optics=optics,
-        style=look,
+        style=machine,
         view=view,
         ecg_mv=trace.ecg_mv(np.arange(frames) * frame_time_ms / 1000, heart_rate_bpm, phase_at_start),
         seed=seed,

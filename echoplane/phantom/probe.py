@@ -11,6 +11,7 @@ import numpy as np
 
 from echoplane.phantom.heart import Heart
 from echoplane.phantom.landmarks import Landmarks, Vec
+from echoplane.phantom.ranges import USUAL, HandRanges
 from echoplane.phantom.shapes import unit
 
 
@@ -23,14 +24,14 @@ class Pose:
     right: Vec
 
 
-def pose(heart: Heart, marks: Landmarks, view: str, rng: np.random.Generator) -> Pose:
-    """The pose for a view, as far off the ideal one as a careful hand is: about 3 degrees and 2 mm."""
+def pose(heart: Heart, marks: Landmarks, view: str, rng: np.random.Generator, ranges: HandRanges = USUAL.hand) -> Pose:
+    """The pose for a view, by default as far off the ideal one as a careful hand is: about 3 degrees and 2 mm."""
     origin, target, hint = _aim(heart, marks, view)
-    origin = origin + rng.normal(0, 2.0, 3)
-    target = target + rng.normal(0, 2.0, 3)
+    origin = origin + rng.normal(0, ranges.origin_mm, 3)
+    target = target + rng.normal(0, ranges.target_mm, 3)
     down = unit(target - origin)
     right = unit(hint - (hint @ down) * down)
-    return _turn(Pose(origin, down, right), np.radians(rng.normal(0, [3.0, 1.5, 3.0])))
+    return _turn(Pose(origin, down, right), np.radians(rng.normal(0, ranges.swing_tilt_spin_deg)))
 
 
 def _turn(at: Pose, angles_rad: Vec) -> Pose:

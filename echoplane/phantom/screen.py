@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from echoplane.phantom.echo import Optics
 from echoplane.phantom.identity import Identity, plain
+from echoplane.phantom.optics import Optics
 from echoplane.phantom.styles import Colour, Style, colour_map
 
 Frames = NDArray[np.uint8]

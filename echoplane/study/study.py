@@ -40,8 +40,8 @@ class Pixels:
 class Region:
     """A calibrated rectangle of an ultrasound image (PS3.3 C.8.5.5), half open: rows top to bottom - 1.
 
-    `kind` is one of tissue, colour-flow, spectral, m-mode, trace, other; `spacing_mm` (row, column) is None
-    where the region is not calibrated in centimetres.
+    `kind` is one of tissue, colour-flow, pw-doppler, cw-doppler, spectral, m-mode, trace, other; `spacing_mm` (row,
+    column) is None if the region is not calibrated in centimetres.
     """
 
     kind: str

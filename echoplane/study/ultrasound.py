@@ -24,7 +24,7 @@ SECONDARY_CAPTURE = (
     "1.2.840.10008.5.1.4.1.1.7.3",  # Multi-frame Grayscale Word
     "1.2.840.10008.5.1.4.1.1.7.4",  # Multi-frame True Color
 )
-REGION_KINDS = {(1, 1): "tissue", (1, 2): "colour-flow", (4, 10): "trace"}
+REGION_KINDS = {(1, 1): "tissue", (1, 2): "colour-flow", (3, 3): "pw-doppler", (3, 4): "cw-doppler", (4, 10): "trace"}
 """(RegionSpatialFormat, RegionDataType), PS3.3 C.8.5.5.1.1 and .2."""
 REGION_KINDS_BY_FORMAT = {2: "m-mode", 3: "spectral", 4: "trace"}
 CENTIMETRES = 3

@@ -48,8 +48,16 @@ VIDEO_VIEWS: tuple[View, ...] = (
     View("suprasternal", "suprasternal, aortic arch", "443562002", "SCT", "Suprasternal long axis view of aortic arch"),
 )
 
-_BY_CODE = {(view.scheme, view.code): view for view in VIDEO_VIEWS}
-_BY_NAME = {view.name: view for view in VIDEO_VIEWS}
+STILL_VIEWS: tuple[View, ...] = (
+    View("pw-doppler", "pulsed wave Doppler", "261199008", "SCT", "Doppler Pulsed"),
+    View("cw-doppler", "continuous wave Doppler", "261198000", "SCT", "Doppler Continuous Wave"),
+    View("m-mode", "M-mode", "399155008", "SCT", "M mode"),
+)
+"""Kinds of stills without a view of their own; codes are from PS3.16 CID 12224 "Ultrasound Image Modes"."""
+IMAGE_VIEWS = VIDEO_VIEWS + STILL_VIEWS
+
+_BY_CODE = {(view.scheme, view.code): view for view in IMAGE_VIEWS}
+_BY_NAME = {view.name: view for view in IMAGE_VIEWS}
 
 
 def by_name(name: str) -> View:

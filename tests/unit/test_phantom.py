@@ -13,6 +13,7 @@ from echoplane.phantom import echo, make_patient, scan_echo
 from echoplane.phantom.anatomy import Part, all_parts, tissue_at
 from echoplane.phantom.heart import Heart, moments, trace_back
 from echoplane.phantom.landmarks import landmarks
+from echoplane.phantom.optics import draw_optics
 from echoplane.phantom.patient import VIEW_NAMES
 from echoplane.phantom.probe import Pose, pose
 
@@ -153,7 +154,7 @@ def test_patients_differ_in_function_size_and_rhythm():
 def test_speckle_moves_with_the_tissue():
     """A frame, warped by the motion that the heart is known to make, predicts the next one better than unwarped."""
     heart = replace(make_patient(6).heart, ef=0.65, shortening=0.17)
-    optics = replace(echo.draw_optics(np.random.default_rng(0)), persistence=0.0, noise_db=-90, clutter_db=-90)
+    optics = replace(draw_optics(np.random.default_rng(0)), persistence=0.0, noise_db=-90, clutter_db=-90)
     at = pose(heart, landmarks(heart), "a4c", np.random.default_rng(3))
     phases = np.array([0.45, 0.60]) * heart.systole_share
     before, after = echo.scan(heart, at, optics, phases).astype(np.float32)
@@ -168,8 +169,8 @@ def test_speckle_moves_with_the_tissue():
 
 def grid(at: Pose, optics: echo.Optics):
     """Points of the fine grid in heart coordinates, (1, line, sample)."""
-    angle = np.linspace(-optics.half_angle_rad, optics.half_angle_rad, echo.FINE[0])[:, None]
-    depth = np.linspace(0, optics.depth_mm, echo.FINE[1])[None, :]
+    angle = np.linspace(-optics.half_angle_rad, optics.half_angle_rad, echo.SCREEN.fine[0])[:, None]
+    depth = np.linspace(0, optics.depth_mm, echo.SCREEN.fine[1])[None, :]
     return [
         (o + depth * (np.cos(angle) * d + np.sin(angle) * r)).astype(np.float32)[None]
         for o, d, r in zip(at.origin_mm, at.down, at.right, strict=True)
@@ -188,15 +189,15 @@ def _where_it_came_from(heart, at, optics, phases):
     away = [t - np.float32(o) for t, o in zip(then, at.origin_mm, strict=True)]
     down = sum(a * np.float32(d) for a, d in zip(away, at.down, strict=True))[0]
     right = sum(a * np.float32(r) for a, r in zip(away, at.right, strict=True))[0]
-    line = (np.arctan2(right, down) / optics.half_angle_rad + 1) / 2 * (echo.FINE[0] - 1)
-    sample = np.hypot(right, down) / optics.depth_mm * (echo.FINE[1] - 1)
+    line = (np.arctan2(right, down) / optics.half_angle_rad + 1) / 2 * (echo.SCREEN.fine[0] - 1)
+    sample = np.hypot(right, down) / optics.depth_mm * (echo.SCREEN.fine[1] - 1)
     return line.astype(np.float32), sample.astype(np.float32)
 
 
 def _wall(heart, at, optics, phase):
     parts = distances(heart, tuple(grid(at, optics)), phase)
     wall = (parts[Part.MYOCARDIUM] < -1.5) & (parts[Part.LV_BLOOD] > 1.5)
-    return np.broadcast_to(wall, (1, *echo.FINE))[0] & (grid(at, optics)[2][0] > 0.4 * heart.lv_length_mm)
+    return np.broadcast_to(wall, (1, *echo.SCREEN.fine))[0] & (grid(at, optics)[2][0] > 0.4 * heart.lv_length_mm)
 
 
 def speckle(picture: np.ndarray) -> np.ndarray:
@@ -210,7 +211,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_blood_is_dark_walls_are_grey_and_the_pericardium_is_brightest():
     heart = make_patient(2).heart
-    optics = echo.draw_optics(np.random.default_rng(1))
+    optics = draw_optics(np.random.default_rng(1))
     at = pose(heart, landmarks(heart), "plax", np.random.default_rng(1))
     picture = echo.scan(heart, at, optics, np.array([0.0]))[0]
     labels = tissue_at(heart, tuple(grid(at, optics)), 0.0)[0]

@@ -1,0 +1,83 @@
+"""Wide ranges, Doppler spectra and M-mode of the phantom."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from echoplane.errors import ConfigError
+from echoplane.phantom import WIDE, make_patient, scan_echo, scan_strip, write_clip
+from echoplane.phantom.strip_screen import STRIP_NAMES
+from echoplane.study.dicom import read_dicom
+from echoplane.study.views import IMAGE_VIEWS, by_name
+
+
+def digest(picture: np.ndarray) -> str:
+    return hashlib.sha256(picture.tobytes()).hexdigest()
+
+
+def test_a_seed_gives_one_wide_scan_and_another_seed_another():
+    first, again, other = (
+        scan_echo(make_patient(4, WIDE), "a4c", seed, frames=1, ranges=WIDE).rgb for seed in (1, 1, 2)
+    )
+    assert digest(first) == digest(again) != digest(other)
+
+
+def test_wide_ranges_vary_more_than_the_usual_ones_in_anatomy_and_in_blood():
+    usual, wide = [make_patient(s).heart for s in range(40)], [make_patient(s, WIDE).heart for s in range(40)]
+    for name in ("edv_ml", "wall_mm", "la_radius_mm", "window_mm", "ef"):
+        assert np.std([getattr(h, name) for h in wide]) > 1.3 * np.std([getattr(h, name) for h in usual]), name
+    assert {h.unevenness_mm for h in usual} == {1.1}
+    assert len({h.la_axes for h in wide}) == 40
+
+
+def test_the_views_of_a_wide_patient_share_nothing_but_the_heart():
+    """Depth and gain are drawn before the view is known: they must not tell it."""
+    patient = make_patient(5, WIDE)
+    clips = [scan_echo(patient, view, 1, frames=1, ranges=WIDE) for view in ("plax", "a4c", "suprasternal")]
+    assert len({clip.optics for clip in clips}) == 1
+    outside = [clip.rgb[:, ~clip.sector_mask] for clip in clips]
+    assert np.array_equal(outside[0], outside[1])
+    assert np.array_equal(outside[0], outside[2])
+
+
+@pytest.mark.parametrize("kind", STRIP_NAMES)
+def test_a_still_is_read_back_with_its_kind_from_the_region_and_its_code(kind, tmp_path):
+    patient = make_patient(6)
+    still = scan_strip(patient, kind, 1)
+    write_clip(still, patient, tmp_path / "still")
+    instance = read_dicom((tmp_path / "still").read_bytes()).only
+    assert instance.frame_count == 1
+    assert [region.kind for region in instance.regions] == [kind]
+    assert instance.view == by_name(kind)
+    region, (x0, y0, x1, y1) = instance.regions[0], still.box
+    assert (region.left, region.top, region.right, region.bottom) == (x0, y0, x1 + 1, y1 + 1)
+
+
+def test_a_spectrum_reaches_the_speed_that_its_scale_states():
+    """Continuous Doppler of an adult heart stays under 6 m/s, pulsed Doppler under 1.5 m/s."""
+    for kind, limit_cm_s in (("pw-doppler", 260), ("cw-doppler", 1000)):
+        for seed in range(8):
+            strip = scan_strip(make_patient(seed), kind, 1).strip
+            rows = np.flatnonzero(strip.grey.mean(axis=1) > strip.grey.mean() * 0.5)
+            assert np.abs(rows - strip.baseline_row).max() * strip.per_row < limit_cm_s
+            assert 0 < strip.baseline_row < len(strip.grey)
+
+
+def test_m_mode_repeats_with_the_beat():
+    patient = make_patient(3)
+    strip = scan_strip(patient, "m-mode", 2).strip
+    beat = round(strip.grey.shape[1] / (strip.seconds * patient.heart.heart_rate_bpm / 60))
+    grey = strip.grey.astype(float)
+    beat_apart = np.abs(grey[:, beat:] - grey[:, :-beat]).mean()
+    half_apart = np.abs(grey[:, beat // 2 :] - grey[:, : -(beat // 2)]).mean()
+    assert beat_apart < half_apart
+
+
+def test_an_unknown_still_is_refused_with_the_list():
+    with pytest.raises(ConfigError, match="cw-doppler"):
+        scan_strip(make_patient(0), "a4c", 1)
+
+
+def test_all_fifteen_views_have_codes_of_their_own():
+    assert len(IMAGE_VIEWS) == 15 == len({(view.scheme, view.code) for view in IMAGE_VIEWS})
