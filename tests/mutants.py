@@ -87,9 +87,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "preprocess",
-        "echoplane/tasks/view_video/__init__.py",
-        'if r.kind in ("tissue", "colour-flow")',
-        'if r.kind in ("trace",)',
+        "echoplane/tasks/picture.py",
+        "if region.kind in kinds",
+        "if region.kind in ('trace',)",
         "tests/unit/test_tasks.py::test_what_lies_outside_the_scan_region_never_reaches_the_network",
     ),
     Mutant(

@@ -35,7 +35,11 @@ __all__ = [
     "learning",
 ]
 
-_MODULES = {"echo-view-video": "echoplane.tasks.view_video", "cmr-segmentation": "echoplane.tasks.cmr_segmentation"}
+_MODULES = {
+    "echo-view-video": "echoplane.tasks.view_video",
+    "echo-view-image": "echoplane.tasks.view_image",
+    "cmr-segmentation": "echoplane.tasks.cmr_segmentation",
+}
 NAMES: tuple[str, ...] = tuple(_MODULES)
 
 

@@ -7,7 +7,6 @@ alone and is the only preprocessing there is, for training and serving. Axes: T 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +16,7 @@ from echoplane.study.views import VIDEO_VIEWS
 from echoplane.tasks import classify
 from echoplane.tasks.calibration import calibrate_samples
 from echoplane.tasks.classify import softmax, summarise
+from echoplane.tasks.picture import crop, decoded_side, letterbox, reason_for_doubt, scan_region
 from echoplane.tasks.task import Calibration, Label, Prepared, Result, Rows, Run, Samples, Thresholds, Truth, Validated
 
 NAME = "echo-view-video"
@@ -51,12 +51,14 @@ def preprocess(study: Study, config: Preprocessing) -> Prepared:
     clip = study.only
     _check(clip, config)
     indices = sample_frames(clip.frame_count, clip.frame_time_ms or ASSUMED_FRAME_TIME_MS, config)
-    region, warnings = _scan_region(clip)
-    frames_THW = clip.frames.grey(indices, smallest_side=_decoded_side(clip, region, config.size))
-    batch = np.stack([_letterbox(_crop(frame_HW, region, clip), config.size) for frame_HW in frames_THW])
+    region, warnings = scan_region(clip)
+    frames_THW = clip.frames.grey(indices, smallest_side=decoded_side(clip, region, 2 * config.size))
+    cropped = [crop(frame_HW, region, clip) for frame_HW in frames_THW]
+    batch = np.stack([letterbox(frame_HW, config.size, config.size) for frame_HW in cropped])
     if clip.frame_time_ms is None:
         warnings += (f"no frame time in the file: {ASSUMED_FRAME_TIME_MS:.1f} ms a frame was assumed",)
-    place = {"frames": indices, "top": region.top, "left": region.left}
+    doubt = reason_for_doubt(cropped, clip.frame_count)
+    place = {"frames": indices, "top": region.top, "left": region.left, "doubt": doubt}
     return Prepared(batch[None], place, clip.warnings + warnings)
 
 
@@ -66,12 +68,13 @@ def infer(run: Run, prepared: Prepared) -> np.ndarray:
 
 
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
-    """The mean of the batch's logits, at temperature, against the threshold."""
+    """The mean of the batch's logits, at temperature, against the threshold; no label if the clip is doubtful."""
     probabilities_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
     best = int(probabilities_K.argmax())
-    confidence = float(probabilities_K[best])
-    label = names()[best] if confidence >= thresholds.abstain_below else None
-    return Result(label, confidence, dict(zip(names(), map(float, probabilities_K), strict=True)))
+    confidence, doubt = float(probabilities_K[best]), str(place.get("doubt", ""))
+    label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
+    probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
+    return Result(label, confidence, probabilities, (doubt,) if doubt else ())
 
 
 def names() -> list[str]:
@@ -132,51 +135,3 @@ def _check(clip: Instance, config: Preprocessing) -> None:
             f"the clip has {clip.frame_count} frame(s); at least {config.least_frames} are needed to see motion. "
             "Send a cine loop."
         )
-
-
-def _scan_region(clip: Instance) -> tuple[Region, tuple[str, ...]]:
-    """The largest image region, clipped to the image, or the whole image with a warning."""
-    whole = Region("other", 0, 0, clip.rows, clip.columns)
-    scans = [_clipped(r, clip) for r in clip.regions if r.kind in ("tissue", "colour-flow")]
-    scans = [r for r in scans if min(r.bottom - r.top, r.right - r.left) >= 32]
-    if not scans:
-        return whole, ("no usable scan region in the file: the whole image was used, text included",)
-    return max(scans, key=lambda r: r.area), ()
-
-
-def _clipped(region: Region, clip: Instance) -> Region:
-    return Region(
-        region.kind,
-        max(0, region.top),
-        max(0, region.left),
-        min(clip.rows, region.bottom),
-        min(clip.columns, region.right),
-        region.spacing_mm,
-    )
-
-
-def _decoded_side(clip: Instance, region: Region, size: int) -> int:
-    """Shorter side of a decoded frame at which the region still has twice the network's pixels."""
-    longest = max(region.bottom - region.top, region.right - region.left)
-    return int(np.ceil(min(clip.rows, clip.columns) * min(1.0, 2 * size / longest)))
-
-
-def _crop(frame_HW: np.ndarray, region: Region, clip: Instance) -> np.ndarray:
-    """The region of a frame that may have been decoded at a smaller scale."""
-    down, across = frame_HW.shape[0] / clip.rows, frame_HW.shape[1] / clip.columns
-    top, bottom = round(region.top * down), round(region.bottom * down)
-    left, right = round(region.left * across), round(region.right * across)
-    return frame_HW[top:bottom, left:right]
-
-
-def _letterbox(frame_HW: np.ndarray, size: int) -> np.ndarray:
-    """Fitted into a square of `size`, aspect kept, black around."""
-    rows, columns = frame_HW.shape
-    scale = size / max(rows, columns)
-    height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
-    square = np.zeros((size, size), np.uint8)
-    top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = cv2.resize(
-        frame_HW, (width, height), interpolation=cv2.INTER_AREA
-    )
-    return square

@@ -1,0 +1,208 @@
+"""The torch half of echo-view-image: two networks, loss and augmentation.
+
+One uint8 tensor goes in; normalisation is inside, so that a bundle needs none. An ensemble is one network, its members
+side by side. Axes: B batch, C channel, H row, W column, K label."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.nn import functional
+
+from echoplane.tasks.view_image import labels
+
+UNLABELLED = -1
+MEAN, DEVIATION = 51.0, 51.0
+"""Grey level of a scan region, in round figures; the first batch norm takes up the rest."""
+
+
+class Network(BaseModel):
+    """Kind and size of the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Literal["residual", "vgg"] = "residual"
+    """vgg is the paper's: six convolutions, batch norm before activation, max pooling, dense layers of 1028 and 512.
+    Its filter counts and dropout rates are published in a figure only; ours are our own choice."""
+    width: int = Field(default=16, ge=4)
+    """Channels of the first convolution."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Share of the features that is blanked in training."""
+    members: int = Field(default=1, ge=1)
+    """Networks whose probabilities are averaged."""
+
+
+class Augmentation(BaseModel):
+    """How a training picture is changed. Never mirrored: RV and LV keep their sides on real screens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    rotation_degrees: float = Field(default=8.0, ge=0)
+    """Largest turn either way (Madani et al. 2018: 10)."""
+    shift: float = Field(default=0.07, ge=0, lt=1)
+    """Largest shift in each direction, as a share of the side."""
+    zoom: float = Field(default=0.16, ge=0, lt=1)
+    """Largest enlargement or reduction, beside 1."""
+    stretch: float = Field(default=0.12, ge=0, lt=1)
+    """Largest further change of the rows alone, beside 1."""
+    gamma: float = Field(default=0.6, ge=0)
+    """Largest logarithm of the exponent of the grey curve: the dynamic range that an operator turns."""
+    gain: float = Field(default=0.45, ge=0)
+    """Largest logarithm of the factor of brightness."""
+    field: float = Field(default=0.35, ge=0)
+    """Largest deviation of the logarithm of a smooth field of gain: regions of a picture fade."""
+    speckle: float = Field(default=0.35, ge=0)
+    """Largest deviation of multiplied noise."""
+    blur: float = Field(default=0.3, ge=0, le=1)
+    """Share of pictures that are blurred by 3 x 3 pixels."""
+
+
+class Residual(nn.Module):
+    """Two convolutions past a shortcut (He et al. 2016)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            *_convolution(channels_in, channels_out, stride),
+            nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        same = stride == 1 and channels_in == channels_out
+        shortcut = [nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)]
+        self.shortcut = nn.Sequential(*([] if same else shortcut))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.shortcut(x_BCHW) + self.inner(x_BCHW))
+
+
+def _convolution(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    ]
+
+
+def _residual_trunk(width: int) -> tuple[nn.Module, int]:
+    """Features (batch, feature) of a small residual network, and their number."""
+    trunk = nn.Sequential(
+        *_convolution(1, width, 2),
+        *_convolution(width, 2 * width, 2),
+        Residual(2 * width, 2 * width, 1),
+        Residual(2 * width, 4 * width, 2),
+        Residual(4 * width, 4 * width, 1),
+        Residual(4 * width, 8 * width, 2),
+        Residual(8 * width, 8 * width, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    return trunk, 8 * width
+
+
+def _vgg_trunk(width: int, dropout: float) -> tuple[nn.Module, int]:
+    """Features of the paper's network. Each convolution but the last is followed by 2 x 2 max pooling."""
+    channels = [1, width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
+    layers: list[nn.Module] = []
+    for k in range(6):
+        layers += _convolution(channels[k], channels[k + 1])
+        layers += [nn.MaxPool2d(2, ceil_mode=True), nn.Dropout2d(dropout / 3)] if k < 5 else []
+    dense = [nn.LazyLinear(1028), nn.BatchNorm1d(1028), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(1028, 512), nn.BatchNorm1d(512), nn.ReLU()), 512
+
+
+class Member(nn.Module):
+    """One network: uint8 (batch, row, column) to (logits (batch, label), embedding (batch, feature))."""
+
+    def __init__(self, config: Network) -> None:
+        super().__init__()
+        vgg = config.kind == "vgg"
+        self.trunk, features = _vgg_trunk(config.width, config.dropout) if vgg else _residual_trunk(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classify = nn.Linear(features, len(labels()))
+
+    def forward(self, picture_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = self.trunk((picture_BHW[:, None].float() - MEAN) / DEVIATION)
+        return self.classify(self.dropout(embedding)), embedding
+
+
+class Ensemble(nn.Module):
+    """The logarithm of the members' mean probability, and their embeddings side by side."""
+
+    def __init__(self, config: Network) -> None:
+        super().__init__()
+        self.members = nn.ModuleList([Member(config) for _ in range(config.members)])
+
+    def forward(self, picture_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        answers = [member(picture_BHW) for member in self.members]
+        logs_MBK = torch.stack([functional.log_softmax(logits, dim=1) for logits, _ in answers])
+        return logs_MBK.logsumexp(dim=0), torch.cat([embedding for _, embedding in answers], dim=1)
+
+
+def network(config: Network) -> nn.Module:
+    if config.kind == "vgg":
+        module = Ensemble(config) if config.members > 1 else Member(config)
+        module.eval()
+        with torch.no_grad():  # gives the first dense layer its size
+            module(torch.zeros(1, 60, 80, dtype=torch.uint8))
+        return module.train()
+    return Ensemble(config) if config.members > 1 else Member(config)
+
+
+def parts(samples: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return samples, labels
+
+
+def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 where the most probable label is the right one."""
+    return (output.argmax(dim=1) == target).float()
+
+
+def loss(
+    output: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.1, outlier_weight: float = 0.5
+) -> torch.Tensor:
+    """Mean cross entropy over labelled pictures; UNLABELLED ones, which show no view, are drawn to even probabilities.
+
+    Outlier exposure (Hendrycks et al. 2019, arXiv 1812.04606), so that what shows no view gets no confident answer.
+    """
+    labelled = target != UNLABELLED
+    total = functional.cross_entropy(
+        output, target, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
+    ) / labelled.sum().clamp(min=1)
+    uneven = -(functional.log_softmax(output, dim=1).mean(dim=1) * ~labelled).sum() / (~labelled).sum().clamp(min=1)
+    return total + outlier_weight * uneven
+
+
+def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
+    """uint8 (row, column) changed at random: framing, grey curve, regional gain, speckle, blur."""
+    picture_HW = _moved(sample, rng, config).astype(np.float32)
+    picture_HW *= np.exp(_smooth(rng, sample.shape) * rng.uniform(0, config.field))
+    exponent, gain = np.exp(rng.uniform(-config.gamma, config.gamma)), np.exp(rng.uniform(-config.gain, config.gain))
+    picture_HW = 255 * gain * (np.clip(picture_HW, 0, 255) / 255) ** exponent
+    noise_HW = rng.standard_normal(sample.shape, dtype=np.float32)
+    if rng.random() < 0.5:
+        noise_HW = 2.4 * cv2.blur(noise_HW, (3, 3))
+    picture_HW *= 1 + rng.uniform(0, config.speckle) * noise_HW
+    if rng.random() < config.blur:
+        picture_HW = cv2.blur(picture_HW, (3, 3))
+    return np.asarray(np.clip(picture_HW, 0, 255), np.uint8)
+
+
+def _moved(picture_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
+    """Turned, zoomed, stretched and shifted by one matrix; black comes in from outside."""
+    rows, columns = picture_HW.shape
+    angle = rng.uniform(-config.rotation_degrees, config.rotation_degrees)
+    matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, 1 + rng.uniform(-config.zoom, config.zoom))
+    stretch = 1 + rng.uniform(-config.stretch, config.stretch)
+    matrix[1] *= stretch
+    matrix[1, 2] += (1 - stretch) * rows / 2
+    matrix[:, 2] = matrix[:, 2] + rng.uniform(-config.shift, config.shift, 2) * (columns, rows)
+    return np.asarray(cv2.warpAffine(picture_HW, matrix, (columns, rows)))
+
+
+def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A smooth field of deviation 1."""
+    coarse = rng.standard_normal((4, 5), dtype=np.float32)
+    return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))
