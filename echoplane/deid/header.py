@@ -7,9 +7,8 @@ as the bytes that they will be, explicit little endian, so nothing is parsed or 
 
 import re
 import struct
-from collections import Counter
 from collections.abc import Sequence as Values
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 
 from pydicom.charset import default_encoding
@@ -19,17 +18,11 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from echoplane.deid import dates, numbers, rules
-from echoplane.deid.key import Key
-from echoplane.deid.policy import Policy
+from echoplane.deid import clean_text, codes, dates, numbers, pieces, rules
+from echoplane.deid.context import Context
 from echoplane.deid.reasons import Held
 from echoplane.deid.rules import Allowed
-from echoplane.deid.values import OwnValues
 
-_PLAIN = re.compile(r"[A-Za-z0-9 _.,/+:;()\[\]{}%*^'-]*")
-_TOKEN = re.compile(r"[^\W_]+")
-_LETTERS, _DIGIT = re.compile(r"[A-Za-z]+"), re.compile(r"\d", re.ASCII)
-_CODE_VALUE = re.compile(r"[A-Za-z0-9.:\-_\[\]{}/%*']{1,16}")
 _NUMBER = {
     "DS": numbers.DECIMAL,
     "IS": re.compile(r"[+-]?\d{1,10}", re.ASCII),
@@ -37,31 +30,10 @@ _NUMBER = {
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
 _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct
 _SEX = frozenset("MFO")
-_VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
-_ESCAPE = "\x1b"  # begins another character set (ISO 2022), in which letters are pairs of ASCII
-_LEAST_LETTERS = 4
-_MOST_LETTERS = 3  # that stand alone in a term; more can be the beginning of a name
 _FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 # their bytes are checked and written with the pixels and the signal
 _BULK_VRS = frozenset(("OB", "OW", "OB or OW"))
 Element = DataElement | RawDataElement
-
-
-@dataclass
-class Context:
-    """What a value is judged by: the rules of its class, the key, the policy, and the patient's own values."""
-
-    object_class: str
-    key: Key
-    policy: Policy
-    own: OwnValues
-    pseudonym: str
-    shift_days: int
-    actions: Counter[str] = field(default_factory=Counter)
-    extra_words: frozenset[str] = frozenset()
-
-    def note(self, keyword: str, action: str) -> None:
-        self.actions[f"{keyword} {action}"] += 1
 
 
 def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
@@ -79,6 +51,8 @@ def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
         element = _convert(original, item, rule, context, depth)
         if element is not None:
             built[rule.tag] = element
+    if depth == 0:
+        pieces.remove(built, context)
     return dataset_of(built)
 
 
@@ -138,8 +112,7 @@ def _convert(original: Dataset, item: Element, rule: Allowed, context: Context, 
     if rule.vr in _BINARY_BYTES:
         return _convert_binary(original, item, rule, context)
     before = _strings(item)
-    cut_up = rule.vr in _NUMBER and numbers.of_decimals(before) & context.own.numbers
-    after = ["" if cut_up else _convert_string(value, rule, action, context) for value in before]
+    after = _convert_strings(before, rule, action, context)
     changed = "shifted" if action == "shift" else "mapped" if rule.vr == "UI" else "cleaned"
     context.note(rule.keyword, changed if before != after else "kept" if any(before) else "empty")
     return element_of(rule.tag, rule.vr, "\\".join(after).encode("ascii"))
@@ -175,8 +148,8 @@ def _is_public_code(item: Dataset) -> bool:
     """An item that is no code, or a code of a listed scheme; a site's own code can be a person."""
     if "CodeValue" not in item and "LongCodeValue" not in item:
         return True
-    form = rules.coding_schemes().get(str(item.get("CodingSchemeDesignator")))
-    return form is not None and form.fullmatch(str(item.get("CodeValue"))) is not None
+    value = item.get("CodeValue") or item.get("LongCodeValue")
+    return codes.is_public_code(str(item.get("CodingSchemeDesignator")), str(value))
 
 
 def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Context) -> RawDataElement | None:
@@ -228,8 +201,29 @@ def _names_unknown(value: bytes) -> bool:
 def _holds_own(value: bytes, vr: str, context: Context) -> bool:
     """Whether numbers are the patient's name in letters, or an identifier."""
     own = context.own
-    found = vr != "AT" and any(own.is_number(number) for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value))
+    values = () if vr == "AT" else [number for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value)]
+    found = any(
+        own.is_number(number) or (number == number // 1 and numbers.could_identify(number)) for number in values
+    )
     return found or own.inside_bytes(value)
+
+
+def _convert_strings(values: list[str], rule: Allowed, action: str, context: Context) -> list[str]:
+    """The values of an element, judged together where a day or an identifier could be cut over them."""
+    if rule.keyword in _ONE_BY_ONE or rule.vr not in rules.TEXT_VRS | {"CS", *_NUMBER} or action == "shift":
+        return [_convert_string(value, rule, action, context) for value in values]
+    if rule.vr in _NUMBER:
+        own = context.own
+        cut_up = numbers.of_decimals(values) & own.numbers or (len(values) > 1 and numbers.in_digits(values, own.days))
+        return ["" if cut_up else _number(value, rule.vr, context) for value in values]
+    if action == "keep" and rule.vr != "CS":  # identity of a device or an institution, unless it names a person
+        return [value if _names_no_one(value, context) else "" for value in values]
+    return clean_text.clean(values, rule.keyword, context, terms=rule.vr == "CS")
+
+
+def _names_no_one(value: str, context: Context) -> bool:
+    named = clean_text.names_someone(value, context) or context.own.inside(value)
+    return clean_text.PLAIN.fullmatch(value) is not None and not named
 
 
 def _convert_string(value: str, rule: Allowed, action: str, context: Context) -> str:
@@ -237,24 +231,23 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
         return _shift(value, rule.vr, context)
     if rule.vr == "UI":
         return context.key.uid(value) if value else ""
-    if rule.vr in _NUMBER:
-        value = numbers.of_sixteen(value) if rule.vr == "DS" else value
-        return value if _is_number(value, rule.vr, context) else ""
     if rule.vr == "AS":
         return dates.capped_age(value)
-    if rule.keyword == "CodeValue":
-        fits = _CODE_VALUE.fullmatch(value) and not _names_someone(value, context)
-        told = numbers.of_code(value)
-        own = context.own.inside(value, 2) or told & (context.own.numbers | context.own.days)
-        return value if fits and not own else ""
     if rule.keyword == "PatientSex":
         return value if value in _SEX else ""
-    if rule.vr == "CS":
-        return value if _is_known_term(value, context) else ""
-    if action == "keep":  # identity of a device or an institution: as it is, unless it names a person
-        named = _names_someone(value, context) or context.own.inside(value)
-        return value if _PLAIN.fullmatch(value) and not named else ""
-    return clean_text(value, context, version=rule.keyword in _VERSIONS)
+    if rule.keyword in ("CodeValue", "LongCodeValue"):
+        return "" if _is_own_code(value, context) else value
+    return value if rule.keyword == "CodingSchemeDesignator" and value in codes.schemes() else ""
+
+
+_ONE_BY_ONE = frozenset(("PatientSex", "CodeValue", "LongCodeValue", "CodingSchemeDesignator"))
+
+
+def _is_own_code(value: str, context: Context) -> bool:
+    """Whether a code is an identifier, a name or a day of the patient; its scheme is looked at with its item."""
+    own = context.own
+    named = any(part.isalpha() and part.lower() in own.names for part in re.split(r"[^A-Za-z]+", value) if part[1:])
+    return named or bool(numbers.of_code(value) & (own.numbers | own.days))
 
 
 def _shift(value: str, vr: str, context: Context) -> str:
@@ -268,70 +261,13 @@ def _shift(value: str, vr: str, context: Context) -> str:
     return _FRACTION.sub(lambda part: "" if context.own.is_number(int(part[1])) else part[0], moved)
 
 
-def _is_number(value: str, vr: str, context: Context) -> bool:
-    if value and (len(value) > numbers.MOST_CHARACTERS or not _NUMBER[vr].fullmatch(value)):
-        return False
-    own = context.own
-    told = value and (own.is_number(float(value)) or numbers.of_decimals([value]) & own.numbers)
-    return not told
-
-
-def _is_known_term(value: str, context: Context) -> bool:
-    """A CS of which every token is on the word list: coded strings are terms, but files put names there."""
-    tokens = _TOKEN.findall(value)
-    spelled = "".join(token for token in tokens if len(token) == 1)
-    return (
-        len(value) <= 16
-        and value.isascii()
-        and _ESCAPE not in value
-        and all(_listed(token, context) or len(token) == 1 or _is_short_number(token, context) for token in tokens)
-        and len(spelled) <= _MOST_LETTERS
-        and not context.own.inside(spelled, 2)
-        and not numbers.together(_loose_numbers(tokens, context), context.own.numbers, version=False)
-    )
-
-
-def _is_short_number(token: str, context: Context) -> bool:
-    names = any(context.own.name_someone(part) for part in (token, *_LETTERS.findall(token)))
-    return rules.short_number(token) and not names
-
-
-def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
-    """The numbers among the tokens, also those too long to stay, and "" for each other one: T1, ISO 10918."""
-    tokens = numbers.with_months(tokens)
-    listed = [_listed(token, context) and not (token.isdigit() and len(token) < 3) for token in tokens]
-    return [t if _DIGIT.search(t) and not word else "" for t, word in zip(tokens, listed, strict=True)]
-
-
-def _listed_words(value: str, context: Context) -> list[str]:
-    words = (token for token in _TOKEN.findall(value) if len(token) >= _LEAST_LETTERS and token.isalpha())
-    return [word for word in words if _listed(word, context) and not context.own.name_someone(word)]
-
-
-def _listed(token: str, context: Context) -> bool:
-    return token.upper() in rules.words() or token.upper() in context.extra_words
-
-
-def _names_someone(value: str, context: Context) -> bool:
-    return any(context.own.name_someone(token) for token in _TOKEN.findall(value))
-
-
-def clean_text(value: str, context: Context, version: bool = False) -> str:
-    """Free text with only its listed words and short numbers left (PS3.15 E.3.2, clean descriptors).
-
-    version: it may be that of software"""
-    if _ESCAPE in value:
+def _number(text: str, vr: str, context: Context) -> str:
+    """A DS or IS as it is; empty where it is none, is the patient's, or is as long as a telephone number."""
+    text = numbers.of_sixteen(text) if vr == "DS" else text
+    if not text:
         return ""
-    if not value.isascii():  # a letter can be made of bytes that look like a short number
-        return " ".join(_listed_words(value, context))
-    tokens = _TOKEN.findall(value)
-    loose = _loose_numbers(tokens, context)
-    stays = [
-        (_listed(token, context) or _is_short_number(token, context)) and not context.own.name_someone(token)
-        for token in tokens
-    ]
-    # numbers between which the words go would stand together
-    left = [number for number, stay in zip(loose, stays, strict=True) if number or stay]
-    told = numbers.together(left, context.own.numbers, version)
-    kept = [t for t, number, stay in zip(tokens, loose, stays, strict=True) if stay and not (number and told)]
-    return value if len(kept) == len(tokens) and _PLAIN.fullmatch(value) else " ".join(kept)
+    if len(text) > numbers.MOST_CHARACTERS or not _NUMBER[vr].fullmatch(text):
+        return ""
+    number, own = float(text), context.own
+    told = own.is_number(number) or numbers.could_identify(number) or numbers.of_decimals([text]) & own.numbers
+    return "" if told or (vr == "IS" and text in own.day_forms and text[0] == "0") else text

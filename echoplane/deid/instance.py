@@ -17,7 +17,8 @@ from pydicom.uid import MPEG2MPHL, MPEG2MPML, UID, ExplicitVRLittleEndian
 
 from echoplane import __version__
 from echoplane.deid import bulk, pixels, regions, rules, structure, values
-from echoplane.deid.header import Context, dataset_of, element_of, rebuild, strings
+from echoplane.deid.context import Context
+from echoplane.deid.header import dataset_of, element_of, rebuild, strings
 from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import Held
@@ -49,6 +50,7 @@ _TAGS = {
     for keyword in (
         "SpecificCharacterSet", "PatientIdentityRemoved", "DeidentificationMethod", "BurnedInAnnotation",
         "LongitudinalTemporalInformationModified", "PatientName", "PatientID", "CodeValue",
+        "SOPInstanceUID", "SeriesInstanceUID",
         "CodingSchemeDesignator", "CodeMeaning",
     )
 }  # fmt: skip
@@ -181,10 +183,18 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
         policy=policy,
         own=own,
         pseudonym=key.pseudonym(identity),
-        shift_days=0 if policy.dates == "keep" else key.shift_days(identity),
+        shift_days=0 if policy.dates == "keep" or _has_shifted_dates(original, key) else key.shift_days(identity),
         extra_words=frozenset(word.upper() for word in policy.extra_words),
     )
     return context, () if patient else ("no-patient-id",)
+
+
+def _has_shifted_dates(original: Dataset, key: Key) -> bool:
+    """Whether the file is an earlier output of this key: its UIDs are too, unlike those of a scan of research that was
+    made under a pseudonym."""
+    uids = ["".join(strings(original, _TAGS[keyword])[:1]) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")]
+    issued = all(key.issued_uid(uid) for uid in uids if uid) and any(uids)
+    return issued and key.issued_pseudonym(_patient_id(original))
 
 
 def _patient_id(original: Dataset) -> str:

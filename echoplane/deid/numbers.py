@@ -5,22 +5,29 @@ number or the record number with spaces in it.
 """
 
 import re
+from functools import cache
+from itertools import permutations, product
 
 _LEAST_DIGITS = 5
 """of an identifier; shorter ones are too common as counts and sizes"""
 _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
+_LARGEST_COUNT = 10_000_000
 MOST_CHARACTERS = 16
 """of a DS (PS3.5 6.2)"""
 DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 _MONTHS = (
-    ("JAN", "ENE", "GEN"), ("FEB", "FEV", "FÉV"), ("MAR", "MRZ", "MÄR"), ("APR", "AVR", "ABR"), ("MAY", "MAI", "MAG"),
-    ("JUN", "JUIN", "GIU"), ("JUL", "JUIL", "LUG"), ("AUG", "AOU", "AOÛ", "AGO"), ("SEP", "SET"), ("OCT", "OKT", "OTT"),
-    ("NOV",), ("DEC", "DEZ", "DÉC", "DIC"),
+    ("JAN", "ENE", "GEN", "STY", "OCA", "TAM"), ("FEB", "FEV", "FÉV", "LUT", "SUB", "HEL"),
+    ("MAR", "MRZ", "MÄR", "MRT", "MAALIS"), ("APR", "AVR", "ABR", "KWI", "NIS", "HUH"),
+    ("MAY", "MAI", "MAG", "MEI", "MAJ", "TOUKO"), ("JUN", "JUIN", "GIU", "CZE", "HAZ", "KES"),
+    ("JUL", "JUIL", "LUG", "LIP", "TEM", "HEI"), ("AUG", "AOU", "AOÛ", "AGO", "SIE", "ELO"),
+    ("SEP", "SET", "WRZ", "EYL", "SYY"), ("OCT", "OKT", "OTT", "OUT", "PAZ", "EKI", "LOK"),
+    ("NOV", "LIS", "KAS"), ("DEC", "DEZ", "DÉC", "DIC", "GRU", "ARA", "JOU"),
 )  # fmt: skip
-"""In English, German, French, Spanish and Italian."""
+"""First letters in English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Turkish, Finnish; of other
+languages the word is removed, and no month is left beside the number."""
 _WORD_OR_NUMBER = re.compile(r"[A-Za-z]+|[0-9]+")
 _TWO_DIGITS = re.compile(r"\d\d", re.ASCII)
 
@@ -44,11 +51,7 @@ def of_code(text: str) -> set[str]:
 
 def of_birth_date(text: str) -> set[str]:
     """A DA as people write it in digits, whole or in part, without leading zeros."""
-    match = re.fullmatch(r"(\d\d(\d\d))(\d\d)(\d\d)", text.replace(".", ""), re.ASCII)
-    if match is None:
-        return set()
-    year, short, month, day = match.groups()
-    return _written(year, short, month, day) | _written(year, short, str(int(month)), str(int(day)))
+    return {form.lstrip("0") for form in forms_of_day(text) if len(form) > 2}
 
 
 def of_day(text: str) -> set[str]:
@@ -56,10 +59,21 @@ def of_day(text: str) -> set[str]:
     return {form for form in of_birth_date(text) if len(form) >= _LEAST_DIGITS}
 
 
-def _written(year: str, short: str, month: str, day: str) -> set[str]:
-    forms = {f"{first}{then}{last}" for last in ("", short, year) for first, then in ((day, month), (month, day))}
-    forms |= {f"{first}{month}{day}" for first in (short, year)} | {f"{month}{short}", f"{month}{year}"}
-    return {form.lstrip("0") for form in forms}
+@cache
+def forms_of_day(text: str) -> frozenset[str]:
+    """A DA in digits as people write it: any order, with or without its year, with and without leading zeros.
+
+    Each is at least a day with its month or a month with its year."""
+    match = re.fullmatch(r"(\d\d(\d\d))(\d\d)(\d\d)", text.replace(".", ""), re.ASCII)
+    if match is None:
+        return frozenset()
+    years, months, days = match.group(1, 2), _with_and_without_zero(match[3]), _with_and_without_zero(match[4])
+    parts = [*product(months, days), *product(years, months), *product(years, months, days)]
+    return frozenset("".join(order) for part in parts for order in permutations(part))
+
+
+def _with_and_without_zero(two_digits: str) -> tuple[str, str]:
+    return two_digits, str(int(two_digits))
 
 
 def of_sixteen(text: str) -> str:
@@ -74,13 +88,13 @@ def with_months(tokens: list[str]) -> list[str]:
     """The tokens of a text, with each month between two numbers in digits: 17 MAR 48, 17.III.48."""
     found = list(tokens)
     for k in range(1, len(tokens) - 1):
-        month = _month(tokens[k].upper())
-        if month and tokens[k - 1].isdigit() and tokens[k + 1].isdigit():
-            found[k] = month
+        digits = month(tokens[k].upper())
+        if digits and tokens[k - 1].isdigit() and tokens[k + 1].isdigit():
+            found[k] = digits
     return found
 
 
-def _month(word: str) -> str:
+def month(word: str) -> str:
     """A month's two digits, from its Roman number or the first letters of its name; empty where it is none."""
     if word in _ROMAN:
         return f"{_ROMAN.index(word) + 1:02d}"
@@ -88,13 +102,21 @@ def _month(word: str) -> str:
 
 
 def is_one_of(value: float, known: set[str]) -> bool:
-    """Whether a whole number is one of these; 471107, 471107.0 and 4.71107E5 are the same."""
-    return (
-        abs(value) < 1e16
-        and value == int(value)
-        and abs(value) >= 10 ** (_LEAST_DIGITS - 1)
-        and (str(abs(int(value))) in known)
-    )
+    """Whether a number is one of these: 471107, 471107.0, 471107.5 and 4.71107E5 are the same, and 4.71107 is too."""
+    if not 0 < abs(value) < 1e16:
+        return False
+    whole = str(abs(int(value)))
+    return (len(whole) >= _LEAST_DIGITS and whole in known) or in_digits([f"{value:.10g}"], known)
+
+
+def in_digits(values: list[str], known: set[str]) -> bool:
+    """Whether the digits of decimal numbers, one after the other, are one of these; five can be so by chance."""
+    return any(len(digits) > _LEAST_DIGITS for digits in of_decimals(values) & known)
+
+
+def could_identify(value: float) -> bool:
+    """Whether a whole number is as long as a telephone or record number, and longer than a count or a length."""
+    return abs(value) >= _LARGEST_COUNT
 
 
 def together(tokens: list[str], known: set[str], version: bool) -> bool:

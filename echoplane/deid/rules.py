@@ -53,7 +53,7 @@ class Profile:
 _COLUMNS = tuple(column.name for column in fields(Profile))
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+def rows(name: str) -> list[dict[str, str]]:
     with (resources.files("echoplane.deid") / "data" / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -61,7 +61,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 @cache
 def allow_list(object_class: str) -> dict[int, Allowed]:
     """The attributes that may stay in this class, by tag; the same list holds at every depth."""
-    rows = [
+    listed = [
         Allowed(
             tag=BaseTag(int(row["tag"], 16)),
             keyword=row["keyword"],
@@ -69,9 +69,9 @@ def allow_list(object_class: str) -> dict[int, Allowed]:
             classes=frozenset(row["classes"].split()),
             most=_most(dictionary_VM(row["keyword"])),
         )
-        for row in _rows("allowed.csv")
+        for row in rows("allowed.csv")
     ]
-    return {int(row.tag): row for row in rows if row.classes & {"all", object_class}}
+    return {int(row.tag): row for row in listed if row.classes & {"all", object_class}}
 
 
 def _most(multiplicity: str) -> int | None:
@@ -90,7 +90,7 @@ def safe_private() -> dict[tuple[str, int, int], Allowed]:
             classes=frozenset(("all",)),
             most=int(row["most"]),
         )
-        for row in _rows("safe_private.csv")
+        for row in rows("safe_private.csv")
     }
 
 
@@ -105,7 +105,7 @@ def profile() -> dict[int, Profile]:
     """Table E.1-1 by tag. Repeating groups (50xx, 60xx) and private ones are never on the allow list."""
     return {
         int(row["tag"], 16): Profile(*(row[column] for column in _COLUMNS))
-        for row in _rows("ps3_15_e1.csv")
+        for row in rows("ps3_15_e1.csv")
         if not set(row["tag"]) - set("0123456789ABCDEF")
     }
 
@@ -113,18 +113,20 @@ def profile() -> dict[int, Profile]:
 @cache
 def words() -> frozenset[str]:
     """Words, in capitals, that a description may keep."""
-    return frozenset(row["word"] for row in _rows("words.csv"))
+    return frozenset(row["word"] for row in rows("words.csv"))
+
+
+@cache
+def names_among_words() -> dict[str, frozenset[str]]:
+    """Listed words that are people's names too -> the words or attributes beside which they are none; empty if any.
+
+    Surnames and given names are those of the US Census Bureau of 1990 (public domain)."""
+    return {row["word"]: frozenset(row["beside"].split()) for row in rows("words.csv") if row["name"]}
 
 
 def short_number(token: str) -> bool:
     """Whether a token that is on no list may stay as a number: 25, E95, 0001, but not 1948."""
     return bool(_SHORT_NUMBER.fullmatch(token)) and not _FOUR_DIGITS.fullmatch(token)
-
-
-@cache
-def coding_schemes() -> dict[str, re.Pattern[str]]:
-    """Coding schemes whose codes are public terms (PS3.16 section 8), and the form of a code; other items go."""
-    return {row["scheme"]: re.compile(row["form"], re.ASCII) for row in _rows("coding_schemes.csv")}
 
 
 @cache
@@ -134,14 +136,14 @@ def devices() -> dict[tuple[str, str, int, int], tuple[int, int, int, int]]:
         (row["manufacturer"].casefold(), row["model"].casefold(), int(row["rows"]), int(row["columns"])): (
             int(row["top"]), int(row["left"]), int(row["bottom"]), int(row["right"]),
         )
-        for row in _rows("devices.csv")
+        for row in rows("devices.csv")
     }  # fmt: skip
 
 
 @cache
 def sop_classes() -> dict[str, str]:
     """SOP Class UID -> class of object, or the reason code with which it is refused."""
-    return {row["uid"]: row["class"] for row in _rows("sop_classes.csv")}
+    return {row["uid"]: row["class"] for row in rows("sop_classes.csv")}
 
 
 @cache

@@ -27,6 +27,10 @@ _NAMES_SOMEONE = ("ID", "Name", "Institution", "Physician", "Address", "Operator
 _NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSequenceName", "ManufacturerModelName"))
 _MAX_UNKNOWN_BYTES = 65536
 _BIRTH_DATE = 0x00100030
+_CODES = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120))
+"""Code values, their schemes and versions: public terms are no secrets, and others are removed for what they are."""
+_TITLES = frozenset(("dr", "ii", "iv", "jr", "md", "mr", "ms", "ph", "pr", "ra", "sr", "vi"))
+_SHORTEST_JOINED = 4
 _LONG_TOKEN = 4
 _WORD = re.compile(r"\w+")
 _DATE = re.compile(r"(?<!\d)(?:1[89]|20)\d{6}(?!\d{2})|(?<!\d)(?:1[89]|20)\d{6}(?=\d{4})")
@@ -45,7 +49,11 @@ class OwnValues:
     numbers: set[str] = field(default_factory=set)
     """digits of the identifiers and of the birth date, without leading zeros"""
     days: set[str] = field(default_factory=set)
-    """the same of every other day"""
+    """the same of every other day, with its year"""
+    day_forms: set[str] = field(default_factory=set)
+    """every day of the file, also without its year or day, as digits in any order"""
+    joined: set[str] = field(default_factory=set)
+    """identifiers and names without what parts them, in capitals"""
 
     def __repr__(self) -> str:
         return f"OwnValues({len(self.names)} names, {len(self.identifiers)} identifiers, {len(self.other)} other)"
@@ -53,7 +61,7 @@ class OwnValues:
     def name_someone(self, token: str) -> bool:
         """Whether a token of kept text belongs to the patient or to another person or place of the file."""
         token = token.lower()
-        return (len(token) > 2 and token in self.names) or (token in self.identifiers and not _listed(token))
+        return token in self.names or (token in self.identifiers and not _listed(token))
 
     def inside(self, value: str, longer_than: int = _LONG_TOKEN) -> bool:
         """Whether a value holds a name or identifier as a part of it: zwetschgenrosali."""
@@ -65,8 +73,8 @@ class OwnValues:
         return self.inside(value.decode("latin-1"), 3) or self.inside(value.replace(b"\0", b"").decode("latin-1"), 3)
 
     def is_number(self, value: float) -> bool:
-        """Whether a number is an identifier or the birth date, however it is written."""
-        return numbers.is_one_of(value, self.numbers)
+        """Whether a number is an identifier or a day of the patient, however it is written."""
+        return numbers.is_one_of(value, self.numbers | self.days)
 
 
 def _listed(token: str) -> bool:
@@ -133,9 +141,10 @@ def collect(dataset: Dataset, key: Key, policy: Policy) -> OwnValues:
             found = set(_DATE.findall(value.replace(".", "")))
             own.dates |= found
             own.days |= {form for day in found for form in numbers.of_day(day)}
+            own.day_forms |= {form for day in found for form in numbers.forms_of_day(day)}
             if text.tag == _BIRTH_DATE:
                 own.numbers |= numbers.of_birth_date(value)
-        elif text.vr != "TM" and text.tag not in retained and not key.issued_pseudonym(value):
+        elif text.vr != "TM" and text.tag not in retained | _CODES and not key.issued_pseudonym(value):
             _note_text(own, text, value)
     own.other -= {word.lower() for word in policy.extra_words}
     return own
@@ -144,8 +153,10 @@ def collect(dataset: Dataset, key: Key, policy: Policy) -> OwnValues:
 def _note_text(own: OwnValues, text: Text, value: str) -> None:
     tokens = {token.lower() for token in _WORD.findall(value.replace("_", " "))}
     if text.vr == "PN":
-        own.names |= {token for token in tokens if len(token) > 1}
+        own.names |= {token for token in tokens if len(token) > 1 and token not in _TITLES}
+        own.joined |= {token.upper() for token in own.names}
     elif _is_identity(text.tag):
+        own.joined |= {joined for part in value.split("\\") if (joined := _joined_identifier(part))}
         own.identifiers |= {token for token in tokens if len(token) > 2}
         own.numbers |= {number for part in value.split("\\") for number in numbers.of_identifier(part)}
     else:
@@ -153,6 +164,12 @@ def _note_text(own: OwnValues, text: Text, value: str) -> None:
         return
     phrases = (part.strip().lower() for part in re.split(r"[\\^=]", value))
     own.phrases |= {p for p in phrases if len(p) > 4 and not all(map(_listed, _WORD.findall(p)))}
+
+
+def _joined_identifier(part: str) -> str:
+    """A1-B2-C3 as A1B2C3; empty for what has no digit or is too short to be told from a count."""
+    joined = re.sub(r"[\W_]", "", part).upper()
+    return joined if len(joined) >= _SHORTEST_JOINED and any(map(str.isdigit, joined)) else ""
 
 
 @cache

@@ -246,7 +246,7 @@ def test_quarantine_is_closed_to_others_and_named_by_keyed_digest(tmp_path: Path
 
 
 def test_verification_catches_a_header_rule_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("echoplane.deid.header.clean_text", lambda value, *_, **__: value)
+    monkeypatch.setattr("echoplane.deid.clean_text.clean", lambda values, *_, **__: values)
     outcome = run(echo(StudyDescription="TTE Rosalinde"), tmp_path)
     assert (outcome.status, outcome.reason) == ("quarantined", "verify-header")
     assert not list((tmp_path / "out" / "dicom").rglob("*.dcm"))
@@ -360,9 +360,17 @@ def test_what_the_key_issued_is_recognised_and_nothing_else() -> None:
     assert KEY.uid(KEY.uid("1.2.3")) == KEY.uid("1.2.3")
     other = Key(bytes(range(100, 164)))
     assert other.uid(KEY.uid("1.2.3")) != KEY.uid("1.2.3")
-    assert KEY.shift_days(KEY.pseudonym("4711")) == 0
+    assert KEY.shift_days(KEY.pseudonym("4711")) == KEY.shift_days("4711")
     assert KEY.pseudonym("P-AAAAAAAAAAAAAAAA") != "P-AAAAAAAAAAAAAAAA"
     assert KEY.uid("1.2.840.10008.1.2.1") == "1.2.840.10008.1.2.1"
+
+
+def test_d8_a_scan_made_under_a_pseudonym_is_shifted_like_the_patients_others(tmp_path: Path) -> None:
+    first = run(echo(), tmp_path)
+    again = echo(PatientID=first.pseudonym, SOPInstanceUID="1.2.826.0.1.999.3.9", SeriesInstanceUID="1.2.826.0.1.9.9")
+    second = written(run(again, tmp_path), tmp_path)
+    assert (second.PatientID, second.StudyDate) == (first.pseudonym, written(first, tmp_path).StudyDate)
+    assert second.StudyDate != "20240317"
 
 
 def test_a_person_can_accept_pixels_and_is_named_in_the_audit(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag
+from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -158,12 +158,24 @@ def test_a_private_number_of_another_creator_or_too_long_goes(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("row", rows("words.csv"), ids=lambda row: row["word"])
-def test_a_listed_word_stays_unless_she_is_called_so(row: dict[str, str]) -> None:
-    dataset = echo(StudyDescription=f"{row['word']} Schoolmate")
-    assert cleaned(dataset, "ultrasound", Policy()).StudyDescription == row["word"]
-    if len(row["word"]) > 2:
+def test_a_listed_word_stays_beside_its_neighbours_unless_she_is_called_so(row: dict[str, str]) -> None:
+    beside = "ManufacturerModelName" if row["beside"] == "device" else row["beside"].split(" ")[0]
+    attribute = beside if tag_for_keyword(beside) else "StudyDescription"
+    text = row["word"] if attribute == beside else f"{row['word']} {beside}".strip()
+    vr = dictionary_VR(attribute)
+    dataset = echo(**{attribute: text if vr == "CS" else f"{text} Schoolmate"})
+    assert cleaned(dataset, "enhanced-mr", Policy()).get(attribute, text) == text
+    if len(row["word"]) > 2 and vr != "CS":
         dataset.PatientName = row["word"]
-        assert not cleaned(dataset, "ultrasound", Policy()).StudyDescription
+        assert row["word"] not in cleaned(dataset, "ultrasound", Policy()).get(attribute, "").split()
+
+
+@pytest.mark.parametrize(
+    "text", ["AMIRA GALAN", "FOR LONG SHIM", "LONG", "DR SHORT", "GRAY", "HU", "BY FLOW", "P A U L", "M\0A\0R\0I\0A"]
+)
+def test_d6_listed_words_that_are_names_go_without_what_makes_them_terms(text: str) -> None:
+    left = cleaned(echo(StudyDescription=f"TTE {text}"), "ultrasound", Policy()).StudyDescription.split()
+    assert set(left) <= {"TTE", "FOR", "BY"}
 
 
 @pytest.mark.parametrize("row", rows("coding_schemes.csv"), ids=lambda row: row["scheme"])

@@ -1,0 +1,320 @@
+"""Text of the header: only listed words and short numbers are kept (PS3.15 E.3.2), and nothing that tells a person.
+
+The values of an element are judged together, since a day or an identifier can be cut over them. Each is split into
+tokens, and each token into atoms, runs of letters or of digits: windows of atoms are compared with the patient's own
+days, identifiers and names.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+from echoplane.deid import numbers, rules
+from echoplane.deid.context import Context
+
+PLAIN = re.compile(r"[A-Za-z0-9 _.,/+:;()\[\]{}%*^'-]*")
+ESCAPE = "\x1b"  # begins another character set (ISO 2022), in which letters are pairs of ASCII
+TOKEN = re.compile(r"[^\W_]+")
+_ATOM = re.compile(r"[^\W\d_]+|\d+")
+_LETTERS, _DIGIT = re.compile(r"[A-Za-z]+"), re.compile(r"\d", re.ASCII)
+_MIN_WORD_LETTERS = 4
+_MAX_LETTERS = 3  # that stand alone in a term; more can be the beginning of a name
+_LETTERS_OF_A_NAME = 3
+_LETTERS_OVER_VALUES = 4  # the values of an image type are often single letters
+_NUMBER_WORDS = {
+    word: str(digit)
+    for digit, word in enumerate(("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"))
+} | {"FIRST": "1", "SECOND": "2", "THIRD": "3"}
+_ORDINAL = frozenset(("ST", "ND", "RD", "TH"))
+_MOST_NUMBER_WORDS = 2
+_LONGEST_WINDOW = 24
+_DEVICE = frozenset(("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "PulseSequenceName"))
+_VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
+_CUES = frozenset(
+    ("BY", "DOCTOR", "DR", "FOR", "FRAU", "HERR", "MISS", "MME", "MRS", "NAME", "PATIENT", "PROF", "PT", "REF", "SIR")
+)
+_NAMES_AFTER_A_CUE = 3
+# 93Y, 101YO, F93, 95F, AGE 95: PS3.15 E.3.5 would make 090Y of the attribute; text has no place for that
+_AGE_UNIT = frozenset(
+    ("A", "AGE", "AGED", "ALTER", "ANNI", "ANOS", "ANS", "AÑOS", "F", "J", "JAAR", "JAHRE", "JR", "LAT", "LET", "M",
+     "W", "Y", "YEAR", "YEARS", "YF", "YM", "YO", "YOF", "YOM", "YR", "YRS")
+)  # fmt: skip
+_OLD, _OLDEST = 90, 130
+_SEXES = frozenset(("D", "F", "M", "W", "FEMALE", "MALE", "MAN", "WOMAN"))
+_BODY_UNITS = frozenset(("CM", "FT", "KG", "KGS", "KILO", "LB", "LBS", "M2"))
+_TECHNICAL_UNITS = frozenset(("HZ", "FPS", "MM", "MS", "DB", "MHZ", "KHZ", "DEG", "DEGREE", "PERCENT", "CM", "BPM"))
+# 21/5, 5-24, 21.5., 21 05: a day and its month, though the patient's own days are others
+_DAY_AND_MONTH = re.compile(
+    r"(?<![A-Za-z0-9.])(\d{1,2})"
+    r"(?:\s*[/-]\s*(\d{1,2})(?![A-Za-z0-9])|\.(\d{1,2})\.(?!\d)|[ _](0[1-9]|1[0-2])(?![A-Za-z0-9.]))"
+)
+
+
+class _Token(NamedTuple):
+    text: str
+    value: int
+    """index of the value that it stands in"""
+    start: int
+
+    @property
+    def upper(self) -> str:
+        return self.text.upper()
+
+
+class _Atom(NamedTuple):
+    text: str
+    """in capitals; a month or a number word as digits"""
+    token: int
+    month: bool
+
+
+def clean(values: list[str], keyword: str, context: Context, *, terms: bool = False) -> list[str]:
+    """The values of one element with what may be kept of each; in terms (CS), a value is kept whole or not at all."""
+    known = (keyword, str(terms), *values)
+    if known not in context.cleaned:
+        context.cleaned[known] = _clean(values, keyword, context, terms)
+    return context.cleaned[known]
+
+
+def _clean(values: list[str], keyword: str, context: Context, terms: bool) -> list[str]:
+    foreign = [ESCAPE in value or not value.isascii() for value in values]
+    tokens = [_Token(m[0], k, m.start()) for k, value in enumerate(values) for m in TOKEN.finditer(value)]
+    telling = _telling(values, tokens, keyword, context, terms)
+    kept = []
+    for index, value in enumerate(values):
+        own = [(token, position in telling) for position, token in enumerate(tokens) if token.value == index]
+        if terms:
+            kept.append(value if not foreign[index] and _is_term(value, own, keyword, context) else "")
+        elif foreign[index]:
+            # a letter can be made of bytes that look like a short number
+            kept.append("" if ESCAPE in value else " ".join(_listed_words(own, keyword, context)))
+        else:
+            kept.append(_words(value, own, keyword, context))
+    return kept
+
+
+def _words(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context: Context) -> str:
+    version = keyword in _VERSIONS
+    texts = [token.text for token, _ in tokens]
+    loose = _loose_numbers(texts, context)
+    stays = [
+        not telling and (_listed(token.text, context) or _is_short_number(token.text, context))
+        for token, telling in tokens
+    ]
+    # numbers between which the words are removed would stand together
+    left = [number for number, stay in zip(loose, stays, strict=True) if number or stay]
+    together = numbers.together(left, context.own.numbers, version)
+    kept = [t for t, number, stay in zip(texts, loose, stays, strict=True) if stay and not (number and together)]
+    return value if len(kept) == len(texts) and PLAIN.fullmatch(value) else " ".join(kept)
+
+
+def _is_term(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context: Context) -> bool:
+    """Whether every token of a CS is on the word list: coded strings are terms, but files put names there."""
+    texts = [token.text for token, _ in tokens]
+    spelled = "".join(text for text in texts if len(text) == 1)
+    return (
+        len(value) <= 16
+        and not any(telling for _, telling in tokens)
+        and all(_listed(text, context) or len(text) == 1 or _is_short_number(text, context) for text in texts)
+        and len(spelled) <= _MAX_LETTERS
+        and not context.own.inside(spelled, 2)
+        and not numbers.together(_loose_numbers(texts, context), context.own.numbers, version=False)
+    )
+
+
+def _is_short_number(token: str, context: Context) -> bool:
+    names = any(context.own.name_someone(part) for part in (token, *_LETTERS.findall(token)))
+    return rules.short_number(token) and not names
+
+
+def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
+    """The numbers among the tokens, also those too long to stay, and "" for each other one: T1, ISO 10918."""
+    tokens = numbers.with_months(tokens)
+    listed = [_listed(token, context) and not (token.isdigit() and len(token) < 3) for token in tokens]
+    return [t if _DIGIT.search(t) and not word else "" for t, word in zip(tokens, listed, strict=True)]
+
+
+def _listed_words(tokens: list[tuple[_Token, bool]], keyword: str, context: Context) -> list[str]:
+    long = (
+        token.text
+        for token, telling in tokens
+        if not telling and len(token.text) >= _MIN_WORD_LETTERS and token.text.isalpha()
+    )
+    return [word for word in long if _listed(word, context)]
+
+
+def _listed(token: str, context: Context) -> bool:
+    return token.upper() in rules.words() or token.upper() in context.extra_words
+
+
+def names_someone(value: str, context: Context) -> bool:
+    """Whether a token of the value is a name or an identifier of the file."""
+    return any(context.own.name_someone(token) for token in TOKEN.findall(value))
+
+
+def _telling(values: list[str], tokens: list[_Token], keyword: str, context: Context, terms: bool) -> set[int]:
+    """Positions of the tokens that are removed although they are listed words or short numbers."""
+    # terms of the standard such as US and MR are no names, also of a patient who is called so
+    names_no_one = terms and keyword not in _OPEN_TERMS
+    found = {k for k, t in enumerate(tokens) if not names_no_one and context.own.name_someone(t.text)}
+    atoms = _atoms(tokens)
+    found |= _own(atoms, keyword, context)
+    found |= _spelled(tokens, over_values=terms)
+    found |= _ages(tokens, keyword, context)
+    if not names_no_one:
+        found |= _names(tokens, keyword, context)
+    if keyword not in _VERSIONS:
+        found |= _days(values, tokens, atoms)
+    if not context.policy.patient_characteristics and not terms:
+        found |= _characteristics(tokens)
+    return found
+
+
+_OPEN_TERMS = frozenset(("ImageType", "FrameType", "ScanOptions", "TransducerType"))
+"""Attributes with coded strings of which the standard does not list all."""
+
+
+def _atoms(tokens: list[_Token]) -> list[_Atom]:
+    found = []
+    for position, token in enumerate(tokens):
+        for part in _ATOM.findall(token.upper):
+            month = "" if part.isdigit() or (part in rules.words() and part not in _ROMAN) else numbers.month(part)
+            if part not in _ORDINAL:
+                found.append(_Atom(_NUMBER_WORDS.get(part, part), position, bool(month)))
+    return found
+
+
+_ROMAN = frozenset(("I", "II", "III", "IV", "V", "VI"))
+
+
+def _own(atoms: list[_Atom], keyword: str, context: Context) -> set[int]:
+    """Tokens that together are an identifier, a name or a day of the patient, in pieces or spelled out."""
+    own = context.own
+    found = _windows([(atom.text, atom.token) for atom in atoms], own.joined, least=2)
+    digits = [(numbers.month(a.text) if a.month else a.text, a.token) for a in atoms if a.month or a.text.isdigit()]
+    found |= _windows(digits, own.numbers | own.days, least=2, stripped=True)
+    if keyword in _VERSIONS:  # 5.21 is a version more often than a day
+        return found
+    found |= _windows(digits, own.day_forms, least=2)
+    return found | {token for text, token in digits if len(text) > 2 and text in own.day_forms | own.joined}
+
+
+def _windows(atoms: list[tuple[str, int]], known: set[str], least: int, stripped: bool = False) -> set[int]:
+    """Tokens of every run of at least this many atoms that is one of the known texts when joined."""
+    found: set[int] = set()
+    longest = max(map(len, known), default=0)
+    for first in range(len(atoms)):
+        joined = ""
+        for last in range(first, min(first + _LONGEST_WINDOW, len(atoms))):
+            joined += atoms[last][0]
+            if len(joined.lstrip("0") if stripped else joined) > longest:
+                break
+            if last - first + 1 >= least and (joined.lstrip("0") if stripped else joined) in known:
+                found |= {token for _, token in atoms[first : last + 1]}
+    return found
+
+
+def _spelled(tokens: list[_Token], over_values: bool) -> set[int]:
+    """Names spelled out (P A U L), and numbers in words (FOUR ZERO FIVE)."""
+    alone = Counter(token.value for token in tokens)
+    letters = _runs(
+        tokens, lambda t: len(t.text) == 1 and t.text.isalpha() and (not over_values or alone[t.value] == 1)
+    )
+    least = _LETTERS_OVER_VALUES if over_values else _LETTERS_OF_A_NAME
+    words = _runs(tokens, lambda token: token.upper in _NUMBER_WORDS)
+    runs = [run for run in letters if len(run) >= least] + [run for run in words if len(run) > _MOST_NUMBER_WORDS]
+    return {position for run in runs for position in run}
+
+
+def _runs(tokens: list[_Token], belongs: Callable[[_Token], object]) -> list[list[int]]:
+    runs: list[list[int]] = [[]]
+    for position, token in enumerate(tokens):
+        if belongs(token):
+            runs[-1].append(position)
+        else:
+            runs.append([])
+    return runs
+
+
+def _ages(tokens: list[_Token], keyword: str, context: Context) -> set[int]:
+    """Numbers from 90 that may be years of age, with the letters beside them; a machine may be called E95."""
+    if keyword in _DEVICE:
+        return set()
+    found = set()
+    for k, token in enumerate(tokens):
+        parts = _ATOM.findall(token.upper)
+        digits = [int(part) for part in parts if part.isdigit() and len(part) < 4]
+        words = {part for part in parts if not part.isdigit()}
+        beside = {tokens[n].upper for n in (k - 1, k + 1) if 0 <= n < len(tokens)}
+        old = len(digits) == 1 and _OLD <= digits[0] < _OLDEST
+        if not old or words & _TECHNICAL_UNITS or (not words and beside & _TECHNICAL_UNITS):
+            continue
+        if words <= _AGE_UNIT and not (words and token.upper in rules.words()):
+            found |= {k} | {n for n in (k - 1, k + 1) if 0 <= n < len(tokens) and tokens[n].upper in _AGE_UNIT | _SEXES}
+    return found
+
+
+def _characteristics(tokens: list[_Token]) -> set[int]:
+    """Ages, sexes, sizes and weights of any patient."""
+    found = set()
+    for k, token in enumerate(tokens):
+        parts = _ATOM.findall(token.upper)
+        words = {part for part in parts if not part.isdigit()}
+        following = tokens[k + 1].upper if k + 1 < len(tokens) else ""
+        measured = len(words) < len(parts) and bool(words) and words <= _AGE_UNIT | _BODY_UNITS
+        named = token.text.isdigit() and (
+            following in _AGE_UNIT | _BODY_UNITS or (k and tokens[k - 1].upper in _AGE_UNIT)
+        )
+        if token.upper in _SEXES or measured or named:
+            found.add(k)
+    return found
+
+
+def _days(values: list[str], tokens: list[_Token], atoms: list[_Atom]) -> set[int]:
+    """Numbers that have the form of a day with its month, of whatever examination."""
+    spans = [
+        (index, match.start(), match.end())
+        for index, value in enumerate(values)
+        for match in _DAY_AND_MONTH.finditer(value)
+        if _is_day_and_month(match[1], match[2] or match[3] or match[4])
+    ]
+    found = {k for k, t in enumerate(tokens) if any(t.value == i and start <= t.start < end for i, start, end in spans)}
+    found |= {k for k, t in enumerate(tokens) if _is_four_digit_day(t.text)}
+    for before, after in pairwise(atoms):
+        if before.month != after.month and (before.text.isdigit() or after.text.isdigit()):
+            month = before.text if before.month else after.text
+            if month not in _ROMAN:  # leads of an ECG
+                found |= {before.token, after.token}
+    return found
+
+
+def _is_day_and_month(first: str, second: str) -> bool:
+    """21/5 and 05-24, but not 1/2 or 3-4, which are ratios and ranges."""
+    low, high = sorted((int(first), int(second)))
+    return len(first + second) > 2 and 1 <= low <= 12 and 1 <= high <= 31
+
+
+def _is_four_digit_day(text: str) -> bool:
+    if not re.fullmatch(r"0\d{3}", text, re.ASCII):
+        return False
+    return 1 <= int(text[:2]) <= 31 and (1 <= int(text[2:]) <= 31)
+
+
+def _names(tokens: list[_Token], keyword: str, context: Context) -> set[int]:
+    """Listed words that are names too, outside the context in which they are terms, or after what announces a name."""
+    found = set()
+    cue = -_NAMES_AFTER_A_CUE - 1
+    for k, token in enumerate(tokens):
+        word = token.upper
+        beside = rules.names_among_words().get(word)
+        if beside is None or word in context.extra_words:
+            cue = k if word in _CUES else cue
+            continue
+        around = {tokens[n].upper for n in (k - 1, k + 1) if 0 <= n < len(tokens)} | {keyword}
+        in_device = "device" in beside and keyword in _DEVICE
+        if (beside and not in_device and not around & beside) or k - cue <= _NAMES_AFTER_A_CUE:
+            found.add(k)
+        cue = k if word in _CUES else cue
+    return found

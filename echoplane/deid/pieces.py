@@ -1,0 +1,101 @@
+"""Days, identifiers and names that are cut over several elements, whatever their VRs are.
+
+One element with 21 and the next with 05 tell the day of the study. Every text and whole number of the new header
+is read in order of tags; elements that together hold a value of the patient are emptied.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.tag import BaseTag
+
+from echoplane.deid import rules
+from echoplane.deid.context import Context
+from echoplane.deid.values import OwnValues
+
+Element = DataElement | RawDataElement
+_ATOM = re.compile(r"[A-Za-z]+|\d+", re.ASCII)
+_INTEGERS = frozenset(("IS", "DS"))
+_READ = rules.TEXT_VRS | _INTEGERS | {"CS"}
+_MOST_VALUES = 8
+"""Longer lists are measurements, in which any number stands by chance."""
+_MOST_ELEMENTS, _LONGEST = 4, 24
+_SHORTEST_IDENTIFIER, _SHORTEST_NAME, _SHORTEST_DAY = 5, 4, 4
+_IDENTITY = frozenset((0x00100010, 0x00100020))
+_IMAGE_PIXEL = 0x0028
+"""Rows, columns and bits, which the pixels themselves prove."""
+
+
+class _Atom(NamedTuple):
+    text: str
+    place: int
+    """index of the element"""
+    whole: bool
+    """the element holds nothing else"""
+
+
+def remove(built: dict[BaseTag, Element], context: Context) -> None:
+    """Empty the elements over which a value of the patient is cut."""
+    places = [tag for tag, element in sorted(built.items()) if _is_read(int(tag), element)]
+    texts = [list(_texts(built[tag])) for tag in places]
+    atoms = [_Atom(text, place, len(own) == 1) for place, own in enumerate(texts) for text in own]
+    telling = _telling([atom for atom in atoms if not _is_word(atom.text)], context)
+    for place in sorted(telling):
+        element = built[places[place]]
+        built[places[place]] = element._replace(value=b"", length=0)  # type: ignore[union-attr]
+        context.note("(cut over elements)", "emptied")
+
+
+def _is_read(tag: int, element: Element) -> bool:
+    return (
+        isinstance(element, RawDataElement)
+        and element.VR in _READ
+        and tag not in _IDENTITY
+        and tag >> 16 != _IMAGE_PIXEL
+    )
+
+
+def _texts(element: Element) -> Iterator[str]:
+    values = bytes(element.value or b"").decode("ascii").split("\\")
+    if len(values) > _MOST_VALUES:
+        return
+    for value in values:
+        if element.VR not in _INTEGERS or value.strip().lstrip("+-").isdigit():
+            yield from (match[0].upper() for match in _ATOM.finditer(value))
+
+
+def _is_word(text: str) -> bool:
+    return len(text) > 1 and text.isalpha() and text in rules.words()
+
+
+def _telling(atoms: list[_Atom], context: Context) -> set[int]:
+    own = context.own
+    found: set[int] = set()
+    for first in range(len(atoms)):
+        run: list[_Atom] = []
+        for atom in atoms[first : first + _LONGEST]:
+            run.append(atom)
+            places = {each.place for each in run}
+            if len(places) > _MOST_ELEMENTS:
+                break
+            joined = "".join(each.text for each in run)
+            if len(places) > 1 and (_is_person(joined, own) or _is_day(run, joined, context)):
+                found |= places
+    return found
+
+
+def _is_person(joined: str, own: OwnValues) -> bool:
+    known = joined in own.joined or joined.lstrip("0") in own.numbers
+    return known and len(joined) >= (_SHORTEST_NAME if joined.isalpha() else _SHORTEST_IDENTIFIER)
+
+
+def _is_day(run: list[_Atom], joined: str, context: Context) -> bool:
+    """Whether the digits are a day with its year, or two digits and two digits a day and its month."""
+    own = context.own
+    if not joined.isdigit() or not all(atom.whole for atom in run):
+        return False
+    if len(run) == 2:
+        return joined in own.day_forms and len(joined) == 4 and any(atom.text[0] == "0" for atom in run)
+    return joined in own.day_forms and len(joined) >= _SHORTEST_DAY
