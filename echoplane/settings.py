@@ -36,13 +36,19 @@ class ServingSettings(BaseSettings):
     max_files: int = Field(default=64, gt=0)
     """Most files in one request to /v1/study."""
     max_in_flight: int = Field(default=8, gt=0)
-    """Most studies received or answered at once by one process; more get 429."""
+    """Maximum number of requests that one process answers at once."""
+    max_queued: int = Field(default=32, ge=0)
+    """Maximum number of received requests that wait for one of these places; more get 429."""
+    queue_timeout_s: float = Field(default=5, gt=0)
+    """Maximum time that a received request waits for a place; then it gets 429."""
     answer_threads: int = Field(default=2, gt=0)
     """Threads that decode and infer; at most this many uploads are held in memory whole."""
     upload_timeout_s: float = Field(default=120, gt=0)
     """Time to receive one request's body; more gets 408."""
+    min_upload_kib_per_s: float = Field(default=16, gt=0)
+    """Minimum mean rate of a request's body, counted after its first 5 s; less gets 408."""
     deadline_s: float = Field(default=30, gt=0)
-    """Time to answer one file once it is received; more gets 504."""
+    """Time to answer all files of a request once it has a place; more gets 504."""
 
 
 def read_serving_settings() -> ServingSettings:

@@ -7,9 +7,11 @@ import os
 import warnings
 
 import bentoml
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
 
 from echoplane.settings import ServingSettings, read_serving_settings
+from serving import workers
 from serving.api.http import app
 from serving.api.models.slots import Follower, Slot
 from serving.api.models.sources import configured_sources
@@ -17,13 +19,24 @@ from serving.api.models.sources import configured_sources
 for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
     os.environ.setdefault(_telemetry, "true")  # here, because BentoML reads it once this module is imported
 
+HTTP_PROTOCOLS["auto"] = "serving.api.http.protocol:HttpProtocol"  # BentoML lets no protocol be chosen
+workers.check_workers_often()
+
 FAR_OFF_S = 3600
 """BentoML's own timeout: ours answers first, with a problem body."""
 
 
-async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
-    """The app of this process's service; as a function it also answers the paths that nobody knows."""
-    await bentoml.get_current_service().app(scope, receive, send)
+class OurApp:
+    """Middleware that answers every request with our app: none reaches a route of BentoML's own."""
+
+    def __init__(self, bentoml_app: ASGIApp) -> None:
+        self._bentoml_app = bentoml_app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._bentoml_app(scope, receive, send)
+        else:
+            await bentoml.get_current_service().app(scope, receive, send)
 
 
 @bentoml.service(
@@ -33,20 +46,17 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(mounted, path="/")
 class EchoplaneService:
-    """One process: its slots, the thread that follows their models, and the app."""
+    """One process: its slots, the thread that refreshes their models, and the app."""
 
     def __init__(self) -> None:
         quiet_libraries()
+        workers.announce_replacement()
         settings = read_serving_settings()
         self.slots = make_slots(settings)
         self.service = app.Service(self.slots, settings)
         self.app = app.build(self.service)
         self.follower = Follower(list(self.slots.values()), settings.poll_s)
-
-    async def __is_ready__(self) -> bool:
-        return bool(self.slots) and all(slot.model for slot in self.slots.values())
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -54,6 +64,9 @@ class EchoplaneService:
         self.service.admission.close()
         for slot in self.slots.values():
             slot.close()
+
+
+EchoplaneService.add_asgi_middleware(OurApp)
 
 
 def make_slots(settings: ServingSettings) -> dict[str, Slot]:

@@ -28,9 +28,8 @@ PROBLEMS = Counter(
 STAGE_SECONDS = Histogram(
     "echoplane_stage_seconds", "Time an answered study spent in each stage.", ["task", "stage"], buckets=SECONDS
 )
-IN_FLIGHT = Gauge(
-    "echoplane_in_flight", "Requests with a study being received or answered.", multiprocess_mode="livesum"
-)
+IN_FLIGHT = Gauge("echoplane_in_flight", "Requests whose study is being answered.", multiprocess_mode="livesum")
+QUEUED = Gauge("echoplane_queued", "Received requests that wait for a place.", multiprocess_mode="livesum")
 MODEL_INFO = Gauge(
     "echoplane_model_info",
     "1 for the model that a slot answers with, 0 for one that it no longer does.",

@@ -1,10 +1,12 @@
 """The service's parts without a server: who is let in, how models are swapped, what is configured."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +17,8 @@ from echoplane import runtimes
 from echoplane.errors import BundleError, ConfigError, InputError
 from echoplane.runtimes import InferenceSettings, openvino
 from echoplane.settings import ServingSettings, read_serving_settings
-from serving.api.http import app, problems
-from serving.api.http.limits import Admission
+from serving.api.http import app, problems, uploads
+from serving.api.http.limits import Admission, Limits
 from serving.api.http.problems import Problem
 from serving.api.models import slots
 from serving.api.models.slots import RETRY_S, Slot
@@ -69,49 +71,130 @@ def ask(
     return asyncio.run(post())
 
 
-def test_a_deadline_gives_504_and_keeps_the_place_until_the_thread_is_done() -> None:
-    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
+def admission(max_in_flight: int = 1, threads: int = 1, deadline_s: float = 10, **limits: float) -> Admission:
+    rest = {"max_queued": 0, "queue_timeout_s": 1, "max_held_bytes": 1 << 20} | limits
+    return Admission(Limits(max_in_flight=max_in_flight, threads=threads, deadline_s=deadline_s, **rest))
 
-    async def scenario() -> list[int]:
-        statuses = []
-        try:
-            with admission.ticket() as ticket:
-                await ticket.run(lambda: release.wait(10), limit_s=0.05)
-        except Problem as problem:
-            statuses.append(problem.status)
-        try:
-            with admission.ticket():
-                statuses.append(200)
-        except Problem as problem:
-            statuses.append(problem.status)
+
+async def until_idle(limited: Admission) -> None:
+    while limited._places._value < limited.limits.max_in_flight:
+        await asyncio.sleep(0.01)
+
+
+async def answered(limited: Admission, work: Callable[[], object]) -> object:
+    """The result of `work`, or the status of the problem that it became."""
+    try:
+        async with limited.request() as request:
+            await request.start()
+            return await request.run(work)
+    except Problem as problem:
+        return problem.status
+
+
+def test_a_deadline_gives_504_and_keeps_the_place_until_the_thread_is_done() -> None:
+    release, limited = threading.Event(), admission(deadline_s=0.05)
+
+    async def scenario() -> list[object]:
+        statuses = [await answered(limited, lambda: release.wait(10)), await answered(limited, lambda: 200)]
         release.set()
-        while admission._in_flight:
-            await asyncio.sleep(0.01)
-        with admission.ticket() as ticket:
-            statuses.append(await ticket.run(lambda: 200, limit_s=5))
-        return statuses
+        await until_idle(limited)
+        return [*statuses, await answered(admission(), lambda: 200)]
 
     assert asyncio.run(scenario()) == [504, 429, 200]
 
 
-def test_work_that_never_got_a_thread_is_dropped_at_its_deadline() -> None:
-    release, admission, ran = threading.Event(), Admission(most_in_flight=2, threads=1), []
+def test_e21_a_request_waits_for_a_place_before_it_gets_429() -> None:
+    limited = admission(max_queued=2)
+
+    async def scenario() -> list[object]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answered(limited, lambda: time.sleep(0.05))) for _ in range(4)]
+        return [task.result() for task in tasks]
+
+    assert asyncio.run(scenario()) == [None, None, None, 429]
+
+
+def test_e21_a_request_that_waits_too_long_gets_429() -> None:
+    release, limited = threading.Event(), admission(max_queued=2, queue_timeout_s=0.05)
+
+    async def scenario() -> object:
+        busy = asyncio.create_task(answered(limited, lambda: release.wait(10)))
+        await asyncio.sleep(0)
+        late = await answered(limited, lambda: 200)
+        release.set()
+        await busy
+        return late
+
+    assert asyncio.run(scenario()) == 429
+
+
+def test_s5_all_files_of_a_request_share_one_deadline() -> None:
+    limited = admission(deadline_s=0.3)
+
+    async def scenario() -> list[int]:
+        statuses = []
+        async with limited.request() as request:
+            await request.start()
+            for _ in range(20):
+                try:
+                    await request.run(lambda: time.sleep(0.1))
+                    statuses.append(200)
+                except Problem as problem:
+                    statuses.append(problem.status)
+        return statuses
+
+    start = time.monotonic()
+    statuses = asyncio.run(scenario())
+    assert set(statuses) == {200, 504}
+    assert statuses == sorted(statuses)
+    assert time.monotonic() - start < 1
+
+
+def test_s6_a_body_that_is_being_received_takes_no_place() -> None:
+    limited = admission()
+
+    async def scenario() -> object:
+        async with contextlib.AsyncExitStack() as receiving:
+            for _ in range(50):
+                await receiving.enter_async_context(limited.request())
+            return await answered(limited, lambda: 200)
+
+    assert asyncio.run(scenario()) == 200
+
+
+def test_s6_all_bodies_together_hold_a_bounded_number_of_bytes() -> None:
+    limited = admission(max_held_bytes=1000)
 
     async def scenario() -> None:
-        with admission.ticket() as first, admission.ticket() as second:
-            busy = asyncio.create_task(first.run(lambda: release.wait(10), limit_s=10))
-            await asyncio.sleep(0)
-            with pytest.raises(Problem, match="no answer within"):
-                await second.run(lambda: ran.append(1), limit_s=0.05)
-            release.set()
-            await busy
+        async with limited.request() as first, limited.request() as second:
+            first.hold_bytes(600)
+            with pytest.raises(Problem) as refused:
+                second.hold_bytes(600)
+            assert refused.value.status == 429
+        async with limited.request() as third:
+            third.hold_bytes(1000)
 
     asyncio.run(scenario())
-    assert (ran, admission._in_flight) == ([], 0)
+    assert limited.held_bytes == 0
+
+
+def test_work_that_never_got_a_thread_is_dropped_at_its_deadline() -> None:
+    release, limited, ran = threading.Event(), admission(max_in_flight=2, deadline_s=0.1), []
+
+    async def scenario() -> None:
+        busy = asyncio.create_task(answered(limited, lambda: release.wait(10)))
+        await asyncio.sleep(0)
+        assert await answered(limited, lambda: ran.append(1)) == 504
+        release.set()
+        await busy
+        await until_idle(limited)
+
+    asyncio.run(scenario())
+    assert ran == []
 
 
 def failing(release: threading.Event) -> Callable[[], None]:
-    """Work that fails when it is let go, with a patient's name in its message."""
+    """Work that fails when it is released, with a patient's name in its message."""
 
     def fail() -> None:
         release.wait(10)
@@ -120,34 +203,20 @@ def failing(release: threading.Event) -> Callable[[], None]:
     return fail
 
 
-def test_a_late_failure_is_not_logged_with_its_message(caplog: pytest.LogCaptureFixture) -> None:
-    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
-
-    async def scenario() -> None:
-        with pytest.raises(Problem), admission.ticket() as ticket:
-            await ticket.run(failing(release), limit_s=0.05)
-        release.set()
-        while admission._in_flight:
-            await asyncio.sleep(0.01)
-
-    asyncio.run(scenario())
-    assert dicom.PATIENT not in caplog.text
-
-
 def test_of_several_late_files_none_is_logged_and_all_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    releases, admission = [threading.Event(), threading.Event()], Admission(most_in_flight=1, threads=2)
+    releases, limited = [threading.Event(), threading.Event()], admission(threads=2, deadline_s=0.1)
 
     async def scenario() -> None:
-        with admission.ticket() as ticket:
-            for release in releases:
-                with pytest.raises(Problem):
-                    await ticket.run(failing(release), limit_s=0.05)
+        async with limited.request() as request:
+            await request.start()
+            runs = [request.run(failing(release)) for release in releases]
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
+            assert [outcome.status for outcome in outcomes] == [504, 504]
             releases[1].set()
             await asyncio.sleep(0.1)
-        assert admission._in_flight == 1
+        assert limited._places.locked()
         releases[0].set()
-        while admission._in_flight:
-            await asyncio.sleep(0.01)
+        await until_idle(limited)
 
     asyncio.run(scenario())
     gc.collect()
@@ -155,35 +224,47 @@ def test_of_several_late_files_none_is_logged_and_all_are_waited_for(caplog: pyt
 
 
 def test_a_client_that_left_keeps_its_place_until_its_thread_ends(caplog: pytest.LogCaptureFixture) -> None:
-    release, admission = threading.Event(), Admission(most_in_flight=1, threads=1)
-
-    async def request() -> None:
-        with admission.ticket() as ticket:
-            await ticket.run(failing(release), limit_s=10)
+    release, limited = threading.Event(), admission()
 
     async def scenario() -> None:
-        task = asyncio.create_task(request())
+        task = asyncio.create_task(answered(limited, failing(release)))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert admission._in_flight == 1
+        assert limited._places.locked()
         release.set()
-        while admission._in_flight:
-            await asyncio.sleep(0.01)
+        await until_idle(limited)
 
     asyncio.run(scenario())
     gc.collect()
     assert dicom.PATIENT not in caplog.text
 
 
-def test_a_held_file_is_closed_when_the_place_is_given_back(tmp_path: Path) -> None:
-    admission = Admission(most_in_flight=1, threads=1)
+def test_a_held_file_is_closed_when_the_request_is_over(tmp_path: Path) -> None:
     file = (tmp_path / "upload").open("w+b")
-    with admission.ticket() as ticket:
-        ticket.hold([file])
-        assert not file.closed
+
+    async def scenario() -> None:
+        async with admission().request() as request:
+            request.hold([file])
+            assert not file.closed
+
+    asyncio.run(scenario())
     assert file.closed
+
+
+def test_s6_a_body_below_the_minimum_rate_gets_408(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "GRACE_S", 0.1)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield b"D"
+            await asyncio.sleep(0.1)
+
+    start = time.monotonic()
+    response = ask(slot, ServingSettings(), trickle)
+    assert (response.status_code, response.json()["type"]) == (408, "urn:echoplane:problem:slow-upload")
+    assert time.monotonic() - start < 2
 
 
 def test_a_body_that_comes_too_slowly_gets_408(slot: Slot) -> None:
@@ -370,7 +451,7 @@ def test_settings_are_read_from_the_environment_and_a_wrong_one_is_named(monkeyp
 def test_every_kind_of_problem_is_described_in_the_interface() -> None:
     ours = (
         *(problems.bad_request(""), problems.too_large(1), problems.unsupported_media_type(), problems.slow_upload(1)),
-        *(problems.busy(1), problems.no_model("t"), problems.deadline(1), problems.unexpected()),
+        *(problems.busy(), problems.no_model("t"), problems.deadline(1), problems.unexpected()),
         *(problems.of_status(404), problems.of_status(405)),
     )
     theirs = [error for error in InputError.__subclasses__() if error.__module__ == InputError.__module__]

@@ -19,63 +19,74 @@ from echoplane.monitoring import metrics
 from echoplane.settings import ServingSettings
 from serving.api.failures import log_failure
 from serving.api.http import problems, uploads
-from serving.api.http.limits import Admission, Ticket
-from serving.api.http.middleware import Guard
+from serving.api.http.limits import Admission, InFlight, Limits
+from serving.api.http.middleware import RequestMiddleware
 from serving.api.http.problems import MEDIA_TYPE, Problem, ProblemBody
 from serving.api.http.schemas import (
     RESEARCH_USE,
     AnswerBody,
     FileBody,
     ModelsBody,
+    ReadyBody,
+    ReadySlotBody,
     StudyBody,
     answer_body,
     slot_body,
 )
+from serving.api.http.uploads import MIB, UploadLimits
 from serving.api.inference.answer import Received, answer_file
 from serving.api.models.slots import Slot
 
 DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
 PROBLEM_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
+NO_PAGES: dict[str, Any] = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
+"""The documentation page is ours, and a path with a slash too many is unknown."""
 BINARY = {"type": "string", "format": "binary"}
 
 
 class Service:
-    """What the routes share: slots, settings and who may come in."""
+    """State that the routes share: slots, settings and limits."""
 
     def __init__(self, slots: Mapping[str, Slot], settings: ServingSettings) -> None:
         self.slots, self.settings = slots, settings
-        self.admission = Admission(settings.max_in_flight, settings.answer_threads)
+        self.admission = Admission(_limits(settings))
+        self._upload_limits = UploadLimits(
+            settings.max_upload_mib, settings.upload_timeout_s, settings.min_upload_kib_per_s
+        )
 
     async def answer(self, request: Request, task: str) -> Response:
-        """The answer of `task` to the one file of a request."""
+        """Answer the one file of a request with `task`."""
         request.state.task = task
-        with self.admission.ticket() as ticket:
-            received, held = await self._receive(request, ticket, most_files=1)
+        async with self.admission.request() as in_flight:
+            received, held = await self._receive(request, in_flight, max_files=1)
             work = functools.partial(_answered, held[0], self.slots, received, task)
-            return _json(await ticket.run(work, self.settings.deadline_s))
+            return _json(await in_flight.run(work))
 
     async def study(self, request: Request) -> Response:
-        """Each file of a request answered by the task it belongs to, one after the other."""
-        with self.admission.ticket() as ticket:
-            received, held = await self._receive(request, ticket, most_files=self.settings.max_files)
+        """Answer each file of a request with the task it belongs to, one after the other, within one deadline."""
+        async with self.admission.request() as in_flight:
+            received, held = await self._receive(request, in_flight, max_files=self.settings.max_files)
             bodies = []
             for index, file in enumerate(held):
                 work = functools.partial(_answered, file, self.slots, received, None)
-                bodies.append(await self._file_body(index, ticket, work, received.request_id))
+                bodies.append(await self._file_body(index, in_flight, work, received.request_id))
             return _json(StudyBody(request_id=received.request_id, files=bodies))
 
-    async def _receive(self, request: Request, ticket: Ticket, most_files: int) -> tuple[Received, list[Any]]:
-        start, settings = time.perf_counter(), self.settings
-        held = await uploads.receive(
-            request, limit_mib=settings.max_upload_mib, limit_s=settings.upload_timeout_s, most_files=most_files
-        )
-        ticket.hold(held)
-        return Received(request.state.request_id, start, 1000 * (time.perf_counter() - start)), held
+    async def _receive(self, request: Request, in_flight: InFlight, max_files: int) -> tuple[Received, list[Any]]:
+        """Receive the body, then take a place."""
+        start = time.perf_counter()
+        held = await uploads.receive(request, self._upload_limits, max_files=max_files, hold_bytes=in_flight.hold_bytes)
+        in_flight.hold(held)
+        upload_ms = 1000 * (time.perf_counter() - start)
+        await in_flight.start()
+        return Received(request.state.request_id, start, upload_ms), held
 
-    async def _file_body(self, index: int, ticket: Ticket, work: Callable[[], AnswerBody], request_id: str) -> FileBody:
-        """One file's answer; its problem never spoils the others'."""
+    async def _file_body(
+        self, index: int, in_flight: InFlight, work: Callable[[], AnswerBody], request_id: str
+    ) -> FileBody:
+        """Answer one file; its problem leaves the other files alone."""
         try:
-            return FileBody(index=index, answer=await ticket.run(work, self.settings.deadline_s))
+            return FileBody(index=index, answer=await in_flight.run(work))
         except Problem as refused:
             problem = refused
         except Exception as error:
@@ -84,8 +95,28 @@ class Service:
         metrics.refused(problem.task, problem.kind)
         return FileBody(index=index, problem=problem.body(request_id))
 
+    def readiness(self) -> Response:
+        """200 if every task has a model that passed its checks; a stale one still answers."""
+        slots = [
+            ReadySlotBody(task=slot.task, ready=slot.model is not None, stale=slot.stale)
+            for slot in self.slots.values()
+        ]
+        body = ReadyBody(ready=bool(slots) and all(slot.ready for slot in slots), slots=slots)
+        return Response(body.model_dump_json(), 200 if body.ready else 503, media_type="application/json")
+
     def models(self) -> Response:
         return _json(ModelsBody(models=[slot_body(slot) for slot in self.slots.values()]))
+
+
+def _limits(settings: ServingSettings) -> Limits:
+    return Limits(
+        max_in_flight=settings.max_in_flight,
+        max_queued=settings.max_queued,
+        queue_timeout_s=settings.queue_timeout_s,
+        max_held_bytes=settings.max_in_flight * settings.max_upload_mib * MIB,
+        threads=settings.answer_threads,
+        deadline_s=settings.deadline_s,
+    )
 
 
 def _answered(file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None) -> AnswerBody:
@@ -98,13 +129,20 @@ def _answered(file: BinaryIO, slots: Mapping[str, Slot], received: Received, tas
 
 def build(service: Service) -> ASGIApp:
     """The app with a route for each task that has a slot."""
-    app = FastAPI(title="echoplane", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="echoplane",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     for task in service.slots:
         _add_upload(app, f"/v1/{task}", functools.partial(_answer_route, service, task), AnswerBody, BINARY)
     _add_upload(app, "/v1/study", service.study, StudyBody, {"type": "array", "items": BINARY})
     _add_pages(app, service)
     _add_problems(app)
-    return Guard(app, (route.path for route in app.routes if hasattr(route, "path")))
+    return RequestMiddleware(app, (route.path for route in app.routes if hasattr(route, "path")))
 
 
 async def _answer_route(service: Service, task: str, request: Request) -> Response:
@@ -140,6 +178,14 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     async def models() -> Response:
         return service.models()
 
+    @app.get("/livez", include_in_schema=False)
+    async def livez() -> Response:
+        return Response('{"alive":true}', media_type="application/json")
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        return service.readiness()
+
     @app.get("/metrics", include_in_schema=False)
     def exposition() -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -156,8 +202,10 @@ def _add_problems(app: FastAPI) -> None:
         return problem.response(request.state.request_id)
 
     async def on_status(request: Request, error: Exception) -> Response:
-        status = getattr(error, "status_code", 400)
-        return problems.of_status(status).response(request.state.request_id)
+        status, headers = getattr(error, "status_code", 400), dict(getattr(error, "headers", None) or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"
+        return problems.of_status(status, headers).response(request.state.request_id)
 
     async def on_failure(request: Request, error: Exception) -> Response:
         return await on_problem(request, problems.unexpected())

@@ -1,11 +1,14 @@
-"""Who may come in, and for how long: the limit of studies in flight, the threads that answer, the deadline.
+"""Limits of the requests that are received and answered at once, and the deadline of each.
 
-BentoML's own limiter and timeout answer before our problem bodies can, and would refuse /v1/models as well."""
+A request first receives its body, then takes a place: a slow client holds bytes, never a place. BentoML's own limiter
+and timeout answer before our problem bodies can, and would refuse /v1/models as well."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from echoplane.monitoring import metrics
@@ -13,77 +16,142 @@ from serving.api.http import problems
 
 T = TypeVar("T")
 
+MAX_RECEIVING = 256
+"""Bodies that one process receives at once; more get 429. Each holds at most uploads.SPOOL_BYTES of memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one process."""
+
+    max_in_flight: int
+    """Studies that are answered at once."""
+    max_queued: int
+    """Received requests that wait for a place; more get 429."""
+    queue_timeout_s: float
+    max_held_bytes: int
+    """Bytes of all bodies that are received, wait or are answered."""
+    threads: int
+    deadline_s: float
+    """Time to answer all files of a request once it has a place."""
+
 
 class Admission:
     """Lives on one event loop; only `work` runs on threads."""
 
-    def __init__(self, most_in_flight: int, threads: int) -> None:
-        self._most, self._in_flight = most_in_flight, 0
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="answer")
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="answer")
+        self._places = asyncio.Semaphore(limits.max_in_flight)
+        self._receiving = self._queued = self.held_bytes = 0
 
-    @contextlib.contextmanager
-    def ticket(self) -> Iterator["Ticket"]:
-        """A place among the requests in flight; Problem 429 where none is free.
+    @contextlib.asynccontextmanager
+    async def request(self) -> AsyncIterator["InFlight"]:
+        """Admit a request to send its body; raises Problem 429 if too many do.
 
-        It is given back when the request is over and its threads are too: a thread can't be stopped, and work that
-        outlived its deadline still takes memory and a core.
+        Its place and files are given back when the request is over and its threads are too: a thread cannot be
+        stopped, and work that outlived its deadline still takes memory and a core.
         """
-        if self._in_flight >= self._most:
-            raise problems.busy(self._most)
-        self._in_flight += 1
-        metrics.IN_FLIGHT.inc()
-        ticket = Ticket(self._pool, self._leave)
+        if self._receiving >= MAX_RECEIVING:
+            raise problems.busy()
+        self._receiving += 1
+        request = InFlight(self, self._pool)
         try:
-            yield ticket
+            yield request
         finally:
-            ticket.end()
+            request.end()
 
-    def _leave(self) -> None:
-        self._in_flight -= 1
+    def received(self) -> None:
+        self._receiving -= 1
+
+    async def take_place(self) -> None:
+        """Wait for a place; raises Problem 429 if the queue is full or the wait too long."""
+        if self._places.locked() and self._queued >= self.limits.max_queued:
+            raise problems.busy()
+        self._queued += 1
+        metrics.QUEUED.inc()
+        try:
+            async with asyncio.timeout(self.limits.queue_timeout_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise problems.busy() from None
+        finally:
+            self._queued -= 1
+            metrics.QUEUED.dec()
+        metrics.IN_FLIGHT.inc()
+
+    def give_back_place(self) -> None:
+        self._places.release()
         metrics.IN_FLIGHT.dec()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Ticket:
-    """One request in flight, with the files it holds."""
+class InFlight:
+    """One admitted request: the bytes and files that it holds, its place, its threads and its deadline."""
 
-    def __init__(self, pool: ThreadPoolExecutor, leave: Callable[[], None]) -> None:
-        self._pool, self._at_end = pool, contextlib.ExitStack()
-        self._at_end.callback(leave)
+    def __init__(self, admission: Admission, pool: ThreadPoolExecutor) -> None:
+        self._admission, self._pool = admission, pool
+        self._at_end = contextlib.ExitStack()
         self._running: set[asyncio.Future] = set()
-        self._ended = False
+        self._receiving, self._ended = True, False
+        self._held_bytes, self._deadline_s = 0, 0.0
+
+    def hold_bytes(self, count: int) -> None:
+        """Count bytes of the body; raises Problem 429 if all requests together hold too many."""
+        if self._admission.held_bytes + count > self._admission.limits.max_held_bytes:
+            raise problems.busy()
+        self._admission.held_bytes += count
+        self._held_bytes += count
 
     def hold(self, files: list[BinaryIO]) -> None:
-        """Close `files` when the ticket is given back."""
+        """Close `files` when the request is over."""
         for file in files:
             self._at_end.callback(file.close)
 
-    async def run(self, work: Callable[[], T], limit_s: float) -> T:
-        """What `work` gives on a thread; Problem 504 after `limit_s`, waiting for a free thread included."""
-        started = self._pool.submit(work)
-        future = asyncio.wrap_future(started)
+    async def start(self) -> None:
+        """Take a place once the body is received; the deadline of the whole request begins here."""
+        self._end_receiving()
+        await self._admission.take_place()
+        self._at_end.callback(self._admission.give_back_place)
+        self._deadline_s = time.monotonic() + self._admission.limits.deadline_s
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` on a thread; raises Problem 504 at the request's deadline, also while it waits for a thread."""
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise problems.deadline(self._admission.limits.deadline_s)
+        submitted = self._pool.submit(work)
+        future = asyncio.wrap_future(submitted)
         self._running.add(future)
         future.add_done_callback(self._done)
-        await asyncio.wait({future}, timeout=limit_s)
+        await asyncio.wait({future}, timeout=left_s)
         if future.done():
             return future.result()
-        if started.cancel():
+        if submitted.cancel():
             self._running.discard(future)
-        raise problems.deadline(limit_s)
+        raise problems.deadline(self._admission.limits.deadline_s)
 
     def end(self) -> None:
+        self._end_receiving()
         self._ended = True
         self._close_if_over()
 
+    def _end_receiving(self) -> None:
+        if self._receiving:
+            self._receiving = False
+            self._admission.received()
+
     def _done(self, future: asyncio.Future) -> None:
         if not future.cancelled():
-            future.exception()  # seen, or asyncio would log it with values of the file in it
+            future.exception()  # retrieved, or asyncio would log it with values of the file in it
         self._running.discard(future)
         self._close_if_over()
 
     def _close_if_over(self) -> None:
         """Also after a deadline or a client that left: a request can have left several threads at work."""
         if self._ended and not self._running:
+            self._admission.held_bytes -= self._held_bytes
+            self._held_bytes = 0
             self._at_end.close()

@@ -1,4 +1,4 @@
-"""Around the whole app: a request id, safe headers, a log line and a count a request, and nothing that escapes."""
+"""Around the whole app: a request id, safe headers, one log line and one count per request, and no error escapes."""
 
 import logging
 import secrets
@@ -21,9 +21,11 @@ SAFE_HEADERS = (
 )
 METHODS = ("GET", "POST", "HEAD")
 OTHER = "other"
+HEALTH = ("/livez", "/readyz")
+"""Neither logged nor counted: a prober asks every few seconds."""
 
 
-class Guard:
+class RequestMiddleware:
     """`paths` are the only ones that are logged or counted by name: a path may hold anything."""
 
     def __init__(self, app: ASGIApp, paths: Iterable[str]) -> None:
@@ -36,6 +38,7 @@ class Guard:
             return
         request_id, start, status = secrets.token_hex(8), time.perf_counter(), 0
         scope.setdefault("state", {})["request_id"] = request_id
+        head = scope["method"] == "HEAD"
 
         async def safe_send(message: Message) -> None:
             nonlocal status
@@ -43,10 +46,13 @@ class Guard:
                 status = message["status"]
                 headers = [*message.get("headers", []), *SAFE_HEADERS, (b"x-request-id", request_id.encode())]
                 message = {**message, "headers": headers}
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            await self._app(scope, receive, safe_send)
+            # A HEAD request is answered as GET, without the body (RFC 9110, 9.3.2).
+            await self._app({**scope, "method": "GET"} if head else scope, receive, safe_send)
         except Exception as error:
             log_failure(f"request {request_id}", error)
             if not status:
@@ -54,6 +60,8 @@ class Guard:
         self._count(scope, status, request_id, 1000 * (time.perf_counter() - start))
 
     def _count(self, scope: Scope, status: int, request_id: str, elapsed_ms: float) -> None:
+        if scope["path"] in HEALTH:
+            return
         route = scope["path"] if scope["path"] in self._paths else OTHER
         method = scope["method"] if scope["method"] in METHODS else OTHER
         metrics.REQUESTS.labels(route, method, str(status)).inc()

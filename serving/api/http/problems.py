@@ -82,8 +82,12 @@ def slow_upload(limit_s: float) -> Problem:
     return Problem(408, "slow-upload", f"the body did not arrive within {limit_s:g} s.")
 
 
-def busy(limit: int) -> Problem:
-    detail = f"{limit} studies are being answered already; try again in a second."
+def stalled_upload(min_kib_s: float) -> Problem:
+    return Problem(408, "slow-upload", f"the body arrived at less than {min_kib_s:g} KiB/s.")
+
+
+def busy() -> Problem:
+    detail = "the service answers as many studies as it can; try again in a second."
     return Problem(429, "busy", detail, {"Retry-After": "1"})
 
 
@@ -101,8 +105,8 @@ def unexpected() -> Problem:
     return Problem(500, "unexpected", "the service failed. The request id is in its log.")
 
 
-def of_status(status: int) -> Problem:
-    """For what the router refuses: an unknown path or a wrong method."""
+def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
+    """Describe what the router refuses: an unknown path, or a wrong method with `Allow` in `headers`."""
     kinds = {404: ("not-found", "there is nothing here; see /docs."), 405: ("method", "wrong method; see /docs.")}
     kind, detail = kinds.get(status, ("bad-request", "the request is not understood; see /docs."))
-    return Problem(status, kind, detail)
+    return Problem(status, kind, detail, headers)

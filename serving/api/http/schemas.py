@@ -103,6 +103,24 @@ class ModelsBody(_Body):
     research_use: str = RESEARCH_USE
 
 
+class ReadySlotBody(_Body):
+    task: str
+    """The slot's task."""
+    ready: bool
+    """A model answers."""
+    stale: bool
+    """The newest model was refused or cannot be fetched: an older one answers. /v1/models says why."""
+
+
+class ReadyBody(_Body):
+    """The readiness of the service."""
+
+    ready: bool
+    """Every task has a model."""
+    slots: list[ReadySlotBody]
+    """One entry per task."""
+
+
 def answer_body(answered: Answered) -> AnswerBody:
     result, spec = answered.result, answered.model.bundle.spec
     label = next((label for label in spec.labels if label.name == result.label), None)

@@ -4,7 +4,8 @@ The client's file name is never used: it may name a patient."""
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from python_multipart.multipart import parse_options_header
@@ -16,8 +17,10 @@ from serving.api.http import problems
 
 MIB = 1 << 20
 FIELD = "file"
-SPOOL_BYTES = 8 * MIB
+SPOOL_BYTES = 4 * MIB
 """An upload up to this size stays in memory, a larger one goes to disk."""
+GRACE_S = 5.0
+"""Time after which the minimum rate counts: a client may need it to prepare what it sends."""
 RAW_TYPES = ("application/dicom", "application/octet-stream")
 
 
@@ -25,25 +28,42 @@ class _Parser(MultiPartParser):
     spool_max_size = SPOOL_BYTES
 
 
-async def receive(request: Request, *, limit_mib: int, limit_s: float, most_files: int) -> list[BinaryIO]:
-    """The files of a request, each at its start, one at least; Problem where they are not what was asked for."""
+@dataclass(frozen=True)
+class UploadLimits:
+    """Limits of the body of one request."""
+
+    max_mib: int
+    timeout_s: float
+    min_kib_s: float
+    """Mean rate since the body began that is demanded after GRACE_S."""
+
+
+async def receive(
+    request: Request, limits: UploadLimits, *, max_files: int, hold_bytes: Callable[[int], None]
+) -> list[BinaryIO]:
+    """Receive the files of a request, at least one, each at its start; raises Problem if the body is not as expected.
+
+    `hold_bytes` is called with the size of each piece, and may raise.
+    """
     try:
-        async with asyncio.timeout(limit_s):
-            return await _receive(request, limit_mib, most_files)
+        async with asyncio.timeout(limits.timeout_s):
+            return await _receive(request, limits, max_files, hold_bytes)
     except TimeoutError:
-        raise problems.slow_upload(limit_s) from None
+        raise problems.slow_upload(limits.timeout_s) from None
     except ClientDisconnect:
-        raise problems.bad_request("the client went away before the body was complete.") from None
+        raise problems.bad_request("the client disconnected before the body was complete.") from None
 
 
-async def _receive(request: Request, limit_mib: int, most_files: int) -> list[BinaryIO]:
+async def _receive(
+    request: Request, limits: UploadLimits, max_files: int, hold_bytes: Callable[[int], None]
+) -> list[BinaryIO]:
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > limit_mib * MIB:
-        raise problems.too_large(limit_mib)
+    if stated.isdigit() and int(stated) > limits.max_mib * MIB:
+        raise problems.too_large(limits.max_mib)
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    body = _limited(request, limit_mib)
+    body = _limited(request, limits, hold_bytes)
     if media_type == "multipart/form-data":
-        return await _multipart(request, body, most_files)
+        return await _multipart(request, body, max_files)
     if media_type in RAW_TYPES:
         return [await _raw(body)]
     if stated == "0":
@@ -51,14 +71,29 @@ async def _receive(request: Request, limit_mib: int, most_files: int) -> list[Bi
     raise problems.unsupported_media_type()
 
 
-async def _limited(request: Request, limit_mib: int) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives; Problem as soon as it is larger than allowed."""
-    seen = 0
-    async for chunk in request.stream():
-        seen += len(chunk)
-        if seen > limit_mib * MIB:
-            raise problems.too_large(limit_mib)
-        yield chunk
+async def _limited(
+    request: Request, limits: UploadLimits, hold_bytes: Callable[[int], None]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it arrives; raises Problem as soon as it is larger or slower than allowed."""
+    received, began_s, pieces = 0, asyncio.get_running_loop().time(), request.stream()
+    while True:
+        try:
+            async with asyncio.timeout_at(_due_s(began_s, received, limits.min_kib_s)):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            raise problems.stalled_upload(limits.min_kib_s) from None
+        if piece is None:
+            return
+        received += len(piece)
+        if received > limits.max_mib * MIB:
+            raise problems.too_large(limits.max_mib)
+        hold_bytes(len(piece))
+        yield piece
+
+
+def _due_s(began_s: float, received: int, min_kib_s: float) -> float:
+    """Return the time, on the event loop's clock, by which another piece must have come."""
+    return began_s + GRACE_S + received / (1024 * min_kib_s)
 
 
 async def _raw(body: AsyncGenerator[bytes, None]) -> BinaryIO:
@@ -75,22 +110,22 @@ async def _raw(body: AsyncGenerator[bytes, None]) -> BinaryIO:
     return upload.file
 
 
-async def _multipart(request: Request, body: AsyncGenerator[bytes, None], most_files: int) -> list[BinaryIO]:
+async def _multipart(request: Request, body: AsyncGenerator[bytes, None], max_files: int) -> list[BinaryIO]:
     _, options = parse_options_header(request.headers["content-type"])
     if not options.get(b"boundary"):
         raise problems.bad_request("multipart/form-data needs a boundary.")
     # One more than allowed, so that too many files get their own words.
-    parser = _Parser(request.headers, body, max_files=most_files + 1, max_fields=8, max_part_size=4096)
+    parser = _Parser(request.headers, body, max_files=max_files + 1, max_fields=8, max_part_size=4096)
     try:
         form = await parser.parse()
     except MultiPartException:
         # Its message may quote the client.
         raise problems.bad_request(
-            f"the multipart body is malformed, has over {most_files} file(s), or text fields."
+            f"the multipart body is malformed, has over {max_files} file(s), or text fields."
         ) from None
     parts = form.multi_items()
     try:
-        return _files(parts, most_files)
+        return _files(parts, max_files)
     except problems.Problem:
         for _, part in parts:
             if isinstance(part, UploadFile):
@@ -98,8 +133,8 @@ async def _multipart(request: Request, body: AsyncGenerator[bytes, None], most_f
         raise
 
 
-def _files(parts: list[tuple[str, UploadFile | str]], most_files: int) -> list[BinaryIO]:
-    expected = f"send {'one file' if most_files == 1 else f'1 to {most_files} files'} in the field `{FIELD}`."
+def _files(parts: list[tuple[str, UploadFile | str]], max_files: int) -> list[BinaryIO]:
+    expected = f"send {'one file' if max_files == 1 else f'1 to {max_files} files'} in the field `{FIELD}`."
     if not parts:
         raise problems.bad_request(f"the form is empty; {expected}")
     if any(name != FIELD for name, _ in parts):
@@ -107,7 +142,7 @@ def _files(parts: list[tuple[str, UploadFile | str]], most_files: int) -> list[B
     if any(isinstance(part, str) for _, part in parts):
         raise problems.bad_request(f"the field `{FIELD}` holds text, not a file; nothing is fetched from an address.")
     files = [part for _, part in parts if isinstance(part, UploadFile)]
-    if len(files) > most_files:
+    if len(files) > max_files:
         raise problems.bad_request(f"the form has {len(files)} files or more; {expected}")
     if any(part.size == 0 for part in files):
         raise problems.bad_request("a file is empty; send a DICOM file.")

@@ -75,6 +75,11 @@ class Slot:
         held = self._held
         return held.model if held else None
 
+    @property
+    def stale(self) -> bool:
+        """The newest model was refused or cannot be fetched, and an older one answers."""
+        return self.problem is not None and self._held is not None
+
     @contextlib.contextmanager
     def lease(self) -> Iterator[Model]:
         """The model that answers now, which stays open until the lease ends; raises NoModel if there is none."""
@@ -142,8 +147,8 @@ class Slot:
             log.error("slot %s: %s", self.task, problem)
         if problem:
             metrics.MODEL_LOADS.labels(self.task, "refused").inc()
-        metrics.SLOT_STALE.labels(self.task).set(int(problem is not None and self._held is not None))
         self.problem = problem
+        metrics.SLOT_STALE.labels(self.task).set(int(self.stale))
 
 
 def load(task: str, candidate: Candidate, overrides: Mapping[str, Any]) -> Model:

@@ -1,0 +1,58 @@
+"""HTTP/1.1 connections: a time limit for headers, and keep-alive connections that end cleanly at shutdown.
+
+Uvicorn limits neither the time of a request's headers nor does it answer a request that reaches an idle connection
+while it shuts down: it closes the connection, and the client sees a reset."""
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_TIMEOUT_S = 10.0
+"""Time from the first byte of a request, or from a connection's begin, to the end of the headers."""
+
+
+class HttpProtocol(H11Protocol):
+    """Uvicorn's protocol, with both. At shutdown an idle connection answers one more request, with `Connection:
+    close`, or is closed by its keep-alive time-out (uvicorn's is 5 s)."""
+
+    _header_timer: asyncio.TimerHandle | None = None
+    _stopping = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_header_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_header_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:  # the headers of a request are not complete yet
+            self._start_header_timer()
+        else:
+            self._stop_header_timer()
+        if self._stopping:
+            self._close_after_response()
+
+    def shutdown(self) -> None:
+        self._stopping = True
+        self._close_after_response()
+
+    def _close_after_response(self) -> None:
+        """End the connection after the response to the request that is being answered, if there is one."""
+        if self.cycle and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            if CLOSE_HEADER not in self.scope["headers"]:
+                self.scope["headers"].append(CLOSE_HEADER)  # uvicorn repeats it in the response
+
+    def _start_header_timer(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(HEADER_TIMEOUT_S, self.timeout_keep_alive_handler)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
