@@ -37,7 +37,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "cluster",
-        "echoplane/adapters/rayjob.py",
+        "echoplane/adapters/ray_manifest.py",
         'f"{round(1000 * cpu)}m"',
         'f"{max(1, round(cpu))}"',
         "tests/unit/test_rayjob.py::test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each",

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -20,55 +19,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from echoplane.adapters.ray_training import ENVIRONMENT, OBJECT_STORE_BYTES, THREADS, Job, Progress, fit, told
+from echoplane.adapters.ray_manifest import GROUP, KIND, LOG, VERSION, RayCluster, rayjob
+from echoplane.adapters.ray_training import Job, Progress, fit, told
 from echoplane.errors import ConfigError, StageError
 from echoplane.training.checkpoint import State, read_state, write_state
 
-GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
-USER = 10001
-"""Of the worker image."""
 POLL_S = 2.0
 LOST_S = 60.0
 """For how long the API server may fail to answer."""
-HEAD_TRIES = 2
-LONGEST_S = 72 * 3600
-"""What a training step has too: KubeRay ends a job after that, so that one which never got its pods goes as well."""
 FORGOTTEN_S = 300.0
 """After so long without a sign of life of the step nobody wants the weights."""
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-SMALL_STORE = {"object-store-memory": str(OBJECT_STORE_BYTES)}
-JOB, LOG, RESULT, ALIVE = "job.json", "driver.log", "result", "alive"
+JOB, RESULT, ALIVE, FAILED = "job.json", "result", "alive", "failed.txt"
+"""Files beside the checkpoints. FAILED holds why another head would fail as well: KubeRay tries again in any case."""
 
 log = logging.getLogger(__name__)
-
-
-class RayCluster(BaseModel):
-    """Where a RayJob's pods run and what each may use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    volume: str
-    """Claim of the volume that holds `root`, mounted by the step and by every Ray pod."""
-    mount: str = "/echoplane"
-    """Where the volume is mounted, in all of them."""
-    image: str = ""
-    """Image of head and workers. Left out: the variable ECHOPLANE_IMAGE, which the pipeline sets to the step's own."""
-    cpu: float = Field(default=1, ge=0.05)
-    """Cores that each worker asks of its node; it computes with as many threads, rounded down, and one at least. Less
-    than 1 lets a small node run it beside everything else, slowly."""
-    head_cpu: float = Field(default=0.25, ge=0.05)
-    """Cores that the head asks for. Nothing trains there."""
-    fewest_workers: int | None = Field(default=None, ge=1)
-    """Training begins, and after a loss goes on, with as few workers as this, and takes more when there are more. Left
-    out: it waits for all of them. Other numbers of workers give other weights, none of them wrong."""
-    memory_gib: int = Field(default=4, ge=1)
-    """Memory of each worker, and of the head."""
-    node_selector: dict[str, str] = {}
-    """Labels of the nodes that may run workers."""
-    tolerations: list[dict[str, Any]] = []
-    """Taints that workers may stand on."""
 
 
 def fit_on_cluster(
@@ -78,103 +43,13 @@ def fit_on_cluster(
     storage.mkdir(parents=True, exist_ok=True)
     asked = {"job": job.model_dump(mode="json"), "workers": workers, "fewest": cluster.fewest_workers, "gpu": gpu}
     (storage / JOB).write_text(json.dumps(asked))
+    (storage / FAILED).unlink(missing_ok=True)
     name = f"echoplane-train-{storage.parent.name[:16].lower()}"
     with told(storage, job.training.steps, on_progress), _ended_by_sigterm():
         api, namespace = _api()
         with _created(api, namespace, rayjob(name, storage, cluster, workers, gpu)):
             _follow(api, namespace, name, storage / LOG)
     return read_state(storage / RESULT)
-
-
-def rayjob(name: str, storage: Path, cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]:
-    """The custom resource. It belongs to this step's pod: Kubernetes deletes it when the pod is."""
-    command = f"python -m {__name__} {shlex.quote(str(storage))}"
-    kept = f"bash -o pipefail -c {shlex.quote(f'{command} 2>&1 | tee -a {shlex.quote(str(storage / LOG))}')}"
-    return {
-        "apiVersion": f"{GROUP}/{VERSION}",
-        "kind": "RayJob",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "echoplane"}, "ownerReferences": _owner()},
-        "spec": {
-            "entrypoint": kept,
-            # the operator submits the job itself: no third pod, which could not be made to meet a site's rules
-            "submissionMode": "HTTPMode",
-            "backoffLimit": HEAD_TRIES,
-            "activeDeadlineSeconds": LONGEST_S,
-            "shutdownAfterJobFinishes": True,
-            "ttlSecondsAfterFinished": 0,
-            "rayClusterSpec": _ray_cluster(cluster, workers, gpu),
-        },
-    }
-
-
-def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    group = {
-        "groupName": "workers",
-        "replicas": workers,
-        "minReplicas": cluster.fewest_workers or workers,
-        "maxReplicas": workers,
-        "rayStartParams": {"num-cpus": "1", **SMALL_STORE},
-        "template": _pod(cluster, "ray-worker", cluster.cpu, gpu),
-    }
-    # nothing trains on the head: its death is the job's, a worker's is not
-    parameters = {"num-cpus": "0", "dashboard-host": "0.0.0.0", **SMALL_STORE}  # noqa: S104
-    head = {"rayStartParams": parameters, "template": _pod(cluster, "ray-head", cluster.head_cpu)}
-    return {"rayVersion": version("ray"), "headGroupSpec": head, "workerGroupSpecs": [group]}
-
-
-def _pod(cluster: RayCluster, name: str, cpu: float, gpu: bool = False) -> dict[str, Any]:
-    """A pod that meets the restricted standard and works on the shared volume."""
-    size = {"cpu": f"{round(1000 * cpu)}m", "memory": f"{cluster.memory_gib}Gi"}
-    limits = {"memory": size["memory"]} | ({"nvidia.com/gpu": "1"} if gpu else {})
-    container = {
-        "name": name,
-        "image": cluster.image or os.environ.get("ECHOPLANE_IMAGE", ""),
-        "env": [
-            {"name": key, "value": value} for key, value in (ENVIRONMENT | {THREADS: str(max(1, int(cpu)))}).items()
-        ],
-        "resources": {"requests": size, "limits": limits},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [
-            {"name": "data", "mountPath": cluster.mount},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a volume of the pod's own)
-            {"name": "memory", "mountPath": "/dev/shm"},  # noqa: S108
-        ],
-    }
-    if not container["image"]:
-        raise ConfigError("the Ray cluster has no image: set `image`, or the variable ECHOPLANE_IMAGE.")
-    return {
-        "spec": {
-            "automountServiceAccountToken": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "nodeSelector": cluster.node_selector,
-            "tolerations": cluster.tolerations,
-            "containers": [container],
-            "volumes": [
-                {"name": "data", "persistentVolumeClaim": {"claimName": cluster.volume}},
-                {"name": "tmp", "emptyDir": {}},
-                {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
-            ],
-        }
-    }
-
-
-def _owner() -> list[dict[str, Any]]:
-    """This step's pod, as Kubeflow names it to its steps."""
-    name, uid = os.environ.get("KFP_POD_NAME"), os.environ.get("KFP_POD_UID")
-    return [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}] if name and uid else []
 
 
 def _api() -> tuple[Any, str]:
@@ -240,6 +115,8 @@ def _follow(api: Any, namespace: str, name: str, log_file: Path) -> None:
             _say(f"RayJob {name}: {stage}")
         if stage == "Complete" and status.get("jobStatus") == "SUCCEEDED":
             return
+        if (log_file.parent / FAILED).exists():
+            raise StageError((log_file.parent / FAILED).read_text())
         if stage in ("Complete", "Failed"):
             raise StageError(f"RayJob {name} failed: {_reason(status)}")
         time.sleep(POLL_S)
@@ -321,7 +198,11 @@ def drive(storage: Path) -> None:
     job = Job(**asked["job"])
     threading.Thread(target=_end_when_forgotten, args=(storage,), daemon=True).start()
     tell = _telling_of_losses()
-    state = fit(job, storage, workers=asked["workers"], fewest=asked["fewest"], gpu=asked["gpu"], on_progress=tell)
+    try:
+        state = fit(job, storage, workers=asked["workers"], fewest=asked["fewest"], gpu=asked["gpu"], on_progress=tell)
+    except StageError as error:
+        (storage / FAILED).write_text(str(error))
+        raise
     (storage / RESULT).mkdir(exist_ok=True)
     write_state(state, storage / RESULT)
     _say(f"trained {state.steps} steps")

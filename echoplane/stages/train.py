@@ -88,8 +88,9 @@ def _work(config: Config, folder: Path) -> StageResult:
 
 def _fit(config: Config, job: Any, storage: Path) -> Any:
     """The trained state, by a RayJob where `cluster` says so, else by processes of this one."""
+    from echoplane.adapters.ray_manifest import RayCluster
     from echoplane.adapters.ray_training import fit
-    from echoplane.adapters.rayjob import RayCluster, fit_on_cluster
+    from echoplane.adapters.rayjob import fit_on_cluster
 
     progress = printed_with_loss("train")
     if not config.cluster:

@@ -1,9 +1,18 @@
-"""A double of Kubeflow's driver and launcher, which no package index carries: a compiled pipeline's tasks as Jobs.
+"""A double of Kubeflow's driver and launcher 2.17, which no package index carries: a compiled pipeline's tasks as Jobs.
 
-It does to a task what those two do, in the order of the dependencies: resolves its inputs, runs the executor's own
-image, command and environment on the volumes that the package names, and gives it the security, the writable folders
-and the variables that Kubeflow gives. It leaves out the cache, loops and conditions, and says so where it meets one.
-A task's requests are scaled to a test's machine."""
+What it does, each as a run on the real Kubeflow showed it or stricter:
+- Resolves a task's inputs in the order of the dependencies; an input that its graph does not have ends the run.
+- Runs the executor's own image, command and environment on the volumes that the package names.
+- Gives the main container all that Kubeflow gives it for security (no privilege escalation, no capability, seccomp
+  RuntimeDefault) and nothing else: no runAsNonRoot, on container or pod, and no fsGroup, unless the package asks (K1).
+- Gives it the package's own requests and limits, labels and time limit. A size that is a parameter is refused: Kubeflow
+  loses it inside of an exit handler.
+- Makes writable what Kubeflow makes writable, and nothing else: stricter, Kubeflow leaves the image's files writable.
+- Refuses a variable that comes from two sources, as Argo does.
+- Ends a step as Argo's executor does: SIGTERM to all of its process group, and the container is gone with the shell,
+  however far the program is (K4). A terminated run's exit handler is given the state RUNNING.
+- Ignores a task's cache, retry and node settings: the first two are off in our packages, which a unit test holds.
+It has no loops and conditions, and fails if it meets one."""
 
 import json
 import re
@@ -25,11 +34,18 @@ STORED = "/echoplane/kfp"
 """Where artifacts lie: a folder that every task reaches, in place of Kubeflow's bucket."""
 SAID = "/dev/termination-log"
 """The executor's output: where Kubernetes picks it up."""
-RESOURCES = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}}
+EXECUTOR = """
+import os, signal, subprocess, sys
+step = subprocess.Popen(sys.argv[1:], start_new_session=True)
+signal.signal(signal.SIGTERM, lambda *_: os.killpg(step.pid, signal.SIGTERM))
+status = step.wait()
+sys.exit(status if status >= 0 else 128 - status)
+"""
+"""Argo's executor: the first process of a step's container."""
 
 
 class TaskFailed(AssertionError):
-    """Says what the task printed last."""
+    """Raised if a task fails; holds what it printed last."""
 
 
 @dataclass
@@ -51,6 +67,7 @@ class Run:
     """What each task printed."""
     running: str = ""
     """The task that runs now."""
+    terminated: bool = False
 
     def __post_init__(self) -> None:
         self._spec, platform = yaml.safe_load_all(self.package.read_text())
@@ -62,6 +79,12 @@ class Run:
         assert set(arguments) <= set(inputs), set(arguments) - set(inputs)
         defaults = {name: one["defaultValue"] for name, one in inputs.items() if "defaultValue" in one}
         self._dag(self._spec["root"]["dag"], Values(defaults | arguments), "")
+
+    def terminate(self) -> None:
+        """End the run as a person does in Kubeflow's UI: the step that runs is deleted, the exit handler still runs."""
+        self.terminated = True
+        options = ["--selector", f"task={self.running},run={self.name}", "--wait=false"]
+        k8s.kubectl("delete", "pod", *options)
 
     def _dag(self, dag: Mapping[str, Any], given: Values, prefix: str) -> Values:
         made: dict[str, Values] = {}
@@ -115,11 +138,14 @@ class Run:
         }
         container = self._spec["deploymentSpec"]["executors"][label]["container"]
         pod = _pod(container, json.dumps(asked), self.account)
+        labels = {"run": self.name, "task": task}
         for kind, placed in self._placed.get(label, {}).items():
             for one in placed if isinstance(placed, list) else [placed]:
-                _place(pod, kind, one, lambda source: self._parameter(source, given, made, None))
+                _place(pod, labels, kind, one, lambda source: self._parameter(source, given, made, None))
+        variables = [one["name"] for one in pod["containers"][0]["env"]]
+        assert len(variables) == len(set(variables)), f"{task}: a variable from two sources"
         self.running = task
-        said = _run_job(f"{self.name}-{name}", pod, self.logs, task)
+        said = _run_job(f"{self.name}-{name}", pod, labels, self.logs, task)
         parameters = component.get("outputDefinitions", {}).get("parameters")
         return Values(json.loads(said)["parameterValues"] if parameters else {}, outputs)
 
@@ -130,7 +156,7 @@ class Run:
             return given.parameters[source["componentInputParameter"]]
         if "taskFinalStatus" in source:
             return {
-                "state": "FAILED" if failure else "SUCCEEDED",
+                "state": "RUNNING" if self.terminated else "FAILED" if failure else "SUCCEEDED",
                 "pipelineJobResourceName": self.name,
                 "pipelineTaskName": source["taskFinalStatus"]["producerTask"],
                 "error": {"code": 0, "message": ""},
@@ -165,23 +191,30 @@ def _outputs(outputs: Any, made: Mapping[str, Values]) -> Values:
 
 
 def _pod(container: Any, executor_input: str, account: str) -> dict[str, Any]:
-    """As Kubeflow's, which sets no fsGroup; stricter in its root file system, which is read only."""
+    """A step's pod as the module describes it."""
+    asked = container["resources"]
+    resources = {
+        "requests": {"cpu": asked["resourceCpuRequest"], "memory": asked["resourceMemoryRequest"]},
+        "limits": {"memory": asked["resourceMemoryLimit"]},
+    }
+    assert "{{" not in json.dumps(resources), "a size is a parameter"
     fields = {"KFP_POD_NAME": "metadata.name", "KFP_POD_UID": "metadata.uid"}
     return {
         "serviceAccountName": account,
         "automountServiceAccountToken": True,
         "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "terminationGracePeriodSeconds": 30,
         "containers": [
             {
                 "name": "main",
                 "image": container["image"],
-                "command": container["command"],
+                "command": ["python3", "-c", EXECUTOR, *container["command"]],
                 "args": [executor_input if one == "{{$}}" else one for one in container["args"]],
                 "env": list(container.get("env", []))
                 + [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()],
-                "resources": RESOURCES,
+                "resources": resources,
                 "securityContext": {
+                    "seccompProfile": {"type": "RuntimeDefault"},
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
                     "capabilities": {"drop": ["ALL"]},
@@ -197,8 +230,8 @@ def _name(path: str) -> str:
     return "w" + re.sub(r"[/.]+", "-", path)
 
 
-def _place(pod: dict[str, Any], kind: str, placed: Any, value: Any) -> None:
-    """What kfp-kubernetes asks for one task."""
+def _place(pod: dict[str, Any], labels: dict[str, str], kind: str, placed: Any, value: Any) -> None:
+    """Apply one thing that kfp-kubernetes asks for a task."""
     (container,) = pod["containers"]
     if kind == "pvcMount":
         claim = value(placed["pvcNameParameter"])
@@ -210,20 +243,24 @@ def _place(pod: dict[str, Any], kind: str, placed: Any, value: Any) -> None:
             key = {"name": value(placed[f"{source}NameParameter"]), "key": one[f"{source}Key"]}
             key["optional"] = placed.get("optional", False)
             container["env"].append({"name": one["envVar"], "valueFrom": {reference: key}})
+    elif kind == "securityContext":
+        container["securityContext"] |= placed
+    elif kind == "podMetadata":
+        labels |= placed["labels"]
+    elif kind == "activeDeadlineSeconds":
+        pod["activeDeadlineSeconds"] = int(placed)
     else:
-        assert kind in ("nodeSelector", "tolerations", "activeDeadlineSeconds", "imagePullPolicy"), (
-            f"{kind} is not doubled"
-        )
+        assert kind == "imagePullPolicy", f"{kind} is not doubled"
 
 
-def _run_job(name: str, pod: dict[str, Any], logs: dict[str, str], task: str) -> str:
-    """What the task's container left for Kubernetes to pick up. A task that fails is not tried again: nor is it by
-    Kubeflow as it ships."""
+def _run_job(name: str, pod: dict[str, Any], labels: dict[str, str], logs: dict[str, str], task: str) -> str:
+    """Returns what the task's container left for Kubernetes to pick up. A task that fails is not tried again: nor is
+    it by Kubeflow as it ships."""
     body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": name, "labels": {"app.kubernetes.io/component": "step"}},
-        "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": {"job": name}}, "spec": pod}},
+        "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": labels | {"job": name}}, "spec": pod}},
     }
     pod["containers"][0]["terminationMessagePath"] = SAID
     client.BatchV1Api().create_namespaced_job(k8s.NAMESPACE, body)
@@ -232,9 +269,9 @@ def _run_job(name: str, pod: dict[str, Any], logs: dict[str, str], task: str) ->
     while not (ended := ended_as(client.BatchV1Api().read_namespaced_job_status(name, k8s.NAMESPACE).status)):
         time.sleep(1)
     followed.join(timeout=30)
-    (made,) = client.CoreV1Api().list_namespaced_pod(k8s.NAMESPACE, label_selector=f"job={name}").items
     if ended == "Failed":
         raise TaskFailed(f"{task} failed:\n{logs.get(task, '')[-3000:]}")
+    (made,) = client.CoreV1Api().list_namespaced_pod(k8s.NAMESPACE, label_selector=f"job={name}").items
     return str(made.status.container_statuses[0].state.terminated.message or "")
 
 

@@ -1,10 +1,12 @@
 """A double of KubeRay's operator 1.7, which no package index carries: it does to a RayJob what the operator does, and
-only for the mode that echoplane asks for (HTTPMode, a cluster of its own, one group of workers).
+only for the mode that echoplane asks for (HTTPMode, a cluster of its own, one group of workers, token authentication).
 
-A head pod behind a Service and workers that wait for it, made again when they are gone; the entrypoint submitted to
-Ray's dashboard once the cluster is ready, and again where a new head does not know it; status; another cluster after
-a failure, up to `backoffLimit`; the pods gone at the end. Each line of the reconciliation is one of the operator's."""
+A head pod behind a Service and workers that wait for it, made again when they are gone; a Secret with a token that
+every pod and the operator use; the entrypoint submitted to Ray's dashboard once the cluster is ready, and again if a
+new head does not know it; status; another cluster after a failure, up to `backoffLimit`; the pods gone at the end.
+Probes are those of 1.7 for this Ray: HTTP on the dashboard agent, which asks for no token."""
 
+import base64
 import contextlib
 import copy
 import secrets
@@ -18,12 +20,10 @@ from tests.cluster import k8s
 
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
 POLL_S = 1.0
-DASHBOARD, GCS = 8265, 6379
-PROBE = "wget --tries 1 -T 5 -q -O- http://localhost:{} | grep success"
-HEALTHY = {
-    "head": f"{PROBE.format('52365/api/local_raylet_healthz')} && {PROBE.format('8265/api/gcs_healthz')}",
-    "worker": PROBE.format("52365/api/local_raylet_healthz"),
-}
+DASHBOARD, GCS, AGENT = 8265, 6379, 52365
+HEALTHY = {"httpGet": {"path": "/api/healthz", "port": AGENT}}
+"""K9: the same for head and worker."""
+TOKEN = "auth_token"  # noqa: S105 (a key of a Secret)
 DEFINITION = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -125,6 +125,7 @@ class RayOperator:
         found = self._found(job)
         alive = [pod for pod in found if not pod.metadata.deletion_timestamp]
         if not any(pod.metadata.labels["ray.io/node-type"] == "head" for pod in alive):
+            self._token(job)
             self._create(job, "head", spec["headGroupSpec"], f"{name}-head-{secrets.token_hex(2)}")
             with contextlib.suppress(ApiException):  # it outlives a head
                 self._pods.create_namespaced_service(k8s.NAMESPACE, _service(job))
@@ -154,13 +155,27 @@ class RayOperator:
             GROUP, VERSION, k8s.NAMESPACE, KIND, job["metadata"]["name"], {"status": status}
         )
 
+    def _token(self, job: dict[str, Any]) -> str:
+        """The cluster's token, made with its Secret when it is first asked for."""
+        name = job["status"]["rayClusterName"]
+        try:
+            secret = self._pods.read_namespaced_secret(name, k8s.NAMESPACE)
+        except ApiException:
+            metadata = _metadata(job, name, "head")
+            body = {"metadata": metadata, "stringData": {TOKEN: secrets.token_hex(32)}}
+            self._pods.create_namespaced_secret(k8s.NAMESPACE, body)
+            secret = self._pods.read_namespaced_secret(name, k8s.NAMESPACE)
+        return base64.b64decode(secret.data[TOKEN]).decode()
+
     def _dashboard(self, job: dict[str, Any], method: str, path: str, body: Any = None) -> Any:
-        """Ask Ray's dashboard, through the API server."""
+        """Ask Ray's dashboard, through the API server. Ray takes its token from either of two headers."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers["X-Ray-Authorization"] = f"Bearer {self._token(job)}"
         service = f"{_service(job)['metadata']['name']}:{DASHBOARD}"
         return self._pods.api_client.call_api(
             f"/api/v1/namespaces/{k8s.NAMESPACE}/services/{service}/proxy/{path}",
             method,
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            header_params=headers,
             body=body,
             auth_settings=["BearerToken"],
             response_type="object",
@@ -207,8 +222,15 @@ def ray_pod(job: dict[str, Any], kind: str, group: dict[str, Any], name: str) ->
     address = f"127.0.0.1:{GCS}" if kind == "head" else f"{head}:{GCS}"
     added = {"FQ_RAY_IP": head, "RAY_IP": head.split(".")[0], "RAY_PORT": str(GCS), "RAY_ADDRESS": address}
     added |= {"RAY_CLUSTER_NAME": job["status"]["rayClusterName"], "REDIS_PASSWORD": ""}
-    container["env"] = container.get("env", []) + [{"name": key, "value": value} for key, value in added.items()]
-    probe = {"exec": {"command": ["bash", "-c", HEALTHY[kind]]}, "initialDelaySeconds": 10, "periodSeconds": 5}
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}, "another way is not doubled"
+    token = {"secretKeyRef": {"name": job["status"]["rayClusterName"], "key": TOKEN}}
+    container["env"] = [
+        *container.get("env", []),
+        *({"name": key, "value": value} for key, value in added.items()),
+        {"name": "RAY_AUTH_MODE", "value": "token"},
+        {"name": "RAY_AUTH_TOKEN", "valueFrom": token},
+    ]
+    probe = HEALTHY | {"initialDelaySeconds": 10, "periodSeconds": 5}
     container["readinessProbe"] = probe | {"timeoutSeconds": 5, "failureThreshold": 10}
     container["livenessProbe"] = probe | {"initialDelaySeconds": 30, "timeoutSeconds": 5, "failureThreshold": 120}
     if kind == "worker":
@@ -217,4 +239,6 @@ def ray_pod(job: dict[str, Any], kind: str, group: dict[str, Any], name: str) ->
         limits = {"cpu": "200m", "memory": "256Mi"}
         waits |= {"name": "wait-gcs-ready", "command": ["/bin/bash", "-lc", "--"], "args": [wait]}
         spec["initContainers"] = [waits | {"resources": {"requests": limits, "limits": limits}}]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(job, name, kind), "spec": spec}
+    metadata = _metadata(job, name, kind)
+    metadata["labels"] = group["template"].get("metadata", {}).get("labels", {}) | metadata["labels"]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

@@ -1,5 +1,6 @@
 """The RayJob that training asks Kubernetes for, and how its end is told."""
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from echoplane.adapters import rayjob as adapter
-from echoplane.adapters.rayjob import RayCluster, rayjob
+from echoplane.adapters.ray_manifest import RayCluster, check_allowed, rayjob
 from echoplane.errors import ConfigError, StageError
 
 STORAGE = Path("/echoplane/train/0123456789abcdef.partial/ray")
@@ -68,7 +69,14 @@ FIELDS = {
         "submissionMode",
         "ttlSecondsAfterFinished",
     },
-    "cluster": {"autoscalerOptions", "enableInTreeAutoscaling", "headGroupSpec", "rayVersion", "workerGroupSpecs"},
+    "cluster": {
+        "authOptions",
+        "autoscalerOptions",
+        "enableInTreeAutoscaling",
+        "headGroupSpec",
+        "rayVersion",
+        "workerGroupSpecs",
+    },
     "head": {"rayStartParams", "template"},
     "workers": {
         "groupName",
@@ -162,7 +170,44 @@ def test_who_follows_a_job_gives_signs_of_life(tmp_path: Path) -> None:
 def test_without_an_image_there_is_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECHOPLANE_IMAGE", raising=False)
     with pytest.raises(ConfigError, match="ECHOPLANE_IMAGE"):
-        rayjob("name", STORAGE, RayCluster(volume="v"), workers=1, gpu=False)
+        rayjob("name", STORAGE, RayCluster(volume="echoplane-data"), workers=1, gpu=False)
+
+
+TOLERATED = [{"key": "gpu", "operator": "Exists"}]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"volume": "echoplane-mlflow"}, "volume names echoplane-mlflow; allowed: echoplane-data"),
+        ({"image": "evil:1"}, "image names evil:1; allowed: echoplane-worker:1"),
+        (
+            {"node_selector": {"kubernetes.io/hostname": "a"}},
+            "node_selector names kubernetes.io/hostname; allowed: none",
+        ),
+        ({"tolerations": TOLERATED}, "tolerations names gpu; allowed: none"),
+        ({"tolerations": [{"operator": "Exists"}]}, "tolerations names every taint"),
+    ],
+)
+def test_s9_a_run_may_not_name_an_image_a_volume_or_nodes_of_its_choice(wanted: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        rayjob("name", STORAGE, RayCluster(**{"volume": "echoplane-data"} | wanted), workers=1, gpu=False)
+
+
+def test_s9_what_the_chart_allows_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOPLANE_RAY_IMAGES", "other:1, another:2")
+    monkeypatch.setenv("ECHOPLANE_RAY_CLAIMS", "heart")
+    monkeypatch.setenv("ECHOPLANE_RAY_NODE_KEYS", "gpu")
+    check_allowed(RayCluster(volume="heart", image="another:2", node_selector={"gpu": "a"}, tolerations=TOLERATED))
+    with pytest.raises(ConfigError, match="allowed: heart"):
+        check_allowed(RayCluster(volume="echoplane-data"))
+
+
+def test_s8_ray_takes_jobs_with_a_token_alone_and_a_network_policy_finds_its_pods() -> None:
+    cluster = rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False)["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "ray"
 
 
 def test_outside_of_a_pod_a_cluster_is_refused() -> None:
@@ -183,6 +228,9 @@ class Api:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "POLL_S", 0)
+    monkeypatch.setenv("ECHOPLANE_IMAGE", "echoplane-worker:1")
+    for variable in ("ECHOPLANE_RAY_IMAGES", "ECHOPLANE_RAY_CLAIMS", "ECHOPLANE_RAY_NODE_KEYS"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 def test_the_drivers_log_comes_while_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -204,6 +252,14 @@ def test_the_drivers_log_comes_while_it_is_written(tmp_path: Path, capsys: pytes
     assert "RayJob job: Initializing" in said
 
 
+@pytest.mark.parametrize("stage", ["Running", "Retrying", "Failed"])
+def test_a_training_that_can_not_succeed_ends_at_once_and_says_why(tmp_path: Path, stage: str) -> None:
+    """KubeRay would start another head for it."""
+    (tmp_path / adapter.FAILED).write_text("training diverged")
+    with pytest.raises(StageError, match="training diverged"):
+        adapter._follow(Api({"jobDeploymentStatus": stage}), "heart", "job", tmp_path / "driver.log")
+
+
 @pytest.mark.parametrize("stage", ["Failed", "Complete"])
 def test_a_failure_says_why(tmp_path: Path, stage: str) -> None:
     status = {"jobDeploymentStatus": stage, "jobStatus": "FAILED", "reason": "AppFailed", "message": "out of memory"}
@@ -222,13 +278,13 @@ def test_the_driver_says_how_much_is_made_again_after_a_loss(capsys: pytest.Capt
 
 
 def test_a_worker_uses_the_cores_of_its_pod_and_not_of_its_node() -> None:
-    _, worker = pods(rayjob("name", STORAGE, RayCluster(volume="v", image="i:1", cpu=3), workers=1, gpu=False))
+    _, worker = pods(rayjob("name", STORAGE, RayCluster(volume="echoplane-data", cpu=3), workers=1, gpu=False))
     assert {"name": "ECHOPLANE_TRAINING_THREADS", "value": "3"} in worker["containers"][0]["env"]
     assert worker["containers"][0]["resources"]["requests"]["cpu"] == "3000m"
 
 
 def test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each() -> None:
-    cluster = RayCluster(volume="v", image="i:1", cpu=0.3, head_cpu=0.1)
+    cluster = RayCluster(volume="echoplane-data", cpu=0.3, head_cpu=0.1)
     job = rayjob("name", STORAGE, cluster, workers=2, gpu=False)
     head, worker = (pod["containers"][0] for pod in pods(job))
     assert (head["resources"]["requests"]["cpu"], worker["resources"]["requests"]["cpu"]) == ("100m", "300m")

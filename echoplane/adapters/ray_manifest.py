@@ -1,0 +1,176 @@
+"""The RayJob (KubeRay, ray.io/v1) that trains: a head and workers on the step's volume, within what the site allows."""
+
+import os
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from echoplane.adapters.ray_training import ENVIRONMENT, OBJECT_STORE_BYTES, THREADS
+from echoplane.errors import ConfigError
+
+GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
+LABELS = {"app.kubernetes.io/part-of": "echoplane", "app.kubernetes.io/component": "ray"}
+"""Of the job and its pods: the chart's NetworkPolicy finds the pods by them."""
+USER = 10001
+"""User of the worker image."""
+HEAD_TRIES = 10
+"""Heads that may be lost. A training that fails by itself is not tried again: see `rayjob.FAILED`."""
+MAX_DURATION_S = 72 * 3600
+"""Time limit of the step that trains, too: KubeRay ends a job after that, also one that never got its pods."""
+SMALL_STORE = {"object-store-memory": str(OBJECT_STORE_BYTES)}
+DRIVER, LOG = "echoplane.adapters.rayjob", "driver.log"
+IMAGES, CLAIMS, NODE_KEYS = "ECHOPLANE_RAY_IMAGES", "ECHOPLANE_RAY_CLAIMS", "ECHOPLANE_RAY_NODE_KEYS"
+"""Variables from the chart's ConfigMap: what a run's parameters may name, separated by commas."""
+DEFAULT_CLAIM = "echoplane-data"
+
+
+class RayCluster(BaseModel):
+    """Nodes of a RayJob's pods, and the resources of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    volume: str
+    """Claim of the volume that holds `root`, mounted by the step and by every Ray pod."""
+    mount: str = "/echoplane"
+    """Where the volume is mounted, in all of them."""
+    image: str = ""
+    """Image of head and workers. Left out: the variable ECHOPLANE_IMAGE, which the pipeline sets to the step's own."""
+    cpu: float = Field(default=1, ge=0.05)
+    """Cores that each worker requests; it computes with as many threads, rounded down, and with one at least. Less than
+    1 lets a small node run it beside everything else, slowly."""
+    head_cpu: float = Field(default=0.25, ge=0.05)
+    """Cores that the head requests. Nothing trains there."""
+    fewest_workers: int | None = Field(default=None, ge=1)
+    """Training begins, and after a loss goes on, with as few workers as this, and takes more when there are more. Left
+    out: it waits for all of them. Other numbers of workers give other weights, none of them wrong."""
+    memory_gib: int = Field(default=4, ge=1)
+    """Memory of each worker, and of the head."""
+    node_selector: dict[str, str] = {}
+    """Labels of the nodes that may run workers."""
+    tolerations: list[dict[str, Any]] = []
+    """Taints that workers may stand on."""
+
+
+def check_allowed(cluster: RayCluster) -> None:
+    """Raises ConfigError if a run's parameters name an image, a claim or nodes that the site does not allow.
+
+    Whoever may start a run could otherwise mount any volume of the namespace into any image.
+    """
+    own_image = os.environ.get("ECHOPLANE_IMAGE", "")
+    if not (cluster.image or own_image):
+        raise ConfigError("the Ray cluster has no image: set `image`, or the variable ECHOPLANE_IMAGE.")
+    taints = [toleration.get("key") or "every taint" for toleration in cluster.tolerations]
+    named = [
+        ("image", [cluster.image or own_image], {own_image, *_allowed(IMAGES)}, "images"),
+        ("volume", [cluster.volume], _allowed(CLAIMS) or {DEFAULT_CLAIM}, "claims"),
+        ("node_selector", list(cluster.node_selector), _allowed(NODE_KEYS), "nodeKeys"),
+        ("tolerations", taints, _allowed(NODE_KEYS), "nodeKeys"),
+    ]
+    for setting, values, allowed, value in named:
+        if refused := sorted(set(values) - allowed):
+            raise ConfigError(
+                f"`cluster`: {setting} names {', '.join(refused)}; allowed: {', '.join(sorted(allowed)) or 'none'}. "
+                f"Whoever runs the platform allows more in the chart's value `pipelines.ray.{value}`."
+            )
+
+
+def _allowed(variable: str) -> set[str]:
+    return {name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()}
+
+
+def rayjob(name: str, storage: Path, cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]:
+    """Returns the custom resource. It belongs to this step's pod, with which Kubernetes deletes it."""
+    check_allowed(cluster)
+    command = f"python -m {DRIVER} {shlex.quote(str(storage))}"
+    kept = f"bash -o pipefail -c {shlex.quote(f'{command} 2>&1 | tee -a {shlex.quote(str(storage / LOG))}')}"
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "RayJob",
+        "metadata": {"name": name, "labels": LABELS, "ownerReferences": _owner()},
+        "spec": {
+            "entrypoint": kept,
+            # the operator submits the job itself: no third pod, which could not be made to meet a site's rules
+            "submissionMode": "HTTPMode",
+            "backoffLimit": HEAD_TRIES,
+            "activeDeadlineSeconds": MAX_DURATION_S,
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": 0,
+            "rayClusterSpec": _ray_cluster(cluster, workers, gpu),
+        },
+    }
+
+
+def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]:
+    group = {
+        "groupName": "workers",
+        "replicas": workers,
+        "minReplicas": cluster.fewest_workers or workers,
+        "maxReplicas": workers,
+        "rayStartParams": {"num-cpus": "1", **SMALL_STORE},
+        "template": _pod(cluster, "ray-worker", cluster.cpu, gpu),
+    }
+    # nothing trains on the head: its death is the job's, a worker's is not
+    parameters = {"num-cpus": "0", "dashboard-host": "0.0.0.0", **SMALL_STORE}  # noqa: S104
+    head = {"rayStartParams": parameters, "template": _pod(cluster, "ray-head", cluster.head_cpu)}
+    # KubeRay makes a token and gives it to these pods alone: jobs are taken from nobody else
+    return {
+        "rayVersion": version("ray"),
+        "authOptions": {"mode": "token"},
+        "headGroupSpec": head,
+        "workerGroupSpecs": [group],
+    }
+
+
+def _pod(cluster: RayCluster, name: str, cpu: float, gpu: bool = False) -> dict[str, Any]:
+    """Returns a pod template that meets the restricted standard and mounts the shared volume."""
+    size = {"cpu": f"{round(1000 * cpu)}m", "memory": f"{cluster.memory_gib}Gi"}
+    limits = {"memory": size["memory"]} | ({"nvidia.com/gpu": "1"} if gpu else {})
+    container = {
+        "name": name,
+        "image": cluster.image or os.environ.get("ECHOPLANE_IMAGE", ""),
+        "env": [
+            {"name": key, "value": value} for key, value in (ENVIRONMENT | {THREADS: str(max(1, int(cpu)))}).items()
+        ],
+        "resources": {"requests": size, "limits": limits},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "data", "mountPath": cluster.mount},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a volume of the pod's own)
+            {"name": "memory", "mountPath": "/dev/shm"},  # noqa: S108
+        ],
+    }
+    return {
+        "metadata": {"labels": LABELS},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "nodeSelector": cluster.node_selector,
+            "tolerations": cluster.tolerations,
+            "containers": [container],
+            "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": cluster.volume}},
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+            ],
+        },
+    }
+
+
+def _owner() -> list[dict[str, Any]]:
+    """Returns a reference to this step's pod; Kubeflow gives a step its pod's name."""
+    name, uid = os.environ.get("KFP_POD_NAME"), os.environ.get("KFP_POD_UID")
+    return [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}] if name and uid else []
