@@ -12,10 +12,13 @@ import helm_python as helm
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from echoplane import __version__
+from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS
 from echoplane.settings import ServingSettings
 from echoplane.tasks import NAMES
+from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
 SCENARIOS = sorted(CHART.glob("ci/*-values.yaml"))
@@ -114,9 +117,97 @@ def test_every_service_and_policy_selects_the_pods_of_one_workload(objects: list
     for one in of_kind(objects, "Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment"):
         spec = one["spec"]
         selector = spec.get("podSelector") or spec["selector"]
+        if one["metadata"]["name"].endswith(NOT_ONE_WORKLOAD):
+            continue
         wanted = selector.get("matchLabels", selector)
         found = [name for name, has in labels if wanted.items() <= has.items()]
         assert found == [one["metadata"]["name"]], one["kind"]
+
+
+GUARDED = [path for path in SCENARIOS if "nodeport" not in path.name]
+NOT_ONE_WORKLOAD = ("-default-deny", "-pipeline-steps", "-ray")
+
+
+def policies(objects: list[Object]) -> dict[str, Object]:
+    return {
+        one["metadata"]["name"].removeprefix("echoplane-"): one["spec"] for one in of_kind(objects, "NetworkPolicy")
+    }
+
+
+@pytest.mark.parametrize(
+    "scenario", [path for path in SCENARIOS if "nodeport" not in path.name], ids=lambda path: path.stem
+)
+def test_s10_every_pod_has_a_policy_for_what_comes_and_what_goes(scenario: Path) -> None:
+    objects = rendered(scenario)
+    found = policies(objects)
+    deny = found["default-deny"]
+    assert set(deny) == {"podSelector", "policyTypes"}, "it allows nothing"
+    assert all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in found.values())
+    for name, pod in pods(objects):
+        assert deny["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items(), name
+    assert found["pipeline-steps"]["podSelector"]["matchLabels"] == dict([STEP_LABEL])
+    assert found["ray"]["podSelector"]["matchLabels"] == LABELS
+
+
+@pytest.mark.parametrize(
+    "scenario", [path for path in SCENARIOS if "nodeport" not in path.name], ids=lambda path: path.stem
+)
+def test_s10_no_policy_opens_a_port_to_everywhere_or_dns_to_others_than_the_clusters(scenario: Path) -> None:
+    for name, spec in policies(rendered(scenario)).items():
+        for rule in spec.get("egress", []):
+            assert rule.get("to"), f"{name}: {rule}"
+            if any(port["port"] == 53 for port in rule.get("ports", [])):
+                assert rule["to"][0]["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
+        assert all(rule.get("from") for rule in spec.get("ingress", [])), name
+
+
+def test_s8_ray_pods_are_called_by_each_other_and_by_kuberay_alone() -> None:
+    own, operator = policies(rendered(CHART / "ci" / "default-values.yaml"))["ray"]["ingress"]
+    assert own == {"from": [{"podSelector": {"matchLabels": LABELS}}]}
+    assert operator["ports"] == [{"port": 8265}]
+    assert operator["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay"}}}]
+
+
+def test_s9_the_variables_of_steps_and_the_admission_policy_allow_the_same() -> None:
+    ray = {"images": ["other:1"], "claims": ["heart"], "nodeKeys": ["gpu"]}
+    objects = rendered(CHART / "ci" / "default-values.yaml", pipelines={"ray": ray})
+    (settings,) = (
+        one["data"] for one in of_kind(objects, "ConfigMap") if one["metadata"]["name"].endswith("-pipelines")
+    )
+    assert settings[CLAIMS] == "echoplane-data,heart"
+    assert (settings[IMAGES], settings[NODE_KEYS]) == ("other:1", "gpu")
+    (policy,) = of_kind(objects, "ValidatingAdmissionPolicy")
+    rules = " ".join(one["expression"] for one in policy["spec"]["validations"])
+    for names in (["echoplane-data", "heart"], ["echoplane-worker:", "echoplane-worker@", "other:1"], ["gpu"]):
+        assert json.dumps(names, separators=(",", ":")) in rules, names
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    assert "system:serviceaccount:heart:echoplane-pipelines" in policy["spec"]["matchConditions"][0]["expression"]
+
+
+NODE = {"cpu": 2.0, "memory": 7.5 * 2**30}
+"""Of 2 cores and 8 GiB: half a GiB is the system's."""
+PLATFORM = {"cpu": 0.774, "memory": 3.5 * 2**30}
+"""Requests of Kubeflow Pipelines 2.17, KubeRay 1.7 and DNS, as they ship."""
+
+
+@pytest.mark.parametrize("size", [STEP, SMALL, training_size("step"), training_size("ray")], ids=str)
+def test_k5_a_small_node_holds_every_step_beside_the_platform_and_the_release(size: Size) -> None:
+    left = dict(NODE)
+    for container in (PLATFORM, *_requests_of_the_release()):
+        left = {kind: left[kind] - container[kind] for kind in left}
+    assert quantity(size.cpu) <= left["cpu"]
+    assert quantity(size.memory) <= left["memory"]
+
+
+def _requests_of_the_release() -> Iterator[dict[str, float]]:
+    for one in of_kind(rendered(CHART / "ci" / "small-node-values.yaml"), "Deployment"):
+        for container in one["spec"]["template"]["spec"]["containers"]:
+            for _ in range(one["spec"]["replicas"]):
+                yield {kind: quantity(value) for kind, value in container["resources"]["requests"].items()}
+
+
+def quantity(text: str) -> float:
+    return float(parse_quantity(text))
 
 
 def test_the_service_drains_before_it_ends(objects: list[Object]) -> None:
@@ -179,6 +270,9 @@ def test_the_chart_and_the_package_have_one_version() -> None:
 
 
 REFUSED = {
+    "networkPolicy: {dns: []}": "networkPolicy.dns is empty",
+    "networkPolicy: {stepsTo: [{ports: [{port: 443}]}]}": "missing property 'to'",
+    "mlflow: {databaseSecret: database}": "name where it is in networkPolicy.mlflowTo",
     "serving: {replicas: -1}": "at '/serving/replicas': minimum: got -1, want 0",
     "serving: {replicas: two}": "at '/serving/replicas': got string, want integer",
     "serving: {task: [echo-view-video]}": "at '/serving': additional properties 'task' not allowed",

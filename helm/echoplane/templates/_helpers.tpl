@@ -123,9 +123,82 @@ http://{{ include "echoplane.name" . }}-minio.{{ .Release.Namespace }}.svc:9000
 {{- if and .Values.serving.service.nodePort (ne .Values.serving.service.type "NodePort") }}
 {{- fail "serving.service.nodePort needs serving.service.type NodePort." }}
 {{- end }}
+{{- with .Values.networkPolicy }}
+{{- if and .enabled (not .dns) }}
+{{- fail "networkPolicy.dns is empty: name the cluster's DNS, such as {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}." }}
+{{- end }}
+{{- if and .enabled $.Values.mlflow.externalUri (not (and .servingTo .stepsTo)) }}
+{{- fail "mlflow.externalUri is outside of this release: name where it is in networkPolicy.servingTo and networkPolicy.stepsTo, such as [{ports: [{port: 443}], to: [{ipBlock: {cidr: 10.1.2.3/32}}]}]." }}
+{{- end }}
+{{- if and .enabled $.Values.mlflow.enabled (or $.Values.mlflow.databaseSecret (and $.Values.s3.bucket (not $.Values.minio.enabled))) (not .mlflowTo) }}
+{{- fail "MLflow's database or bucket is outside of this release: name where it is in networkPolicy.mlflowTo, such as [{ports: [{port: 5432}], to: [{ipBlock: {cidr: 10.1.2.3/32}}]}]." }}
+{{- end }}
+{{- end }}
 {{- with .Values.serving.autoscaling }}
 {{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
 {{- fail (printf "serving.autoscaling.minReplicas is %d, above maxReplicas %d." (int .minReplicas) (int .maxReplicas)) }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* A NetworkPolicy. Takes root, part, selector, egress (a list of rules), and if the pods are called: port and from. */}}
+{{- define "echoplane.networkPolicy" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "echoplane.name" .root }}-{{ .part }}
+  labels:
+    {{- include "echoplane.labels" . | nindent 4 }}
+spec:
+  podSelector: {{- toYaml .selector | nindent 4 }}
+  policyTypes: [Ingress, Egress]
+  {{- if .port }}
+  ingress:
+    - ports: [{port: {{ .port }}}]
+      from: {{- toYaml .from | nindent 8 }}
+  {{- end }}
+  {{- with .egress }}
+  egress: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* The egress rule to the API servers: as given, else as the cluster names them when the release is installed. */}}
+{{- define "echoplane.toKubernetesApi" -}}
+{{- $peers := list }}
+{{- $ports := list (dict "port" 443) (dict "port" 6443) }}
+{{- range .Values.networkPolicy.kubernetesApi }}
+{{- $peers = append $peers (dict "ipBlock" (dict "cidr" .)) }}
+{{- end }}
+{{- if not $peers }}
+{{- range (lookup "v1" "Endpoints" "default" "kubernetes").subsets }}
+{{- range .addresses }}
+{{- $peers = append $peers (dict "ipBlock" (dict "cidr" (printf "%s/%s" .ip (ternary "128" "32" (contains ":" .ip))))) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if $peers }}
+{{- toYaml (list (dict "ports" $ports "to" $peers)) }}
+{{- else }}
+{{- toYaml list }}
+{{- end }}
+{{- end }}
+
+{{/* The claim on which steps and Ray pods work. */}}
+{{- define "echoplane.dataClaim" -}}
+{{ .Values.data.existingClaim | default (printf "%s-data" (include "echoplane.name" .)) }}
+{{- end }}
+
+{{/* Images that Ray pods may run, as a list in CEL: how their names begin. The worker's may have any tag. */}}
+{{- define "echoplane.workerImages" -}}
+{{- $own := printf "%sechoplane-worker" .Values.imageRegistry -}}
+{{ toJson (concat (list (printf "%s:" $own) (printf "%s@" $own)) .Values.pipelines.ray.images) }}
+{{- end }}
+
+{{/* The API server's names of the accounts that run steps, as a list in CEL. */}}
+{{- define "echoplane.stepUsers" -}}
+{{- $users := list -}}
+{{- range prepend .Values.pipelines.serviceAccounts (printf "%s-pipelines" (include "echoplane.name" .)) }}
+{{- $users = append $users (printf "system:serviceaccount:%s:%s" $.Release.Namespace .) -}}
+{{- end }}
+{{- toJson $users }}
 {{- end }}
