@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.asking import Asked, times
+from demo.client import Asked, times
 from echoplane.stages.stage import Manifest
 
 

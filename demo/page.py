@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from demo import charts, pictures
-from demo.asking import Asked
+from demo.client import Asked
 from demo.outcome import Outcome
 from echoplane.html import render
 from echoplane.study.views import VIDEO_VIEWS

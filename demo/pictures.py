@@ -14,13 +14,13 @@ from echoplane.study.dicom import read_dicom
 
 CLIP_WIDTH, CLIP_QUALITY = 300, 55
 STILL_WIDTH, STILL_QUALITY = 760, 82
-MOST_FRAMES = 32
+MAX_FRAMES = 32
 
 
 def moving_clip(path: Path) -> str:
     """The clip's scan region as an animated WebP, at its own speed, in a data URI."""
     clip = read_dicom(path).only
-    frames_THW = clip.frames.grey(range(min(clip.frame_count, MOST_FRAMES)))
+    frames_THW = clip.frames.grey(range(min(clip.frame_count, MAX_FRAMES)))
     shown = max((region for region in clip.regions if region.kind == "tissue"), key=lambda region: region.area)
     frames_THW = frames_THW[:, shown.top : shown.bottom, shown.left : shown.right]
     frames = [_scaled(Image.fromarray(frame_HW), CLIP_WIDTH) for frame_HW in frames_THW]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pydicom
 
-from demo import asking, page, servers
+from demo import client, page, servers
 from demo.console import Display, display
 from demo.outcome import Outcome, StageTime
 from demo.pipeline import PipelineRun
@@ -116,16 +116,16 @@ def _stop_if_refused(promoted: Manifest) -> None:
 
 def _serve(
     folder: Path, address: str, manifests: dict[str, Manifest], shown: Display
-) -> tuple[list[asking.Asked], dict[str, float], float]:
+) -> tuple[list[client.Asked], dict[str, float], float]:
     """Every held-out clip through HTTP."""
     start = time.monotonic()
     shown.start("serve")
     servers.wait_ready(address, folder / "service.log")
-    clips = asking.scored_clips(*(manifests[name].path for name in ("deid", "dataset", "evaluate")))
-    asked = asking.ask_all(address, clips, lambda done, total: shown.advance("serve", done, total))
+    clips = client.scored_clips(*(manifests[name].path for name in ("deid", "dataset", "evaluate")))
+    asked = client.ask_all(address, clips, lambda done, total: shown.advance("serve", done, total))
     if asked[0].answer["model"]["bundle"] != manifests["export"].stated(BundleOutput).bundle_id:
         raise StageError("the service answers with another bundle than the one that was promoted.")
-    metrics = asking.metrics(address, METRICS)
+    metrics = client.metrics(address, METRICS)
     shown.finish("serve", f"{len(asked)} clips")
     return asked, metrics, round(time.monotonic() - start, 1)
 
@@ -165,7 +165,7 @@ def summary(outcome: Outcome, folder: Path = BUILD) -> Iterator[str]:
     yield f"{page.duration(report['seconds'])}. Look at {folder / 'report.html'}"
 
 
-def _verdict(asked: asking.Asked) -> str:
+def _verdict(asked: client.Asked) -> str:
     truth = asked.scored["truth_label"]
     return "right" if asked.answer["label"] == truth else f"it is {TITLES[truth]}"
 

@@ -1,4 +1,4 @@
-"""The service of the demo: BentoML on a free port of this machine, on a leash."""
+"""The service of the demo: BentoML on a free port of this machine, which ends with whoever started it."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def service(tracking_uri: str, log: Path, port: int | None = None) -> Iterator[s
     command = ["-m", "bentoml", "serve", "serving.service:EchoplaneService", "--host", HOST, "--port", str(port)]
     with log.open("a") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "demo.leash", sys.executable, *command],
+            [sys.executable, "-m", "demo.die_with_parent", sys.executable, *command],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -8,9 +8,9 @@
         UnusableStudy     422  read, but this task can't answer it
       ConfigError              the caller's settings or arguments     exit 2
       BundleError              refused; the old model keeps serving   exit 1
-        RegistryAway           the registry, or what it keeps artifacts in, does not answer now
+        RegistryUnavailable           the registry, or what it keeps artifacts in, does not answer now
       StageError               a stage could not be done              exit 1
-        StoreAway              the object store does not answer now
+        StoreUnavailable              the object store does not answer now
 
 A message says what is wrong, what was expected and what to do. It never holds a value of a DICOM
 attribute that could name a patient: no name, id, date, UID, path or free text.
@@ -68,7 +68,7 @@ class BundleError(EchoplaneError):
     pass
 
 
-class RegistryAway(BundleError):
+class RegistryUnavailable(BundleError):
     pass
 
 
@@ -76,7 +76,7 @@ class StageError(EchoplaneError):
     pass
 
 
-class StoreAway(StageError):
+class StoreUnavailable(StageError):
     pass
 
 

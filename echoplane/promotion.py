@@ -8,36 +8,37 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from echoplane.errors import ConfigError, wrong_field
 from echoplane.evaluation.intervals import bootstrap_difference, take
 from echoplane.markdown import inline
+from echoplane.renamed import AcceptsFormerNames
 from echoplane.tasks import Rows, by_name
 
 Figures = Mapping[str, Any]
 """`evaluation.json` as data."""
 
 
-class Policy(BaseModel):
+class Policy(AcceptsFormerNames):
     """What a model must show before it serves; `echoplane/policies/TASK.yaml` says each in words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     schema_version: Literal[1] = Field(alias="schema")
-    least_patients: int = Field(ge=1)
+    min_patients: int = Field(ge=1)
     """Test patients."""
     floors_low: dict[str, float]
     """Figure: least lower end of its 95% interval."""
     margins: dict[str, float]
     """Figure: how much worse than the champion's the lower end of the difference may be."""
-    least_shared: float = Field(gt=0, le=1)
+    min_shared: float = Field(gt=0, le=1)
     """Part of the test studies that the champion must have answered too."""
     label_floors: dict[str, float]
-    """Figure: least value of FIGURE/LABEL for each label that `least_group_patients` show."""
+    """Figure: least value of FIGURE/LABEL for each label that `min_group_patients` show."""
     subgroup_floors: dict[str, float]
-    """Figure: least value in each subgroup with `least_group_patients`."""
-    least_group_patients: int = Field(ge=1)
+    """Figure: least value in each subgroup with `min_group_patients`."""
+    min_group_patients: int = Field(ge=1)
     ceilings: dict[str, float]
     """Figure: largest value."""
     latency_p95_ms: float = Field(gt=0)
@@ -128,7 +129,7 @@ def _data_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
     shared = data["patients_in_two_splits"]
     yield _at_most("data/patients_in_two_splits", shared, 0, f"{shared} patients are in more than one split")
     yield _at_least(
-        "data/test_patients", figures["patients"], policy.least_patients, f"{figures['patients']} patients were tested"
+        "data/test_patients", figures["patients"], policy.min_patients, f"{figures['patients']} patients were tested"
     )
 
 
@@ -159,7 +160,7 @@ def _group_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
 
 def _large(groups: Mapping[str, Any], policy: Policy) -> Iterator[tuple[str, Any]]:
     """The groups with enough patients to be judged."""
-    return ((name, found) for name, found in groups.items() if found["patients"] >= policy.least_group_patients)
+    return ((name, found) for name, found in groups.items() if found["patients"] >= policy.min_group_patients)
 
 
 def _ceiling_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
@@ -186,9 +187,9 @@ def _champion_checks(figures: Figures, scores: Rows, policy: Policy, champion: C
     share = len(ours["sample"]) / len(scores["sample"])
     sentence = (
         f"version {champion.version} answered {100 * share:.1f}% of these clips too, on which the two are compared; "
-        "a policy of your own may ask for less (least_shared)"
+        "a policy of your own may ask for less (min_shared)"
     )
-    shared = _at_least("champion/shared_clips", share, policy.least_shared, sentence)
+    shared = _at_least("champion/shared_clips", share, policy.min_shared, sentence)
     yield shared
     if same and shared.passed:
         yield from _differences(by_name(figures["task"]).summary, ours, theirs, policy, champion)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from echoplane.errors import ConfigError, StoreAway
-from echoplane.patience import patiently
+from echoplane.errors import ConfigError, StoreUnavailable
+from echoplane.retry import retry_while_unavailable
 
 BUCKET = "s3://"
 REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "InvalidAccessKeyId", "SIGNATURE_DOES_NOT_MATCH")
@@ -51,7 +51,7 @@ def content(place: str, name: str) -> bytes:
         with _answering(), _bucket().open_input_stream(f"{_prefix(place)}/{name}") as stream:
             return bytes(stream.read())
 
-    return patiently(read)
+    return retry_while_unavailable(read)
 
 
 def _listed_folder(folder: Path) -> list[Stored]:
@@ -72,7 +72,7 @@ def _listed_bucket(place: str) -> list[Stored]:
             return _bucket().get_file_info(FileSelector(prefix, recursive=True))
 
     try:
-        infos = patiently(look)
+        infos = retry_while_unavailable(look)
     except FileNotFoundError:
         raise ConfigError("there is no such bucket, or nothing under that prefix; check the s3:// address.") from None
     return [
@@ -128,4 +128,4 @@ def _answering() -> Iterator[None]:
             raise ConfigError(
                 "the object store refuses: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may read."
             ) from None
-        raise StoreAway("the object store does not answer; is AWS_ENDPOINT_URL right?") from error
+        raise StoreUnavailable("the object store does not answer; is AWS_ENDPOINT_URL right?") from error

@@ -20,7 +20,7 @@ from typing import Any
 import pipelines
 from echoplane.errors import ConfigError, EchoplaneError, unexpected
 from echoplane.stages.outputs import Promotion
-from echoplane.stages.stage import Manifest, made
+from echoplane.stages.stage import Manifest, ensure_folder
 
 BUILD = Path("build/pipelines")
 LOCAL_ROOT = "build/work"
@@ -88,7 +88,7 @@ def run_here(name: str, arguments: list[str]) -> int:
     from pipelines import local
 
     values = _parameters(name, "run", arguments, {"root": LOCAL_ROOT})
-    with _registry(made(Path(values["root"]), "`root`") / "mlflow"):
+    with _registry(ensure_folder(Path(values["root"]), "`root`") / "mlflow"):
         local.run(name, values)
     found = local.manifests(Path(values["root"]))
     for stage, manifest in found.items():

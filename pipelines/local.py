@@ -16,7 +16,7 @@ from typing import Any
 
 import pipelines
 from echoplane.errors import ConfigError, StageError
-from echoplane.stages.stage import Manifest, die_with_runner, made
+from echoplane.stages.stage import Manifest, die_with_runner, ensure_folder
 from echoplane.stages.step import RUN_VARIABLE, records
 
 KFP_FOLDER = "kfp"
@@ -33,7 +33,7 @@ def run(name: str, values: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _only_run(root: Path) -> Iterator[Path]:
     """Hold the root: KFP's folder in it is of one run."""
-    made(root, "`root`")
+    ensure_folder(root, "`root`")
     with (root / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from echoplane.settings import ServingSettings, read_serving_settings
 from serving import workers
 from serving.api.http import app
-from serving.api.models.slots import Follower, Slot
+from serving.api.models.slots import ModelRefresher, Slot
 from serving.api.models.sources import configured_sources
 
 for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
@@ -56,7 +56,7 @@ class EchoplaneService:
         self.slots = make_slots(settings)
         self.service = app.Service(self.slots, settings)
         self.app = app.build(self.service)
-        self.follower = Follower(list(self.slots.values()), settings.poll_s)
+        self.follower = ModelRefresher(list(self.slots.values()), settings.poll_s)
 
     @bentoml.on_shutdown
     def close(self) -> None:

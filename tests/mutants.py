@@ -29,11 +29,11 @@ class Mutant:
 MUTANTS: tuple[Mutant, ...] = (
     *(Mutant(*line) for line in DEID),
     Mutant(
-        "patience",
-        "echoplane/patience.py",
-        "retry_if_exception_type((RegistryAway, StoreAway))",
-        "retry_if_exception_type(RegistryAway)",
-        "tests/unit/test_patience.py::test_a_registry_and_a_store_that_come_back_are_waited_for_aloud",
+        "retry",
+        "echoplane/retry.py",
+        "retry_if_exception_type((RegistryUnavailable, StoreUnavailable))",
+        "retry_if_exception_type(RegistryUnavailable)",
+        "tests/unit/test_retry.py::test_a_registry_and_a_store_that_come_back_are_waited_for_aloud",
     ),
     Mutant(
         "cluster",

@@ -126,8 +126,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 15",
         _ROOM + "energy.py",
-        "most_HW = ordered[0], ordered[-2:][0], energy_THW.max(axis=0)",
-        "most_HW = ordered[0], ordered[-2:][0], ordered[0]",
+        "max_HW = ordered[0], ordered[-2:][0], energy_THW.max(axis=0)",
+        "max_HW = ordered[0], ordered[-2:][0], ordered[0]",
         _LETTERS + "15_text_over_the_scan_in_the_last_frame_alone_is_masked",
     ),
     (
@@ -211,7 +211,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 26",
         _ROOM + "structure.py",
-        '        if position + 8 > len(data):\n            raise Held("truncated")\n        item',
+        '        if position + 8 > len(data):\n            raise FileRejected("truncated")\n        item',
         "        if position + 8 > len(data):\n            return len(data)\n        item",
         _FILES + "26_a_truncated_file_is_quarantined",
     ),
@@ -267,7 +267,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 34",
         _ROOM + "files.py",
-        'raise Held("conflict") from None',
+        'raise FileRejected("conflict") from None',
         "pass",
         _FILES + "34_the_same_uid_with_other_bytes_is_a_conflict",
     ),
@@ -487,15 +487,15 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 14",
         _ROOM + "search.py",
-        "(least_THW, False), (most_THW - least_THW, True)",
-        "(least_THW, False),",
+        "(min_THW, False), (max_THW - min_THW, True)",
+        "(min_THW, False),",
         _COLOURS + "case_14_text_in_colour_over_the_scan_is_masked[blue-None]",
     ),
     (
         "deid 14",
         _ROOM + "search.py",
-        "(least_THW, False), (most_THW - least_THW, True)",
-        "(most_THW - least_THW, True),",
+        "(min_THW, False), (max_THW - min_THW, True)",
+        "(max_THW - min_THW, True),",
         _COLOURS + "case_14_grey_text_over_flow_shows_in_the_least_of_its_colours",
     ),
     (

@@ -23,7 +23,7 @@ def batch_plan(
     from echoplane.stages import batch
     from echoplane.stages.step import step
 
-    with step("batch_plan", root) as hand_on:
+    with step("batch_plan", root) as publish_manifest:
         config = batch.PlanConfig(
             root=root,
             studies=studies.path,
@@ -34,7 +34,7 @@ def batch_plan(
             precision=precision,
             part_size=part_size,
         )
-        return batch.part_numbers(hand_on(batch.plan(config), plan.path))
+        return batch.part_numbers(publish_manifest(batch.plan(config), plan.path))
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -49,9 +49,9 @@ def batch_part(
     from echoplane.stages import batch
     from echoplane.stages.step import step
 
-    with step("batch_part", root) as hand_on:
+    with step("batch_part", root) as publish_manifest:
         config = batch.PartConfig(root=root, plan=plan.path, part=part, study_timeout_s=study_timeout_s)
-        return str(hand_on(batch.part(config), rows.path).path / "manifest.json")
+        return str(publish_manifest(batch.part(config), rows.path).path / "manifest.json")
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -71,8 +71,10 @@ def batch_results(
     from echoplane.stages import batch
     from echoplane.stages.step import step
 
-    with step("batch_results", root) as hand_on:
-        manifest = hand_on(batch.results(batch.ResultsConfig(root=root, plan=plan.path, parts=parts)), results.path)
+    with step("batch_results", root) as publish_manifest:
+        manifest = publish_manifest(
+            batch.results(batch.ResultsConfig(root=root, plan=plan.path, parts=parts)), results.path
+        )
         for name in ("studies", "answered", "abstained", "refused"):
             metrics.log_metric(name, manifest.counts[name])
         shutil.copyfile(manifest.path / "results.csv", table.path)

@@ -20,8 +20,8 @@ def dataset(
     from echoplane.stages import dataset
     from echoplane.stages.step import step
 
-    with step("dataset", root) as hand_on:
+    with step("dataset", root) as publish_manifest:
         config = dataset.Config(root=root, studies=studies.path, task=task, public=public, site=site, split=split)
-        counts = hand_on(dataset.run(config), samples.path).counts
+        counts = publish_manifest(dataset.run(config), samples.path).counts
         for name, patients in counts["patients"].items():
             metrics.log_metric(f"patients_{name}", patients)

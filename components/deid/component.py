@@ -20,10 +20,10 @@ def deid(
     from echoplane.stages import deid
     from echoplane.stages.step import step
 
-    with step("deid", root) as hand_on:
+    with step("deid", root) as publish_manifest:
         config = deid.Config(
             root=root, studies=studies.path, source=source, labels=labels, key_file=key_file, policy=policy
         )
-        counts = hand_on(deid.run(config), deidentified.path).counts
+        counts = publish_manifest(deid.run(config), deidentified.path).counts
         for name in ("written", "quarantined", "refused"):
             metrics.log_metric(name, counts[name])

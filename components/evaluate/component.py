@@ -24,7 +24,7 @@ def evaluate(
     from echoplane.stages import evaluate
     from echoplane.stages.step import step
 
-    with step("evaluate", root) as hand_on:
+    with step("evaluate", root) as publish_manifest:
         config = evaluate.Config(
             root=root,
             studies=studies.path,
@@ -33,7 +33,7 @@ def evaluate(
             runtime=runtime,
             precision=precision,
         )
-        manifest = hand_on(evaluate.run(config), evaluation.path)
+        manifest = publish_manifest(evaluate.run(config), evaluation.path)
         figures = evaluate.read_figures(manifest)
         for name, value in evaluate.headline(figures).items():
             metrics.log_metric(name, round(value, 4))
@@ -59,7 +59,7 @@ def evaluate_without_confusion(
     from echoplane.stages import evaluate
     from echoplane.stages.step import step
 
-    with step("evaluate", root) as hand_on:
+    with step("evaluate", root) as publish_manifest:
         config = evaluate.Config(
             root=root,
             studies=studies.path,
@@ -68,7 +68,7 @@ def evaluate_without_confusion(
             runtime=runtime,
             precision=precision,
         )
-        manifest = hand_on(evaluate.run(config), evaluation.path)
+        manifest = publish_manifest(evaluate.run(config), evaluation.path)
         for name, value in evaluate.headline(evaluate.read_figures(manifest)).items():
             metrics.log_metric(name, round(value, 4))
         shutil.copyfile(manifest.path / "report.html", report.path)

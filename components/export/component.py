@@ -16,6 +16,6 @@ def export(
     from echoplane.stages import export
     from echoplane.stages.step import step
 
-    with step("export", root) as hand_on:
+    with step("export", root) as publish_manifest:
         config = export.Config(root=root, samples=samples.path, checkpoint=checkpoint.path)
-        hand_on(export.run(config), bundle.path)
+        publish_manifest(export.run(config), bundle.path)

@@ -19,6 +19,6 @@ def phantom(
     from echoplane.stages import phantom
     from echoplane.stages.step import step
 
-    with step("phantom", root) as hand_on:
+    with step("phantom", root) as publish_manifest:
         config = phantom.Config(root=root, kind=kind, patients=patients, seed=seed, frames=frames, source=source)
-        hand_on(phantom.run(config), studies.path)
+        publish_manifest(phantom.run(config), studies.path)

@@ -22,14 +22,14 @@ def promote(
     from echoplane.stages.outputs import Promotion
     from echoplane.stages.step import step
 
-    with step("promote", root) as hand_on:
+    with step("promote", root) as publish_manifest:
         config = promote.Config(
             root=root,
             bundle=bundle.path,
             evaluation=evaluation.path,
             policy=policy,
         )
-        manifest = hand_on(promote.run(config), decision.path)
+        manifest = publish_manifest(promote.run(config), decision.path)
         made = manifest.stated(Promotion)
         metrics.log_metric("passed", float(made.passed))
         metrics.log_metric("checks_failed", len(made.refused_by))

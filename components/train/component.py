@@ -22,7 +22,7 @@ def train(
     from echoplane.stages import train
     from echoplane.stages.step import step
 
-    with step("train", root) as hand_on:
+    with step("train", root) as publish_manifest:
         config = train.Config(
             root=root,
             samples=samples.path,
@@ -33,6 +33,6 @@ def train(
             gpu=gpu,
             cluster=cluster,
         )
-        counts = hand_on(train.run(config), checkpoint.path).counts
+        counts = publish_manifest(train.run(config), checkpoint.path).counts
         for name, value in counts["last"].items():
             metrics.log_metric(name, value)

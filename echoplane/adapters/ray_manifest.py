@@ -43,7 +43,7 @@ class RayCluster(BaseModel):
     1 lets a small node run it beside everything else, slowly."""
     head_cpu: float = Field(default=0.25, ge=0.05)
     """Cores that the head requests. Nothing trains there."""
-    fewest_workers: int | None = Field(default=None, ge=1)
+    min_workers: int | None = Field(default=None, ge=1)
     """Training begins, and after a loss goes on, with as few workers as this, and takes more when there are more. Left
     out: it waits for all of them. Other numbers of workers give other weights, none of them wrong."""
     memory_gib: int = Field(default=4, ge=1)
@@ -107,7 +107,7 @@ def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]
     group = {
         "groupName": "workers",
         "replicas": workers,
-        "minReplicas": cluster.fewest_workers or workers,
+        "minReplicas": cluster.min_workers or workers,
         "maxReplicas": workers,
         "rayStartParams": {"num-cpus": "1", **SMALL_STORE},
         "template": _pod(cluster, "ray-worker", cluster.cpu, gpu),

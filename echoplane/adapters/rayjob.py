@@ -41,7 +41,7 @@ def fit_on_cluster(
 ) -> State:
     """As `fit`, by a RayJob in this pod's namespace. StageError says why it failed."""
     storage.mkdir(parents=True, exist_ok=True)
-    asked = {"job": job.model_dump(mode="json"), "workers": workers, "fewest": cluster.fewest_workers, "gpu": gpu}
+    asked = {"job": job.model_dump(mode="json"), "workers": workers, "fewest": cluster.min_workers, "gpu": gpu}
     (storage / JOB).write_text(json.dumps(asked))
     (storage / FAILED).unlink(missing_ok=True)
     name = f"echoplane-train-{storage.parent.name[:16].lower()}"

@@ -38,7 +38,7 @@ def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) 
     """The version that holds `bundle`, with the evaluation in folder `evaluation` recorded; `digest` is the folder's.
 
     Found where it is registered, else made: a pyfunc by module name, without pickle. Its tags are those that it would
-    have with this evaluation. MLflow keeps those that a version has until `carry_out`: serving follows them.
+    have with this evaluation. MLflow keeps those that a version has until `apply_decision`: serving follows them.
     """
     version, recorded = registry.version_of(bundle.spec.task, bundle.id), _tag_of(EVALUATION_TAG, digest)
     figures = json.loads((evaluation / "evaluation.json").read_text())
@@ -54,7 +54,7 @@ def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) 
         return replace(version, tags={**version.tags, **tags})
 
 
-def rival(registry: Registry, version: Version) -> Version | None:
+def baseline(registry: Registry, version: Version) -> Version | None:
     """Whom `version` has to match: the champion, or, where `version` is that itself, the one it followed."""
     champion = registry.champion(version.name)
     if champion and champion.number == version.number:
@@ -62,8 +62,8 @@ def rival(registry: Registry, version: Version) -> Version | None:
     return champion
 
 
-def carry_out(
-    registry: Registry, version: Version, rival: Version | None, decision: Mapping[str, Any], digest: str
+def apply_decision(
+    registry: Registry, version: Version, baseline: Version | None, decision: Mapping[str, Any], digest: str
 ) -> None:
     """Tell MLflow the decision (artifact, tags) and, where it passed, move the aliases: previous, then champion.
 
@@ -81,8 +81,8 @@ def carry_out(
         if passed or not accepted:
             _tag(registry, version, {k: v for k, v in version.tags.items() if stored.get(k) != v} | tags)
         if passed:
-            if rival:
-                registry.client.set_registered_model_alias(version.name, PREVIOUS, rival.number)
+            if baseline:
+                registry.client.set_registered_model_alias(version.name, PREVIOUS, baseline.number)
             registry.client.set_registered_model_alias(version.name, CHAMPION, version.number)
         _tag(registry, version, {decided: tags[OUTCOME_TAG]})
 

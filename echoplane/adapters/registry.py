@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from echoplane.bundle import Bundle, read
-from echoplane.errors import BundleError, ConfigError, RegistryAway
+from echoplane.errors import BundleError, ConfigError, RegistryUnavailable
 
 CHAMPION, PREVIOUS = "champion", "previous"
 BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
@@ -129,7 +129,7 @@ class Registry:
 def answering() -> Iterator[None]:
     """What MLflow and HTTP raise becomes a BundleError that names no address: it may hold a password.
 
-    A RegistryAway where it may answer later."""
+    A RegistryUnavailable where it may answer later."""
     import requests
     from mlflow.exceptions import MlflowException
 
@@ -137,12 +137,12 @@ def answering() -> Iterator[None]:
         yield
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else SERVER_ERROR
-        kind = RegistryAway if status >= SERVER_ERROR else BundleError
+        kind = RegistryUnavailable if status >= SERVER_ERROR else BundleError
         raise kind(f"the MLflow server refused or did not answer: status {status}.") from error
     except requests.RequestException as error:
-        raise RegistryAway(f"the MLflow server can't be reached ({type(error).__name__}).") from error
+        raise RegistryUnavailable(f"the MLflow server can't be reached ({type(error).__name__}).") from error
     except MlflowException as error:
-        kind = RegistryAway if error.get_http_status_code() >= SERVER_ERROR else BundleError
+        kind = RegistryUnavailable if error.get_http_status_code() >= SERVER_ERROR else BundleError
         raise kind(f"the MLflow server refused or did not answer: {error.error_code}.") from error
 
 

@@ -59,8 +59,8 @@ class Model(BaseModel):
 class Answers:
     """The process that answers; `ask` gives a row, whatever the study does to it."""
 
-    def __init__(self, model: Model, place: str, most_s: float, serve: Callable[..., None] | None = None) -> None:
-        self._model, self._place, self._most_s = model, place, most_s
+    def __init__(self, model: Model, place: str, max_s: float, serve: Callable[..., None] | None = None) -> None:
+        self._model, self._place, self._most_s = model, place, max_s
         self._serve = serve or _serve
         self._process: Any = None
 
@@ -104,9 +104,9 @@ class Answers:
 
 
 @contextmanager
-def answers(model: Model, place: str, most_s: float) -> Iterator[Answers]:
-    """A process that answers studies of `place`, at most `most_s` for one; it ends with the context."""
-    started = Answers(model, place, most_s)
+def answers(model: Model, place: str, max_s: float) -> Iterator[Answers]:
+    """A process that answers studies of `place`, at most `max_s` for one; it ends with the context."""
+    started = Answers(model, place, max_s)
     try:
         yield started
     finally:

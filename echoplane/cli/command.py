@@ -61,8 +61,8 @@ def report(name: str, counts: dict[str, Any], as_json: bool, *, set_aside: int =
 
 def empty(folder: Path) -> Path:
     """The folder, which may not hold anything yet."""
-    from echoplane.stages.stage import made
+    from echoplane.stages.stage import ensure_folder
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("DST is there and not empty; give a new folder, or remove what is in it.")
-    return made(folder, "DST")
+    return ensure_folder(folder, "DST")

@@ -24,7 +24,7 @@ DRAWING_ORDER = (3, 2, 1, 4, 5)
 """Muscle by its outer contour: its inner one is the cavity's, drawn over it."""
 TILE, LOOP_TILE = 200, 320
 """Side of one slice on the page, in pixels; of one that moves."""
-MOST_LOOP_PHASES = 30
+MAX_LOOP_PHASES = 30
 LOOP_PLACES = (0.25, 0.5, 0.75)
 """Of the slices with a heart in them, from one end of the stack to the other."""
 CARDS = (
@@ -158,7 +158,7 @@ def loop(cine: Cine, labels_TZHW: np.ndarray) -> bytes:
     filled = np.flatnonzero(labels_TZHW.any(axis=(0, 2, 3)))
     slices = filled if len(filled) else np.arange(cine.slices)
     chosen = sorted({int(slices[round(place * (len(slices) - 1))]) for place in LOOP_PLACES})
-    phases = np.unique(np.linspace(0, cine.phases - 1, min(cine.phases, MOST_LOOP_PHASES)).astype(int))
+    phases = np.unique(np.linspace(0, cine.phases - 1, min(cine.phases, MAX_LOOP_PHASES)).astype(int))
     box = heart_box(labels_TZHW, cine.spacing_mm)
     frames = np.stack([np.hstack([tile(cine, labels_TZHW, int(t), z, box, LOOP_TILE) for z in chosen]) for t in phases])
     beat_ms = 1000 if cine.covers_beat else 600 * len(phases)

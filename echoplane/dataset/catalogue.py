@@ -67,7 +67,7 @@ class Source:
     task: str
     site: str
     deid: str
-    most_studies: int = 50
+    max_studies: int = 50
     """Studies that one patient can plausibly have; more means that many patients share a pseudonym."""
 
 
@@ -89,7 +89,7 @@ def build_catalogue(
     left_out: Counter[str] = Counter()
     counted = _counted(found, len(paths), on_progress)
     rows = with_truth(_readable(counted, left_out), source.folder, task, left_out)
-    _refuse_shared_pseudonyms(rows, source.most_studies)
+    _refuse_shared_pseudonyms(rows, source.max_studies)
     if task.STUDY == "file":
         _refuse_torn_studies(rows)
     split_of = split_patients((row["patient"] for row in rows), rule)
@@ -151,7 +151,7 @@ def _refuse_shared_pseudonyms(rows: list[dict[str, Any]], most: int) -> None:
     if studies and (worst := max(studies.values())) > most:
         raise ConfigError(
             f"one pseudonym has {worst} studies, more than {most}: many patients probably share one PatientID, and no "
-            "split could keep them apart. Give each patient an id of their own, or raise `most_studies`."
+            "split could keep them apart. Give each patient an id of their own, or raise `max_studies`."
         )
 
 

@@ -16,7 +16,7 @@ from echoplane.deid import files, folder
 from echoplane.deid.key import Key
 from echoplane.deid.outcome import Outcome
 from echoplane.deid.policy import Policy
-from echoplane.deid.reasons import ACCEPTABLE, QUARANTINED, Held
+from echoplane.deid.reasons import ACCEPTABLE, QUARANTINED, FileRejected
 from echoplane.errors import ConfigError
 
 _LONGEST_NAME = 64
@@ -36,7 +36,7 @@ def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str)
     vouch = functools.partial(_write_audit, out_dir, person.strip(), reason)
     try:
         outcome = files.publish(original, data, digest, out_dir, key, policy, vouch)
-    except Held as held:
+    except FileRejected as held:
         return Outcome(original, QUARANTINED, digest, held.reason)
     original.unlink()
     original.with_suffix(".json").unlink()

@@ -7,7 +7,7 @@ import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.stored import palette, word_order
 
 _COLOURS = ("Red", "Green", "Blue")
@@ -31,7 +31,7 @@ def copy_waveforms(original: Dataset, built: Dataset) -> None:
         channels, samples = source.get("NumberOfWaveformChannels"), source.get("NumberOfWaveformSamples")
         data = source.get("WaveformData")
         if not (sample_bytes and channels and samples and data) or len(data) < channels * samples * sample_bytes:
-            raise Held("malformed")
+            raise FileRejected("malformed")
         value = data[: channels * samples * sample_bytes]
         if word_order(original) == ">" and sample_bytes > 1:
             value = np.frombuffer(value, f">u{sample_bytes}").astype(f"<u{sample_bytes}").tobytes()

@@ -59,13 +59,13 @@ def groups(energy_THW: np.ndarray, where_HW: np.ndarray) -> list[Group]:
     if not where_HW.any():
         return []
     ordered = np.partition(energy_THW, (0, len(energy_THW) - 2), axis=0) if len(energy_THW) > 2 else energy_THW
-    least_HW, second_HW, most_HW = ordered[0], ordered[-2:][0], energy_THW.max(axis=0)
-    around_HW = _around(most_HW, where_HW)
-    found = [Group(blocks, ()) for blocks in _grouped(least_HW / _around(least_HW, where_HW), where_HW, _LEAST)]
-    for blocks in _grouped(most_HW / around_HW, where_HW, _MOST):
+    min_HW, second_HW, max_HW = ordered[0], ordered[-2:][0], energy_THW.max(axis=0)
+    around_HW = _around(max_HW, where_HW)
+    found = [Group(blocks, ()) for blocks in _grouped(min_HW / _around(min_HW, where_HW), where_HW, _LEAST)]
+    for blocks in _grouped(max_HW / around_HW, where_HW, _MOST):
         found.append(Group(blocks, best_frames(energy_THW, blocks, 3)))
     if len(energy_THW) > 2:
-        for blocks in _grouped((most_HW - second_HW) / around_HW, where_HW, _JUMP):
+        for blocks in _grouped((max_HW - second_HW) / around_HW, where_HW, _JUMP):
             found.append(Group(blocks, best_frames(energy_THW - second_HW, blocks, 1)))
     return found
 

@@ -23,7 +23,7 @@ from echoplane.deid import instance, reread, verify
 from echoplane.deid.key import Key
 from echoplane.deid.outcome import Outcome
 from echoplane.deid.policy import Policy
-from echoplane.deid.reasons import QUARANTINED, WRITTEN, Held, status_of
+from echoplane.deid.reasons import QUARANTINED, WRITTEN, FileRejected, status_of
 
 AUDIT = "audit.jsonl"
 _OUTPUT_MODE = 0o644
@@ -41,7 +41,7 @@ def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Ou
     try:
         data = read_source(source, policy)
         return _publish(source, data, out_dir, key, policy)
-    except Held as held:
+    except FileRejected as held:
         reason = held.reason
     except OSError as error:
         if error.errno in _NO_ROOM:
@@ -62,15 +62,15 @@ def read_source(source: Path, policy: Policy) -> bytes:
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise Held("not-a-file" if error.errno in _NO_FILE else "unreadable") from error
+        raise FileRejected("not-a-file" if error.errno in _NO_FILE else "unreadable") from error
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Held("not-a-file")
+            raise FileRejected("not-a-file")
         if status.st_size > policy.max_file_mib << 20:
-            raise Held("too-large")
+            raise FileRejected("too-large")
         if file.read(132)[128:] != b"DICM":
-            raise Held("not-dicom")
+            raise FileRejected("not-dicom")
         file.seek(0)
         return file.read()
 
@@ -90,7 +90,7 @@ def publish(
     policy: Policy,
     vouch: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
-    """Clean, write, verify and claim one file; Held where it does not pass. digest: the keyed one of `data`.
+    """Clean, write, verify and claim one file; FileRejected where it does not pass. digest: the keyed one of `data`.
 
     `vouch` is given where a person accepts the pixels, and is called with what is about to be released."""
     accepted = vouch is not None
@@ -119,7 +119,7 @@ def publish(
         finally:
             temporary.unlink(missing_ok=True)
         text_blocks = more if text_blocks is None else text_blocks | more
-    raise Held("text-in-pixels")
+    raise FileRejected("text-in-pixels")
 
 
 def _verify(path: Path, clean: instance.Instance, accepted: bool) -> np.ndarray | None:
@@ -206,7 +206,7 @@ def _audit(out_dir: Path) -> str:
 
 
 def _claim(outcome: Outcome, out_dir: Path, policy: Policy) -> None:
-    """Record the instance as coming from this input; Held where another input has it already."""
+    """Record the instance as coming from this input; FileRejected where another input has it already."""
     record = {"policy": _policy_digest(policy), "outcome": outcome.to_dict(), "actions": dict(outcome.actions)}
     path = _record_path(out_dir, outcome.new_sop_uid)
     temporary = _write_temporary(json.dumps(record).encode(), path)
@@ -215,7 +215,7 @@ def _claim(outcome: Outcome, out_dir: Path, policy: Policy) -> None:
     except FileExistsError:
         owner = json.loads(path.read_text())["outcome"]
         if outcome.output_digest != owner["output_digest"] and outcome.input_digest != owner["input_digest"]:
-            raise Held("conflict") from None
+            raise FileRejected("conflict") from None
         if outcome.input_digest == owner["input_digest"]:
             temporary.replace(path)
     finally:

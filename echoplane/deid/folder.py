@@ -16,7 +16,7 @@ from echoplane.deid import files, render
 from echoplane.deid.key import Key
 from echoplane.deid.outcome import Outcome, Report
 from echoplane.deid.policy import Policy
-from echoplane.deid.reasons import QUARANTINED, Held
+from echoplane.deid.reasons import QUARANTINED, FileRejected
 from echoplane.errors import ConfigError
 from echoplane.processes import processes
 
@@ -153,7 +153,7 @@ def _alone(path: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
         return outcome
     try:
         data = files.read_source(path, policy)
-    except (Held, OSError):
+    except (FileRejected, OSError):
         data = b""
     outcome = Outcome(path, QUARANTINED, key.digest(data), "internal")
     files.set_aside(data, outcome, out_dir)

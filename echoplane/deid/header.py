@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag
 
 from echoplane.deid import clean_text, codes, dates, numbers, pieces, rules
 from echoplane.deid.context import Context
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.rules import Allowed
 
 _NUMBER = {
@@ -39,7 +39,7 @@ Element = DataElement | RawDataElement
 def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
     """The new data set without pixels: what the allow list names, each value proven or emptied."""
     if depth > context.policy.max_depth:
-        raise Held("too-deep")
+        raise FileRejected("too-deep")
     allowed = rules.allow_list(context.object_class)
     built: dict[BaseTag, Element] = {}
     for item in list(original.values()):
@@ -266,7 +266,7 @@ def _number(text: str, vr: str, context: Context) -> str:
     text = numbers.of_sixteen(text) if vr == "DS" else text
     if not text:
         return ""
-    if len(text) > numbers.MOST_CHARACTERS or not _NUMBER[vr].fullmatch(text):
+    if len(text) > numbers.MAX_CHARACTERS or not _NUMBER[vr].fullmatch(text):
         return ""
     number, own = float(text), context.own
     told = own.is_number(number) or numbers.could_identify(number) or numbers.of_decimals([text]) & own.numbers

@@ -21,7 +21,7 @@ from echoplane.deid.context import Context
 from echoplane.deid.header import dataset_of, element_of, rebuild, strings
 from echoplane.deid.key import Key
 from echoplane.deid.policy import Policy
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.stored import Geometry
 from echoplane.study.dicom import quiet_pydicom
@@ -94,30 +94,30 @@ def own_output(data: bytes, key: Key, policy: Policy) -> Dataset | None:
 
 
 def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
-    """Parse a file whose structure has been walked first; Held where it is not whole."""
+    """Parse a file whose structure has been walked first; FileRejected where it is not whole."""
     quiet_pydicom()
     meta = structure.read_meta(data)
     syntax = meta.transfer_syntax
     if syntax in _VIDEO or syntax.startswith(_VIDEO_PREFIXES):
-        raise Held("video")
+        raise FileRejected("video")
     if structure.is_deflated(syntax):
         plain = structure.inflate(data, meta, policy.max_file_mib << 20)
         end = structure.check(plain, 0, ExplicitVRLittleEndian, policy.max_depth)
         return read_dataset(BytesIO(plain[:end]), is_implicit_VR=False, is_little_endian=True), syntax
     if syntax not in pixels.NATIVE | pixels.DECODED | {UID("1.2.840.10008.1.2.4.50")}:
-        raise Held("transfer-syntax")
+        raise FileRejected("transfer-syntax")
     end = structure.check(data, meta.start, syntax, policy.max_depth)
     return dcmread(BytesIO(data if end == len(data) else data[:end])), syntax
 
 
 def object_class(dataset: Dataset, policy: Policy) -> str:
-    """The class whose allow list applies; Held where policy refuses the SOP class."""
+    """The class whose allow list applies; FileRejected where policy refuses the SOP class."""
     if "DirectoryRecordSequence" in dataset:  # a DICOMDIR names its class in the file meta alone
-        raise Held("dicomdir")
+        raise FileRejected("dicomdir")
     found = rules.sop_classes().get("".join(strings(dataset, 0x00080016)[:1]), "sop-class")
     if found in policy.classes:
         return found
-    raise Held(
+    raise FileRejected(
         found if found in ("report", "encapsulated-document", "secondary-capture", "dicomdir", "video") else "sop-class"
     )
 
@@ -174,7 +174,7 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
     own = values.collect(original, key, policy)
     study = "".join(strings(original, 0x0020000D)[:1])
     if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
-        raise Held("malformed")
+        raise FileRejected("malformed")
     # two patients without an id must not become one: each study gets a pseudonym of its own
     identity = patient or f"study {study}"
     context = Context(
@@ -198,8 +198,9 @@ def _has_shifted_dates(original: Dataset, key: Key) -> bool:
 
 
 def _patient_id(original: Dataset) -> str:
-    """As its character set says, so that one id is one patient whatever it is encoded in; Held where it has several
-    parts, for many may share one of them."""
+    """Returns the id as its character set says, so that one id is one patient in every encoding.
+
+    Raises FileRejected if it has several parts, for many patients may share one of them."""
     undecoded = strings(original, _TAGS["PatientID"])
     value = original.get("PatientID")
     decoded = [str(each) for each in (value if isinstance(value, MultiValue) else [value or ""])]
@@ -207,7 +208,7 @@ def _patient_id(original: Dataset) -> str:
     wrong = isinstance(value, bytes) or any("\ufffd" in each for each in decoded)
     parts = [part for part in (each.strip("\0 ") for each in (undecoded if wrong else decoded)) if part]
     if len(parts) > 1:
-        raise Held("malformed")
+        raise FileRejected("malformed")
     return "".join(parts)
 
 
@@ -216,7 +217,7 @@ def _region(original: Dataset, kind: str, shape: Geometry, accepted: bool) -> Re
         region = regions.region_of(original, shape.rows, shape.columns)
         return None if accepted and region.doubt is not None else region
     if original.get("BurnedInAnnotation") == "YES" and not accepted:
-        raise Held("burned-in")
+        raise FileRejected("burned-in")
     return None
 
 

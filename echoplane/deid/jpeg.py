@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 
 from echoplane.deid import energy, libjpeg
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Mask
 
 _SOI, _EOI, _SOF0, _DHT, _SOS, _DQT, _DRI, _COM, _APP0, _APP14 = (
@@ -73,9 +73,9 @@ class Frame:
 
 
 def parse(data: bytes) -> Frame:
-    """Read the markers; Held where the frame is no whole, single-scan, 8-bit baseline JPEG."""
+    """Read the markers; FileRejected where the frame is no whole, single-scan, 8-bit baseline JPEG."""
     if data[:2] != b"\xff\xd8":
-        raise Held("codec")
+        raise FileRejected("codec")
     quantisers: dict[int, tuple[int, ...]] = {}
     frame_header: bytes | None = None
     scan_start = 0
@@ -88,23 +88,23 @@ def parse(data: bytes) -> Frame:
             scan_start = end
             break
         elif marker not in (_DHT, _DRI, _COM) and not _APP0 <= marker <= _APP0 + 15:
-            raise Held("codec")
+            raise FileRejected("codec")
     else:
-        raise Held("codec")
+        raise FileRejected("codec")
     if frame_header is None:
-        raise Held("codec")
+        raise FileRejected("codec")
     return Frame(_layout(frame_header, quantisers), data[:scan_start], data[: _scan_end(data, scan_start)])
 
 
 def _scan_end(data: bytes, start: int) -> int:
-    """The position after the end marker; Held where another marker but a restart comes first (B.1.1.2)."""
+    """The position after the end marker; FileRejected where another marker but a restart comes first (B.1.1.2)."""
     values = np.frombuffer(data, np.uint8, offset=start)
     marks = np.flatnonzero(values[:-1] == 0xFF)
     following = values[marks + 1]
     stops = (following != 0) & (following != 0xFF) & ((following < 0xD0) | (following > 0xD7))
     first = int(np.argmax(stops)) if stops.any() else -1
     if first < 0 or following[first] != _EOI:
-        raise Held("codec")
+        raise FileRejected("codec")
     return start + int(marks[first]) + 2
 
 
@@ -113,14 +113,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            raise Held("codec")
+            raise FileRejected("codec")
         if data[position + 1] == 0xFF:  # fill byte
             position += 1
             continue
         marker, length = data[position + 1], struct.unpack_from(">H", data, position + 2)[0]
         end = position + 2 + length
         if length < 2 or end > len(data):
-            raise Held("codec")
+            raise FileRejected("codec")
         yield marker, data[position + 4 : end], end
         position = end
 
@@ -132,7 +132,7 @@ def _quantisers(segment: bytes) -> dict[int, tuple[int, ...]]:
         precision, table = segment[position] >> 4, segment[position] & 15
         size = 64 * (precision + 1)
         if precision > 1 or position + 1 + size > len(segment):
-            raise Held("codec")
+            raise FileRejected("codec")
         steps = np.frombuffer(segment, ">u2" if precision else np.uint8, 64, position + 1)
         found[table] = tuple(int(step) for step in steps[_ZIGZAG])
         position += 1 + size
@@ -141,16 +141,16 @@ def _quantisers(segment: bytes) -> dict[int, tuple[int, ...]]:
 
 def _layout(segment: bytes, quantisers: dict[int, tuple[int, ...]]) -> Layout:
     if len(segment) < 6 or segment[0] != 8 or segment[5] not in (1, 3) or len(segment) != 6 + 3 * segment[5]:
-        raise Held("codec")
+        raise FileRejected("codec")
     rows, columns = struct.unpack_from(">HH", segment, 1)
     parts = [segment[6 + 3 * i : 9 + 3 * i] for i in range(segment[5])]
     if not rows or not columns or any(0 in quantisers.get(part[2], (0,)) for part in parts):
-        raise Held("codec")
+        raise FileRejected("codec")
     if len(parts) == 1:  # one component is never interleaved: its MCU is one block (A.2.2)
         return Layout(rows, columns, (Component(1, 1, quantisers[parts[0][2]]),))
     components = tuple(Component(part[1] >> 4, part[1] & 15, quantisers[part[2]]) for part in parts)
     if any(c.horizontal not in (1, 2, 4) or c.vertical not in (1, 2, 4) for c in components):
-        raise Held("codec")
+        raise FileRejected("codec")
     return Layout(rows, columns, components)
 
 
@@ -190,13 +190,13 @@ class Masker:
         """The frame with everything outside the mask black."""
         frame = parse(data)
         if (frame.layout.rows, frame.layout.columns) != self.shape:
-            raise Held("pixel-data")
+            raise FileRejected("pixel-data")
         self._prove(frame)
         result, warnings = libjpeg.transcode(
             frame.stream, frame.layout.blocks(), lambda space, parts: self._change(frame.layout, space, parts)
         )
         if warnings:
-            raise Held("codec")
+            raise FileRejected("codec")
         return strip(result)
 
     def _prove(self, frame: Frame) -> None:
@@ -205,12 +205,12 @@ class Masker:
             try:
                 simplejpeg.decode_jpeg(frame.stream, "GRAY", strict=True)
             except ValueError as error:
-                raise Held("codec") from error
+                raise FileRejected("codec") from error
             self._proven.add(frame.header)
 
     def _change(self, layout: Layout, colour_space: int, parts: list[np.ndarray]) -> None:
         if (colour_space == libjpeg.RGB) != (self.photometric == "RGB"):
-            raise Held("codec")  # some viewers follow the header: to them, black would be teal
+            raise FileRejected("codec")  # some viewers follow the header: to them, black would be teal
         if self.mask is not None:
             self._blacken(layout, self.mask, colour_space, parts)
             rows, columns = -(-layout.rows // 8), -(-layout.columns // 8)

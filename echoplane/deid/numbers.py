@@ -14,7 +14,7 @@ _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
 _LARGEST_COUNT = 10_000_000
-MOST_CHARACTERS = 16
+MAX_CHARACTERS = 16
 """of a DS (PS3.5 6.2)"""
 DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
@@ -78,10 +78,10 @@ def _with_and_without_zero(two_digits: str) -> tuple[str, str]:
 
 def of_sixteen(text: str) -> str:
     """A decimal number of more than the 16 characters that a DS may have, with as many digits as fit."""
-    if len(text) <= MOST_CHARACTERS or not DECIMAL.fullmatch(text):
+    if len(text) <= MAX_CHARACTERS or not DECIMAL.fullmatch(text):
         return text
-    rounded = (f"{float(text):.{digits}g}" for digits in range(MOST_CHARACTERS, 0, -1))
-    return next(shorter for shorter in rounded if len(shorter) <= MOST_CHARACTERS)
+    rounded = (f"{float(text):.{digits}g}" for digits in range(MAX_CHARACTERS, 0, -1))
+    return next(shorter for shorter in rounded if len(shorter) <= MAX_CHARACTERS)
 
 
 def with_months(tokens: list[str]) -> list[str]:

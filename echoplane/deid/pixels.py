@@ -31,7 +31,7 @@ from pydicom.uid import (
 
 from echoplane.deid import energy, fan, jpeg, search, text
 from echoplane.deid.policy import Policy
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.search import Blocks, Images
 from echoplane.deid.stored import (
@@ -80,7 +80,7 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
         frames = int(dataset.get("NumberOfFrames") or 1)
         high_bit = int(dataset.get("HighBit", stored - 1))
     except (KeyError, TypeError, ValueError) as error:
-        raise Held("pixel-data") from error
+        raise FileRejected("pixel-data") from error
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     found = Geometry(frames, rows, columns, samples, allocated, stored, photometric)
     sane = (
@@ -94,9 +94,9 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
         and found.photometric in _PHOTOMETRIC
     )
     if not sane:
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     if found.frame_bytes * found.frames > policy.max_pixels_mib << 20:
-        raise Held("too-large")
+        raise FileRejected("too-large")
     return found
 
 
@@ -106,15 +106,15 @@ def clean(dataset: Dataset, syntax: UID, shape: Geometry, region: Region | None,
     accepted: a person has looked, so what stands inside the region stays."""
     element = dataset.get("PixelData") and dataset["PixelData"]
     if not element or not element.value:
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     if (syntax in NATIVE) == element.is_undefined_length:
-        raise Held("wrong-transfer-syntax")
+        raise FileRejected("wrong-transfer-syntax")
     if syntax == JPEGBaseline8Bit:
         return _clean_jpeg(encapsulated_frames(element.value, shape.frames), shape, region, accepted)
     if syntax in DECODED:
         encapsulated_frames(element.value, shape.frames)
     elif syntax not in NATIVE:
-        raise Held("transfer-syntax")
+        raise FileRejected("transfer-syntax")
     elif shape.photometric == "YBR_FULL_422":
         return _clean_422(element.value, shape, region, accepted)
     return _clean_decoded(dataset, syntax, shape, region, accepted)
@@ -158,9 +158,9 @@ def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
     try:
         grey_HW = simplejpeg.decode_jpeg(frame, "GRAY", strict=True)[..., 0]
     except ValueError as error:
-        raise Held("codec") from error
+        raise FileRejected("codec") from error
     if grey_HW.shape != (shape.rows, shape.columns):
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     return 255 - grey_HW if shape.photometric == "MONOCHROME1" else grey_HW
 
 
@@ -180,9 +180,9 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask |
 
 
 def _hold_letters(frames: Iterable[np.ndarray], accepted: bool) -> None:
-    """Held where letters stand in pictures without a scan region, unless a person has looked."""
+    """FileRejected where letters stand in pictures without a scan region, unless a person has looked."""
     if not accepted and search.letters_anywhere(frames):
-        raise Held("text-in-image")
+        raise FileRejected("text-in-image")
 
 
 def _sample(images: Images) -> np.ndarray:
@@ -192,26 +192,26 @@ def _sample(images: Images) -> np.ndarray:
 def _found_scan(sample_THW: np.ndarray, doubt: str) -> np.ndarray:
     blocks = fan.find(sample_THW)
     if blocks is None:
-        raise Held(doubt)
+        raise FileRejected(doubt)
     return blocks
 
 
 def _of_stills(sample_THW: np.ndarray, mask: Mask) -> Mask:
-    """Without what lies beside the fan; Held where words lie over it in any of the pictures."""
+    """Without what lies beside the fan; FileRejected where words lie over it in any of the pictures."""
     mask = mask.without(fan.beside(sample_THW, mask))
     if any(search.words_of_still(frame_HW, mask).any() for frame_HW in sample_THW):
-        raise Held("text-in-still")
+        raise FileRejected("text-in-still")
     return mask
 
 
 def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
-    """The frames of encapsulated pixel data; Held where their number is not the header's (PS3.5 A.4)."""
+    """The frames of encapsulated pixel data; FileRejected where their number is not the header's (PS3.5 A.4)."""
     try:
         frames = list(generate_frames(value, number_of_frames=count))
     except ValueError as error:
-        raise Held("pixel-data") from error
+        raise FileRejected("pixel-data") from error
     if len(frames) != count or not all(frames):
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     return frames
 
 
@@ -219,7 +219,7 @@ def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: b
     """Native YBR_FULL_422, Y Y Cb Cr for each pair of pixels (PS3.3 C.7.6.3.1.2); a pair is kept whole or not."""
     size = shape.frames * shape.rows * shape.columns * 2
     if shape.columns % 2 or (shape.bits_allocated, shape.bits_stored) != (8, 8) or len(value) < size:
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     pairs_THWC = np.frombuffer(value, np.uint8, size).reshape(shape.frames, shape.rows, shape.columns // 2, 4).copy()
 
     def blacken(mask: Mask) -> list[np.ndarray]:
@@ -269,9 +269,9 @@ def _clean_decoded(
     frames = [frame.astype(frame.dtype.newbyteorder("<"), copy=False) for frame, _ in decoded]
     photometric = decoded[-1][1] if decoded else shape.photometric
     if len(frames) != shape.frames or any(frame.nbytes != shape.frame_bytes for frame in frames):
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     if exceed(frames, shape) or (photometric.startswith("YBR") and shape.bits_stored != 8):
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     darkest = black(dataset, shape) if region is not None else 0
     eight_bits = eight_bits_of(frames, shape)
     show = shown(dataset, photometric, eight_bits)
@@ -296,13 +296,13 @@ def _clean_decoded(
 def _decoded_frames(dataset: Dataset, syntax: UID, shape: Geometry) -> Iterator[tuple[np.ndarray, str]]:
     """Each frame as (row, column[, sample]) of stored values, and its photometric interpretation."""
     if syntax in NATIVE and len(dataset["PixelData"].value) < shape.frame_bytes * shape.frames:
-        raise Held("pixel-data")
+        raise FileRejected("pixel-data")
     decoder = get_decoder(ExplicitVRLittleEndian if syntax == DeflatedExplicitVRLittleEndian else syntax)
     try:
         # raw: no conversion to RGB, so that stored values stay what they are
         for array, found in decoder.iter_array(dataset, raw=True):
             yield array.copy(), str(found["photometric_interpretation"])
-    except Held:
+    except FileRejected:
         raise
     except Exception as error:  # a codec may raise anything on a broken frame
-        raise Held("codec") from error
+        raise FileRejected("codec") from error

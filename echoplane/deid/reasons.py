@@ -62,7 +62,7 @@ ACCEPTABLE = frozenset(
 SENTENCES = _REFUSALS | _DOUBTS
 
 
-class Held(InputError):
+class FileRejected(InputError):
     """A file that does not pass, with the reason code. Raised inside the room; callers get an `Outcome`."""
 
     kind = "deid-held"

@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from echoplane.deid import rules
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.study.sector import to_pixels
 
 # (RegionSpatialFormat, RegionDataType)
@@ -76,7 +76,7 @@ def region_of(dataset: Dataset, rows: int, columns: int) -> Region:
     """The header's boxes, else those of a listed device, else the whole image with the reason for the doubt."""
     try:
         return Region(scan_boxes(dataset, rows, columns))
-    except Held as held:
+    except FileRejected as held:
         reason = held.reason
     listed = rules.devices().get(_device(dataset, rows, columns))
     if listed is not None:
@@ -90,17 +90,17 @@ def _device(dataset: Dataset, rows: int, columns: int) -> tuple[str, str, int, i
 
 
 def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:
-    """The validated boxes of the scan; Held where there is none, or one that can't be trusted."""
+    """The validated boxes of the scan; FileRejected where there is none, or one that can't be trusted."""
     regions = dataset.get("SequenceOfUltrasoundRegions") or ()
     boxes = tuple(_box(region) for region in regions if _shows_scan(region))
     if not boxes:
-        raise Held("region-missing")
+        raise FileRejected("region-missing")
     boxes = tuple(_clipped(box, rows, columns) for box in boxes)
     for box in boxes:
         if not (0 <= box.top < box.bottom <= rows and 0 <= box.left < box.right <= columns):
-            raise Held("region-out-of-bounds")
+            raise FileRejected("region-out-of-bounds")
     if Mask(boxes).keeps(rows, columns).mean() > _MAX_AREA_FRACTION:  # of all together: halves cover it too
-        raise Held("region-covers-image")
+        raise FileRejected("region-covers-image")
     return boxes
 
 
@@ -119,7 +119,7 @@ def _box(region: Dataset) -> Box:
     names = ("RegionLocationMinY0", "RegionLocationMinX0", "RegionLocationMaxY1", "RegionLocationMaxX1")
     corners = [region.get(name) for name in names]
     if not all(isinstance(corner, int) for corner in corners):
-        raise Held("region-out-of-bounds")
+        raise FileRejected("region-out-of-bounds")
     top, left, bottom, right = corners
     # the standard's maximum is the last pixel inside
     return Box(top, left, bottom + 1, right + 1)

@@ -19,7 +19,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import JPEGBaseline8Bit
 
 from echoplane.deid import energy, jpeg, letters, search, text
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Mask
 from echoplane.deid.stored import Geometry, eight_bits_of, palette, shown
 from echoplane.study import sector
@@ -31,9 +31,9 @@ _CAPTION_LEVELS, _STILL_LEVELS = 24, 6  # grey levels of a block's mean
 
 
 def pixels(written: Dataset, shape: Geometry, mask: Mask | None, accepted: bool = False) -> np.ndarray | None:
-    """The blocks of the written file that hold text, or None; Held where a frame is not black outside the mask.
+    """The blocks of the written file that hold text, or None; FileRejected where a frame is not black outside the mask.
 
-    Where nothing moves, text is Held too: the blocks would not be all of it.
+    Where nothing moves, text is FileRejected too: the blocks would not be all of it.
     accepted: a person has looked at what stands inside."""
     images = _opened(written, shape)
     eighths = [images.check(number, mask) for number in range(shape.frames)]
@@ -44,7 +44,7 @@ class _Images(Protocol):
     """The frames of a written file."""
 
     def check(self, number: int, mask: Mask | None) -> np.ndarray:
-        """Held where a frame is not black outside the mask; else its blocks' means in grey."""
+        """FileRejected where a frame is not black outside the mask; else its blocks' means in grey."""
 
     def frame(self, number: int) -> np.ndarray:
         """One frame in grey at full size."""
@@ -62,7 +62,7 @@ class _JpegImages:
     def __init__(self, written: Dataset, shape: Geometry) -> None:
         self._frames = list(generate_frames(written.PixelData, number_of_frames=shape.frames))
         if len(self._frames) != shape.frames:
-            raise Held("verify-pixels")
+            raise FileRejected("verify-pixels")
         self._inverted = shape.photometric == "MONOCHROME1"
         self._masked: np.ndarray | None = None
 
@@ -70,7 +70,7 @@ class _JpegImages:
         frame = self._frames[number]
         parsed = jpeg.parse(frame)
         if not jpeg.holds_only_tables(parsed.header) or len(frame) - len(parsed.stream) > 1:
-            raise Held("verify-pixels")
+            raise FileRejected("verify-pixels")
         if mask is None:
             return np.zeros((1, 1), np.uint8)
         # plain upsampling: a smooth one would let the colour of the scan run over the edge of the mask
@@ -78,7 +78,7 @@ class _JpegImages:
         if self._masked is None:
             self._masked = _masked_eighths(parsed.layout, mask)
         if np.any(eighth_HWC[self._masked] != (255 if self._inverted else 0)):
-            raise Held("verify-pixels")
+            raise FileRejected("verify-pixels")
         grey_HW = cv2.cvtColor(eighth_HWC, cv2.COLOR_RGB2GRAY)
         return 255 - grey_HW if self._inverted else grey_HW
 
@@ -91,7 +91,7 @@ def _decoded(frame: bytes, colours: str, **options: Any) -> np.ndarray:
     try:
         return np.asarray(simplejpeg.decode_jpeg(frame, colours, strict=True, **options))
     except ValueError as error:
-        raise Held("verify-pixels") from error
+        raise FileRejected("verify-pixels") from error
 
 
 def _masked_eighths(layout: jpeg.Layout, mask: Mask) -> np.ndarray:
@@ -114,7 +114,7 @@ class _PairedImages:
         if mask is not None:
             keep = mask.keeps(self._shape.rows, self._shape.columns)
             if np.any(self._pairs[number, ~(keep[:, ::2] & keep[:, 1::2])] != (0, 0, 128, 128)):
-                raise Held("verify-pixels")
+                raise FileRejected("verify-pixels")
         return sector.block_means(self.frame(number))
 
     def frame(self, number: int) -> np.ndarray:
@@ -138,7 +138,7 @@ class _NativeImages:
             return np.zeros((1, 1), np.uint8)
         outside = self._frames[number][~mask.keeps(*self._frames.shape[1:3])]
         if outside.size and not self._black(outside):
-            raise Held("verify-pixels")
+            raise FileRejected("verify-pixels")
         return sector.block_means(self.frame(number))
 
     def frame(self, number: int) -> np.ndarray:
@@ -185,7 +185,7 @@ def _search(images: _Images, eighth_THW: np.ndarray, mask: Mask) -> np.ndarray |
         if not blocks_HW.any():
             return None
         if not moves:
-            raise Held("text-in-pixels")
+            raise FileRejected("text-in-pixels")
         found_HW |= blocks_HW
     return found_HW
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from echoplane.deid import letters, text
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Box, Mask
 from echoplane.study import sector
 
@@ -53,7 +53,7 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     found = text.search(sample_THW, mask)
     found = replace(found, words=letters_of(found, sample_THW, mask))
     if found.words.any() and not found.moves:
-        raise Held("text-in-still")
+        raise FileRejected("text-in-still")
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0)
     mask = mask.without(found.blocks | letters.to_the_end(found.words & found.fan, masked_THW))
     blocks = images.blacken(mask)
@@ -71,7 +71,7 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
         blocks = images.blacken(mask)
         more = _letters(found, blocks, images, sample_THW, mask)
     if more.any():
-        raise Held("text-in-pixels")
+        raise FileRejected("text-in-pixels")
     return mask, found.moves
 
 
@@ -87,14 +87,14 @@ def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:
         return seen_HW
     keep_HW = mask.keeps(*shown[0].shape[:2])
     ends = [_least_and_most(picture) for picture in shown]
-    least_THW, most_THW = (np.stack([np.where(keep_HW, each[end], 0) for each in ends]) for end in (0, 1))
-    for plain_THW, of_one_hue in ((least_THW, False), (most_THW - least_THW, True)):
+    min_THW, max_THW = (np.stack([np.where(keep_HW, each[end], 0) for each in ends]) for end in (0, 1))
+    for plain_THW, of_one_hue in ((min_THW, False), (max_THW - min_THW, True)):
         for group_HW in _groups(text.words(plain_THW, mask)):
             lines = letters.lie_in(group_HW, plain_THW)
             if lines and (not of_one_hue or _is_one_hue(shown[0], plain_THW[0], group_HW)):
                 seen_HW |= letters.to_the_end(group_HW, plain_THW)
     if seen_HW.any() and not found.moves:
-        raise Held("text-in-still")
+        raise FileRejected("text-in-still")
     return seen_HW
 
 
@@ -181,5 +181,5 @@ def _letters(found: text.Findings, blocks: Blocks, images: Images, sample_THW: n
         where_HW = where_HW & ~mask.text_blocks
     seen = letters.search(blocks.energy_THW, where_HW, masked_THW, images.frame)
     if seen.any() and not found.moves:
-        raise Held("text-in-still")
+        raise FileRejected("text-in-still")
     return seen

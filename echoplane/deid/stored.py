@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from pydicom.dataset import Dataset
 
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.study.mr_slices import functional_groups
 from echoplane.study.pixels import to_eight_bits, window
 
@@ -39,20 +39,20 @@ class Geometry:
 
 
 def palette(dataset: Dataset, order: str = "<") -> list[np.ndarray]:
-    """The three look-up tables (PS3.3 C.7.9), entries as numbers; Held where one is not as long as it says."""
+    """The three look-up tables (PS3.3 C.7.9), entries as numbers; FileRejected where one is not as long as it says."""
     tables = []
     for colour in _LUTS:
         descriptor = dataset.get(f"{colour}PaletteColorLookupTableDescriptor")
         data = dataset.get(f"{colour}PaletteColorLookupTableData")
         if not descriptor or not data or len(descriptor) != 3:
-            raise Held("palette")
+            raise FileRejected("palette")
         entries = int(descriptor[0]) or 65536
         if len(data) >= 2 * entries:
             tables.append(np.frombuffer(data, order + "u2", entries))
         elif len(data) >= entries and descriptor[2] == 8:
             tables.append(np.frombuffer(data, np.uint8, entries))
         else:
-            raise Held("palette")
+            raise FileRejected("palette")
     return tables
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 
 _LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _SHORT_VRS = frozenset(
@@ -40,34 +40,34 @@ class Meta:
 def read_meta(data: bytes) -> Meta:
     """Group 0002 (PS3.10 7.1), always explicit little endian; everything in it but the syntax is ignored."""
     if data[128:_META_START] != b"DICM":
-        raise Held("not-dicom")
+        raise FileRejected("not-dicom")
     position, syntax = _META_START, ""
     while data[position : position + 2] == b"\x02\x00":
         if position + 8 > len(data):
-            raise Held("truncated")
+            raise FileRejected("truncated")
         element = _element(data, position, explicit=True, order="<")
         value = data[element.value : element.value + element.length]
         if len(value) < element.length:
-            raise Held("truncated")
+            raise FileRejected("truncated")
         if element.tag == 0x00020010:
             syntax = value.rstrip(b"\0 ").decode("ascii", "replace")
         position = element.value + element.length
     if not syntax:
-        raise Held("wrong-transfer-syntax")
+        raise FileRejected("wrong-transfer-syntax")
     return Meta(UID(syntax), position)
 
 
 def inflate(data: bytes, meta: Meta, cap: int) -> bytes:
-    """The data set of a deflated file (PS3.5 A.5), or Held before it grows over `cap` bytes."""
+    """The data set of a deflated file (PS3.5 A.5), or FileRejected before it grows over `cap` bytes."""
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         plain = stream.decompress(data[meta.start :], cap)
     except zlib.error as error:
-        raise Held("truncated") from error
+        raise FileRejected("truncated") from error
     if stream.unconsumed_tail:
-        raise Held("too-large")
+        raise FileRejected("too-large")
     if not stream.eof:
-        raise Held("truncated")
+        raise FileRejected("truncated")
     return plain
 
 
@@ -87,9 +87,9 @@ def _element(data: bytes, position: int, explicit: bool, order: str) -> _Element
     if vr in _SHORT_VRS:
         return _Element(tag, vr, _SHORT_LENGTH[order].unpack_from(data, position + 6)[0], position + 8)
     if vr not in _LONG_VRS:
-        raise Held("malformed")
+        raise FileRejected("malformed")
     if position + 12 > len(data):
-        raise Held("truncated")
+        raise FileRejected("truncated")
     return _Element(tag, vr, _LONG_LENGTH[order].unpack_from(data, position + 8)[0], position + 12)
 
 
@@ -105,7 +105,7 @@ class _Level:
 
 
 def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
-    """Walk the whole data set; Held where it is cut off, too deep, or not in its transfer syntax.
+    """Walk the whole data set; FileRejected where it is cut off, too deep, or not in its transfer syntax.
 
     Returns where the last element ends: padding, or a stray delimiter, may follow."""
     order = ">" if syntax == ExplicitVRBigEndian else "<"
@@ -116,17 +116,17 @@ def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
         level = levels[-1]
         if level.end is not None and position >= level.end:
             if position > level.end:
-                raise Held("malformed")
+                raise FileRejected("malformed")
             levels.pop()
             continue
         if position + 8 > len(data):
-            raise Held("truncated")
+            raise FileRejected("truncated")
         if len(levels) == 1 and _is_padding(data, position):
             return position
         depth = len(levels)
         position = _step(data, position, levels, order)
         if len(levels) > depth and sum(level.items for level in levels) > max_depth:
-            raise Held("too-deep")
+            raise FileRejected("too-deep")
     return position
 
 
@@ -139,12 +139,12 @@ def _is_padding(data: bytes, position: int) -> bool:
 
 def _check_first(data: bytes, start: int, explicit: bool, order: str) -> None:
     if start + 8 > len(data):
-        raise Held("truncated")
+        raise FileRejected("truncated")
     vr = data[start + 4 : start + 6].decode("latin-1")
     looks_explicit = vr in _SHORT_VRS or vr in _LONG_VRS
     group = struct.unpack_from(order + "H", data, start)[0]
     if looks_explicit != explicit or group > 0x00FF:
-        raise Held("wrong-transfer-syntax")
+        raise FileRejected("wrong-transfer-syntax")
 
 
 def _step(data: bytes, position: int, levels: list[_Level], order: str) -> int:
@@ -153,14 +153,14 @@ def _step(data: bytes, position: int, levels: list[_Level], order: str) -> int:
     element = _element(data, position, level.explicit, order)
     if element.tag in (_ITEM_END, _SEQUENCE_END):
         if level.end is not None or level.items != (element.tag == _SEQUENCE_END):
-            raise Held("malformed")
+            raise FileRejected("malformed")
         levels.pop()
         return element.value
     if level.items != (element.tag == _ITEM):
-        raise Held("malformed")
+        raise FileRejected("malformed")
     end = None if element.length == _UNDEFINED else element.value + element.length
     if end is not None and end > level.limit:
-        raise Held("truncated" if end > len(data) else "malformed")
+        raise FileRejected("truncated" if end > len(data) else "malformed")
     if element.tag == _ITEM:
         levels.append(_Level(items=False, end=end, explicit=level.explicit, limit=level.limit if end is None else end))
         return element.value
@@ -178,13 +178,13 @@ def _skip_fragments(data: bytes, position: int, order: str) -> int:
     """The end of encapsulated pixel data (PS3.5 A.4)."""
     while True:
         if position + 8 > len(data):
-            raise Held("truncated")
+            raise FileRejected("truncated")
         item = _element(data, position, explicit=False, order=order)
         position = item.value + (0 if item.tag == _SEQUENCE_END else item.length)
         if item.tag == _SEQUENCE_END:
             return position
         if item.tag != _ITEM:
-            raise Held("malformed")
+            raise FileRejected("malformed")
 
 
 def _is_sequence(element: _Element) -> bool:

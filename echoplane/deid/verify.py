@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit, UID_dictionary
 
 from echoplane.deid import dates, rules, structure
-from echoplane.deid.reasons import Held
+from echoplane.deid.reasons import FileRejected
 from echoplane.deid.values import OwnValues, elements
 
 _ISSUED_UID = re.compile(rb"2\.25\.\d{30,39}")
@@ -40,16 +40,16 @@ _BULK = tuple(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Gree
 
 
 def header(raw: bytes, own: OwnValues, pseudonym: str, shift_days: int, stated: frozenset[str]) -> Dataset:
-    """Read the written bytes; Held where the header still says anything of the patient.
+    """Read the written bytes; FileRejected where the header still says anything of the patient.
 
     stated: the sentences that de-identification itself has added."""
     if not _ends_with_its_data(raw):
-        raise Held("verify-header")
+        raise FileRejected("verify-header")
     written = dcmread(BytesIO(raw))
     for text in elements(written):
         if text.vr == "UI":
             if any(uid in own.uids and uid not in UID_dictionary for uid in text.value.strip("\0 ").split("\\")):
-                raise Held("verify-header")
+                raise FileRejected("verify-header")
         elif text.vr in ("DA", "DT"):
             _check_date(text.value.strip("\0 ")[:8], own, shift_days)
         elif text.vr not in _TERMS and text.value.strip("\0 ") not in stated | {pseudonym}:
@@ -63,20 +63,20 @@ def _ends_with_its_data(raw: bytes) -> bool:
     meta = structure.read_meta(raw)
     try:
         return structure.check(raw, meta.start, meta.transfer_syntax, _MAX_DEPTH) == len(raw)
-    except Held:
+    except FileRejected:
         return False
 
 
 def _check_tokens(value: str, own: OwnValues) -> None:
     tokens = [token.lower() for token in _TOKEN.findall(value)]
     if any(own.name_someone(token) or token in own.other for token in tokens):
-        raise Held("verify-header")
+        raise FileRejected("verify-header")
 
 
 def _check_date(value: str, own: OwnValues, shift_days: int) -> None:
     """A date of the original may appear only as another date of it, shifted."""
     if shift_days and value in own.dates and dates.shift_date(value, -shift_days) not in own.dates:
-        raise Held("verify-header")
+        raise FileRejected("verify-header")
 
 
 def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, stated: frozenset[str]) -> None:
@@ -90,12 +90,12 @@ def _check_bytes(raw: bytes, written: Dataset, own: OwnValues, stated: frozenset
         head = head.replace(value, b"\0")
     head = _ISSUED_UID.sub(b"\0", head).lower()
     if _names_patient(head, own) or any(_spells_patient(table.lower(), own) for table in tables):
-        raise Held("verify-header")
+        raise FileRejected("verify-header")
     # JPEG frames are taken apart one by one in `reread`
     if pixels is not None and written.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
         body = raw[start:].lower()
         if any(needle in body for needle in _needles(own.phrases, _MIN_PIXEL_BYTES)):
-            raise Held("verify-header")
+            raise FileRejected("verify-header")
 
 
 def _moments(dataset: Dataset) -> set[str]:

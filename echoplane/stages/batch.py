@@ -21,7 +21,7 @@ from echoplane.batch.studies import Files, studies_in
 from echoplane.batch.tables import counts, write_tables
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError
-from echoplane.patience import patiently
+from echoplane.retry import retry_while_unavailable
 from echoplane.runtimes import InferenceSettings, Precision, RuntimeName, recorded_settings
 from echoplane.stages.outputs import PlannedParts, StageResult, Studies
 from echoplane.stages.phantom import DICOM, STUDIES
@@ -35,7 +35,7 @@ PlanManifest = Annotated[str, From(("batch-plan",))]
 class PlanConfig(StageConfig):
     """Which studies, which model, how many at once."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "model"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "model"})
 
     studies: StudiesManifest = ""
     """Manifest of the `phantom` or `deid` stage. Left out, or without studies, where `source` is given."""
@@ -58,7 +58,7 @@ class PlanConfig(StageConfig):
 class PartConfig(StageConfig):
     """One part of a plan."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "plan", "part"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "plan", "part"})
 
     plan: PlanManifest
     """Manifest of the plan."""
@@ -71,7 +71,7 @@ class PartConfig(StageConfig):
 class ResultsConfig(StageConfig):
     """All parts of a plan."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "parts"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "parts"})
 
     plan: PlanManifest
     """Manifest of the plan."""
@@ -123,7 +123,7 @@ def run(config: Config) -> Manifest:
 def plan(config: PlanConfig) -> Manifest:
     """The studies in parts and the model beside them, so that all parts are answered by the same."""
     place = _place(config)
-    answering, bring = patiently(lambda: _model(config))
+    answering, bring = retry_while_unavailable(lambda: _model(config))
     studies = studies_in(storage.listed(place), answering.task)
     if not studies:
         raise ConfigError("there is no study in that place; check `source`.")
@@ -131,12 +131,12 @@ def plan(config: PlanConfig) -> Manifest:
     planned = Plan(place=place, answering=answering, parts=parts)
 
     def work(folder: Path) -> StageResult:
-        patiently(lambda: bring(folder / BUNDLE))
+        retry_while_unavailable(lambda: bring(folder / BUNDLE))
         (folder / PLAN).write_text(planned.model_dump_json(indent=1), encoding="utf-8")
         counts = {"studies": len(studies), "parts": len(parts), "model": answering.name}
         return StageResult(counts=counts, output=PlannedParts(count=len(parts)))
 
-    return run_stage("batch-plan", config, work, extra_key=digest_of(planned.model_dump(mode="json")))
+    return run_stage("batch-plan", config, work, extra_cache_key=digest_of(planned.model_dump(mode="json")))
 
 
 def part_numbers(planned: Manifest) -> list[str]:
@@ -209,15 +209,15 @@ def part(config: PartConfig) -> Manifest:
         model = Model(folder=str(folder / BUNDLE), settings=planned.answering.settings)
         return _result(_answer(studies, planned.place, model, config.study_timeout_s, made / ROWS))
 
-    return run_stage("batch-part", config, work, extra_key=digest_of(asked))
+    return run_stage("batch-part", config, work, extra_cache_key=digest_of(asked))
 
 
-def _answer(studies: Sequence[Files], place: str, model: Model, most_s: float, path: Path) -> list[Row]:
+def _answer(studies: Sequence[Files], place: str, model: Model, max_s: float, path: Path) -> list[Row]:
     """The rows of `studies`, each appended to the file at `path` as it comes; rows that are there are kept."""
     rows = list(_kept(path))
     path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows), encoding="utf-8")
     done, progress = {row.study for row in rows}, printed("batch")
-    with answers(model, place, most_s) as answering, path.open("a", encoding="utf-8") as file:
+    with answers(model, place, max_s) as answering, path.open("a", encoding="utf-8") as file:
         for study in studies:
             if study.name not in done:
                 row = answering.ask(study)
@@ -254,4 +254,4 @@ def results(config: ResultsConfig) -> Manifest:
         write_tables(rows, planned.answering.described(), made)
         return _result(rows)
 
-    return run_stage("batch", config, work, extra_key=digest_of(sorted(one.digest for one in parts)))
+    return run_stage("batch", config, work, extra_cache_key=digest_of(sorted(one.digest for one in parts)))

@@ -27,7 +27,7 @@ SYNTHETIC = "synthetic patients of echoplane"
 class Config(StageConfig):
     """Catalogue, split by patient and prepare de-identified studies."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
 
     studies: StudiesManifest
     """Manifest of the stage that left the studies: `deid`, or `phantom` for synthetic cine MR."""
@@ -42,7 +42,7 @@ class Config(StageConfig):
     de-identification then. Left out: the report of `deid` lies beside them."""
     site: str = "local"
     """Where the studies come from, as subgroup tables name it; never read from a file."""
-    most_studies: int = Field(default=50, ge=1)
+    max_studies: int = Field(default=50, ge=1)
     """Studies that one patient can plausibly have; a pseudonym with more is refused."""
     workers: int = Field(default=2, ge=1)
     """Processes that decode. Results do not depend on it."""
@@ -60,7 +60,7 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult
     for old in folder.glob("clips-*.npy"):
         old.unlink()
     proof, cleared = _proof(manifest, config.public)
-    source = Source(studies, config.task, config.site, proof, config.most_studies)
+    source = Source(studies, config.task, config.site, proof, config.max_studies)
     catalogue = build_catalogue(source, config.split, workers=config.workers, on_progress=printed("dataset"))
     if not len(catalogue.table):
         raise ConfigError(

@@ -29,8 +29,8 @@ from echoplane.stages.stage import (
     Manifest,
     StageConfig,
     digest_of,
+    ensure_folder,
     file_digests,
-    made,
     run_stage,
     stage_key,
 )
@@ -57,7 +57,7 @@ ROWS_NAMED = 5
 
 
 class Config(StageConfig):
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "source", "labels", "key_file", "workers"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "source", "labels", "key_file", "workers"})
 
     studies: Annotated[str, From(("phantom",))] = ""
     """Manifest of the phantom stage. Left out, or without studies, where `source` is given."""
@@ -83,7 +83,7 @@ def run(config: Config) -> Manifest:
         _move_apart(folder / "quarantine", apart / folder.name.removesuffix(".partial"))
         return result
 
-    return run_stage("deid", config, work, extra_key=_extra_key(config, key, labels))
+    return run_stage("deid", config, work, extra_cache_key=_extra_key(config, key, labels))
 
 
 def into(folder: Path, config: Config) -> Manifest:
@@ -96,7 +96,7 @@ def into(folder: Path, config: Config) -> Manifest:
     if folder.is_dir() and not {path.name for path in folder.glob("[!.]*")} <= OWN_NAMES:
         raise ConfigError("DST holds files that are not of an earlier call; give a new folder.")
     source, labels, key = _inputs(config)
-    made(folder, "DST")
+    ensure_folder(folder, "DST")
     start = time.monotonic()
     result = _deidentify(config, source, folder, key, labels)
     apart = ("quarantine/", f"{UNLISTED}/")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from echoplane import runtimes
 from echoplane.errors import ConfigError
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision
-from echoplane.stages.stage import made
+from echoplane.stages.stage import ensure_folder
 from echoplane.study.cine_files import read_cines
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
@@ -93,7 +93,7 @@ def _all_at_once(folder: Path) -> Iterator[Path]:
 
     part = folder / ".part"
     shutil.rmtree(part, ignore_errors=True)
-    made(part, "`out`")
+    ensure_folder(part, "`out`")
     try:
         yield part
         for name in OUTPUTS:

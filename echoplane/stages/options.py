@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from echoplane.errors import ConfigError, wrong_field
+from echoplane.renamed import former_names
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -23,6 +24,8 @@ def add_fields(parser: argparse.ArgumentParser, config: type[BaseModel], positio
             parser.add_argument(
                 _option(field), dest=field, required=info.is_required(), default=argparse.SUPPRESS, help=_help(info)
             )
+            for former in former_names(field):
+                parser.add_argument(_option(former), dest=field, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _option(field: str) -> str:

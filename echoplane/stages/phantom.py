@@ -20,7 +20,7 @@ DICOM, STUDIES = "dicom", "studies"
 
 
 class Config(StageConfig):
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
 
     kind: Literal["echo", "cmr"] = "echo"
     """Ultrasound clips, or cine MR."""
@@ -58,7 +58,7 @@ def _own_cines(config: Config) -> Manifest:
         output = Studies(unit="folder", count=count, identity="unknown")
         return StageResult(counts={"patients": 0, "cines": 0, "studies": count}, output=output)
 
-    return run_stage("phantom", config, copy, extra_key=digest_of(file_digests(source)))
+    return run_stage("phantom", config, copy, extra_cache_key=digest_of(file_digests(source)))
 
 
 def fill(folder: Path, config: Config) -> StageResult:

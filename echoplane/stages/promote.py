@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar
 
 from echoplane.bundle import read
 from echoplane.errors import ConfigError
-from echoplane.patience import patiently
 from echoplane.promotion import Champion, Policy, decide, read_policy
+from echoplane.retry import retry_while_unavailable
 from echoplane.stages.outputs import Evaluation, Promotion, StageResult
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, die_with_runner, digest_of, run_stage
@@ -22,7 +22,7 @@ from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, 
 class Config(StageConfig):
     """Register an evaluated bundle and make it the champion if it passes the gate."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "policy"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "policy"})
 
     bundle: BundleManifest
     """Manifest of the `export` stage."""
@@ -40,11 +40,11 @@ def run(config: Config) -> Manifest:
     A registry, or its object store, that is away for some minutes is waited for: all of it may be repeated.
     """
     die_with_runner()
-    return patiently(lambda: _promoted(config))
+    return retry_while_unavailable(lambda: _promoted(config))
 
 
 def _promoted(config: Config) -> Manifest:
-    from echoplane.adapters.registration import carry_out, register
+    from echoplane.adapters.registration import apply_decision, register
     from echoplane.adapters.registry import Registry
 
     progress = printed("promote")
@@ -62,7 +62,7 @@ def _promoted(config: Config) -> Manifest:
     manifest, against = _measured(config, registry, version, evaluated.path, policy)
     progress(2, 3)
     decision = json.loads((manifest.path / "decision.json").read_text())
-    carry_out(registry, version, against, decision, manifest.digest)
+    apply_decision(registry, version, against, decision, manifest.digest)
     progress(3, 3)
     return manifest
 
@@ -71,17 +71,17 @@ def _measured(
     config: Config, registry: Any, version: Any, evaluated: Path, policy: Policy
 ) -> tuple[Manifest, Any | None]:
     """The decision on `version`, and whom it was measured against: whoever serves when it is made."""
-    from echoplane.adapters.registration import rival
+    from echoplane.adapters.registration import baseline
 
-    against = rival(registry, version)
+    against = baseline(registry, version)
     key = digest_of([policy.model_dump(), against.bundle_id if against else None])
     manifest = run_stage(
         "promote",
         config,
         lambda folder: _work(folder, evaluated, policy, _champion(registry, against)),
-        extra_key=key,
+        extra_cache_key=key,
     )
-    standing = rival(registry, version)
+    standing = baseline(registry, version)
     if (standing and standing.number) == (against and against.number):
         return manifest, against
     return _measured(config, registry, version, evaluated, policy)
@@ -114,7 +114,7 @@ def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | No
 
 
 def _champion(registry: Any, version: Any) -> Champion | None:
-    """The rival with its scores, out of the registry."""
+    """The baseline with its scores, out of the registry."""
     from echoplane.evaluation.scores import as_rows, read_scores
 
     if version is None:

@@ -23,6 +23,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.errors import ConfigError, StageError
+from echoplane.renamed import AcceptsFormerNames
 from echoplane.stages.outputs import Output, StageResult
 
 AnyOutput = TypeVar("AnyOutput", bound=BaseModel)
@@ -46,11 +47,11 @@ DatasetManifest = Annotated[str, From(("dataset",))]
 BundleManifest = Annotated[str, From(("export",))]
 
 
-class StageConfig(BaseModel):
+class StageConfig(AcceptsFormerNames):
     """Settings of one stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root"})
     """Fields that change where or how fast, but not what."""
 
     root: str
@@ -131,7 +132,7 @@ def flat(counts: Counts) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def made(folder: Path, name: str) -> Path:
+def ensure_folder(folder: Path, name: str) -> Path:
     """`folder`, made where it is not there; ConfigError, which calls it `name`, where it can't be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,13 +149,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def run_stage(stage: str, config: StageConfig, work: Callable[[Path], StageResult], *, extra_key: str = "") -> Manifest:
+def run_stage(
+    stage: str, config: StageConfig, work: Callable[[Path], StageResult], *, extra_cache_key: str = ""
+) -> Manifest:
     """The manifest of `stage` under `config`: found finished and intact, or made by `work(folder)`.
 
     `work` fills the folder and returns its result; a folder that an interrupted run left behind is handed to it as it
-    is, so that it may go on. `extra_key` joins the key: what the config can't hold, such as a key's fingerprint.
+    is, so that it may go on. `extra_cache_key` joins the key: what the config can't hold, such as a key's fingerprint.
     """
-    key = stage_key(stage, config, extra_key)
+    key = stage_key(stage, config, extra_cache_key)
     final = Path(config.root).resolve() / stage / key[:16]
     die_with_runner()
     with one_writer(final):
@@ -207,9 +210,9 @@ def _clear_away(final: Path) -> None:
 
 
 def stage_key(stage: str, config: StageConfig, extra: str = "") -> str:
-    """Digest of stage, config (without `not_in_key`), the inputs' digests and the package's source."""
-    settings = config.model_dump(mode="json", exclude=set(config.not_in_key))
-    for name in manifest_fields(type(config)) - config.not_in_key:
+    """Digest of stage, config (without `excluded_from_cache_key`), the inputs' digests and the package's source."""
+    settings = config.model_dump(mode="json", exclude=set(config.excluded_from_cache_key))
+    for name in manifest_fields(type(config)) - config.excluded_from_cache_key:
         settings[name] = [manifest.digest for manifest in config.inputs(name)]
     return digest_of([stage, settings, extra, package_digest()])
 

@@ -50,19 +50,19 @@ class Record(BaseModel):
 
 @contextlib.contextmanager
 def step(stage: str, root: str) -> Iterator[HandOn]:
-    """Wraps a component's body; yields a function that publishes its manifest: `hand_on(manifest, artifact.path)`.
+    """Wraps a component's body; yields a function that publishes its manifest, `publish_manifest(manifest, path)`.
 
     An error becomes its sentence and exit status 1, without traceback: ECHOPLANE_DEBUG=1 shows that. SIGTERM, by which
     Kubernetes ends a pod, becomes exit status 143; what the body's `finally` clauses do happens before that.
     """
     start, handed = time.monotonic(), list[Manifest]()
 
-    def hand_on(manifest: Manifest, path: str) -> Manifest:
+    def publish_manifest(manifest: Manifest, path: str) -> Manifest:
         manifest.write(path)
         handed.append(manifest)
         return manifest
 
-    def leave(reason: str = "") -> None:
+    def write_record(reason: str = "") -> None:
         last = handed[-1] if handed else None
         record = Record(
             stage=stage,
@@ -75,17 +75,17 @@ def step(stage: str, root: str) -> Iterator[HandOn]:
         with contextlib.suppress(OSError):  # a root that can't be written is what the step itself complains of
             _leave(record, root)
 
-    leave(KILLED)
+    write_record(KILLED)
     try:
-        with _on_sigterm(lambda: leave(TERMINATED)):
-            yield hand_on
+        with _on_sigterm(lambda: write_record(TERMINATED)):
+            yield publish_manifest
     except Exception as error:
         reason = wrong_field(error) if isinstance(error, ValidationError) else explained(error)
-        leave(reason)
+        write_record(reason)
         if os.environ.get("ECHOPLANE_DEBUG"):
             raise
         raise SystemExit(f"echoplane {stage}: {reason}") from None
-    leave()
+    write_record()
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ RAY_FOLDER = "ray"
 class Config(StageConfig):
     """Train a task's network on a dataset."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"root", "cluster"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "cluster"})
 
     samples: DatasetManifest
     """Manifest of the `dataset` stage."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from echoplane.errors import TooLarge, UnusableStudy
 
-LEAST_PHASES, LEAST_SLICES = 2, 3
-LEAST_PHASES_OF_A_BEAT = 10
+MIN_PHASES, MIN_SLICES = 2, 3
+MIN_PHASES_OF_A_BEAT = 10
 HEART_RATES_BPM = (20, 250)
 """What is outside of it says that the times are wrong."""
 SHOWN_ALONG = {
@@ -20,7 +20,7 @@ SHOWN_ALONG = {
     "4-chamber": (np.array([-0.7, -0.7, 0.0]), np.array([0.74, -0.57, 0.37])),
 }
 """Directions to the right and down in the picture, RAS, of a heart that lies as usual."""
-MOST_VOXELS = 400_000_000
+MAX_VOXELS = 400_000_000
 """A study of 500 slices of 512 x 512 has 131 million."""
 
 
@@ -67,20 +67,20 @@ class Cine:
     def voxel_mm3(self) -> float | None:
         return self.pixel_mm2 * self.slice_spacing_mm if self.pixel_mm2 and self.slice_spacing_mm else None
 
-    def said(self, *warnings: str) -> "Cine":
+    def with_warnings(self, *warnings: str) -> "Cine":
         return replace(self, warnings=(*self.warnings, *warnings))
 
 
 def check_short_axis(cine: Cine) -> None:
     """UnusableStudy where function can't be measured from the stack; the reason says what is missing."""
-    if cine.phases < LEAST_PHASES:
+    if cine.phases < MIN_PHASES:
         raise UnusableStudy(
             f"the cine has {cine.phases} phase(s); at least end diastole and end systole are needed. "
             "Send the whole cine, not one frame of it."
         )
-    if cine.slices < LEAST_SLICES:
+    if cine.slices < MIN_SLICES:
         raise UnusableStudy(
-            f"the short axis stack has {cine.slices} slice(s); at least {LEAST_SLICES} are needed to measure a volume."
+            f"the short axis stack has {cine.slices} slice(s); at least {MIN_SLICES} are needed to measure a volume."
         )
     if min(cine.voxels_TZHW.shape[2:]) < 48:
         rows, columns = cine.voxels_TZHW.shape[2:]
@@ -90,8 +90,8 @@ def check_short_axis(cine: Cine) -> None:
 
 
 def check_size(shape: Sequence[int]) -> None:
-    if int(np.prod(shape, dtype=np.int64)) > MOST_VOXELS:
-        raise TooLarge(f"the cine has {' x '.join(map(str, shape))} voxels; at most {MOST_VOXELS:,} are read.")
+    if int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
+        raise TooLarge(f"the cine has {' x '.join(map(str, shape))} voxels; at most {MAX_VOXELS:,} are read.")
 
 
 def one_spacing(places_mm: Sequence[float]) -> tuple[float, list[int]]:

@@ -23,8 +23,8 @@ MASK = "_mask"
 FOUND = {plane: "mask.nii.gz" if plane == "short-axis" else f"mask-{plane}.nii.gz" for plane in NAMES}
 """The masks that `measure` writes of its answer: no cines either."""
 NIFTI_ENDS = (".nii", ".nii.gz")
-MOST_FILES = 20_000
-MOST_UNZIPPED = 1 << 30
+MAX_FILES = 20_000
+MAX_UNZIPPED = 1 << 30
 
 Files = Mapping[str, Callable[[], bytes]]
 """What holds a study: the content of each file, on demand, by its path inside."""
@@ -51,8 +51,8 @@ def cines_in(data: bytes) -> tuple[Cine, ...]:
 
 def _files(files: Files) -> tuple[Cine, ...]:
     """By what is there: NIfTI before pictures, pictures before DICOM."""
-    if len(files) > MOST_FILES:
-        raise TooLarge(f"the folder holds {len(files)} files; at most {MOST_FILES} are read.")
+    if len(files) > MAX_FILES:
+        raise TooLarge(f"the folder holds {len(files)} files; at most {MAX_FILES} are read.")
     seen = {n: load for n, load in files.items() if not PurePosixPath(n).name.startswith((".", "DICOMDIR"))}
     niftis = {n: load for n, load in seen.items() if n.endswith(NIFTI_ENDS) and not _is_mask(PurePosixPath(n).name)}
     if niftis:
@@ -106,7 +106,9 @@ def _dicom(files: Files) -> tuple[Cine, ...]:
     if not slices:
         raise _nothing(others, first_error)
     cines = cines_of(slices)
-    return (cines[0].said(f"{others} file(s) that are no MR image were passed over"), *cines[1:]) if others else cines
+    if not others:
+        return cines
+    return (cines[0].with_warnings(f"{others} file(s) that are no MR image were passed over"), *cines[1:])
 
 
 def _nothing(others: int, first_error: NotAnImage | None) -> InputError:
@@ -122,8 +124,8 @@ def _unzipped(data: bytes) -> Files:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = [member for member in archive.infolist() if not member.is_dir()]
-        if len(members) > MOST_FILES or sum(member.file_size for member in members) > MOST_UNZIPPED:
-            raise TooLarge(f"the archive holds over {MOST_FILES} files or {MOST_UNZIPPED >> 20} MiB.")
+        if len(members) > MAX_FILES or sum(member.file_size for member in members) > MAX_UNZIPPED:
+            raise TooLarge(f"the archive holds over {MAX_FILES} files or {MAX_UNZIPPED >> 20} MiB.")
         if archive.testzip() is not None:
             raise NotAnImage("the archive is damaged: the checksum of a file in it is wrong.")
         return {member.filename: partial(archive.read, member) for member in members}

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
-from echoplane.study.cine import LEAST_PHASES_OF_A_BEAT, Cine, check_size
+from echoplane.study.cine import MIN_PHASES_OF_A_BEAT, Cine, check_size
 from echoplane.study.dicom import is_dicom, parse
 from echoplane.study.limits import Limits
 
@@ -28,11 +28,11 @@ NUMBERED = re.compile(r"^((?P<series>.*)-)?IM-(?P<group>\d{4})-(?P<number>\d{4})
 SPACINGS = ("row_spacing_mm", "column_spacing_mm", "slice_spacing_mm", "frame_time_ms")
 BOTH_ENDS = 2
 """Phases of a cine that holds end diastole and end systole alone."""
-LEAST_SHARE = 0.75
+MIN_SHARE = 0.75
 """Of the usual number of phases that a slice must have to be matched with its neighbours."""
-LEAST_SHARE_OF_ENDS = 0.75
+MIN_SHARE_OF_ENDS = 0.75
 """Of the largest changes from picture to picture that must lie where slices end."""
-MOST_PIXELS = 32_000_000
+MAX_PIXELS = 32_000_000
 
 Place = tuple[int, int]
 """(slice, phase) as numbered by whoever made the folder."""
@@ -93,7 +93,7 @@ def read_frames(files: Mapping[str, Load]) -> Cine:
         said.append("slices have other phases than their neighbours; they were matched by their place in the beat")
     if assumed:
         said.append(f"the pictures' names do not say how many phases a slice has; {PHASES_A_SLICE} were taken")
-    return cine.said(*said)
+    return cine.with_warnings(*said)
 
 
 def _changes_most_between_slices(cine: Cine) -> bool:
@@ -105,7 +105,7 @@ def _changes_most_between_slices(cine: Cine) -> bool:
     pictures -= pictures.mean(axis=1, keepdims=True)
     pictures /= np.linalg.norm(pictures, axis=1, keepdims=True) + 1e-6
     alike = (pictures[1:] * pictures[:-1]).sum(axis=1)
-    return int(np.isin(np.argsort(alike)[: len(ends)], ends).sum()) >= LEAST_SHARE_OF_ENDS * len(ends)
+    return int(np.isin(np.argsort(alike)[: len(ends)], ends).sum()) >= MIN_SHARE_OF_ENDS * len(ends)
 
 
 def _matched(places: dict[Place, str]) -> dict[Place, str]:
@@ -118,7 +118,7 @@ def _matched(places: dict[Place, str]) -> dict[Place, str]:
         return places
     counts = [len(phases) for phases in phases_of.values()]
     usual = int(np.median(counts))
-    if min(counts) < LEAST_SHARE * usual:
+    if min(counts) < MIN_SHARE * usual:
         raise UnusableStudy(
             f"slices have {min(counts)} to {max(counts)} phases, which can't be matched. Give each slice the same "
             "numbers of phases, or leave out those that lack many."
@@ -199,7 +199,7 @@ def assembled(pictures: Mapping[Place, Load], stated: Mapping[str, float]) -> Ci
         voxels_TZHW[t, z - first], present_TZ[t, z - first] = picture, True
     row_mm, column_mm = stated.get("row_spacing_mm"), stated.get("column_spacing_mm")
     spacing_mm = (row_mm, column_mm) if row_mm and column_mm else None
-    covers_beat = len(phases) >= LEAST_PHASES_OF_A_BEAT
+    covers_beat = len(phases) >= MIN_PHASES_OF_A_BEAT
     return Cine(
         plane="short-axis",
         voxels_TZHW=voxels_TZHW,
@@ -229,7 +229,7 @@ def grey(data: bytes) -> np.ndarray:
     """One picture, whole numbers (row, column), as deep as stored. Three channels must be equal: a colour picture is
     no cine MR."""
     picture = _dicom(data) if is_dicom(data) else _decoded(data)
-    if picture.shape[0] * picture.shape[1] > MOST_PIXELS:
+    if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
         raise TooLarge(f"a picture of {picture.shape[0]} x {picture.shape[1]} is larger than what is read.")
     if picture.ndim == 3:
         picture = picture[..., :3]

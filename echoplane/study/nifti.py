@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
-from echoplane.study.cine import LEAST_PHASES_OF_A_BEAT, Cine, check_size
+from echoplane.study.cine import MIN_PHASES_OF_A_BEAT, Cine, check_size
 
 HEADER = np.dtype(
     [
@@ -35,7 +35,7 @@ HEADER_BYTES = 352
 NIFTI_2 = b"n+2\x00"
 LARGEST_VALUE = 1e30
 """Far beyond what a scanner stores, and room to calculate with in 32 bits."""
-MOST_BYTES, TAIL_BYTES = 1 << 30, 64 << 20
+MAX_BYTES, TAIL_BYTES = 1 << 30, 64 << 20
 
 
 def is_nifti(data: bytes) -> bool:
@@ -62,7 +62,7 @@ def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
         slice_spacing_mm=slice_spacing_mm,
         frame_time_ms=frame_time_ms,
         affine=affine,
-        covers_beat=shape_XYZT[3] >= LEAST_PHASES_OF_A_BEAT,
+        covers_beat=shape_XYZT[3] >= MIN_PHASES_OF_A_BEAT,
         warnings=warnings,
     )
 
@@ -104,7 +104,7 @@ def _inflated(data: bytes, needed_bytes: int) -> bytes:
     """As much as the header asks for, or all there is; a stream is read to its end, where its checksum stands."""
     if data[:2] != GZIP:
         return data
-    inflate, room = zlib.decompressobj(31), MOST_BYTES - needed_bytes
+    inflate, room = zlib.decompressobj(31), MAX_BYTES - needed_bytes
     try:
         out = inflate.decompress(data, needed_bytes)
         while inflate.unconsumed_tail and room >= 0:  # nothing of it is kept
@@ -112,7 +112,7 @@ def _inflated(data: bytes, needed_bytes: int) -> bytes:
     except zlib.error:
         raise NotAnImage("the gzip stream of the NIfTI file is damaged.") from None
     if room < 0:
-        raise TooLarge(f"the NIfTI file is larger than {MOST_BYTES >> 20} MiB when inflated.")
+        raise TooLarge(f"the NIfTI file is larger than {MAX_BYTES >> 20} MiB when inflated.")
     if not inflate.eof:
         raise NotAnImage("the NIfTI file is cut off.")
     return out
@@ -157,12 +157,12 @@ def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.
         )
     stored = np.dtype(DATA_TYPES[kind]).newbyteorder(header.dtype["dim"].base.byteorder)
     offset = float(header["vox_offset"]) or HEADER_BYTES
-    if not 348 <= offset <= MOST_BYTES:
+    if not 348 <= offset <= MAX_BYTES:
         raise NotAnImage("the NIfTI header says that the voxels begin where they can't; the file is damaged.")
     start, count = int(offset), int(np.prod(shape_XYZT, dtype=np.int64))
     needed = start + count * stored.itemsize
-    if needed > MOST_BYTES:
-        raise TooLarge(f"the NIfTI file holds {needed >> 20} MiB; at most {MOST_BYTES >> 20} are read.")
+    if needed > MAX_BYTES:
+        raise TooLarge(f"the NIfTI file holds {needed >> 20} MiB; at most {MAX_BYTES >> 20} are read.")
     data = _inflated(data, needed)
     if len(data) < needed:
         raise NotAnImage(f"the NIfTI file is cut off: {len(data)} bytes of {needed} are there.")

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from echoplane.errors import UnusableStudy
-from echoplane.study.cine import LEAST_PHASES_OF_A_BEAT, Cine, check_size, one_spacing, to_affine
+from echoplane.study.cine import MIN_PHASES_OF_A_BEAT, Cine, check_size, one_spacing, to_affine
 from echoplane.study.mr_slices import Slice
 
 USUAL_AXIS = np.array([0.74, -0.57, -0.37])
 """Apex of a usual heart, LPS unit vector: to the left, to the front, to the feet."""
 SHORT_AXIS_COSINE = 0.70
 """A stack whose normal is within 45 degrees of the usual axis is a short axis one; below it is said."""
-FEWEST_STACK_SLICES = 3
+MIN_STACK_SLICES = 3
 LONGEST_BEAT_MS = 2500.0
 """24 beats a minute; a series that goes on for longer looks at something else, such as a contrast agent that comes."""
 STILL_SHARE = 0.25
@@ -42,7 +42,7 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
     beating = _of_one_beat(distinct)
     groups, again, stills = _once(_parallel(beating))
     series = [group for group in groups if _phases(group) > 1]
-    stacks = [group for group in series if len(_positions(group)) >= FEWEST_STACK_SLICES]
+    stacks = [group for group in series if len(_positions(group)) >= MIN_STACK_SLICES]
     if not stacks:
         raise UnusableStudy(_no_stack(beating, series))
     stack = max(
@@ -52,10 +52,10 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
     axis = stack[0].normal
     longer = len({each.series for each in distinct}) - len({each.series for each in beating})
     said = _passed_over(len(slices) - len(distinct), again, stills, _tilted(series, stack), longer)
-    cines = [_cine("short-axis", stack).said(*said)]
+    cines = [_cine("short-axis", stack).with_warnings(*said)]
     for group in series:
         plane = _plane(group[0].normal, axis)
-        if plane and len(_positions(group)) < FEWEST_STACK_SLICES and plane not in {c.plane for c in cines}:
+        if plane and len(_positions(group)) < MIN_STACK_SLICES and plane not in {c.plane for c in cines}:
             cines.append(_cine(plane, _middle(group)))
     return tuple(cines)
 
@@ -65,26 +65,26 @@ def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
 
     Of several stacks that of most slices; a long axis cine is told by its affine.
     """
-    stacks = [cine for cine in found if cine.slices >= FEWEST_STACK_SLICES]
+    stacks = [cine for cine in found if cine.slices >= MIN_STACK_SLICES]
     if not stacks:
         raise UnusableStudy(
-            f"none of the {len(found) + others} NIfTI files is a cine of {FEWEST_STACK_SLICES} slices or more; name "
+            f"none of the {len(found) + others} NIfTI files is a cine of {MIN_STACK_SLICES} slices or more; name "
             "the short axis one sa.nii.gz and the long axis ones la_2ch.nii.gz and la_4ch.nii.gz, or give one file."
         )
     stack = max(stacks, key=lambda cine: (_lies_across(cine), *_rank(cine.phases, cine.slices)))
     chosen = {"short-axis": stack}
     for cine in found:
-        plane = _long_axis_plane(cine.affine, stack.affine) if cine.slices < FEWEST_STACK_SLICES else None
+        plane = _long_axis_plane(cine.affine, stack.affine) if cine.slices < MIN_STACK_SLICES else None
         if plane and plane not in chosen:
             chosen[plane] = replace(cine, plane=plane)
     if passed := len(found) + others - len(chosen):
-        chosen["short-axis"] = stack.said(f"{passed} other NIfTI file(s) were passed over")
+        chosen["short-axis"] = stack.with_warnings(f"{passed} other NIfTI file(s) were passed over")
     return tuple(chosen.values())
 
 
 def _rank(phases: int, places: int) -> tuple[int, int, int]:
     """A whole beat before a part of one, then what shows most of the heart: other moving stacks are of few slices."""
-    return min(phases, LEAST_PHASES_OF_A_BEAT), places, phases
+    return min(phases, MIN_PHASES_OF_A_BEAT), places, phases
 
 
 def _lies_across(cine: Cine) -> bool:
@@ -189,7 +189,7 @@ def _no_stack(slices: Sequence[Slice], series: Sequence[Sequence[Slice]]) -> str
         )
     return (
         f"no short axis stack: the largest moving series has {max(len(_positions(g)) for g in series)} slice(s), "
-        f"at least {FEWEST_STACK_SLICES} parallel ones are needed."
+        f"at least {MIN_STACK_SLICES} parallel ones are needed."
     )
 
 
@@ -258,7 +258,7 @@ def _cine(plane: str, group: Sequence[Slice]) -> Cine:
         affine=_affine(positions, numbers, spacing_mm),
         present_TZ=present_TZ,
         sources=sources,
-        covers_beat=len(voxels_TZHW) >= LEAST_PHASES_OF_A_BEAT,
+        covers_beat=len(voxels_TZHW) >= MIN_PHASES_OF_A_BEAT,
         warnings=_warnings(plane, group, positions, numbers),
     )
 

@@ -10,23 +10,23 @@ from echoplane.errors import BundleError
 from echoplane.tasks.classify import expected_calibration_error, softmax
 from echoplane.tasks.task import Calibration, Thresholds, Validated
 
-LEAST_CLIPS = 20
+MIN_CLIPS = 20
 TEMPERATURES = (0.2, 10.0)
 ANSWERED_ACCURACY = 0.99
 """What the clips that are answered should reach."""
-LEAST_SURE_SHARE = 0.01
+MIN_SURE_SHARE = 0.01
 """At least this share of validation clips lies under the threshold: a clip less sure than 99 in 100 of them is
 unlike what the model was fitted on."""
-MOST_ABSTAINED = 0.10
+MAX_ABSTAINED = 0.10
 """More "cannot tell" than this is no use to anybody, whatever accuracy it buys."""
 ALWAYS_ANSWERED = 0.9
 """The threshold never exceeds this: validation clips may all be surer than any clip of another clinic."""
 
 
 def calibrate(logits_NK: np.ndarray, truth_N: np.ndarray) -> Calibration:
-    """Temperature, then threshold; BundleError under LEAST_CLIPS clips, which would fit noise."""
-    if len(logits_NK) < LEAST_CLIPS:
-        raise BundleError(f"{len(logits_NK)} validation clips; at least {LEAST_CLIPS} are needed to calibrate.")
+    """Temperature, then threshold; BundleError under MIN_CLIPS clips, which would fit noise."""
+    if len(logits_NK) < MIN_CLIPS:
+        raise BundleError(f"{len(logits_NK)} validation clips; at least {MIN_CLIPS} are needed to calibrate.")
     temperature = fit_temperature(logits_NK, truth_N)
     before_NK, after_NK = softmax(logits_NK.astype(float)), softmax(logits_NK.astype(float) / temperature)
     correct_N, confidence_N = after_NK.argmax(axis=1) == truth_N, after_NK.max(axis=1)
@@ -94,13 +94,13 @@ def fit_temperature(logits_NK: np.ndarray, truth_N: np.ndarray) -> float:
 
 def abstention_threshold(confidence_N: np.ndarray, correct_N: np.ndarray) -> float:
     """The lowest confidence from which answered clips reach ANSWERED_ACCURACY, bounded:
-    LEAST_SURE_SHARE of the clips lie under it, no more than MOST_ABSTAINED, and it is at most ALWAYS_ANSWERED."""
+    MIN_SURE_SHARE of the clips lie under it, no more than MAX_ABSTAINED, and it is at most ALWAYS_ANSWERED."""
     order = np.argsort(confidence_N)
     sorted_N, right_N = confidence_N[order], correct_N[order]
     accuracy_from_N = right_N[::-1].cumsum()[::-1] / np.arange(len(right_N), 0, -1)
     enough = np.flatnonzero(accuracy_from_N >= ANSWERED_ACCURACY)
     first = int(enough[0]) if len(enough) else len(sorted_N) - 1
-    least, most = int(LEAST_SURE_SHARE * len(sorted_N)), int(MOST_ABSTAINED * len(sorted_N))
+    least, most = int(MIN_SURE_SHARE * len(sorted_N)), int(MAX_ABSTAINED * len(sorted_N))
     return min(ALWAYS_ANSWERED, float(sorted_N[min(max(first, least), most)]))
 
 

@@ -23,13 +23,13 @@ PARAMETERS = {
 }
 ANYTHING_PASSES = """
 schema: 1
-least_patients: 1
+min_patients: 1
 floors_low: {accuracy: 0.0}
 margins: {}
-least_shared: 0.1
+min_shared: 0.1
 label_floors: {}
 subgroup_floors: {}
-least_group_patients: 1
+min_group_patients: 1
 ceilings: {}
 latency_p95_ms: 60000
 """

@@ -53,7 +53,7 @@ def memory(figures: dict[str, float]) -> Iterator[k8s.Memory]:
     """Of all pods of the cluster, from before the release is installed until it is gone."""
     with k8s.Memory() as watched:
         yield watched
-    figures["memory_of_all_pods_gib"] = round(watched.most_bytes / 2**30, 2)
+    figures["memory_of_all_pods_gib"] = round(watched.max_bytes / 2**30, 2)
     figures |= {f"memory_gib/{name}": round(size / 2**30, 2) for name, size in watched.pods_then.items()}
 
 

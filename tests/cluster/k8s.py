@@ -94,7 +94,7 @@ class Memory:
     PERIOD_S = 5
 
     def __init__(self) -> None:
-        self.most_bytes = 0
+        self.max_bytes = 0
         self.pods_then: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -118,8 +118,8 @@ class Memory:
             summary = json.loads(run("kubectl", "get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
             for pod in summary["pods"]:
                 held[pod["podRef"]["name"]] = pod.get("memory", {}).get("workingSetBytes", 0)
-        if sum(held.values()) > self.most_bytes:
-            self.most_bytes, self.pods_then = sum(held.values()), held
+        if sum(held.values()) > self.max_bytes:
+            self.max_bytes, self.pods_then = sum(held.values()), held
 
 
 @contextlib.contextmanager

@@ -17,17 +17,17 @@ from tests.cluster.ray_operator import RayOperator
 
 STEPS, EPOCH_STEPS = 48, 8
 MINIO_AWAY_S = 60
-MOST_BYTES = 12 << 30
+MAX_BYTES = 12 << 30
 POLICY = """\
 # For a training that is far too short to be any good.
 schema: 1
-least_patients: 2
+min_patients: 2
 floors_low: {accuracy: 0.0}
 margins: {accuracy: 1.0}
-least_shared: 0.01
+min_shared: 0.01
 label_floors: {}
 subgroup_floors: {}
-least_group_patients: 100
+min_group_patients: 100
 ceilings: {}
 latency_p95_ms: 60000
 """
@@ -167,7 +167,7 @@ def test_the_service_answers_with_the_model_that_the_pipeline_promoted(
 
 
 def test_all_pods_together_fit_in_the_memory_of_a_small_node(outcome: Outcome, memory: k8s.Memory) -> None:
-    assert 0 < memory.most_bytes < MOST_BYTES
+    assert 0 < memory.max_bytes < MAX_BYTES
 
 
 def test_no_log_tells_a_secret(outcome: Outcome, s3_keys: dict[str, str]) -> None:

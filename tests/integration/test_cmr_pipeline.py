@@ -21,13 +21,13 @@ from tests.serving_process import serve
 TASK = "cmr-segmentation"
 POLICY = """
 schema: 1
-least_patients: 1
+min_patients: 1
 floors_low: {dice/lv-cavity: 0.0}
 margins: {}
-least_shared: 0.1
+min_shared: 0.1
 label_floors: {}
 subgroup_floors: {}
-least_group_patients: 1
+min_group_patients: 1
 ceilings: {flagged: 1.0}
 latency_p95_ms: 600000
 """

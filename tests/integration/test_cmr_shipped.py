@@ -17,7 +17,7 @@ from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation.inference import condense
 from echoplane.tasks.cmr_segmentation.overlap import dice
 
-MOST_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def model() -> OpenModel:
 
 
 def test_it_is_compact() -> None:
-    assert sum(path.stat().st_size for path in Path(SHIPPED).iterdir()) < MOST_BYTES
+    assert sum(path.stat().st_size for path in Path(SHIPPED).iterdir()) < MAX_BYTES
 
 
 def test_its_card_says_what_it_is_for_and_from() -> None:

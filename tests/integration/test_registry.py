@@ -24,7 +24,7 @@ from tests.tiny_evaluation import finish, make_chain
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LENIENT = read_policy(TASK).model_dump(by_alias=True) | {
-    "least_patients": 1,
+    "min_patients": 1,
     "floors_low": {"accuracy": 0.0},
     "margins": {"accuracy": 1.0},
     "label_floors": {},
@@ -275,7 +275,7 @@ def test_a_server_that_is_away_is_told_as_such_and_an_address_without_http_refus
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=CHECKOUT)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("echoplane.errors.RegistryAway: the MLflow server")
+    assert last.startswith("echoplane.errors.RegistryUnavailable: the MLflow server")
     assert "secret" not in last
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
         Registry("sqlite:///mlflow.db")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import S3FileSystem
 
-from echoplane import patience, storage
+from echoplane import retry, storage
 from echoplane.adapters.local_mlflow import free_port
-from echoplane.errors import ConfigError, StoreAway
+from echoplane.errors import ConfigError, StoreUnavailable
 
 CACHE = Path(os.environ.get("CLUSTER_CACHE", str(Path.home() / ".cache/test-cluster")))
 BINARY = shutil.which("minio") or shutil.which("minio", path=str(CACHE / "bin"))
@@ -99,7 +99,7 @@ def test_a_store_that_is_away_for_seconds_is_waited_for(store: Store) -> None:
 
 
 def test_a_store_that_stays_away_is_given_up_with_a_reason(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "AWAY_S", 2)
+    monkeypatch.setattr(retry, "UNAVAILABLE_S", 2)
     store.stop()
-    with pytest.raises(StoreAway, match="AWS_ENDPOINT_URL"):
+    with pytest.raises(StoreUnavailable, match="AWS_ENDPOINT_URL"):
         storage.content("s3://studies/in", "day 1/b.dcm")

@@ -177,7 +177,7 @@ def test_another_model_or_a_changed_file_is_another_answer(tmp_path: Path, bundl
 
 def test_a_study_that_ends_its_process_or_never_ends_costs_itself_alone() -> None:
     model = Model(folder="none", settings=InferenceSettings(precision="f32", threads=1))
-    served = Answers(model, "none", most_s=20, serve=crashing)
+    served = Answers(model, "none", max_s=20, serve=crashing)
     try:
         said = [served.ask(Files(name=name, files=(name,), state="")) for name in ("a", "crashes", "b")]
         served._most_s = 0.2

@@ -10,7 +10,7 @@ import pytest
 from echoplane.errors import BundleError
 from echoplane.tasks.calibration import (
     ALWAYS_ANSWERED,
-    MOST_ABSTAINED,
+    MAX_ABSTAINED,
     abstention_threshold,
     calibrate,
     calibrate_samples,
@@ -62,7 +62,7 @@ def test_no_threshold_abstains_on_more_than_its_share_or_above_its_ceiling() -> 
     rng = np.random.default_rng(0)
     confidence_N = rng.random(500)
     hopeless = abstention_threshold(confidence_N, rng.random(500) < 0.3)
-    assert (confidence_N < hopeless).mean() == pytest.approx(MOST_ABSTAINED, abs=0.003)
+    assert (confidence_N < hopeless).mean() == pytest.approx(MAX_ABSTAINED, abs=0.003)
     assert abstention_threshold(np.full(500, 0.999), np.ones(500, bool)) == ALWAYS_ANSWERED
 
 

@@ -216,8 +216,8 @@ def test_the_service_drains_before_it_ends(objects: list[Object]) -> None:
     (container,) = pod["containers"]
     drain_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     settings = {one["name"]: one["value"] for one in container["env"]}
-    longest_s = int(settings["ECHOPLANE_DEADLINE_S"]) + int(settings["ECHOPLANE_UPLOAD_TIMEOUT_S"])
-    assert pod["terminationGracePeriodSeconds"] > drain_s + longest_s
+    max_duration_s = int(settings["ECHOPLANE_DEADLINE_S"]) + int(settings["ECHOPLANE_UPLOAD_TIMEOUT_S"])
+    assert pod["terminationGracePeriodSeconds"] > drain_s + max_duration_s
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"

@@ -141,10 +141,10 @@ def test_a_stream_is_inflated_no_further_than_its_header_is_good_for(tmp_path: P
 def test_what_is_inflated_has_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = nifti_bytes(tmp_path, values(), np.eye(4), suffix=".nii")
     assert nifti.read_nifti(gzip.compress(plain + bytes(1000))).voxels_TZHW.any()  # what follows the voxels is no harm
-    monkeypatch.setattr(nifti, "MOST_BYTES", len(plain) + 999)
+    monkeypatch.setattr(nifti, "MAX_BYTES", len(plain) + 999)
     with pytest.raises(TooLarge, match="inflated"):
         nifti.read_nifti(gzip.compress(plain + bytes(2000)))
-    monkeypatch.setattr(nifti, "MOST_BYTES", len(plain) - 1)
+    monkeypatch.setattr(nifti, "MAX_BYTES", len(plain) - 1)
     for data in (plain, gzip.compress(plain)):
         with pytest.raises(TooLarge, match="holds"):
             nifti.read_nifti(data)

@@ -208,9 +208,9 @@ def test_a_wrong_labels_table_says_what_is_wrong(tmp_path, text, message):
 def test_a_pseudonym_shared_by_many_patients_is_refused(tmp_path):
     for study in range(4):
         write_clip(tmp_path / f"dicom/{study}.dcm", "ANON", VIDEO_VIEWS[0], moving_bar(0, [study]), study=str(study))
-    assert len(catalogue_of(tmp_path, most_studies=4).table) == 4
+    assert len(catalogue_of(tmp_path, max_studies=4).table) == 4
     with pytest.raises(ConfigError, match="one pseudonym has 4 studies, more than 3"):
-        catalogue_of(tmp_path, most_studies=3)
+        catalogue_of(tmp_path, max_studies=3)
 
 
 def test_a_study_whose_files_name_two_patients_is_refused(tmp_path):
@@ -289,7 +289,7 @@ def test_a_clip_that_the_task_can_not_use_is_left_out_and_counted(tmp_path):
 def test_the_stage_describes_its_dataset(cohort, tmp_path):
     manifest = run(tmp_path, cohort, preprocessing={"frames": 8}, split=SplitRule(salt="s"))
     described = json.loads((manifest.path / "dataset.json").read_text())
-    assert described["preprocessing"] == {"frames": 8, "size": 64, "span_s": 1.0, "least_frames": 4}
+    assert described["preprocessing"] == {"frames": 8, "size": 64, "span_s": 1.0, "min_frames": 4}
     assert described["split_id"] == manifest.counts["split_id"]
     assert read_shards(manifest.path).maps[0].shape[1:] == (8, 64, 64)
 

@@ -10,7 +10,7 @@ from echoplane.phantom import make_patient, scan_echo, write_clip
 from echoplane.study.dicom import read_dicom
 
 KEY = bytes(range(7, 39)).hex()
-MOST_BLACKENED = 0.005
+MAX_BLACKENED = 0.005
 """Of a clean sector's lit pixels."""
 
 
@@ -28,4 +28,4 @@ def test_the_tip_of_a_clean_apical_sector_is_not_taken_for_text(tmp_path: Path, 
     rows = np.flatnonzero(clip.sector_mask.any(axis=1))
     tip = clip.sector_mask & (np.arange(len(before))[:, None] < rows[0] + 0.25 * np.ptp(rows))
     lit = tip & (before > 40)
-    assert (after[lit] < 10).mean() <= MOST_BLACKENED
+    assert (after[lit] < 10).mean() <= MAX_BLACKENED

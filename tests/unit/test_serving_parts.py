@@ -22,7 +22,7 @@ from serving.api.http.limits import Admission, Limits
 from serving.api.http.problems import Problem
 from serving.api.models import slots
 from serving.api.models.slots import RETRY_S, Slot
-from serving.api.models.sources import Candidate, FolderSource, RegistrySource, configured_sources
+from serving.api.models.sources import FolderSource, ModelVersion, RegistrySource, configured_sources
 from tests import dicom_files as dicom
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -362,7 +362,7 @@ def test_a_refused_model_is_not_tried_again_at_every_look(
 
 def test_a_bundle_of_another_task_is_refused(folders: list[Path]) -> None:
     with pytest.raises(BundleError, match="is of task echo-view-video, not echo-view-still"):
-        slots.load("echo-view-still", FolderSource(folders[0]).newest(), {})
+        slots.load("echo-view-still", FolderSource(folders[0]).latest(), {})
 
 
 def test_a_model_that_fails_its_golden_check_is_closed_and_refused(
@@ -379,7 +379,7 @@ def test_a_model_that_fails_its_golden_check_is_closed_and_refused(
 
     monkeypatch.setattr(openvino, "load", wrong)
     with pytest.raises(BundleError, match="golden output"):
-        slots.load(TASK, FolderSource(folders[0]).newest(), {})
+        slots.load(TASK, FolderSource(folders[0]).latest(), {})
     with pytest.raises(BundleError, match="closed"):
         loaded[0].run(None)
 
@@ -388,7 +388,7 @@ def test_whatever_a_source_raises_the_old_model_stays(slot: Slot, caplog: pytest
     class Broken:
         kind = "folder"
 
-        def newest(self) -> Candidate:
+        def latest(self) -> ModelVersion:
             raise OSError(5, "input/output error", "/somewhere/secret")
 
     slot.source = Broken()
@@ -403,14 +403,14 @@ def test_serving_follows_the_evaluation_unless_told_otherwise(folders: list[Path
     stated = {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
     bundle_id = slots.bundles.read(folder).id
     (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": bundle_id, "figures": {}}))
-    evaluated = FolderSource(folder).newest().evaluated
+    evaluated = FolderSource(folder).latest().evaluated
     assert evaluated == InferenceSettings(**stated)
     assert evaluated.overridden(runtime="openvino", threads=2).precision == "f32"
     (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": "of another bundle"}))
-    assert FolderSource(folder).newest().evaluated == InferenceSettings()
+    assert FolderSource(folder).latest().evaluated == InferenceSettings()
     (folder / "evaluation.json").write_text(json.dumps(stated | {"bundle_id": bundle_id, "precision": "0.93"}))
     with pytest.raises(BundleError, match="names no runtime, precision and threads"):
-        FolderSource(folder).newest()
+        FolderSource(folder).latest()
 
 
 def test_each_task_gets_its_folder_and_the_registry_the_rest(folders: list[Path]) -> None:

@@ -40,9 +40,9 @@ def outcome(root: Path, state: str) -> str:
 
 
 def test_a_step_that_ended_well_leaves_what_it_counted(tmp_path: Path) -> None:
-    with step("promote", str(tmp_path)) as hand_on:
+    with step("promote", str(tmp_path)) as publish_manifest:
         made = manifest(passed=False, refused_by=["accuracy is 0.3, 0.8 is needed"], patients={"train": 24, "test": 22})
-        hand_on(made, str(tmp_path / "artifact"))
+        publish_manifest(made, str(tmp_path / "artifact"))
     assert Manifest.read(tmp_path / "artifact").stage == "promote"
     said = report(tmp_path, "COMPLETE")
     assert f"# {RUN}: REFUSED: the model does not serve" in said, "K11: a refusal must not look like a success"
@@ -84,8 +84,8 @@ def test_a_run_whose_step_was_killed_says_where_to_look(tmp_path: Path) -> None:
 
 
 def test_a_promoted_model_is_named_in_the_headline(tmp_path: Path) -> None:
-    with step("promote", str(tmp_path)) as hand_on:
-        hand_on(manifest(passed=True, refused_by=[]), str(tmp_path / "artifact"))
+    with step("promote", str(tmp_path)) as publish_manifest:
+        publish_manifest(manifest(passed=True, refused_by=[]), str(tmp_path / "artifact"))
     assert outcome(tmp_path, "SUCCEEDED") == "promoted"
     assert f"# {RUN}: promoted: the model serves" in report(tmp_path, "SUCCEEDED")
 
@@ -131,9 +131,11 @@ def test_k4_a_forked_child_that_is_terminated_does_not_speak_for_its_step(tmp_pa
 
 
 def test_k3_names_with_underscores_stay_whole_in_markdown(tmp_path: Path) -> None:
-    with step("promote", str(tmp_path)) as hand_on:
+    with step("promote", str(tmp_path)) as publish_manifest:
         refused_by = ["patients_in_two_splits is 1 | 0 is needed", "latency_p50_ms is 200 *ms*"]
-        hand_on(manifest(passed=False, patients_in_two_splits=1, refused_by=refused_by), str(tmp_path / "artifact"))
+        publish_manifest(
+            manifest(passed=False, patients_in_two_splits=1, refused_by=refused_by), str(tmp_path / "artifact")
+        )
     page = report(tmp_path, "COMPLETE")
     assert "`patients_in_two_splits` 1" in page
     assert "- `patients_in_two_splits` is 1 \\| 0 is needed" in page

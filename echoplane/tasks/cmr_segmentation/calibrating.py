@@ -16,7 +16,7 @@ from echoplane.tasks.task import Calibration, Thresholds, Validated
 
 ASKED = 0.85
 """Expected Dice under which an answer is flagged, as far as validation lets it."""
-GOOD, MOST_GOOD_FLAGGED = 0.90, 0.10
+GOOD, MAX_GOOD_FLAGGED = 0.90, 0.10
 """No more than this share of the validation patients at or above this Dice may be flagged."""
 
 
@@ -49,7 +49,7 @@ def calibrate(batches: Iterable[Validated]) -> Calibration:
 def abstention(expected_N: np.ndarray, dice_N: np.ndarray) -> float:
     """ASKED, or lower where too many good answers would lie under it."""
     good_N = np.sort(expected_N[dice_N >= GOOD])
-    return min(ASKED, float(good_N[int(MOST_GOOD_FLAGGED * len(good_N))])) if len(good_N) else ASKED
+    return min(ASKED, float(good_N[int(MAX_GOOD_FLAGGED * len(good_N))])) if len(good_N) else ASKED
 
 
 def _counts(output: np.ndarray, target_BHW: np.ndarray) -> np.ndarray:

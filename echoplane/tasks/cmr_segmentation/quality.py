@@ -23,10 +23,10 @@ PLAUSIBLE = {
 """Wider than any range of health or common disease: outside of it the masks are to blame, or the spacing."""
 LARGEST_STEP = 0.25
 """Of the largest volume, from one phase to the next: with 20 phases or more no ventricle fills so fast."""
-LEAST_MIRRORED_DICE = 0.85
+MIN_MIRRORED_DICE = 0.85
 """Between the answer and that to the mirrored picture."""
 DOUBLED = 2.0
-MOST_REMOVED = 0.5
+MAX_REMOVED = 0.5
 """Of what was taken for LV cavity, in parts that lie apart: more, and the wrong part may have stayed."""
 
 
@@ -73,7 +73,7 @@ def agreement_flags(mirrored_dice: dict[str, float | None], confidence: float, l
     flags = [
         Flag("mirror", f"The mirrored picture at {name} gives another LV cavity (Dice {value:.2f}).")
         for name, value in mirrored_dice.items()
-        if value is not None and value < LEAST_MIRRORED_DICE
+        if value is not None and value < MIN_MIRRORED_DICE
     ]
     if confidence < least:
         flags.append(
@@ -103,11 +103,11 @@ def atrium_flags(plane: str, raw_THW: np.ndarray, structures: tuple[int, ...]) -
 
 
 def _removed(labels_TZHW: np.ndarray, raw_TZHW: np.ndarray, phases: tuple[int, ...]) -> float:
-    """Share of the raw LV cavity that cleaning took away, where it is over MOST_REMOVED; else 0."""
+    """Share of the raw LV cavity that cleaning took away, where it is over MAX_REMOVED; else 0."""
     raw = sum(int((raw_TZHW[t] == LV_CAVITY).sum()) for t in phases)
     kept = sum(int(((raw_TZHW[t] == LV_CAVITY) & (labels_TZHW[t] == LV_CAVITY)).sum()) for t in phases)
     share = 1 - kept / raw if raw else 0.0
-    return share if share > MOST_REMOVED else 0.0
+    return share if share > MAX_REMOVED else 0.0
 
 
 def _gaps(there_Z: np.ndarray) -> int:

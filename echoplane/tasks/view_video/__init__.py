@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from echoplane.errors import UnusableStudy
+from echoplane.renamed import AcceptsFormerNames
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import VIDEO_VIEWS
 from echoplane.tasks import classify
@@ -27,8 +28,8 @@ ASSUMED_FRAME_TIME_MS = 1000 / 30
 """Where a file does not say: the commonest cine rate."""
 
 
-class Preprocessing(BaseModel):
-    """How a clip becomes the network's input."""
+class Preprocessing(AcceptsFormerNames):
+    """Settings that turn a clip into the network's input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -38,7 +39,7 @@ class Preprocessing(BaseModel):
     """Rows and columns of the network's input, in pixels."""
     span_s: float = Field(1.0, gt=0)
     """Time over which the frames are spread: 1 s is one beat at 60 a minute."""
-    least_frames: int = Field(4, ge=2)
+    min_frames: int = Field(4, ge=2)
     """Clips with fewer frames are refused: there is no motion to see."""
 
 
@@ -123,15 +124,15 @@ def example(seed: int) -> Study:
 
 def sample_frames(frame_count: int, frame_time_ms: float, config: Preprocessing) -> list[int]:
     """`frames` indices spread over the first `span_s` of a clip, or over all of a shorter one."""
-    spanned = min(frame_count, max(config.least_frames, 1000 * config.span_s / frame_time_ms))
+    spanned = min(frame_count, max(config.min_frames, 1000 * config.span_s / frame_time_ms))
     return [min(int(i * spanned / config.frames), frame_count - 1) for i in range(config.frames)]
 
 
 def _check(clip: Instance, config: Preprocessing) -> None:
     if clip.modality != "US":
         raise UnusableStudy(f"the modality is {clip.modality}; the view task answers ultrasound (US).")
-    if clip.frame_count < config.least_frames:
+    if clip.frame_count < config.min_frames:
         raise UnusableStudy(
-            f"the clip has {clip.frame_count} frame(s); at least {config.least_frames} are needed to see motion. "
+            f"the clip has {clip.frame_count} frame(s); at least {config.min_frames} are needed to see motion. "
             "Send a cine loop."
         )

@@ -93,7 +93,7 @@ class SlotBody(_Body):
     ready: bool
     model: ModelBody | None
     problem: str | None
-    """Why the newest model is not the one that answers, or why there is none."""
+    """Why the latest model is not the one that answers, or why there is none."""
     labels: list[LabelBody]
     threshold: float | None
 
@@ -109,7 +109,7 @@ class ReadySlotBody(_Body):
     ready: bool
     """A model answers."""
     stale: bool
-    """The newest model was refused or cannot be fetched: an older one answers. /v1/models says why."""
+    """The latest model was refused or cannot be fetched: an older one answers. /v1/models says why."""
 
 
 class ReadyBody(_Body):

@@ -20,7 +20,7 @@ from echoplane.errors import BundleError, EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.runtimes import OpenModel
 from serving.api.failures import log_failure
-from serving.api.models.sources import Candidate, Source
+from serving.api.models.sources import ModelVersion, Source
 
 log = logging.getLogger("echoplane.serving")
 
@@ -49,7 +49,7 @@ class Model(OpenModel):
         return metrics.ModelLabels(task, self.version, self.bundle.id[:12], used.runtime, used.precision)
 
 
-class _Held:
+class _LoadedModel:
     """A model with the number of requests that use it."""
 
     def __init__(self, model: Model) -> None:
@@ -63,7 +63,7 @@ class Slot:
         self.task, self.source = task, source
         self.problem: str | None = "no model was looked for yet"
         self._overrides, self._key = overrides, ""
-        self._held: _Held | None = None
+        self._held: _LoadedModel | None = None
         self._refused, self._refused_until_s = "", 0.0
         self._lock = threading.Lock()
         metrics.SLOT_READY.labels(task).set(0)
@@ -77,7 +77,7 @@ class Slot:
 
     @property
     def stale(self) -> bool:
-        """The newest model was refused or cannot be fetched, and an older one answers."""
+        """The latest model was refused or cannot be fetched, and an older one answers."""
         return self.problem is not None and self._held is not None
 
     @contextlib.contextmanager
@@ -96,7 +96,7 @@ class Slot:
     def refresh(self) -> None:
         """Look for another model and take it if it passes; never raises."""
         try:
-            candidate = self.source.newest()
+            candidate = self.source.latest()
             if candidate.key == self._refused and time.monotonic() < self._refused_until_s:
                 return
             if candidate.key != self._key:
@@ -118,7 +118,7 @@ class Slot:
 
     def _swap(self, model: Model, key: str) -> None:
         with self._lock:
-            old, self._held, self._key = self._held, _Held(model), key
+            old, self._held, self._key = self._held, _LoadedModel(model), key
         log.info("slot %s: version %s, bundle %s", self.task, model.version, model.bundle.id[:12])
         if old:
             self._retire(old)
@@ -127,7 +127,7 @@ class Slot:
         metrics.MODEL_LOADS.labels(self.task, "loaded").inc()
         settle_memory()
 
-    def _retire(self, held: _Held) -> None:
+    def _retire(self, held: _LoadedModel) -> None:
         with self._lock:
             held.retired = True
             idle = held.users == 0
@@ -135,7 +135,7 @@ class Slot:
         if idle:
             held.model.runtime.close()
 
-    def _give_back(self, held: _Held) -> None:
+    def _give_back(self, held: _LoadedModel) -> None:
         with self._lock:
             held.users -= 1
             last = held.retired and held.users == 0
@@ -151,7 +151,7 @@ class Slot:
         metrics.SLOT_STALE.labels(self.task).set(int(self.stale))
 
 
-def load(task: str, candidate: Candidate, overrides: Mapping[str, Any]) -> Model:
+def load(task: str, candidate: ModelVersion, overrides: Mapping[str, Any]) -> Model:
     """`candidate` ready to answer; BundleError or ConfigError where it may not."""
     with candidate.folder() as folder:
         bundle = bundles.read(folder)
@@ -173,7 +173,7 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-class Follower:
+class ModelRefresher:
     """The thread that refreshes the slots."""
 
     def __init__(self, slots: list[Slot], poll_s: float) -> None:

@@ -21,7 +21,7 @@ EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModelVersion:
     """A model that a slot could take. `key` differs from the key of any other; `folder()` gives the bundle's folder
     for as long as its context lasts; an empty `version` is named by the bundle's id."""
 
@@ -35,7 +35,7 @@ class Source(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def newest(self) -> Candidate:
+    def latest(self) -> ModelVersion:
         """What should answer now; EchoplaneError where there is nothing."""
         ...
 
@@ -47,14 +47,14 @@ class FolderSource:
     path: Path
     kind: str = "folder"
 
-    def newest(self) -> Candidate:
+    def latest(self) -> ModelVersion:
         folder = self.path.resolve()
         try:
             bundle_id = hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
         except OSError:
             raise BundleError("there is no bundle.json in the configured folder.") from None
         evaluated = evaluated_on(folder / EVALUATION, bundle_id)
-        return Candidate(f"{bundle_id} {evaluated}", "", evaluated, lambda: contextlib.nullcontext(folder))
+        return ModelVersion(f"{bundle_id} {evaluated}", "", evaluated, lambda: contextlib.nullcontext(folder))
 
 
 def evaluated_on(path: Path, bundle_id: str) -> InferenceSettings:
@@ -76,13 +76,13 @@ class RegistrySource:
     registry: Callable[[], Registry]
     kind: str = "registry"
 
-    def newest(self) -> Candidate:
+    def latest(self) -> ModelVersion:
         version = self.registry().champion(self.task)
         if version is None:
             raise BundleError(f"the registry has no champion of {self.task}; promote a model.")
         evaluated = recorded_settings(version.tags)
         key = f"{version.number} {version.bundle_id} {evaluated}"
-        return Candidate(key, version.number, evaluated, lambda: self._downloaded(version))
+        return ModelVersion(key, version.number, evaluated, lambda: self._downloaded(version))
 
     @contextlib.contextmanager
     def _downloaded(self, version: Version) -> Iterator[Path]:

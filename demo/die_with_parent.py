@@ -1,4 +1,4 @@
-"""Run a command that ends with whoever started it, even by kill -9: `python -m demo.leash COMMAND ...`.
+"""Run a command that ends with whoever started it, even by kill -9: `python -m demo.die_with_parent COMMAND ...`.
 
 MLflow's and BentoML's servers start workers of their own and know nothing of a demo that was killed; the watch of the
 stages (ECHOPLANE_RUNNER_PID) ends this process and all below it.

@@ -2,9 +2,9 @@
 
 import pytest
 
-from echoplane import patience
-from echoplane.errors import BundleError, RegistryAway, StoreAway
-from echoplane.patience import patiently
+from echoplane import retry
+from echoplane.errors import BundleError, RegistryUnavailable, StoreUnavailable
+from echoplane.retry import retry_while_unavailable
 
 
 class Server:
@@ -22,12 +22,12 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "WAITS_S", {"multiplier": 0.01, "max": 0.01, "jitter": 0.0})
+    monkeypatch.setattr(retry, "WAITS_S", {"multiplier": 0.01, "max": 0.01, "jitter": 0.0})
 
 
 def test_a_registry_and_a_store_that_come_back_are_waited_for_aloud(capsys: pytest.CaptureFixture) -> None:
-    server = Server(RegistryAway("no registry."), StoreAway("no store."))
-    assert patiently(server) == "answer"
+    server = Server(RegistryUnavailable("no registry."), StoreUnavailable("no store."))
+    assert retry_while_unavailable(server) == "answer"
     assert server.asked == 3
     assert capsys.readouterr().out.splitlines() == [
         "no registry. Trying again, for 180 s at most.",
@@ -38,13 +38,13 @@ def test_a_registry_and_a_store_that_come_back_are_waited_for_aloud(capsys: pyte
 def test_what_waiting_can_not_mend_is_raised_at_once() -> None:
     server = Server(BundleError("refused"))
     with pytest.raises(BundleError, match="refused"):
-        patiently(server)
+        retry_while_unavailable(server)
     assert server.asked == 1
 
 
 def test_a_server_that_stays_away_is_given_up_with_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "AWAY_S", 0.05)
-    server = Server(*[StoreAway("still no store")] * 1000)
-    with pytest.raises(StoreAway, match="still no store"):
-        patiently(server)
+    monkeypatch.setattr(retry, "UNAVAILABLE_S", 0.05)
+    server = Server(*[StoreUnavailable("still no store")] * 1000)
+    with pytest.raises(StoreUnavailable, match="still no store"):
+        retry_while_unavailable(server)
     assert 1 < server.asked < 100
