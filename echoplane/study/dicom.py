@@ -52,7 +52,10 @@ ENCAPSULATED = (
 )
 NO_MAGIC = "this is no DICOM file: the four bytes DICM are missing at byte 128. Send a DICOM file."
 TRUNCATED = "the DICOM file is truncated: it ends inside a data element. Send the whole file."
-VIDEO_REMEDY = "Export the clip as JPEG or uncompressed DICOM where it was recorded or archived."
+VIDEO_REMEDY = (
+    "Export the clip as JPEG or uncompressed DICOM where it was recorded or archived, or as MP4 or AVI, which are read "
+    "without a header."
+)
 TRANSCODE_REMEDY = "Transcode the file, for example with gdcmconv --raw."
 
 

@@ -14,6 +14,8 @@ class Limits:
     frame_pixels: int = 32_000_000
     """Rows x columns of one frame."""
     frames: int = 10_000
+    video_pixels: int = 1_000_000_000
+    """Rows x columns x frames of a video, all of which are decoded to count them: 2,000 frames of 600 x 800."""
     inflated_bytes: int = 1024 * MIB
     """Size of a deflated file after inflating."""
 

@@ -1,20 +1,24 @@
-"""A study from whatever holds it: a file (echo clip, cine MR as NIfTI, Enhanced MR or zip), or a folder of cine MR."""
+"""A study from whatever holds it: a file (echo clip, video, cine MR as NIfTI, Enhanced MR or zip), or a folder of cine
+MR."""
 
 from pathlib import Path
 
-from echoplane.errors import Unsupported
+from echoplane.errors import NotAnImage, Unsupported
 from echoplane.study.cine_files import ZIP, cines_in, read_cines
-from echoplane.study.dicom import parse, read_dicom
+from echoplane.study.dicom import is_dicom, parse, read_dicom
 from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import is_mr
 from echoplane.study.nifti import is_nifti
 from echoplane.study.study import Study
+from echoplane.study.video import NAMES, kind_of, read_without_header
 
 
 def read_study(data: bytes) -> Study:
-    """The study in one file; an InputError says why there is none."""
+    """Returns the study in one file. Raises InputError with the reason if there is none."""
     if is_nifti(data) or data[:4] == ZIP:
         return Study((), cines_in(data))
+    if not is_dicom(data):
+        return _without_header(data)
     try:
         return read_dicom(data)
     except Unsupported:
@@ -23,6 +27,18 @@ def read_study(data: bytes) -> Study:
         return Study((), cines_in(data))
 
 
+def _without_header(data: bytes) -> Study:
+    if kind_of(data):
+        return read_without_header(data)
+    if data[:3] == b"\0\0\x01" or data[:4] in (b"\0\0\0\x01", b"\x1aE\xdf\xa3", b"0&\xb2u", b"FLV\x01"):
+        raise Unsupported(f"this video format is not read. Send DICOM, or one of {NAMES}.")
+    if data[:4] in (b"II*\0", b"MM\0*", b"RIFF") or data[:2] == b"BM":
+        raise Unsupported(f"this picture format is not read. Send DICOM, or one of {NAMES}.")
+    raise NotAnImage(
+        f"this is no file that is read: send ultrasound as DICOM or one of {NAMES}, cine MR as DICOM, NIfTI or zip."
+    )
+
+
 def read_study_at(path: Path) -> Study:
-    """The study of a file, or the cine MR of a folder; an InputError says why there is none."""
+    """Returns the study of a file, or the cine MR of a folder. Raises InputError with the reason if there is none."""
     return Study((), read_cines(path)) if path.is_dir() else read_study(path.read_bytes())

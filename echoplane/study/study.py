@@ -85,6 +85,8 @@ class Instance:
     view: View | None = None
     identity: Identity | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
+    has_header: bool = True
+    """False for a video or picture, which says nothing of patient, scan region and calibration."""
 
 
 @dataclass(frozen=True)

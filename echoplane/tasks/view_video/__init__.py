@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from echoplane.errors import UnusableStudy
 from echoplane.renamed import AcceptsFormerNames
+from echoplane.study.scan_region import with_scan_region
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import VIDEO_VIEWS
 from echoplane.tasks import classify
@@ -49,7 +50,7 @@ def labels() -> tuple[Label, ...]:
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
     """One clip as uint8 (1, frame, row, column): the scan region, letterboxed, frames evenly over `span_s`."""
-    clip = study.only
+    clip = with_scan_region(study.only)
     _check(clip, config)
     indices = sample_frames(clip.frame_count, clip.frame_time_ms or ASSUMED_FRAME_TIME_MS, config)
     region, warnings = scan_region(clip)
