@@ -11,8 +11,8 @@ import numpy as np
 from echoplane.study import sector
 from echoplane.study.study import Frames, Instance, Region
 
-SCANS = ("tissue", "colour-flow", "spectral", "m-mode")
-"""Kinds of region that a task may answer."""
+NO_SCAN = ("trace", "other")
+"""Kinds of region that hold no scan."""
 MIN_SIDE = 32
 """Pixels; smaller regions are cropped thumbnails or errors."""
 SAMPLED_FRAMES = 9
@@ -25,7 +25,7 @@ def with_scan_region(clip: Instance) -> Instance:
     What lies outside the sector is then black, as after de-identification. A clip whose sector cannot be found is
     returned as it is.
     """
-    if any(region.kind in SCANS and _is_usable(region, clip) for region in clip.regions):
+    if any(region.kind not in NO_SCAN and _is_usable(region, clip) for region in clip.regions):
         return clip
     if clip.frame_count < sector.MIN_FRAMES or not sector.large_enough((clip.rows, clip.columns)):
         return clip

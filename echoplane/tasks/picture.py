@@ -8,11 +8,10 @@ from collections.abc import Collection
 import cv2
 import numpy as np
 
+from echoplane.study.scan_region import MIN_SIDE
 from echoplane.study.study import Instance, Region
 
 IMAGE_KINDS = ("tissue", "colour-flow")
-MIN_SIDE = 32
-"""Pixels; smaller regions are cropped thumbnails or errors."""
 CHECKED = 120
 """Rows and columns, at most, on which a picture is checked."""
 MIN_STRUCTURE = 15

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.errors import UnusableStudy
+from echoplane.study.scan_region import with_scan_region
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import IMAGE_VIEWS, STILL_VIEWS
 from echoplane.tasks import classify
@@ -48,7 +49,7 @@ def labels() -> tuple[Label, ...]:
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
     """Returns frames as uint8 (frame, row, column): the scan region, fitted into rows x columns."""
-    clip = study.only
+    clip = with_scan_region(study.only)
     if clip.modality != "US":
         raise UnusableStudy(f"the modality is {clip.modality}; the view task answers ultrasound (US).")
     indices = sample_frames(clip.frame_count, config.frames)
