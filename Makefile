@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
+.PHONY: help setup docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ mutants: setup  ## breaks the code in listed ways and sees each test fail
 
 bench: setup  ## measure every figure of docs/results.md again
 	@$(BIN)/python -m benchmarks
+
+docs: setup  ## write the reference pages in docs/reference from the code
+	$(BIN)/python docs/reference/generate.py
 
 papers: setup  ## train and test the cine MR network again (hours; goes on where it was stopped)
 	@$(BIN)/python -m benchmarks.cmr_training --final
