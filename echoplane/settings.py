@@ -50,6 +50,23 @@ class ServingSettings(BaseSettings):
     deadline_s: float = Field(default=30, gt=0)
     """Time to answer all files of a request once it has a place; more gets 504."""
 
+    token_file: str = ""
+    """File of access tokens, made by `echoplane token`; it is read again when it changes."""
+    oidc_issuer: str = ""
+    """Issuer of an OpenID Connect provider whose access tokens (JWT) are accepted."""
+    oidc_audience: str = ""
+    """Audience that these tokens must name."""
+    oidc_keys_url: str = ""
+    """Address of the provider's keys (JWKS); empty for the one in its discovery document."""
+    oidc_roles_claim: str = "roles"
+    """Claim that lists the roles predict, feedback and operate."""
+    oidc_site_claim: str = "site"
+    """Claim that names the caller's site."""
+    requests_per_minute: int = Field(default=600, gt=0)
+    """Maximum rate of one caller's requests to one process; more get 429."""
+    allow_unauthenticated: bool = False
+    """Answer clients of other machines although no authentication is configured."""
+
 
 def read_serving_settings() -> ServingSettings:
     """From the environment; ConfigError names the setting that is wrong, not its value."""

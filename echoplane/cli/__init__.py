@@ -8,6 +8,7 @@ stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset fo
 deid      deid, and what is done by hand after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
+token     access tokens of the HTTP service
 """
 
 import argparse
@@ -20,6 +21,7 @@ from echoplane.cli.deid import run_deid
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
 from echoplane.cli.stages import run_dataset, run_phantom, run_stage
+from echoplane.cli.token import run_token
 from echoplane.errors import EchoplaneError, unexpected
 
 INTERRUPTED = 130
@@ -128,6 +130,12 @@ COMMANDS: dict[str, Command] = {
         "measure a cine MR: volumes, function, masks and a report",
         "echoplane measure cine.nii.gz --out measured",
         run_measure,
+        goes_on=False,
+    ),
+    "token": Command(
+        "make, list or remove access tokens of the HTTP service",
+        "echoplane token new radiology --file tokens.json --site lakeside --roles predict,feedback",
+        run_token,
         goes_on=False,
     ),
 }

@@ -64,7 +64,7 @@ def ask(
 
     async def post() -> httpx.Response:
         transport = httpx.ASGITransport(app.build(app.Service({TASK: slot}, settings)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             body = content if isinstance(content, bytes) else content()
             return await client.post(path, content=body, headers={"content-type": "application/dicom"})
 
@@ -452,7 +452,8 @@ def test_every_kind_of_problem_is_described_in_the_interface() -> None:
     ours = (
         *(problems.bad_request(""), problems.too_large(1), problems.unsupported_media_type(), problems.slow_upload(1)),
         *(problems.busy(), problems.no_model("t"), problems.deadline(1), problems.unexpected()),
-        *(problems.of_status(404), problems.of_status(405)),
+        *(problems.of_status(404), problems.of_status(405), problems.unauthenticated(), problems.forbidden([])),
+        *(problems.rate_limit(1), problems.access_unavailable(), problems.needs_authentication()),
     )
     theirs = [error for error in InputError.__subclasses__() if error.__module__ == InputError.__module__]
     kinds = {problem.kind for problem in ours} | {error.kind for error in theirs}

@@ -62,6 +62,11 @@ spec:
             - {name: ECHOPLANE_MAX_IN_FLIGHT, value: {{ $serving.maxInFlight | quote }}}
             - {name: ECHOPLANE_DEADLINE_S, value: {{ $serving.deadlineS | quote }}}
             - {name: ECHOPLANE_UPLOAD_TIMEOUT_S, value: {{ $serving.uploadTimeoutS | quote }}}
+            {{- if $serving.tokensSecret }}
+            - {name: ECHOPLANE_TOKEN_FILE, value: /etc/echoplane/tokens/tokens.json}
+            {{- else }}
+            - {name: ECHOPLANE_ALLOW_UNAUTHENTICATED, value: "true"}
+            {{- end }}
           {{- with $root.Values.mlflow.credentialsSecret }}
           envFrom: [{secretRef: {name: {{ . }}}}]
           {{- end }}
@@ -74,8 +79,16 @@ spec:
           # The kubelet sleeps: a command that a busy node fails to start would let SIGTERM come at once.
           lifecycle: {preStop: {sleep: {seconds: {{ $serving.drainS }}}}}
           resources: {{- toYaml $serving.resources | nindent 12 }}
-          volumeMounts: [{name: tmp, mountPath: /tmp}]
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            {{- if $serving.tokensSecret }}
+            - {name: tokens, mountPath: /etc/echoplane/tokens, readOnly: true}
+            {{- end }}
       volumes:
+        {{- with $serving.tokensSecret }}
+        - name: tokens
+          secret: {secretName: {{ . }}, defaultMode: 0440}
+        {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: {{ $serving.tmpSize }}}
 {{- end }}

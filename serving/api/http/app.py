@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import Any, BinaryIO
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -18,10 +18,11 @@ from echoplane.errors import EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.settings import ServingSettings
 from serving.api.failures import log_failure
-from serving.api.http import problems, uploads
+from serving.api.http import audit, problems, uploads
+from serving.api.http.auth import Access
 from serving.api.http.limits import Admission, InFlight, Limits
 from serving.api.http.middleware import RequestMiddleware
-from serving.api.http.problems import MEDIA_TYPE, Problem, ProblemBody
+from serving.api.http.problems import MEDIA_TYPE, TYPE_PREFIX, Problem, ProblemBody
 from serving.api.http.schemas import (
     RESEARCH_USE,
     AnswerBody,
@@ -38,9 +39,7 @@ from serving.api.inference.answer import Received, answer_file
 from serving.api.models.slots import Slot
 
 DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
-PROBLEM_STATUSES = (400, 408, 413, 415, 422, 429, 503, 504)
-NO_PAGES: dict[str, Any] = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
-"""The documentation page is ours, and a path with a slash too many is unknown."""
+PROBLEM_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -60,7 +59,7 @@ class Service:
         async with self.admission.request() as in_flight:
             received, held = await self._receive(request, in_flight, max_files=1)
             work = functools.partial(_answered, held[0], self.slots, received, task)
-            return _json(await in_flight.run(work))
+            return _json(_noted(request, await in_flight.run(work)))
 
     async def study(self, request: Request) -> Response:
         """Answer each file of a request with the task it belongs to, one after the other, within one deadline."""
@@ -69,7 +68,12 @@ class Service:
             bodies = []
             for index, file in enumerate(held):
                 work = functools.partial(_answered, file, self.slots, received, None)
-                bodies.append(await self._file_body(index, in_flight, work, received.request_id))
+                body = await self._file_body(index, in_flight, work, received.request_id)
+                bodies.append(body)
+                if body.answer:
+                    _noted(request, body.answer)
+                elif body.problem:
+                    audit.note(request.scope["state"], None, None, body.problem.type.removeprefix(TYPE_PREFIX))
             return _json(StudyBody(request_id=received.request_id, files=bodies))
 
     async def _receive(self, request: Request, in_flight: InFlight, max_files: int) -> tuple[Received, list[Any]]:
@@ -108,6 +112,13 @@ class Service:
         return _json(ModelsBody(models=[slot_body(slot) for slot in self.slots.values()]))
 
 
+def _noted(request: Request, answer: AnswerBody) -> AnswerBody:
+    """Note the answer for the audit line of the request."""
+    outcome = "abstained" if answer.label is None else "answered"
+    audit.note(request.scope["state"], answer.task, answer.model.version, outcome)
+    return answer
+
+
 def _limits(settings: ServingSettings) -> Limits:
     return Limits(
         max_in_flight=settings.max_in_flight,
@@ -128,14 +139,18 @@ def _answered(file: BinaryIO, slots: Mapping[str, Slot], received: Received, tas
 
 
 def build(service: Service) -> ASGIApp:
-    """The app with a route for each task that has a slot."""
+    """Build the app, with a route for each task that has a slot."""
+    predict_paths = [*(f"/v1/{task}" for task in service.slots), "/v1/study"]
+    access = Access(service.settings, predict_paths)
     app = FastAPI(
         title="echoplane",
         version=__version__,
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # a route of ours, which asks for a token as all do
         redirect_slashes=False,
+        dependencies=[Depends(access)],
     )
     for task in service.slots:
         _add_upload(app, f"/v1/{task}", functools.partial(_answer_route, service, task), AnswerBody, BINARY)
@@ -190,6 +205,10 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     def exposition() -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Response:
+        return JSONResponse(app.openapi())
+
     @app.get("/docs", include_in_schema=False)
     def docs() -> Response:
         template = files("serving.api").joinpath("web/docs.html").read_text()
@@ -198,7 +217,9 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
 def _add_problems(app: FastAPI) -> None:
     async def on_problem(request: Request, problem: Any) -> Response:
-        metrics.refused(problem.task or getattr(request.state, "task", None), problem.kind)
+        task = problem.task or getattr(request.state, "task", None)
+        metrics.refused(task, problem.kind)
+        audit.note(request.scope["state"], task, None, problem.kind)
         return problem.response(request.state.request_id)
 
     async def on_status(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from echoplane.monitoring import metrics
 from serving.api.failures import log_failure
-from serving.api.http import problems
+from serving.api.http import audit, problems
 
 log = logging.getLogger("echoplane.serving")
 
@@ -66,3 +66,4 @@ class RequestMiddleware:
         method = scope["method"] if scope["method"] in METHODS else OTHER
         metrics.REQUESTS.labels(route, method, str(status)).inc()
         log.info("%s %s %s %d %.1f ms", request_id, method, route, status, elapsed_ms)
+        audit.write(scope["state"], method, route, status)

@@ -1,7 +1,8 @@
 """Problem bodies (RFC 9457): a stable `type`, what is wrong, what to do. Never a traceback,
 a file name or a patient."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +23,8 @@ class ProblemBody(BaseModel):
 
     type: str
     """Stable. Its last part is bad-request, not-an-image, too-large, unsupported, unsupported-media-type,
-    unusable-study, slow-upload, busy, no-model, deadline, not-found, method or unexpected."""
+    unusable-study, slow-upload, busy, unauthenticated, forbidden, rate-limit, access-unavailable, no-model, deadline,
+    not-found, method or unexpected."""
     title: str
     """The HTTP status in words."""
     status: int
@@ -89,6 +91,34 @@ def stalled_upload(min_kib_s: float) -> Problem:
 def busy() -> Problem:
     detail = "the service answers as many studies as it can; try again in a second."
     return Problem(429, "busy", detail, {"Retry-After": "1"})
+
+
+def unauthenticated() -> Problem:
+    detail = "the request has no valid access token; send `Authorization: Bearer TOKEN`."
+    return Problem(401, "unauthenticated", detail, {"WWW-Authenticate": 'Bearer realm="echoplane"'})
+
+
+def needs_authentication() -> Problem:
+    detail = (
+        "no authentication is configured, so only clients on the service's own machine are answered. Set "
+        "ECHOPLANE_TOKEN_FILE or ECHOPLANE_OIDC_ISSUER, or ECHOPLANE_ALLOW_UNAUTHENTICATED=true."
+    )
+    return Problem(403, "forbidden", detail)
+
+
+def forbidden(roles: Collection[str]) -> Problem:
+    return Problem(403, "forbidden", f"the token's role(s), {', '.join(sorted(roles)) or 'none'}, do not allow this.")
+
+
+def rate_limit(wait_s: float) -> Problem:
+    seconds = math.ceil(wait_s)
+    detail = f"the token has sent too many requests; try again in {seconds} s."
+    return Problem(429, "rate-limit", detail, {"Retry-After": str(seconds)})
+
+
+def access_unavailable() -> Problem:
+    detail = "access tokens cannot be checked now; the service's log says why."
+    return Problem(503, "access-unavailable", detail, {"Retry-After": "5"})
 
 
 def no_model(task: str) -> Problem:

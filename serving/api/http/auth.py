@@ -1,0 +1,166 @@
+"""Who may call which route: bearer tokens from a file, or an OpenID Connect provider's; denied by default.
+
+Without either, only clients on this machine's loopback interface are answered, unless the operator allows others."""
+
+import ipaddress
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from starlette.requests import Request
+
+from echoplane.errors import ConfigError
+from echoplane.settings import ServingSettings
+from echoplane.tokens import ROLES, Role, TokenEntry, find_token, read_tokens
+from serving.api.http import problems
+from serving.api.http.oidc import KeysUnavailable, Oidc
+
+log = logging.getLogger("echoplane.serving")
+
+OPEN = ("/livez", "/readyz")
+ANY_ROLE = ("/v1/models", "/docs", "/openapi.json")
+MAX_CALLERS = 10_000
+"""Callers whose rate is remembered."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and from where."""
+
+    name: str
+    site: str
+    roles: frozenset[Role]
+
+
+ANONYMOUS = Caller("anonymous", "none", frozenset(ROLES))
+NOBODY = Caller("unknown", "none", frozenset())
+
+
+class Access:
+    """The one dependency of every route."""
+
+    def __init__(self, settings: ServingSettings, predict_paths: Collection[str]) -> None:
+        self._settings, self._predict = settings, frozenset(predict_paths)
+        self._file = _TokenFile(Path(settings.token_file)) if settings.token_file else None
+        self._oidc = _oidc(settings)
+        self._rates = _Rates(settings.requests_per_minute)
+
+    async def __call__(self, request: Request) -> None:
+        """Let the request pass, or raise a Problem: 401, 403, 429, or 503 if nobody can be recognised now."""
+        path = request.scope["path"]
+        if path in OPEN:
+            return
+        caller = await self._caller(request)
+        request.state.caller = caller
+        if not caller.roles & self._roles_for(path):
+            raise problems.forbidden(caller.roles)
+        if caller is not ANONYMOUS and (wait_s := self._rates.wait_s(caller.name)):
+            raise problems.rate_limit(wait_s)
+
+    def _roles_for(self, path: str) -> frozenset[Role]:
+        if path in ANY_ROLE:
+            return frozenset(ROLES)
+        if path in self._predict:
+            return frozenset({"predict"})
+        return frozenset({"operate"})
+
+    async def _caller(self, request: Request) -> Caller:
+        if not (self._file or self._oidc):
+            if self._settings.allow_unauthenticated or _is_loopback(request):
+                return ANONYMOUS
+            raise problems.needs_authentication()
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise problems.unauthenticated()
+        caller = self._by_file(token) or await self._by_provider(token)
+        if caller is None:
+            raise problems.unauthenticated()
+        return caller
+
+    def _by_file(self, token: str) -> Caller | None:
+        if self._file is None:
+            return None
+        try:
+            entry = find_token(token, self._file.entries())
+        except ConfigError as error:
+            log.error("%s Nobody is let in.", error)  # noqa: TRY400  the message says it all
+            raise problems.access_unavailable() from None
+        return Caller(entry.name, entry.site, frozenset(entry.roles)) if entry else None
+
+    async def _by_provider(self, token: str) -> Caller | None:
+        if self._oidc is None:
+            return None
+        try:
+            claims = await self._oidc.claims(token)
+        except KeysUnavailable:
+            raise problems.access_unavailable() from None
+        return _caller_of(claims, self._settings) if claims else None
+
+
+def _caller_of(claims: dict[str, Any], settings: ServingSettings) -> Caller:
+    listed = claims.get(settings.oidc_roles_claim) or []
+    given = listed.split() if isinstance(listed, str) else listed if isinstance(listed, list) else []
+    roles = frozenset(role for role in get_args(Role) if role in given)
+    return Caller(str(claims.get("sub", "unknown"))[:64], str(claims.get(settings.oidc_site_claim, "none"))[:64], roles)
+
+
+def _oidc(settings: ServingSettings) -> Oidc | None:
+    if not settings.oidc_issuer:
+        return None
+    if not settings.oidc_audience:
+        raise ConfigError("ECHOPLANE_OIDC_ISSUER needs ECHOPLANE_OIDC_AUDIENCE: else any token of the issuer would do.")
+    return Oidc(settings.oidc_issuer, settings.oidc_audience, settings.oidc_keys_url)
+
+
+def _is_loopback(request: Request) -> bool:
+    """Judge by the address on this machine that the client has reached: no header of the client counts."""
+    server = request.scope.get("server")
+    try:
+        return server is not None and ipaddress.ip_address(server[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class _TokenFile:
+    """The entries of a token file, read again if the file has changed; an unreadable file lets nobody in."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, TokenEntry] = {}
+        self._read: tuple[int, int, int] | None = None
+
+    def entries(self) -> dict[str, TokenEntry]:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            self._read = None
+            raise ConfigError("the token file cannot be read.") from None
+        state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if state != self._read:
+            self._read = None
+            self._entries = read_tokens(self._path)
+            self._read = state
+        return self._entries
+
+
+class _Rates:
+    """A token bucket per caller: `per_minute` at once, refilled evenly."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, caller: str) -> float:
+        """Count one request; returns 0 if it may pass, or the time until one may."""
+        now_s, rate = time.monotonic(), self._per_minute / 60
+        left, seen_s = self._left.pop(caller, (float(self._per_minute), now_s))
+        left = min(self._per_minute, left + (now_s - seen_s) * rate)
+        wait_s = 0.0 if left >= 1 else (1 - left) / rate
+        self._left[caller] = (left - 1 if left >= 1 else left, now_s)
+        if len(self._left) > MAX_CALLERS:
+            self._left.popitem(last=False)
+        return wait_s
