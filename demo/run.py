@@ -38,9 +38,9 @@ def run(folder: Path = BUILD, parameters: dict[str, str] | None = None) -> Outco
     with display(STAGES) as shown, contextlib.ExitStack() as open_servers:
         shown.say("echoplane demo: invented patients, research use only. Interrupted, it goes on where it was.")
         tracking_uri = open_servers.enter_context(_registry(folder))
-        manifests, times, address = _pipeline(folder, parameters or {}, tracking_uri, shown, open_servers, wall_s)
+        manifests, times, service = _pipeline(folder, parameters or {}, tracking_uri, shown, open_servers, wall_s)
         _stop_if_refused(manifests["promote"])
-        asked, metrics, seconds = _serve(folder, address, manifests, shown)
+        asked, metrics, seconds = _serve(service, manifests, shown)
         times.append(StageTime("serve", seconds, resumed=False))
         shown.start("report")
         before = original_of(asked[0].path, manifests["phantom"].path / DICOM, _key_file(folder))
@@ -82,11 +82,12 @@ def _pipeline(
     shown: Display,
     open_servers: contextlib.ExitStack,
     wall_s: float,
-) -> tuple[dict[str, Manifest], list[StageTime], str]:
+) -> tuple[dict[str, Manifest], list[StageTime], servers.ServiceProcess]:
     """Run the seven steps; the service starts beside the last of them."""
     from pipelines.local import manifests
 
-    root, address = folder / "work", ""
+    root = folder / "work"
+    service: servers.ServiceProcess | None = None
     child = PipelineRun(
         PIPELINE,
         {"root": str(root)} | parameters,
@@ -95,11 +96,13 @@ def _pipeline(
     )
     open_servers.callback(child.stop)
     for followed in child.follow(shown):
-        if followed.stage == "promote" and not address:
-            address = open_servers.enter_context(servers.service(tracking_uri, folder / "service.log"))
+        if followed.stage == "promote" and not service:
+            service = open_servers.enter_context(servers.service(tracking_uri, folder / "service.log"))
     found = manifests(root)
     times = [StageTime(name, followed.seconds[name], _resumed(found[name], wall_s)) for name in PIPELINE_STAGES]
-    return found, times, address
+    if service is None:
+        raise StageError("the pipeline ended without its step promote, so nothing is served.")
+    return found, times, service
 
 
 def _resumed(manifest: Manifest, wall_s: float) -> bool:
@@ -115,17 +118,17 @@ def _stop_if_refused(promoted: Manifest) -> None:
 
 
 def _serve(
-    folder: Path, address: str, manifests: dict[str, Manifest], shown: Display
+    service: servers.ServiceProcess, manifests: dict[str, Manifest], shown: Display
 ) -> tuple[list[client.Asked], dict[str, float], float]:
     """Every held-out clip through HTTP."""
     start = time.monotonic()
     shown.start("serve")
-    servers.wait_ready(address, folder / "service.log")
+    servers.wait_ready(service)
     clips = client.scored_clips(*(manifests[name].path for name in ("deid", "dataset", "evaluate")))
-    asked = client.ask_all(address, clips, lambda done, total: shown.advance("serve", done, total))
+    asked = client.ask_all(service.address, clips, lambda done, total: shown.advance("serve", done, total))
     if asked[0].answer["model"]["bundle"] != manifests["export"].stated(BundleOutput).bundle_id:
         raise StageError("the service answers with another bundle than the one that was promoted.")
-    metrics = client.metrics(address, METRICS)
+    metrics = client.metrics(service.address, METRICS)
     shown.finish("serve", f"{len(asked)} clips")
     return asked, metrics, round(time.monotonic() - start, 1)
 
@@ -174,9 +177,13 @@ def serve(port: int, folder: Path = BUILD) -> None:
     """The demo's champion on `port` until Ctrl-C."""
     if not (folder / "mlflow").is_dir():
         raise ConfigError("there is no champion yet; run `make demo` first.")
-    with _registry(folder) as tracking_uri, servers.service(tracking_uri, folder / "service.log", port) as address:
+    with _registry(folder) as tracking_uri, servers.service(tracking_uri, folder / "service.log", port) as service:
         print("starting, about 20 s ...", flush=True)
-        servers.wait_ready(address, folder / "service.log")
-        print(f"serving on {address}; what it takes and answers: {address}/docs. Ctrl-C ends it.", flush=True)
+        servers.wait_ready(service)
+        print(
+            f"serving on {service.address}; what it takes and answers: {service.address}/docs. Ctrl-C ends it.",
+            flush=True,
+        )
         while True:
-            time.sleep(3600)
+            service.check_alive()
+            time.sleep(1)

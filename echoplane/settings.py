@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from echoplane.errors import ConfigError
-from echoplane.runtimes.names import Precision, RuntimeName
+from echoplane.runtimes.names import MAX_THREADS, Precision, RuntimeName
 from echoplane.tasks import NAMES
 
 MIB = 1 << 20
@@ -29,7 +29,7 @@ class ServingSettings(BaseSettings):
     """Runtime of every slot; empty for the one that the bundle was evaluated on."""
     precision: Literal["", Precision] = ""
     """Precision of every slot; empty for the one that the bundle was evaluated at."""
-    runtime_threads: int = Field(default=0, ge=0)
+    runtime_threads: int = Field(default=0, ge=0, le=MAX_THREADS)
     """Cores for one inference; 0 for the number that the bundle was evaluated with."""
     max_upload_mib: int = Field(default=256, gt=0)
     """Largest request body; more gets 413. A 2 s clip of 600x800 RGB at 50 Hz is 137 uncompressed."""

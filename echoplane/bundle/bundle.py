@@ -6,10 +6,11 @@ No file of a bundle is ever executed or unpickled. `golden.npz` holds the task's
 import hashlib
 import io
 import json
+import math
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,8 @@ from echoplane.tasks import Task, Thresholds, by_name
 
 GOLDEN_SEED = 0
 """Seed of the task's example in `golden.npz`."""
+MAX_GOLDEN_BYTES = 256 << 20
+"""Of all arrays of `golden.npz` together, inflated."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,30 @@ def _check_task(bundle: Bundle) -> None:
 
 def _golden(content: bytes) -> Golden:
     try:
+        _check_sizes(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return Golden(arrays["batch"], arrays["output"], arrays["embedding"])
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{GOLDEN} must hold plain arrays batch, output and embedding.") from error
+
+
+def _check_sizes(content: bytes) -> None:
+    """Refuse arrays that would inflate to too much, by their headers: a small file can hold gigabytes."""
+    total = 0
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                shape, dtype = _array_header(file)
+            total += math.prod(shape) * dtype.itemsize
+            if dtype.hasobject or total > MAX_GOLDEN_BYTES:
+                raise BundleError(f"{GOLDEN} holds objects or over {MAX_GOLDEN_BYTES >> 20} MiB; export again.")
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array as its .npy header states them (NumPy's NEP 1)."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    reader = readers.get(np.lib.format.read_magic(file))
+    if reader is None:
+        raise ValueError("unknown version of the .npy format")
+    shape, _, dtype = reader(file)
+    return shape, dtype

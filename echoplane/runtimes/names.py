@@ -13,6 +13,9 @@ Device = Literal["cpu"]
 DEFAULT_THREADS = 2
 """Cores for one study. The same number in evaluation and serving gives the same sums to the last bit."""
 
+MAX_THREADS = 64
+"""More come from no evaluation of ours, and thousands would keep a service busy with starting them."""
+
 
 class InferenceSettings(BaseModel):
     """What runs a model. The same settings give the same answers; evaluation records them and serving keeps to them."""
@@ -23,7 +26,7 @@ class InferenceSettings(BaseModel):
     device: Device = "cpu"
     precision: Precision = "auto"
     """auto is bf16 on a processor that computes in it, else f32."""
-    threads: int = Field(default=DEFAULT_THREADS, ge=1)
+    threads: int = Field(default=DEFAULT_THREADS, ge=1, le=MAX_THREADS)
     """Cores for one study."""
 
     def overridden(self, **overrides: Any) -> "InferenceSettings":

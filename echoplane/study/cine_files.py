@@ -115,7 +115,8 @@ def _nothing(others: int, first_error: NotAnImage | None) -> InputError:
     if first_error and others == 1:
         return first_error
     return UnusableStudy(
-        f"none of the {others} file(s) is an MR image. Send the cine MR: a DICOM series, NIfTI, or pictures with a CSV."
+        f"none of the {others} file(s) is an MR image. A zip or a folder is read as one cine MR: a DICOM series, "
+        "NIfTI, or pictures with a CSV. Send each clip of ultrasound as a file of its own."
     )
 
 

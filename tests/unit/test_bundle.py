@@ -1,11 +1,15 @@
 """The bundle: whatever was changed since it was sealed is refused, by name."""
 
 import hashlib
+import io
 import json
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from echoplane.bundle import read, seal
@@ -119,3 +123,32 @@ def test_sealing_refuses_a_folder_with_a_file_missing_and_leaves_no_bundle(folde
 
 def test_a_bundle_tells_nothing_of_the_folder_it_lies_in(folder: Path) -> None:
     assert str(folder) not in repr(read(folder))
+
+
+def test_s2_a_golden_file_that_would_inflate_to_gigabytes_is_refused_by_its_headers(folder: Path) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("batch", "output", "embedding"):
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 14, 1 << 15)}
+            )
+            archive.writestr(f"{name}.npy", header.getvalue() + bytes(1 << 20))
+    (folder / "golden.npz").write_bytes(content.getvalue())
+    _restate(folder, lambda stated: stated["files"].update({"golden.npz": _sha256(folder / "golden.npz")}))
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="over 256 MiB"):
+        _ = read(folder).golden
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+
+
+def test_s2_a_golden_file_of_objects_is_refused(folder: Path) -> None:
+    np.savez(folder / "golden.npz", batch=np.array([None]), output=np.ones(1), embedding=np.ones(1))
+    _restate(folder, lambda stated: stated["files"].update({"golden.npz": _sha256(folder / "golden.npz")}))
+    with pytest.raises(BundleError, match=r"plain arrays|holds objects"):
+        _ = read(folder).golden
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import io
 import json
 import re
 import threading
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 
 from echoplane import runtimes
 from echoplane.errors import BundleError, ConfigError, InputError
-from echoplane.runtimes import InferenceSettings, openvino
+from echoplane.runtimes import InferenceSettings, openvino, recorded_settings
 from echoplane.settings import ServingSettings, read_serving_settings
 from serving.api.http import app, problems, uploads
 from serving.api.http.limits import Admission, Limits
@@ -459,3 +461,22 @@ def test_every_kind_of_problem_is_described_in_the_interface() -> None:
     kinds = {problem.kind for problem in ours} | {error.kind for error in theirs}
     described = problems.ProblemBody.model_fields["type"].description or ""
     assert kinds == set(re.split(r",\s+| or ", described.split("is ", 1)[1].rstrip(".")))
+
+
+@pytest.mark.parametrize("threads", ["65", "2007", "0", "-1"])
+def test_s7_a_number_of_threads_that_no_evaluation_has_is_refused(threads: str) -> None:
+    with pytest.raises(BundleError, match="evaluate again"):
+        recorded_settings({"runtime": "openvino", "precision": "f32", "threads": threads})
+
+
+def test_e8_a_zip_of_echo_is_told_what_to_do(slot: Slot) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a.dcm", dicom.jpeg_clip())
+        archive.writestr("b.dcm", dicom.jpeg_clip())
+    one = ask(slot, ServingSettings(), content.getvalue())
+    assert (one.status_code, one.json()["type"]) == (415, "urn:echoplane:problem:unsupported")
+    assert "several files to /v1/study" in one.json()["detail"]
+    study = ask(slot, ServingSettings(), content.getvalue(), "/v1/study").json()["files"][0]
+    assert study["problem"]["status"] == 422
+    assert "each clip of ultrasound as a file of its own" in study["problem"]["detail"]

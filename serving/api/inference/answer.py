@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from echoplane import runtimes
-from echoplane.errors import EchoplaneError, InputError, NotAnImage, UnusableStudy
+from echoplane.errors import EchoplaneError, InputError, NotAnImage, Unsupported, UnusableStudy
 from echoplane.monitoring import metrics
 from echoplane.study import reading
+from echoplane.study.cine_files import ZIP
 from echoplane.study.study import Instance, Study
 from echoplane.tasks.task import Result
 from serving.api.failures import log_failure
 from serving.api.models.slots import Model, Slot
 
 TASK_BY_MODALITY = {("US", "clip"): "echo-view-video", ("MR", "cine"): "cmr-segmentation"}
+CINE_TASK = TASK_BY_MODALITY["MR", "cine"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
     """
     begin = time.perf_counter()
     try:
-        study = read_study(file.read(), received.request_id)
+        study = read_study(_without_wrong_zip(file.read(), task), received.request_id)
         read = time.perf_counter()
         task = task or choose_task(study, slots)
         with slots[task].lease() as model:
@@ -64,6 +66,16 @@ def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, t
         raise StudyRefused(error, task) from None
     metrics.answered(task, model.version, answer.result.label, timings_ms)
     return Answered(received.request_id, model, answer.result, files, timings_ms)
+
+
+def _without_wrong_zip(data: bytes, task: str | None) -> bytes:
+    """Return `data`; raises Unsupported if it is a zip, which is read as one cine MR, and `task` answers no cine MR."""
+    if data[:4] == ZIP and task not in (None, CINE_TASK):
+        raise Unsupported(
+            f"a zip is read as one cine MR, which {task} does not answer. Send one clip as a file, or the clips of a "
+            "study as several files to /v1/study."
+        )
+    return data
 
 
 def read_study(data: bytes, request_id: str) -> Study:
