@@ -32,7 +32,7 @@ class Network(BaseModel):
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of the features that is blanked in training."""
     members: int = Field(default=1, ge=1)
-    """Networks whose probabilities are averaged."""
+    """Networks whose logits are averaged."""
 
 
 class Augmentation(BaseModel):
@@ -129,7 +129,7 @@ class Member(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """The logarithm of the members' mean probability, and their embeddings side by side."""
+    """The members' mean logits, and their embeddings side by side."""
 
     def __init__(self, config: Network) -> None:
         super().__init__()
@@ -137,8 +137,8 @@ class Ensemble(nn.Module):
 
     def forward(self, picture_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         answers = [member(picture_BHW) for member in self.members]
-        logs_MBK = torch.stack([functional.log_softmax(logits, dim=1) for logits, _ in answers])
-        return logs_MBK.logsumexp(dim=0), torch.cat([embedding for _, embedding in answers], dim=1)
+        mean_BK = torch.stack([logits for logits, _ in answers]).mean(dim=0)
+        return mean_BK, torch.cat([embedding for _, embedding in answers], dim=1)
 
 
 def network(config: Network) -> nn.Module:

@@ -1,0 +1,201 @@
+"""Echo views from pictures: train on the wide phantom alone, score on real pictures, ship.
+
+python -m benchmarks.views_training train --seed 0                    # one network, minutes on one core
+python -m benchmarks.views_training score --camus FOLDER              # all trained networks, on the half for choosing
+python -m benchmarks.views_training ship --camus FOLDER --seeds 0 1   # seal them as one bundle, score the other half
+
+Real pictures are only ever scored; no weight learns from them. Axes: B batch, H row, W column."""
+
+import argparse
+import copy
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.views_pictures import Pictures, pictures
+from benchmarks.views_scores import measure, ship
+from echoplane.stages.progress import printed
+from echoplane.tasks.view_image import learning
+
+WORK = Path(__file__).resolve().parents[1] / "build" / "papers" / "views"
+PATIENTS, VALIDATION = range(1000, 1200), range(9000, 9050)
+ROWS, COLUMNS = 60, 80
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained."""
+
+    samples: int = 8000
+    batch: int = 64
+    outliers: int = 6
+    """Pictures without a view beside each batch."""
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.15
+    outlier_weight: float = 0.1
+    ema: float = 0.98
+    """Weights are averaged over the last two thirds of the steps, by this factor per step."""
+    background: float = 0.3
+    """Share of pictures with something outside the sector."""
+
+
+class Augment:
+    """Changes a batch (B, 2 * ROWS, 2 * COLUMNS) to (B, ROWS, COLUMNS): geometry, greys, and what lies outside."""
+
+    def __init__(self, seed: int, recipe: Recipe) -> None:
+        self._generator, self._recipe = torch.Generator().manual_seed(seed), recipe
+
+    def uniform(self, count: int, low: float, high: float) -> torch.Tensor:
+        return (torch.rand(count, generator=self._generator) * (high - low) + low)[:, None, None, None]
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=self._generator)
+
+    def some(self, count: int, share: float) -> torch.Tensor:
+        return torch.rand(count, 1, 1, 1, generator=self._generator) < share
+
+    def order(self, count: int) -> torch.Tensor:
+        return torch.randperm(count, generator=self._generator)
+
+    def __call__(self, grey_BHW: torch.Tensor) -> torch.Tensor:
+        x = self._moved(self._background(grey_BHW[:, None].float()))
+        count = len(x)
+        x = x * torch.exp(self._smooth(count, (4, 5)) * self.uniform(count, 0, 0.35))
+        x = 255 * (x.clamp(0, 255) / 255) ** torch.exp(self.uniform(count, -0.6, 0.6))
+        x = x * torch.exp(self.uniform(count, -0.5, 0.4))
+        noise = self.normal(*x.shape)
+        noise = torch.where(self.some(count, 0.5), noise, 2.4 * functional.avg_pool2d(noise, 3, 1, 1))
+        x = x * (1 + noise * self.uniform(count, 0, 0.35))
+        x = torch.where(self.some(count, 0.3), functional.avg_pool2d(x, 3, 1, 1), x)
+        return x.clamp(0, 255)[:, 0]
+
+    def _background(self, x: torch.Tensor) -> torch.Tensor:
+        """Grey, or another picture, outside the sector (after BackMix, arXiv 2406.19148)."""
+        count = len(x)
+        lit = functional.max_pool2d(functional.avg_pool2d(x, 3, 1, 1), 9, 1, 4) > 2
+        other = x[self.order(count)].flip(3) * self.uniform(count, 0, 1)
+        level = self.uniform(count, -40, 40).clamp(min=0)
+        outside = torch.where(self.some(count, 0.5), other, level)
+        return x + outside * ~lit * self.some(count, self._recipe.background)
+
+    def _moved(self, x: torch.Tensor) -> torch.Tensor:
+        count = len(x)
+        angle = self.uniform(count, -8, 8).flatten() * np.pi / 180
+        across = self.uniform(count, 0.8, 1.12).flatten()
+        down = across * self.uniform(count, 0.88, 1.12).flatten()
+        aspect = ROWS / COLUMNS
+        matrix = torch.zeros(count, 2, 3)
+        matrix[:, 0, 0], matrix[:, 0, 1] = across * torch.cos(angle), -across * torch.sin(angle) * aspect
+        matrix[:, 1, 0], matrix[:, 1, 1] = down * torch.sin(angle) / aspect, down * torch.cos(angle)
+        matrix[:, 0, 2] = self.uniform(count, -0.15, 0.15).flatten()
+        matrix[:, 1, 2] = self.uniform(count, -0.12, 0.12).flatten()
+        grid = functional.affine_grid(matrix, [count, 1, ROWS, COLUMNS], align_corners=False)
+        return functional.grid_sample(functional.avg_pool2d(x, 2), grid, align_corners=False)
+
+    def _smooth(self, count: int, size: tuple[int, int]) -> torch.Tensor:
+        return functional.interpolate(self.normal(count, 1, *size), (ROWS, COLUMNS), mode="bicubic")
+
+    def outliers(self, grey_NHW: torch.Tensor, count: int) -> torch.Tensor:
+        """Pictures that show no view: noise, one grey, smooth blobs, and phantom pictures upside down, inverted, or
+        cut into tiles that are shuffled."""
+        whole = functional.avg_pool2d(grey_NHW[self.order(len(grey_NHW))[:count]][:, None].float(), 2)
+        kinds = [
+            torch.rand(whole.shape, generator=self._generator) * self.uniform(count, 0, 255),
+            self.uniform(count, -60, 255).expand(whole.shape),
+            100 + 60 * self._smooth(count, (6, 8)) + self.normal(*whole.shape) * self.uniform(count, 0, 30),
+            whole.flip(2),
+            255 - whole,
+            _tiles(whole, self.order(12)),
+        ]
+        chosen = torch.randint(0, len(kinds), (count,), generator=self._generator)
+        return torch.stack([kinds[int(kind)][k, 0] for k, kind in enumerate(chosen)]).clamp(0, 255)
+
+
+def _tiles(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Pictures cut into 3 x 4 tiles that change places."""
+    tiles = x.view(len(x), 3, 20, 4, 20).permute(0, 1, 3, 2, 4).reshape(len(x), 12, 20, 20)[:, order]
+    return tiles.view(len(x), 3, 4, 20, 20).permute(0, 1, 3, 2, 4).reshape(x.shape)
+
+
+def fit(data: Pictures, seed: int, network: learning.Network, recipe: Recipe) -> nn.Module:
+    """Returns one trained network, its weights averaged."""
+    torch.manual_seed(seed)
+    module, augment = learning.network(network), Augment(seed, recipe)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    grey_NHW, label_N = torch.from_numpy(data.grey_NHW), torch.from_numpy(data.label_N)
+    steps, averaged, order = recipe.samples // recipe.batch, copy.deepcopy(module), torch.empty(0, dtype=torch.long)
+    show = printed(f"views seed {seed}", every_s=20)
+    nothing_B = torch.full((recipe.outliers,), learning.UNLABELLED)
+    for step in range(steps):
+        if len(order) < recipe.batch:
+            order = torch.cat([order, augment.order(len(grey_NHW))])
+        rows, order = order[: recipe.batch], order[recipe.batch :]
+        inputs = torch.cat([augment(grey_NHW[rows]), augment.outliers(grey_NHW, recipe.outliers)])
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(step / steps, recipe.warmup)
+        output, _ = module(inputs)
+        target = torch.cat([label_N[rows], nothing_B])
+        loss = learning.loss(output, target, outlier_weight=recipe.outlier_weight)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        _average(averaged, module, recipe.ema if step > steps // 3 else 0.0)
+        show(step + 1, steps)
+    return averaged.eval()
+
+
+def _schedule(done: float, warmup: float) -> float:
+    return min(done / warmup + 0.01, 0.5 * (1 + np.cos(np.pi * max(0.0, (done - warmup) / (1 - warmup)))))
+
+
+def _average(averaged: nn.Module, module: nn.Module, keep: float) -> None:
+    """Moves the averaged weights towards the module's; counters are copied."""
+    for mean, value in zip(averaged.state_dict().values(), module.state_dict().values(), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.mul_(keep).add_(value, alpha=1 - keep)
+        else:
+            mean.copy_(value)
+
+
+def train(seed: int, kind: str) -> None:
+    """Trains network `seed` unless it is there, and notes its processor time."""
+    path = WORK / f"{kind}-{seed}.pt"
+    if path.exists():
+        return
+    data, start = pictures(WORK / "wide", PATIENTS), time.process_time()
+    module = fit(data, seed, learning.Network(kind=kind), Recipe())
+    torch.save(module.state_dict(), path)
+    path.with_suffix(".json").write_text(json.dumps({"cpu_s": round(time.process_time() - start)}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.views_training", description=__doc__)
+    parser.add_argument("what", choices=["train", "score", "ship"])
+    parser.add_argument("--seed", type=int, default=0, help="of the network that is trained")
+    parser.add_argument("--kind", choices=["residual", "vgg"], default="residual", help="vgg is the paper's network")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the networks that are scored")
+    parser.add_argument("--camus", type=Path, help="folder of stills VIEW__patientNUMBER_PHASE.png")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.what == "train":
+        train(args.seed, args.kind)
+        return
+    if args.camus is None:
+        parser.error("--camus is needed to score and to ship")
+    weights = [torch.load(WORK / f"{args.kind}-{seed}.pt", weights_only=True) for seed in args.seeds]
+    validation = pictures(WORK / "validation", VALIDATION)
+    if args.what == "score":
+        print(json.dumps(measure(weights, args.kind, validation, args.camus, "choose"), indent=1))
+    else:
+        ship(weights, args.kind, args.seeds, validation, args.camus, WORK)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What the benchmark of the echo views does to pictures and scores; nothing here trains."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import views_pictures, views_scores, views_training
+from benchmarks.views_pictures import Pictures
+from echoplane.tasks import view_image
+from echoplane.tasks.view_image import learning
+
+
+def sectors(count: int) -> torch.Tensor:
+    polar = np.random.default_rng(0).integers(30, 200, (count, 40, 60)).astype(np.uint8)
+    return torch.from_numpy(np.stack([views_pictures.sector(p, 0.7) for p in polar]))
+
+
+def test_a_sector_fills_its_bounding_box_and_is_black_outside() -> None:
+    picture = views_pictures.sector(np.full((40, 60), 99, np.uint8), 0.6)
+    assert picture.shape == (120, 160)
+    assert picture[0].max() in (0, 99)
+    assert (picture[100:118, 70:90] == 99).all()
+    assert picture[40, :40].max() == 0
+    assert np.flatnonzero((picture > 0).any(axis=1))[[0, -1]].tolist() == [0, 119]
+
+
+def test_the_halves_of_camus_share_no_patient(tmp_path) -> None:
+    for number in range(1, 7):
+        for view in ("a2c", "a4c"):
+            cv2.imwrite(
+                str(tmp_path / f"{view}__patient{number:04d}_ED.png"), np.full((90, 120), 10 * number, np.uint8)
+            )
+    (chosen, odd), (reported, even) = (views_pictures.camus(tmp_path, half) for half in ("choose", "report"))
+    assert set(odd) == {1, 3, 5}
+    assert set(even) == {2, 4, 6}
+    assert len(chosen.label_N) == len(reported.label_N) == 6
+    assert {view_image.names()[k] for k in chosen.label_N} == {"a2c", "a4c"}
+
+
+def test_a_batch_is_augmented_the_same_way_for_the_same_seed() -> None:
+    recipe, grey = views_training.Recipe(), sectors(6)
+    first, again, other = (views_training.Augment(seed, recipe)(grey) for seed in (1, 1, 2))
+    assert first.shape == (6, 60, 80)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_outliers_are_pictures_of_the_network_s_size_and_differ() -> None:
+    drawn = views_training.Augment(3, views_training.Recipe()).outliers(sectors(24), 24)
+    assert drawn.shape == (24, 60, 80)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 255
+    assert len({float(picture.mean()) for picture in drawn}) > 12
+
+
+def test_a_network_learns_to_tell_bright_pictures_from_dark_ones() -> None:
+    """The loop of the benchmark moves the averaged weights too."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 64)
+    grey = (rng.integers(0, 60, (64, 120, 160)) + 120 * label[:, None, None]).astype(np.uint8)
+    recipe = views_training.Recipe(samples=640, batch=32, ema=0.5)
+    module = views_training.fit(Pictures(grey, label), 0, learning.Network(width=4), recipe)
+    small = torch.from_numpy(grey[:, ::2, ::2].copy())
+    with torch.no_grad():
+        assert (module(small)[0].argmax(dim=1).numpy() == label).mean() > 0.9
+
+
+@pytest.mark.parametrize(("confidence", "expected"), [([0.9, 0.8, 0.7, 0.6] * 5, 0.9), ([0.9] * 20, 1.0)])
+def test_the_threshold_leaves_at_most_a_tenth_wrong_with_a_label(confidence: list[float], expected: float) -> None:
+    wrong_below = np.array(confidence) > 0.85
+    correct = wrong_below if expected == 0.9 else np.zeros(20, bool)
+    found = views_scores.threshold(np.array(confidence), correct)
+    assert found == expected
+    assert ((np.array(confidence) >= found) & ~correct).mean() <= 0.1
+
+
+def test_members_of_an_ensemble_are_loaded_in_their_places() -> None:
+    members = [learning.network(learning.Network()).state_dict() for _ in range(2)]
+    data = Pictures(sectors(4).numpy(), np.zeros(4, int))
+    single = [views_scores.logits([weights], "residual", data) for weights in members]
+    both = views_scores.logits(members, "residual", data)
+    assert np.allclose(both, np.mean(single, axis=0), atol=1e-4)
