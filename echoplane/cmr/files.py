@@ -11,7 +11,7 @@ from typing import Any
 from echoplane.study.cine_files import FOUND
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
-from echoplane.tasks.cmr_segmentation.answers import rounded
+from echoplane.tasks.cmr_segmentation.figures import rounded
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 
 RESEARCH_USE = "Research use only. Not a medical device."

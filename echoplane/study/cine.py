@@ -20,6 +20,8 @@ SHOWN_ALONG = {
     "4-chamber": (np.array([-0.7, -0.7, 0.0]), np.array([0.74, -0.57, 0.37])),
 }
 """Directions to the right and down in the picture, RAS, of a heart that lies as usual."""
+MAX_UNEVEN = 0.1
+"""Difference of a gap between slices from the usual one, against that, up to which a stack is read."""
 MAX_VOXELS = 400_000_000
 """A study of 500 slices of 512 x 512 has 131 million."""
 
@@ -94,21 +96,27 @@ def check_size(shape: Sequence[int]) -> None:
         raise TooLarge(f"the cine has {' x '.join(map(str, shape))} voxels; at most {MAX_VOXELS:,} are read.")
 
 
-def one_spacing(places_mm: Sequence[float]) -> tuple[float, list[int]]:
-    """The spacing of slices whose middles lie at `places_mm` (sorted), and each slice's number on that grid.
+def one_spacing(places_mm: Sequence[float]) -> tuple[float, list[int], tuple[str, ...]]:
+    """Return the spacing of slices whose middles lie at `places_mm` (sorted), each slice's number, and warnings.
 
-    A gap that is a whole multiple of the spacing is a missing slice. UnusableStudy where spacings are mixed.
+    A gap that is a whole multiple of the spacing is a missing slice. Gaps that differ by up to MAX_UNEVEN are taken for
+    their mean, with a warning. Raises UnusableStudy if spacings are mixed.
     """
     gaps = np.diff(np.asarray(places_mm, float))
     step = float(np.median(gaps[gaps <= 1.5 * gaps.min()]))
     numbers = np.rint(gaps / step)
     off = np.abs(gaps - numbers * step)
-    if np.any(off > np.maximum(0.01 * step * numbers, 0.05)):
+    if np.any(off > np.maximum(MAX_UNEVEN * step, 0.05)):
         raise UnusableStudy(
-            f"the slices lie {gaps.min():.1f} to {gaps.max():.1f} mm apart; one spacing within 1% is needed. "
-            "Send the short axis stack alone."
+            f"the slices lie {gaps.min():.1f} to {gaps.max():.1f} mm apart; one spacing within "
+            f"{100 * MAX_UNEVEN:.0f} % is needed. Send the short axis stack alone."
         )
-    return step, [0, *np.cumsum(numbers).astype(int).tolist()]
+    warnings: tuple[str, ...] = ()
+    if np.any(off > np.maximum(0.01 * step * numbers, 0.05)):
+        step = float(gaps.sum() / numbers.sum())
+        low, high = (gaps / numbers).min(), (gaps / numbers).max()
+        warnings = (f"slices lie {low:.1f} to {high:.1f} mm apart; {step:.1f} mm was taken",)
+    return step, [0, *np.cumsum(numbers).astype(int).tolist()], warnings
 
 
 def to_affine(row_direction: np.ndarray, column_direction: np.ndarray, origin_mm: np.ndarray, step_mm: np.ndarray,

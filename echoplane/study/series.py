@@ -13,6 +13,8 @@ import numpy as np
 from echoplane.errors import UnusableStudy
 from echoplane.study.cine import MIN_PHASES_OF_A_BEAT, Cine, check_size, one_spacing, to_affine
 from echoplane.study.mr_slices import Slice
+from echoplane.study.phase_matching import Matched, matched_phases
+from echoplane.study.repeats import best_series, without_copies
 
 USUAL_AXIS = np.array([0.74, -0.57, -0.37])
 """Apex of a usual heart, LPS unit vector: to the left, to the front, to the feet."""
@@ -39,7 +41,14 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
         raise UnusableStudy(f"the files are of {studies} studies; send one patient's study at a time.")
     distinct = list({each.source: each for each in slices if each.source[0]}.values())
     distinct += [each for each in slices if not each.source[0]]
-    beating = _of_one_beat(distinct)
+    pictures = [each for each in distinct if each.is_cine]
+    if not pictures:
+        raise UnusableStudy(
+            "the MR series shows phases, velocities or tags alone (ImageType, AcquisitionContrast), no magnitude "
+            "picture of the heart. Send the cine series."
+        )
+    pictures, copies = without_copies(pictures)
+    beating = _of_one_beat(pictures)
     groups, again, stills = _once(_parallel(beating))
     series = [group for group in groups if _phases(group) > 1]
     stacks = [group for group in series if len(_positions(group)) >= MIN_STACK_SLICES]
@@ -50,8 +59,12 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
         key=lambda group: (_cosine(group) >= SHORT_AXIS_COSINE, *_rank(_phases(group), len(_positions(group)))),
     )
     axis = stack[0].normal
-    longer = len({each.series for each in distinct}) - len({each.series for each in beating})
+    longer = len({each.series for each in pictures}) - len({each.series for each in beating})
     said = _passed_over(len(slices) - len(distinct), again, stills, _tilted(series, stack), longer)
+    if others := len({each.series for each in distinct if not each.is_cine}):
+        said += (f"{others} series of phases, velocities or tags was passed over: no plain cine",)
+    if copies:
+        said += (f"{copies} file(s) or frame(s) are doublets under another UID: the same pictures; each was read once",)
     cines = [_cine("short-axis", stack).with_warnings(*said)]
     for group in series:
         plane = _plane(group[0].normal, axis)
@@ -109,25 +122,19 @@ def _long_axis_plane(affine: np.ndarray | None, stack: np.ndarray | None) -> str
 def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int, int]:
     """Each place from one series alone, how many places others showed too, and how many held stills and were left out.
 
-    A slice whose breath hold failed is scanned again: of series with the usual number of phases the last in the files
-    is taken.
+    See `repeats.best_series` for the choice.
     """
     kept, again, stills = [], 0, 0
     for group in groups:
         usual = _usual_phases(group)
         chosen: list[Slice] = []
         for slices in _positions(group).values():
-            by_series: dict[str, list[Slice]] = defaultdict(list)
-            for each in slices:
-                by_series[each.series].append(each)
-            most = max(reversed(list(by_series.values())), key=lambda found: (len(found) == usual, len(found)))
-            if len(most) == 1:  # a series a phase
-                most = slices
-            if len(most) < STILL_SHARE * usual:
+            best = best_series(slices, usual)
+            if len(best) < STILL_SHARE * usual:
                 stills += 1
                 continue
-            again += len(most) < len(slices)
-            chosen += most
+            again += len(best) < len(slices)
+            chosen += best
         kept.append(chosen)
     return kept, again, stills
 
@@ -244,45 +251,43 @@ def _cine(plane: str, group: Sequence[Slice]) -> Cine:
     """The slices on one grid; see the warnings for what was not as it should be."""
     positions = _positions(group)
     spacing_mm, step_mm, numbers = group[0].spacing_mm, None, [0]
+    uneven: tuple[str, ...] = ()
     if len(positions) > 1:
-        step_mm, numbers = one_spacing(list(positions))
-    voxels_TZHW, present_TZ, sources = _gathered(positions, numbers)
+        step_mm, numbers, uneven = one_spacing(list(positions))
+    matched, way = matched_phases(list(positions.values()))
+    warnings = (*_warnings(plane, group, positions, numbers), *uneven, *_matching_warnings(positions, matched, way))
+    voxels_TZHW, present_TZ, sources = _gathered(matched, numbers)
     rates = [s.heart_rate_bpm for s in group if s.heart_rate_bpm]
     return Cine(
         plane=plane,
         voxels_TZHW=voxels_TZHW,
         spacing_mm=spacing_mm,
         slice_spacing_mm=step_mm,
-        frame_time_ms=_frame_time_ms(next(iter(positions.values()))),
+        frame_time_ms=_frame_time_ms(matched),
         heart_rate_bpm=float(np.median(rates)) if rates else None,
         affine=_affine(positions, numbers, spacing_mm),
         present_TZ=present_TZ,
         sources=sources,
         covers_beat=len(voxels_TZHW) >= MIN_PHASES_OF_A_BEAT,
-        warnings=_warnings(plane, group, positions, numbers),
+        warnings=warnings,
     )
 
 
 def _gathered(
-    positions: dict[float, list[Slice]], numbers: Sequence[int]
+    matched: Sequence[Matched], numbers: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], tuple[str, int]]]:
-    """Values (T, Z, H, W), which slices are there (T, Z), and where each comes from.
-
-    Unequal phases are matched by their place in the beat.
-    """
-    some = next(iter(positions.values()))[0]
-    phases = int(np.median([len(slices) for slices in positions.values()]))
-    shape = (phases, numbers[-1] + 1, *some.pixels.shape)
+    """Values (T, Z, H, W), which slices are there (T, Z), and where each comes from."""
+    there = [each for slices in matched for each in slices if each is not None]
+    shape = (len(matched[0]), numbers[-1] + 1, *there[0].pixels.shape)
     check_size(shape)
-    kind = np.result_type(*{s.pixels.dtype for slices in positions.values() for s in slices})
+    kind = np.result_type(*{each.pixels.dtype for each in there})
     voxels_TZHW, present_TZ = np.zeros(shape, kind), np.zeros(shape[:2], bool)
     sources = {}
-    for number, slices in zip(numbers, positions.values(), strict=True):
-        ordered = sorted(slices, key=lambda s: (s.time_ms is None, s.time_ms or 0, s.order))
-        present_TZ[:, number] = True
-        for t in range(phases):
-            chosen = ordered[t * len(ordered) // phases]
-            voxels_TZHW[t, number], sources[t, number] = chosen.pixels, chosen.source
+    for number, slices in zip(numbers, matched, strict=True):
+        for t, each in enumerate(slices):
+            if each is not None:
+                voxels_TZHW[t, number], sources[t, number] = each.pixels, each.source
+                present_TZ[t, number] = True
     return voxels_TZHW, present_TZ, sources
 
 
@@ -299,9 +304,7 @@ def _affine(
 def _warnings(
     plane: str, group: Sequence[Slice], positions: dict[float, list[Slice]], numbers: Sequence[int]
 ) -> tuple[str, ...]:
-    said, counts = [], [len(slices) for slices in positions.values()]
-    if min(counts) != max(counts):
-        said.append(f"slices have {min(counts)} to {max(counts)} phases; they were matched by their place in the beat")
+    said = []
     if missing := numbers[-1] + 1 - len(positions):
         said.append(f"{missing} slice(s) are missing inside the stack; their volume is taken from their neighbours")
     if _numbered_backwards(positions):
@@ -313,6 +316,17 @@ def _warnings(
     return tuple(said)
 
 
+def _matching_warnings(positions: dict[float, list[Slice]], matched: Sequence[Matched], way: str) -> tuple[str, ...]:
+    if not way:
+        return ()
+    counts = [len(slices) for slices in positions.values()]
+    phases = f"slices have {min(counts)} to {max(counts)} phases" if min(counts) != max(counts) else "phases differ"
+    if way == "rank":
+        return (f"{phases}; they were matched by their place in the beat",)
+    absent, total = sum(each is None for slices in matched for each in slices), len(matched) * len(matched[0])
+    return (f"{phases}; they were matched by trigger time, by which {absent} of {total} pictures are missing",)
+
+
 def _numbered_backwards(positions: dict[float, list[Slice]]) -> bool:
     """Whether times fall, in most slices, where the files' own numbers rise."""
     against = 0
@@ -322,8 +336,9 @@ def _numbered_backwards(positions: dict[float, list[Slice]]) -> bool:
     return against > len(positions) / 2
 
 
-def _frame_time_ms(slices: Sequence[Slice]) -> float | None:
-    """From one phase to the next, by the trigger times of one slice."""
-    times = sorted({s.time_ms for s in slices if s.time_ms is not None})
+def _frame_time_ms(matched: Sequence[Matched]) -> float | None:
+    """From one phase to the next, by the trigger times of a slice that has every phase."""
+    whole = next((slices for slices in matched if None not in slices), [])
+    times = sorted({each.time_ms for each in whole if each is not None and each.time_ms is not None})
     step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
     return step if 5 <= step <= 500 else None

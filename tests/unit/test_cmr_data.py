@@ -21,8 +21,8 @@ from echoplane.study.study import Study
 from echoplane.tasks import Result, Samples
 from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation import measures
-from echoplane.tasks.cmr_segmentation.answers import Segmentation
 from echoplane.tasks.cmr_segmentation.calibrating import abstention
+from echoplane.tasks.cmr_segmentation.figures import Segmentation
 from echoplane.tasks.cmr_segmentation.measures import HEADERS
 from echoplane.tasks.cmr_segmentation.overlap import dice
 from echoplane.tasks.cmr_segmentation.quality import Flag

@@ -23,12 +23,13 @@ def write_series(folder: Path, uid: str = f"{STUDY}.1", phases: int = PHASES, st
     """The beating heart, or as many slices of it as `slices` says, as single DICOM files."""
     folder.mkdir(parents=True, exist_ok=True)
     slices = changes.pop("slices", range(SLICES))
+    brighter = changes.pop("brighter", 0)
     jitter_mm, shift_mm = changes.pop("jitter_mm", 0.0), changes.pop("shift_mm", 0.0)
     for t in range(phases):
         for z in slices:
             place_mm = z * 9 + 0.05 + shift_mm + jitter_mm * (-1) ** t
             name = f"{uid}-{t}-{z}.dcm"
-            picture = PICTURES_TZHW[t % PHASES, z]
+            picture = PICTURES_TZHW[t % PHASES, z] + np.uint16(brighter)
             slice_file(folder, name, place_mm, t * step_ms, picture, SeriesInstanceUID=uid, **changes)
 
 
@@ -141,7 +142,7 @@ def test_of_two_moving_stacks_that_of_more_slices_is_taken_where_both_hold_a_bea
 
 def test_a_slice_scanned_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
     write_series(tmp_path)
-    write_series(tmp_path, f"{STUDY}.8", slices=[2])
+    write_series(tmp_path, f"{STUDY}.8", slices=[2], brighter=7)
     found = read_cines(tmp_path)[0]
     assert {source for (t, z), (source, _) in found.sources.items() if z == 2}.isdisjoint(
         source for (t, z), (source, _) in found.sources.items() if z != 2

@@ -4,12 +4,14 @@ This half is numpy alone, for training and serving.
 
 preparation   cines -> the network's input
 inference     the network over a study, in parts; what is kept of its outputs
-answers       that -> masks, measures and flags
+answers       that -> masks
+base_plane    where the left ventricle ends at its base
+figures       masks -> measures and flags
 structures    what is segmented, and which source of labels drew what
 drawn         readers' masks -> training samples
 calibrating   when an answer is flagged as unsure
 scoring       masks and measures against readers': rows, figures, failures
-cleaning, measures, overlap, quality   masks, volumes, distances, flags
+cleaning, measures, overlap, quality, coverage   masks, volumes, distances, flags
 networks, learning                     the torch half
 """
 
@@ -19,9 +21,10 @@ import numpy as np
 
 from echoplane.study.cine import Cine
 from echoplane.study.study import Study
-from echoplane.tasks.cmr_segmentation.answers import Segmentation, interpret
+from echoplane.tasks.cmr_segmentation.answers import interpret
 from echoplane.tasks.cmr_segmentation.calibrating import calibrate
 from echoplane.tasks.cmr_segmentation.drawn import samples
+from echoplane.tasks.cmr_segmentation.figures import Segmentation, from_masks
 from echoplane.tasks.cmr_segmentation.inference import infer
 from echoplane.tasks.cmr_segmentation.preparation import Preprocessing, preprocess
 from echoplane.tasks.cmr_segmentation.scoring import details, score, showing, summary
@@ -39,6 +42,7 @@ __all__ = [
     "calibrate",
     "details",
     "example",
+    "from_masks",
     "infer",
     "interpret",
     "labels",

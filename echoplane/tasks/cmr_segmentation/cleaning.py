@@ -18,8 +18,18 @@ SMALL_PIXELS = 10
 """A component over this is a second structure (Bai et al.: 10 px)."""
 
 
-def cleaned_stack(labels_ZHW: np.ndarray) -> np.ndarray:
-    """One phase of the short axis: of all structures the part that hangs together, of the cavity the largest part."""
+def cleaned_stack(labels_ZHW: np.ndarray, present_Z: np.ndarray | None = None) -> np.ndarray:
+    """Return one phase of the short axis without parts that lie apart from the heart.
+
+    Slices that the files do not hold (`present_Z` is False) are passed over: a gap in the files does not end the heart,
+    so the slices on both of its sides count as neighbours.
+    """
+    if present_Z is not None and not present_Z.all():
+        cleaned_ZHW = np.zeros_like(labels_ZHW)
+        cleaned_ZHW[present_Z] = cleaned_stack(labels_ZHW[present_Z])
+        return cleaned_ZHW
+    if not labels_ZHW.size:
+        return labels_ZHW
     out = np.zeros_like(labels_ZHW)
     box = bounding_box(labels_ZHW)
     part_ZHW, kept_ZHW = labels_ZHW[box], out[box]

@@ -14,6 +14,8 @@ MYOCARDIUM_G_PER_ML = 1.05
 LATER_ED = 1.10
 """The paper takes phase 0 as end diastole. A study whose largest LV volume exceeds that of phase 0 by this factor does
 not start there; then the largest is taken, and that is said."""
+MAX_TIME_GAP = 0.2
+"""Share of the beat between two pictures of a slice over which its area is interpolated in time."""
 HEADERS = {
     "lvedv_ml": "LVEDV (mL)",
     "lvesv_ml": "LVESV (mL)",
@@ -42,18 +44,43 @@ class Curve:
     """mL or pixels."""
 
 
-def slice_counts(labels_TZHW: np.ndarray, structure: int, present_TZ: np.ndarray) -> np.ndarray:
-    """Pixels of `structure` (T, Z). A slice missing between others gets their mean by distance; at the ends none."""
+def slice_counts(labels_TZHW: np.ndarray, structure: int, cine: Cine) -> np.ndarray:
+    """Pixels of `structure` (T, Z), estimated for slices that the files do not hold.
+
+    A slice that is there shortly before and after is interpolated over time, one that is missing between others over
+    space. At the ends of the stack a missing slice counts 0.
+    """
     counts_TZ = (labels_TZHW == structure).sum(axis=(2, 3)).astype(float)
-    for counts_Z, present_Z in zip(counts_TZ, present_TZ, strict=True):
-        there = np.flatnonzero(present_Z)
-        if 0 < len(there) < len(present_Z):
-            counts_Z[:] = np.interp(np.arange(len(present_Z)), there, counts_Z[there], left=0.0, right=0.0)
+    if cine.present_TZ.all():
+        return counts_TZ
+    slices, known_TZ = np.arange(cine.slices), known_slices(cine)
+    for counts_T, known_T, present_T in zip(counts_TZ.T, known_TZ.T, cine.present_TZ.T, strict=True):
+        there = np.flatnonzero(present_T)
+        if len(there):
+            estimated_T = np.interp(np.arange(cine.phases), there, counts_T[there], period=cine.phases)
+            counts_T[known_T] = estimated_T[known_T]
+    for counts_Z, known_Z in zip(counts_TZ, known_TZ, strict=True):
+        if known_Z.any():
+            counts_Z[:] = np.interp(slices, slices[known_Z], counts_Z[known_Z], left=0.0, right=0.0)
     return counts_TZ
 
 
+def known_slices(cine: Cine) -> np.ndarray:
+    """Whether each slice (T, Z) has a picture, or one shortly before and one shortly after in a whole beat."""
+    known_TZ = cine.present_TZ.copy()
+    if not cine.covers_beat:
+        return known_TZ
+    max_gap = max(2, round(MAX_TIME_GAP * cine.phases))
+    for known_T in known_TZ.T:
+        there = np.flatnonzero(known_T)
+        for before, after in zip(there, np.append(there[1:], there[:1] + cine.phases), strict=True):
+            if after - before <= max_gap:
+                known_T[np.arange(before, after) % cine.phases] = True
+    return known_TZ
+
+
 def volume_curve(labels_TZHW: np.ndarray, structure: int, cine: Cine) -> Curve:
-    total_T = slice_counts(labels_TZHW, structure, cine.present_TZ).sum(axis=1)
+    total_T = slice_counts(labels_TZHW, structure, cine).sum(axis=1)
     return Curve(total_T * cine.voxel_mm3 / 1000, "mL") if cine.voxel_mm3 else Curve(total_T, "pixels")
 
 

@@ -4,23 +4,48 @@ The paper's three rules for atria (Bai et al., arXiv 1710.09289), and ours for t
 answer may be wrong; what was missing from the input is a warning, not a flag.
 Axes: T phase, Z slice, H row, W column."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from echoplane.study.cine import Cine
 from echoplane.tasks.cmr_segmentation.cleaning import SMALL_PIXELS, component_sizes
-from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, RV_CAVITY, STRUCTURES
+from echoplane.tasks.cmr_segmentation.structures import (
+    LEFT_ATRIUM,
+    LV_CAVITY,
+    RIGHT_ATRIUM,
+    RV_CAVITY,
+    STRUCTURES,
+)
 
 PLAUSIBLE = {
-    "lvedv_ml": (30, 450),
-    "lvesv_ml": (4, 400),
+    "lvedv_ml": (30, 1000),
+    "lvesv_ml": (4, 950),
     "lvef_percent": (5, 85),
-    "lvm_g": (30, 450),
-    "rvedv_ml": (30, 450),
+    "lvm_g": (30, 800),
+    "rvedv_ml": (30, 1000),
     "rvef_percent": (5, 85),
-    "lvco_l_min": (1, 15),
+    "lvco_l_min": (1, 20),
 }
-"""Wider than any range of health or common disease: outside of it the masks are to blame, or the spacing."""
+"""Wider than any heart: outside of it the masks are to blame, or the spacing. A large heart alone is no error."""
+LV_MEASURES = ("lvedv_ml", "lvesv_ml", "lvsv_ml", "lvef_percent", "lvco_l_min", "lvm_g")
+RV_MEASURES = ("rvedv_ml", "rvesv_ml", "rvsv_ml", "rvef_percent")
+SYSTOLIC_MEASURES = ("lvesv_ml", "lvsv_ml", "lvef_percent", "lvco_l_min")
+CONCERNED = {
+    "no-lv": (*LV_MEASURES, *RV_MEASURES),
+    "no-rv": RV_MEASURES,
+    "empty-systole": SYSTOLIC_MEASURES,
+    "basal-growth": SYSTOLIC_MEASURES,
+    "missing-slices": (*LV_MEASURES, *RV_MEASURES),
+    "repeated-slice": (*LV_MEASURES, *RV_MEASURES),
+    "base-cut": (*LV_MEASURES, *RV_MEASURES),
+    "stroke-volumes": ("lvsv_ml", "lvef_percent", "lvco_l_min", "rvsv_ml", "rvef_percent"),
+}
+"""Measures by the name of the flag that concerns them; other flags concern those of the left ventricle."""
+ATRIAL_MEASURES = {LEFT_ATRIUM: ("lav_max_ml", "lav_min_ml"), RIGHT_ATRIUM: ("rav_max_ml", "rav_min_ml")}
+MAX_STROKE_DIFFERENCE = 0.6
+"""Between the ventricles, against the larger stroke volume."""
 LARGEST_STEP = 0.25
 """Of the largest volume, from one phase to the next: with 20 phases or more no ventricle fills so fast."""
 MIN_MIRRORED_DICE = 0.85
@@ -36,35 +61,61 @@ class Flag:
 
     name: str
     sentence: str
+    concerns: tuple[str, ...] = ()
+    """The measures that may be wrong, if the name does not say which."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the measures that may be wrong."""
+        return self.concerns or CONCERNED.get(self.name, LV_MEASURES)
 
 
-def ventricle_flags(
-    labels_TZHW: np.ndarray, raw_TZHW: np.ndarray, lv_T: np.ndarray, ed: int, es: int, covers_beat: bool
-) -> list[Flag]:
-    """Of the short axis stack: `raw_TZHW` before cleaning."""
+def ventricle_flags(labels_TZHW: np.ndarray, lv_T: np.ndarray, ed: int, es: int, stack: Cine) -> list[Flag]:
+    """Flags of the ventricles in a short axis stack."""
     flags = []
     if not (labels_TZHW[ed] == LV_CAVITY).any():
         return [Flag("no-lv", "No left ventricle was found: this may be no short axis cine of a heart.")]
     if not (labels_TZHW == RV_CAVITY).any():
         flags.append(Flag("no-rv", "No right ventricle was found: its figures are left blank."))
-    if ratio := _removed(labels_TZHW, raw_TZHW, (ed, es)):
-        flags.append(Flag("components", f"{100 * ratio:.0f} % of what was taken for LV cavity lay apart; removed."))
     for name, phase in (("end diastole", ed), ("end systole", es)):
-        if gaps := _gaps((labels_TZHW[phase] == LV_CAVITY).any(axis=(1, 2))):
+        there_Z = (labels_TZHW[phase] == LV_CAVITY).any(axis=(1, 2))
+        if gaps := _gaps(there_Z[stack.present_TZ[phase]]):
             flags.append(Flag("gap", f"At {name} {gaps} slice(s) between base and apex have no LV cavity."))
     if not (labels_TZHW[es] == LV_CAVITY).any():
         flags.append(Flag("empty-systole", "At end systole no LV cavity was found at all."))
-    if covers_beat and (step := _largest_step(lv_T)) > LARGEST_STEP * max(1, 20 / len(lv_T)):
+    if stack.covers_beat and (step := _largest_step(lv_T)) > LARGEST_STEP * max(1, 20 / len(lv_T)):
         flags.append(Flag("jump", f"The LV volume jumps by {100 * step:.0f} % of EDV between two phases."))
     return flags
 
 
-def plausibility_flags(measures: dict[str, float | None], titles: dict[str, str]) -> list[Flag]:
+def removed_flags(labels_TZHW: np.ndarray, raw_TZHW: np.ndarray, phases: tuple[int, ...]) -> list[Flag]:
+    """Flag a clean-up that took away more than MAX_REMOVED of the raw LV cavity at `phases`."""
+    raw = sum(int((raw_TZHW[t] == LV_CAVITY).sum()) for t in phases)
+    kept = sum(int(((raw_TZHW[t] == LV_CAVITY) & (labels_TZHW[t] == LV_CAVITY)).sum()) for t in phases)
+    share = 1 - kept / raw if kept else 0.0  # without a cavity, `no-lv` says more
+    if share <= MAX_REMOVED:
+        return []
+    return [Flag("components", f"{100 * share:.0f} % of what was taken for LV cavity lay apart; removed.")]
+
+
+def stroke_volume_flags(measures: Mapping[str, float | None]) -> list[Flag]:
+    """Flag ventricles whose stroke volumes differ by more than a leaking valve or a shunt usually explains."""
+    left, right = measures.get("lvsv_ml"), measures.get("rvsv_ml")
+    if left is None or right is None or max(left, right) <= 0:
+        return []
+    if abs(left - right) <= MAX_STROKE_DIFFERENCE * max(left, right):
+        return []
+    sentence = f"The stroke volumes are {left:.0f} mL left and {right:.0f} mL right; without a leak they are equal."
+    return [Flag("stroke-volumes", sentence)]
+
+
+def plausibility_flags(measures: Mapping[str, float | None], titles: dict[str, str]) -> list[Flag]:
     flags = []
     for name, (low, high) in PLAUSIBLE.items():
         value = measures.get(name)
         if value is not None and not low <= value <= high:
-            flags.append(Flag("implausible", f"{titles[name]} is {value:.1f}; {low} to {high} is plausible."))
+            sentence = f"{titles[name]} is {value:.1f}; {low} to {high} is plausible."
+            flags.append(Flag("implausible", sentence, (name,)))
     return flags
 
 
@@ -88,26 +139,19 @@ def atrium_flags(plane: str, raw_THW: np.ndarray, structures: tuple[int, ...]) -
     """The paper's rules: an atrium vanishes, has two parts over 10 px, or its area doubles or halves between phases."""
     flags = []
     for structure in structures[1:]:
-        title = f"{STRUCTURES[structure].title} in the {plane} plane"
+        title, concerns = f"{STRUCTURES[structure].title} in the {plane} plane", ATRIAL_MEASURES[structure]
         areas_T = (raw_THW == structure).sum(axis=(1, 2))
         if (areas_T == 0).any():
-            flags.append(Flag("vanished", f"The {title} vanishes in {int((areas_T == 0).sum())} phase(s)."))
+            flags.append(Flag("vanished", f"The {title} vanishes in {int((areas_T == 0).sum())} phase(s).", concerns))
             continue
         parts = max(len([n for n in component_sizes(m == structure) if n > SMALL_PIXELS]) for m in raw_THW)
         if parts > 1:
-            flags.append(Flag("parts", f"The {title} has {parts} parts over {SMALL_PIXELS} pixels."))
+            flags.append(Flag("parts", f"The {title} has {parts} parts over {SMALL_PIXELS} pixels.", concerns))
         ratio = float(np.max(np.maximum(areas_T / np.roll(areas_T, 1), np.roll(areas_T, 1) / areas_T)))
         if ratio > DOUBLED:
-            flags.append(Flag("doubled", f"The area of the {title} changes {ratio:.1f} times between two phases."))
+            sentence = f"The area of the {title} changes {ratio:.1f} times between two phases."
+            flags.append(Flag("doubled", sentence, concerns))
     return flags
-
-
-def _removed(labels_TZHW: np.ndarray, raw_TZHW: np.ndarray, phases: tuple[int, ...]) -> float:
-    """Share of the raw LV cavity that cleaning took away, where it is over MAX_REMOVED; else 0."""
-    raw = sum(int((raw_TZHW[t] == LV_CAVITY).sum()) for t in phases)
-    kept = sum(int(((raw_TZHW[t] == LV_CAVITY) & (labels_TZHW[t] == LV_CAVITY)).sum()) for t in phases)
-    share = 1 - kept / raw if raw else 0.0
-    return share if share > MAX_REMOVED else 0.0
 
 
 def _gaps(there_Z: np.ndarray) -> int:

@@ -11,8 +11,8 @@ from echoplane.study.cine import Cine
 from echoplane.study.masks import UNDRAWN, Masks
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import measures as measuring
-from echoplane.tasks.cmr_segmentation.answers import Segmentation
 from echoplane.tasks.cmr_segmentation.drawn import both_ends, checked, drawn_classes
+from echoplane.tasks.cmr_segmentation.figures import Segmentation
 from echoplane.tasks.cmr_segmentation.overlap import bland_altman, contour_distances, dice
 from echoplane.tasks.cmr_segmentation.structures import PLANES, SHOWN, STRUCTURES
 from echoplane.tasks.task import Result, Rows, Truth

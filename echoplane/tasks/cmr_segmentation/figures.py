@@ -1,0 +1,148 @@
+"""Figures of one study from its masks, whoever drew these: the network, or a person who corrected them.
+
+Axes: T phase, Z slice, H row, W column."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from echoplane.errors import ConfigError
+from echoplane.study.cine import HEART_RATES_BPM, Cine
+from echoplane.study.cine_files import FOUND
+from echoplane.study.nifti import write_nifti
+from echoplane.study.study import Study
+from echoplane.tasks.cmr_segmentation import measures as measuring
+from echoplane.tasks.cmr_segmentation.base_plane import valve_slices
+from echoplane.tasks.cmr_segmentation.coverage import (
+    growth_flags,
+    missing_slice_flags,
+    repeated_slice_flags,
+    stack_end_flags,
+)
+from echoplane.tasks.cmr_segmentation.quality import Flag, plausibility_flags, stroke_volume_flags, ventricle_flags
+from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN, STRUCTURES
+from echoplane.tasks.task import Result
+
+
+@dataclass(frozen=True)
+class Segmentation(Result):
+    """`label` is "measured", or None where a flag says that the figures may be wrong."""
+
+    measures: dict[str, float | None] = field(default_factory=dict)
+    curves: dict[str, measuring.Curve] = field(default_factory=dict)
+    masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """By plane, uint8 (phase, slice, row, column) on the input's grid."""
+    ed: int = 0
+    es: int = 0
+    flags: tuple[Flag, ...] = ()
+
+    def details(self) -> dict[str, Any]:
+        """Measures by name with their unit, curves, phases and flags."""
+        return {
+            "measures": {name: rounded(value) for name, value in self.measures.items()},
+            "ed_phase": self.ed,
+            "es_phase": self.es,
+            "curves": {
+                name: {"unit": curve.unit, "values": [rounded(v) for v in curve.size_T]}
+                for name, curve in self.curves.items()
+            },
+            "expected_dice": rounded(self.confidence),
+            "flags": [
+                {"name": flag.name, "sentence": flag.sentence, "concerns": list(flag.measures)} for flag in self.flags
+            ],
+            "doubtful": list(self.doubtful),
+        }
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """The measures that a flag concerns, in the order of the report."""
+        concerned = {name for flag in self.flags for name in flag.measures}
+        return tuple(name for name in self.measures if name in concerned)
+
+    def files(self, study: Study) -> dict[str, bytes]:
+        """A NIfTI mask on the grid of each cine, with its affine."""
+        return {FOUND[cine.plane]: write_nifti(self.masks[cine.plane], cine) for cine in study.cines}
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 3)
+
+
+def from_masks(
+    masks: dict[str, np.ndarray],
+    study: Study,
+    *,
+    expected_dice: float,
+    flags: tuple[Flag, ...] = (),
+    warnings: tuple[str, ...] = (),
+    ed: int | None = None,
+    es: int | None = None,
+) -> Segmentation:
+    """Measure masks by plane, uint8 (phase, slice, row, column) on the grids of the study's cines.
+
+    `ed` and `es` are the phases to measure at, by default those that the volumes show. `flags` and `warnings` are what
+    is known of how the masks were made.
+    """
+    stack = study.cines[0]
+    labels_TZHW = masks[PLANES[0]]
+    curves = {s.name: measuring.volume_curve(labels_TZHW, s.value, stack) for s in STRUCTURES[1:4]}
+    lv_T = curves["lv-cavity"].size_T
+    chosen = ed is not None
+    ed = measuring.end_diastole(lv_T, stack.covers_beat) if ed is None else _checked_phase(ed, stack)
+    es = measuring.end_systole(lv_T) if es is None else _checked_phase(es, stack)
+    by_structure = {
+        (cine.plane, k): masks[cine.plane][:, 0] == k for cine in study.cines[1:] for k in SHOWN[cine.plane][1:]
+    }
+    found = measuring.ventricles(labels_TZHW, stack, ed, es) if lv_T.any() else {}  # no heart has no volume, not 0 mL
+    found |= measuring.atria(by_structure, {cine.plane: cine for cine in study.cines})
+    valve_T = valve_slices(masks, {cine.plane: cine for cine in study.cines}, stack)
+    all_flags = (*flags, *_flags(labels_TZHW, stack, lv_T, found, ed, es, valve_T))
+    return Segmentation(
+        label=None if all_flags else "measured",
+        confidence=expected_dice,
+        probabilities={},
+        warnings=(*_warnings(stack, lv_T, 0 if chosen else ed), *warnings),
+        measures={name: found.get(name) for name in measuring.HEADERS},
+        curves=curves,
+        masks=masks,
+        ed=ed,
+        es=es,
+        flags=all_flags,
+    )
+
+
+def _flags(
+    labels_TZHW: np.ndarray,
+    stack: Cine,
+    lv_T: np.ndarray,
+    found: Mapping[str, float | None],
+    ed: int,
+    es: int,
+    valve_T: np.ndarray | None,
+) -> list[Flag]:
+    counts_TZ = measuring.slice_counts(labels_TZHW, LV_CAVITY, stack)
+    flags = ventricle_flags(labels_TZHW, lv_T, ed, es, stack)
+    flags += missing_slice_flags(counts_TZ, stack, ed, es)
+    flags += repeated_slice_flags(stack)
+    flags += stack_end_flags(labels_TZHW, stack, ed, es, valve_T) + growth_flags(labels_TZHW, stack, ed, es)
+    return flags + stroke_volume_flags(found) + plausibility_flags(found, measuring.HEADERS)
+
+
+def _checked_phase(phase: int, stack: Cine) -> int:
+    if not 0 <= phase < stack.phases:
+        raise ConfigError(f"phase {phase} is not in the cine; it has phases 0 to {stack.phases - 1}.")
+    return phase
+
+
+def _warnings(stack: Cine, lv_T: np.ndarray, ed: int) -> tuple[str, ...]:
+    said = []
+    if ed and stack.covers_beat:
+        said.append(f"the cine does not start at end diastole: phase {ed}, of the largest LV volume, was taken for it")
+    if not stack.covers_beat:
+        said.append(f"the {len(lv_T)} phases cover no whole beat: no heart rate from them, and no cardiac output")
+    elif stack.frame_time_ms and measuring.heart_rate_bpm(stack) is None:
+        low, high = HEART_RATES_BPM
+        said.append(f"the times between phases give no heart rate from {low} to {high} a minute: no cardiac output")
+    return tuple(said)
