@@ -98,6 +98,8 @@ def jpeg_header(encoded: bytes) -> JpegHeader:
 def _jpeg(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
     header = jpeg_header(encoded)
     check_shape(form, header.rows, header.columns, header.components)
+    if not 2 <= header.precision <= min(16, form.bits_allocated):  # GDCM ends the process for others
+        raise NotAnImage(f"a JPEG frame states {header.precision} bits; the header allocates {form.bits_allocated}.")
     if syntax == JPEGExtended12Bit and header.components == 3:
         raise Unsupported("colour JPEG of 12 bits is not read. Send the clip as JPEG of 8 bits, or uncompressed.")
     words = _by_gdcm(encoded, syntax, form, header.precision)

@@ -58,12 +58,10 @@ class DicomFrames:
 
     def _grey(self, indices: Sequence[int], smallest_side: int | None) -> np.ndarray:
         """Decodes each frame once, in file order, and keeps only its reduced grey."""
-        wanted = sorted(set(indices))
-        reduced = [self._reduced_grey(index, smallest_side) for index in wanted]
-        frames_THW = np.stack(reduced)
+        greys = {index: self._reduced_grey(index, smallest_side) for index in sorted(set(indices))}
+        frames_THW = np.stack([greys[index] for index in indices])
         if frames_THW.dtype != np.uint8:
             frames_THW = to_eight_bits(frames_THW, window(self._dataset))
-        frames_THW = frames_THW[np.searchsorted(wanted, indices)]
         return 255 - frames_THW if self._format.photometric == "MONOCHROME1" else frames_THW
 
     def _reduced_grey(self, index: int, smallest_side: int | None) -> np.ndarray:

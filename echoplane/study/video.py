@@ -6,7 +6,7 @@ Axes: T frame, H row, W column."""
 
 import contextlib
 import hashlib
-import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -106,9 +106,15 @@ def _count(capture: cv2.VideoCapture, frame_pixels: int, limits: Limits) -> int:
 
 
 def _opened(data: bytes) -> cv2.VideoCapture:
-    options = [cv2.CAP_PROP_N_THREADS, 1]
-    with _opencv_errors():
-        capture = cv2.VideoCapture(io.BytesIO(data), cv2.CAP_FFMPEG, options)
+    """Opens a video in an unnamed file in memory: OpenCV crashes if it reads a damaged one from a Python stream."""
+    file = os.memfd_create("video")
+    try:
+        with open(file, "wb", closefd=False) as target:
+            target.write(data)
+        with _opencv_errors():
+            capture = cv2.VideoCapture(f"/proc/self/fd/{file}", cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    finally:
+        os.close(file)
     if not capture.isOpened():
         raise NotAnImage("the video is damaged, truncated or of an unknown codec. Send it as DICOM or as H.264 in MP4.")
     return capture

@@ -422,6 +422,16 @@ def test_a_header_that_contradicts_the_frames_is_refused_with_the_cause(change: 
         _read(dicom.jpeg_clip(change=change))
 
 
+@pytest.mark.parametrize("precision", [1, 17, 89])
+def test_a_frame_of_an_impossible_precision_is_refused_before_gdcm_ends_the_process(
+    precision: int, tmp_path: Path
+) -> None:
+    data = bytearray(_gdcm_clip(dicom.grey_clip(dicom.moving_disc(1)), JPEGLSLossless, tmp_path / "clip"))
+    data[data.index(b"\xff\xf7") + 4] = precision
+    with pytest.raises(NotAnImage, match=f"states {precision} bits"):
+        _read(bytes(data))
+
+
 def test_compressed_pixels_in_an_uncompressed_syntax_are_named() -> None:
     plain = dicom.jpeg_clip().replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.1\0\0\0")
     with pytest.raises(NotAnImage, match="compressed"):

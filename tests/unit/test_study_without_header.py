@@ -112,6 +112,17 @@ def test_a_damaged_video_is_read_or_refused_never_a_crash(write, tmp_path: Path)
             clip.frames.grey(range(clip.frame_count))
 
 
+def test_a_video_that_points_outside_itself_is_refused_without_ending_the_process(tmp_path: Path) -> None:
+    """OpenCV ends the process if its stream of Python bytes is asked to seek before the start."""
+    data, rng = _avi(_smooth_disc()[:6], tmp_path), np.random.default_rng(1)
+    for _ in range(60):
+        damaged = bytearray(data)
+        for index in rng.integers(12, 1600, 4):
+            damaged[index] = rng.integers(0, 256)
+        with contextlib.suppress(InputError):
+            read_study(bytes(damaged))
+
+
 def _captioned(frames: int = 24) -> np.ndarray:
     """A beating disc in the middle of a larger black picture, with captions around it."""
     grey_THW = np.zeros((frames, 240, 320), np.uint8)
