@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from echoplane.errors import ConfigError
 from echoplane.runtimes.names import MAX_THREADS, Precision, RuntimeName
-from echoplane.tasks import NAMES
+from echoplane.tasks import BUILT_IN
 
 MIB = 1 << 20
 
@@ -19,7 +19,7 @@ class ServingSettings(BaseSettings):
 
     bundles: str = ""
     """Bundle folders to serve, comma separated: FOLDER, or TASK=FOLDER to insist on its task."""
-    tasks: str = NAMES[0]
+    tasks: str = BUILT_IN[0]
     """Tasks whose champion is followed where MLFLOW_TRACKING_URI is set and no folder is given; comma separated."""
     mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
     """The registry's address, http or https."""

@@ -6,6 +6,7 @@ from typing import Any
 from echoplane import runtimes
 from echoplane.runtimes import InferenceSettings, answer
 from echoplane.study.reading import read_study, read_study_at
+from echoplane.tasks import probabilities_of
 
 
 class BundleModel:
@@ -24,7 +25,7 @@ class BundleModel:
         return {
             "label": result.label,
             "confidence": result.confidence,
-            "probabilities": result.probabilities,
+            "probabilities": probabilities_of(result),
             "warnings": list(result.warnings),
         } | result.details()
 

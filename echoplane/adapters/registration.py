@@ -120,7 +120,8 @@ def _log_evaluation(
 
     spec = bundle.spec
     mlflow.log_params(
-        {"task": spec.task, "temperature": spec.temperature, "abstain_below": spec.abstain_below}
+        {"task": spec.task}
+        | {f"threshold.{name}": value for name, value in spec.thresholds.items()}
         | {f"network.{name}": value for name, value in spec.network.items()}
         | {f"preprocessing.{name}": value for name, value in spec.preprocessing.items()}
         | {name: figures[name] for name in InferenceSettings.model_fields}

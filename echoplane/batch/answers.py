@@ -21,6 +21,7 @@ from echoplane.errors import InputError, StageError, explained
 from echoplane.study.cine_files import read_cines
 from echoplane.study.reading import read_study
 from echoplane.study.study import Study
+from echoplane.tasks import probabilities_of
 
 ANSWERED, ABSTAINED, REFUSED = "answered", "abstained", "refused"
 LOAD_S = 300.0
@@ -161,7 +162,7 @@ def answered(study: Files, place: str, model: runtimes.OpenModel) -> Row:
         confidence=result.confidence,
         reason="" if result.label else _unsure(result, model.bundle),
         warnings=result.warnings,
-        probabilities=result.probabilities,
+        probabilities=probabilities_of(result),
         details=result.details(),
         sha256=digest.hexdigest(),
         duration_ms=round(sum(found.timings_ms.values()), 1),
@@ -182,4 +183,7 @@ def _unsure(result: Any, model: bundle.Bundle) -> str:
     flags = result.details().get("flags", [])
     if flags:
         return " ".join(flag["sentence"] for flag in flags)
-    return f"confidence {result.confidence:.2f} is under the threshold of {model.thresholds.abstain_below:.2f}."
+    threshold = model.thresholds.abstain_below
+    if result.confidence is None or threshold is None:
+        return "the model can't tell."
+    return f"confidence {result.confidence:.2f} is under the threshold of {threshold:.2f}."

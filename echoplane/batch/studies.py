@@ -1,11 +1,11 @@
-"""Which files are one study. For a clip's view each file is; for cine MR the slices of one folder belong together."""
+"""Which files are one study: each file for a task that answers files, else the files of one folder together."""
 
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.storage import Stored
-from echoplane.tasks import cmr_segmentation
+from echoplane.tasks import by_name
 
 ALONE = (".zip",)
 NIFTI = (".nii", ".nii.gz")
@@ -37,7 +37,7 @@ def studies_in(files: Iterable[Stored], task: str) -> list[Files]:
 def _study(name: str, task: str) -> str:
     folder, _, file = name.rpartition("/")
     stands_alone = file.endswith(NIFTI) and file.split(".")[0] not in PLANES
-    if task != cmr_segmentation.NAME or file.endswith(ALONE) or stands_alone:
+    if by_name(task).STUDY == "file" or file.endswith(ALONE) or stands_alone:
         return name
     return folder or WHOLE
 

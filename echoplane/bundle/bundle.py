@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from echoplane.bundle.spec import FILES, GOLDEN, SCHEMA, Spec, labels_of
+from echoplane.bundle.spec import FILES, GOLDEN, READ_SCHEMAS, SCHEMA, Spec, labels_of
 from echoplane.errors import BundleError, ConfigError
 from echoplane.tasks import Task, Thresholds, by_name
 
@@ -52,7 +52,7 @@ class Bundle:
 
     @property
     def thresholds(self) -> Thresholds:
-        return Thresholds(self.spec.temperature, self.spec.abstain_below)
+        return self.task.Thresholds.model_validate(self.spec.thresholds)
 
     @property
     def golden(self) -> Golden:
@@ -94,15 +94,31 @@ def _spec(content: bytes) -> Spec:
         raise BundleError("bundle.json is not JSON; copy the whole folder again.") from error
     _check_schema(stated.get("schema") if isinstance(stated, dict) else None)
     try:
-        return Spec.model_validate_json(content)
+        return Spec.model_validate(_upgraded(stated) if stated["schema"] == 1 else stated)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(f"bundle.json is not of schema {SCHEMA}: {where}: {first['msg']}.") from error
 
 
+def _upgraded(stated: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 as schema 2: it kept the same two thresholds for every task, of which a task takes those it knows."""
+    both = {name: stated[name] for name in ("temperature", "abstain_below") if name in stated}
+    known = _task(str(stated.get("task"))).Thresholds.model_fields
+    kept = {name: value for name, value in both.items() if name in known}
+    others = {name: value for name, value in stated.items() if name not in both}
+    return others | {"schema": SCHEMA, "thresholds": kept}
+
+
+def _task(name: str) -> Task:
+    try:
+        return by_name(name)
+    except ConfigError as error:
+        raise BundleError(str(error)) from error
+
+
 def _check_schema(schema: Any) -> None:
-    if schema == SCHEMA:
+    if schema in READ_SCHEMAS and type(schema) is int:
         return
     if isinstance(schema, int) and schema > SCHEMA:
         raise BundleError(f"bundle.json has schema {schema}; this echoplane reads {SCHEMA}. Update echoplane.")
@@ -117,13 +133,14 @@ def _check_names(spec: Spec) -> None:
 
 def _check_task(bundle: Bundle) -> None:
     """The answers are read by this package's task: it must be the one that the model was trained for."""
+    _task(bundle.spec.task)
+    labels = labels_of(bundle.spec.task)
     try:
-        labels = labels_of(bundle.spec.task)
-        _ = bundle.preprocessing
-    except ConfigError as error:
-        raise BundleError(str(error)) from error
+        _ = bundle.preprocessing, bundle.thresholds
     except ValidationError as error:
-        raise BundleError("bundle.json has a preprocessing that this echoplane's task does not know.") from error
+        raise BundleError(
+            "bundle.json has a preprocessing or thresholds that this echoplane's task does not know."
+        ) from error
     if labels != bundle.spec.labels:
         raise BundleError(
             f"bundle.json has {len(bundle.spec.labels)} labels that are not those of {bundle.spec.task} here "

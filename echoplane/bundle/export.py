@@ -173,7 +173,7 @@ def _batches(shards: Shards, rows: np.ndarray, half: Any) -> Iterator[Batch]:
     """Rows of the index with the network's input and the targets, in parts that can be stacked."""
     for rows_B in batches_of_one_shape(shards, rows, BATCH):
         samples = np.stack([shards.sample(row) for row in rows_B])
-        yield rows_B, *half.parts(samples, shards.index["label"][rows_B])
+        yield rows_B, *half.parts(samples, shards.truths[rows_B])
 
 
 def _validated(
@@ -196,8 +196,7 @@ def _contents(
         preprocessing=preprocessing.model_dump(mode="json"),
         network=training.network,
         input=InputShape(shape=shape),
-        temperature=calibration.thresholds.temperature,
-        abstain_below=calibration.thresholds.abstain_below,
+        thresholds=calibration.thresholds.model_dump(mode="json"),
         data_digest=training.data_digest,
         split_id=training.split_id,
         code=code,

@@ -1,4 +1,4 @@
-"""What `bundle.json` says, schema 1."""
+"""What `bundle.json` says, schema 2."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.tasks import by_name
 
-SCHEMA = 1
+SCHEMA = 2
+READ_SCHEMAS = (1, SCHEMA)
 MODEL, WEIGHTS, GOLDEN, CARD = "model.onnx", "weights.safetensors", "golden.npz", "card.md"
 FILES = (MODEL, WEIGHTS, GOLDEN, CARD)
 """Every file of a bundle beside bundle.json; others in the folder are never read."""
@@ -54,8 +55,8 @@ class Contents(_Frozen):
     network: dict[str, Any]
     """The task's Network: what `weights.safetensors` fits."""
     input: InputShape
-    temperature: float = Field(gt=0)
-    abstain_below: float = Field(ge=0, le=1)
+    thresholds: dict[str, Any]
+    """The task's Thresholds."""
     data_digest: Sha256
     """SHA-256 of the catalogue that the model was trained on."""
     split_id: str
@@ -68,7 +69,7 @@ class Spec(Contents):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    schema_version: Literal[2] = Field(2, alias="schema")
     files: dict[str, Sha256]
     """SHA-256 of every file."""
 

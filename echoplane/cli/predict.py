@@ -75,12 +75,14 @@ def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: Any)
 
 
 def _print_answer(path: Path, found: Any, asked: argparse.Namespace, model: Any) -> None:
+    from echoplane.tasks import Measurement, probabilities_of
+
     bundle, settings = model.bundle, model.runtime.settings
     result, total_ms = found.result, sum(found.timings_ms.values())
     if asked.json:
         answer = {"file": str(path), "task": bundle.spec.task, "bundle": bundle.id}
         answer |= {"runtime": settings.runtime, "precision": settings.precision}
-        answer |= {"label": result.label, "confidence": result.confidence, "probabilities": result.probabilities}
+        answer |= {"label": result.label, "confidence": result.confidence, "probabilities": probabilities_of(result)}
         print(
             json.dumps(answer | {"warnings": list(result.warnings), "timings_ms": found.timings_ms} | result.details()),
             flush=True,
@@ -88,10 +90,11 @@ def _print_answer(path: Path, found: Any, asked: argparse.Namespace, model: Any)
         return
     titles = {label.name: label.title for label in bundle.spec.labels}
     said = f"{result.label}  {titles.get(result.label, '')}" if result.label else "cannot tell"
+    if isinstance(result, Measurement):
+        said += f"  {result.value:.4g} {result.unit}"
+    sure = "" if result.confidence is None else f"  {result.confidence:.2f}"
     which = f"{path}: " if len(asked.files) > 1 else ""
-    print(
-        f"{which}{said}  {result.confidence:.2f}   {bundle.spec.task} {bundle.id[:12]}   {total_ms:.0f} ms", flush=True
-    )
+    print(f"{which}{said}{sure}   {bundle.spec.task} {bundle.id[:12]}   {total_ms:.0f} ms", flush=True)
     for warning in result.warnings:
         print(f"  warning: {warning}")
 

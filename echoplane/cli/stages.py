@@ -15,9 +15,7 @@ def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) 
 
     stage = importlib.import_module(f"echoplane.stages.{name}")
     if name == "train":
-        parser.add_argument(
-            "task", metavar="TASK", help="what the samples were labelled for: echo-view-video or cmr-segmentation"
-        )
+        parser.add_argument("task", metavar="TASK", help="task that the samples were labelled for")
     add_fields(parser, stage.Config, {})
     values = vars(parser.parse_args(arguments))
     as_json, task = values.pop("json"), values.pop("task") if name == "train" else None

@@ -30,13 +30,14 @@ PUBLIC = "public: "
 """Begins the proof of studies that somebody published without their patients' identity, and names who did."""
 PROOF = re.compile(rf"[0-9a-f]{{64}}|{PUBLIC}\S.*")
 """Proof that a study names nobody: the SHA-256 of a de-identification report, or its publisher."""
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _TEXT = ("sample", "patient", "study", "instance", "uri", "sha256", "task", "split", "site", "manufacturer")
 SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in _TEXT),
         pa.field("model", pa.string(), nullable=False),
-        *(pa.field(name, pa.string()) for name in ("label", "mask_uri")),  # one of the two
+        *(pa.field(name, pa.string()) for name in ("label", "mask_uri")),
+        pa.field("value", pa.float64()),  # one of these three
         pa.field("age_band", pa.string()),
         pa.field("sex", pa.string()),
         pa.field("bmi_band", pa.string()),
@@ -123,7 +124,7 @@ def _read(path: Path, source: Source) -> Row:
         found = {"file": of_file, "folder": of_folder}[by_name(source.task).STUDY](path)
     except InputError as error:
         return f"unreadable: {error.kind}"
-    place = {"uri": path.relative_to(source.folder).as_posix(), "mask_uri": None, "deid": source.deid}
+    place = {"uri": path.relative_to(source.folder).as_posix(), "mask_uri": None, "value": None, "deid": source.deid}
     return found | place | {"task": source.task, "site": source.site}
 
 

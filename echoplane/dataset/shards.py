@@ -31,6 +31,7 @@ INDEX = pa.schema(
         pa.field("row", pa.int32(), nullable=False),
         pa.field("label", pa.int32(), nullable=False),  # as `Samples` has it
         *(pa.field(name, pa.string(), nullable=False) for name in ("sample", "patient", "split", "manufacturer")),
+        pa.field("value", pa.float64()),  # as `Samples` has it
     ]
 )
 
@@ -45,6 +46,12 @@ class Shards:
     def rows_of(self, split: str) -> np.ndarray:
         """Rows of the index that belong to `split`."""
         return np.flatnonzero(self.index["split"] == split)
+
+    @property
+    def truths(self) -> np.ndarray:
+        """What the network shall answer for each row of the index: the value of a measurement, else the label."""
+        value_N = self.index["value"]
+        return value_N if np.isfinite(value_N).any() else self.index["label"].astype(np.int64)
 
     def sample(self, row: int) -> np.ndarray:
         """The sample of row `row` of the index: a view of the file, read-only."""
@@ -67,13 +74,14 @@ def write_shards(
     """
     rows = [row for row in table.to_pylist() if row["split"] in SHARDED]
     prepare = functools.partial(_prepare, studies=studies, task=task, preprocessing=preprocessing)
-    shards, left_out, index = _Writer(folder), Counter[str](), []
+    shards, left_out, index = _Writer(folder), Counter[str](), list[dict[str, Any]]()
     for done, (row, made) in enumerate(zip(rows, in_order(prepare, rows, workers), strict=True), start=1):
         if isinstance(made, str):
             left_out[made] += 1
         else:
-            places = zip(made.labels, shards.append(made.samples), strict=True)
-            index += [_index_row(row) | {"label": label} | place for label, place in places]
+            values = made.values or (None,) * len(made.labels)
+            for label, value, place in zip(made.labels, values, shards.append(made.samples), strict=True):
+                index.append(_index_row(row) | {"label": label, "value": value} | place)
         on_progress(done, len(rows))
     shards.flush()
     pq.write_table(pa.Table.from_pylist(index, schema=INDEX), folder / "index.parquet")
@@ -83,7 +91,7 @@ def write_shards(
 def read_shards(folder: Path) -> Shards:
     """The shards of a finished dataset folder; ConfigError where a patient is in two splits."""
     table = pq.read_table(folder / "index.parquet")
-    index = {name: table[name].to_numpy() for name in table.column_names}
+    index = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     assert_disjoint(index["patient"], index["split"])
     if not len(table):
         raise ConfigError("the dataset holds no train or validation sample; see `left_out` in its manifest.")

@@ -1,10 +1,11 @@
-"""What samples show, by their data: a label from labels.csv or the file itself, or the mask that lies beside a cine."""
+"""What samples show, by their data: a label or a value from labels.csv, a label of the file, or masks beside a cine."""
 
 import csv
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from echoplane.errors import ConfigError
 from echoplane.study.masks import mask_of, read_masks
@@ -12,27 +13,38 @@ from echoplane.study.study import Study
 from echoplane.tasks import Task, Truth
 
 Row = dict[str, Any]
+Value = TypeVar("Value", str, float)
 
 
 def with_truth(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
     """The rows that say what they show; the others are counted in `left_out`."""
-    known = {"label": _labelled, "mask": _masked}[task.TRUTH]
+    known = {"label": _labelled, "masks": _masked, "value": _valued}[task.TRUTH]
     return known(rows, folder, task, left_out)
 
 
 def truth_of(row: Row, folder: Path, study: Study) -> Truth:
-    """Of one catalogued study: its label, or its masks; UnusableStudy where they don't fit it."""
-    return read_masks((folder / row["mask_uri"]).parent, study) if row["mask_uri"] else str(row["label"])
+    """The truth of one catalogued study. Raises UnusableStudy if its masks do not fit it."""
+    if row["mask_uri"]:
+        return read_masks((folder / row["mask_uri"]).parent, study)
+    return str(row["label"]) if row["value"] is None else float(row["value"])
 
 
 def _labelled(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
-    """That of labels.csv, else that of the file itself."""
+    """With the label of labels.csv, else that of the file itself."""
     allowed = [label.name for label in task.labels()]
-    given = read_labels(folder / "labels.csv", allowed)
+    given = read_labels(folder / "labels.csv", task.TRUTH_COLUMN, allowed)
     labelled = [row | {"label": given.get(row["instance"], row["label"])} for row in rows]
     left_out["no label"] += sum(row["label"] not in allowed for row in labelled)
     left_out["label without a clip"] += len(given.keys() - {row["instance"] for row in rows})
     return [row for row in labelled if row["label"] in allowed]
+
+
+def _valued(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
+    """With the value of labels.csv, in place of a label that the file may have."""
+    given = read_values(folder / "labels.csv", task.TRUTH_COLUMN)
+    left_out["no value"] += sum(row["instance"] not in given for row in rows)
+    left_out["value without a clip"] += len(given.keys() - {row["instance"] for row in rows})
+    return [row | {"label": None, "value": given[row["instance"]]} for row in rows if row["instance"] in given]
 
 
 def _masked(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
@@ -45,21 +57,46 @@ def _masked(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -
     ]
 
 
-def read_labels(path: Path, allowed: list[str]) -> Mapping[str, str]:
-    """View by instance from a CSV with the columns `instance,view`; nothing where there is no file."""
+def read_labels(path: Path, column: str, allowed: list[str]) -> dict[str, str]:
+    """Label by instance, from the columns `instance` and `column` of a CSV; nothing without a file."""
+
+    def label(text: str, line: int) -> str:
+        if text not in allowed:
+            raise ConfigError(
+                f"line {line} of labels.csv names the {column} {text!r}; expected one of {', '.join(allowed)}."
+            )
+        return text
+
+    return _column(path, column, label)
+
+
+def read_values(path: Path, column: str) -> dict[str, float]:
+    """Value by instance, from the columns `instance` and `column` of a CSV; nothing without a file."""
+
+    def value(text: str, line: int) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"line {line} of labels.csv has a {column} that is no finite number.")
+        return number
+
+    return _column(path, column, value)
+
+
+def _column(path: Path, column: str, parse: Callable[[str, int], Value]) -> dict[str, Value]:
     if not path.exists():
         return {}
     with path.open(newline="") as file:
         table = csv.DictReader(file)
-        if not {"instance", "view"} <= set(table.fieldnames or ()):
-            raise ConfigError(f"labels.csv has the columns {table.fieldnames}; `instance` and `view` are needed.")
-        labels: dict[str, str] = {}
+        if not {"instance", column} <= set(table.fieldnames or ()):
+            raise ConfigError(f"labels.csv has the columns {table.fieldnames}; `instance` and `{column}` are needed.")
+        found: dict[str, Value] = {}
         for row in table:
-            if row["view"] not in allowed:
+            value = parse(row[column] or "", table.line_num)
+            if found.setdefault(row["instance"], value) != value:
                 raise ConfigError(
-                    f"line {table.line_num} of labels.csv names the view {row['view']!r}; "
-                    f"the views are {', '.join(allowed)}."
+                    f"line {table.line_num} of labels.csv gives an instance a second, different {column}."
                 )
-            if labels.setdefault(row["instance"], row["view"]) != row["view"]:
-                raise ConfigError(f"line {table.line_num} of labels.csv gives an instance a second, different view.")
-    return labels
+    return found

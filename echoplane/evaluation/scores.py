@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
         pa.field("patient", pa.string(), nullable=False),
         pa.field("sample", pa.string(), nullable=False),
         pa.field("label", pa.string()),  # null: "cannot tell"
-        pa.field("confidence", pa.float64(), nullable=False),
+        pa.field("confidence", pa.float64()),  # null: the task has none
         pa.field("abstained", pa.bool_(), nullable=False),
         *(pa.field(name, pa.string(), nullable=False) for name in SUBGROUPS),
         *(pa.field(f"{name}_ms", pa.float64(), nullable=False) for name in ("latency", "preprocess", "inference")),

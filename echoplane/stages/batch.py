@@ -42,7 +42,7 @@ class PlanConfig(StageConfig):
     source: str = ""
     """Folder of de-identified studies, or s3://BUCKET/PREFIX; read with all below it."""
     task: str = "echo-view-video"
-    """What is asked of each study: echo-view-video or cmr-segmentation."""
+    """Task that answers each study."""
     model: str = "champion"
     """What answers: champion, previous, the number of a registered version, or the folder of a bundle."""
     tracking_uri: str = ""

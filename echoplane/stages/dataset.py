@@ -64,7 +64,7 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult
     catalogue = build_catalogue(source, config.split, workers=config.workers, on_progress=printed("dataset"))
     if not len(catalogue.table):
         raise ConfigError(
-            f"no study with a {by_name(config.task).TRUTH} was found ({catalogue.left_out or 'no file at all'})."
+            f"no study with a known {by_name(config.task).TRUTH} was found ({catalogue.left_out or 'no file at all'})."
         )
     _refuse_uncleared(catalogue.table, cleared)
     data_digest = write_catalogue(catalogue.table, folder / "catalogue.parquet")
@@ -152,7 +152,8 @@ def _refuse_uncleared(table: pa.Table, cleared: dict[str, str] | None) -> None:
 
 
 def _counts(table: pa.Table) -> Counts:
-    rows = [row | {"label": row["label"] or "masks"} for row in table.to_pylist()]
+    truths = by_name(table["task"][0].as_py()).TRUTH
+    rows = [row | {"label": row["label"] or truths} for row in table.to_pylist()]
     return {
         "patients": {s: len({row["patient"] for row in rows if row["split"] == s}) for s in SPLITS},
         "samples": {s: dict(sorted(Counter(r["label"] for r in rows if r["split"] == s).items())) for s in SPLITS},

@@ -9,13 +9,14 @@ of it joins the stage's key, so that another key means other pseudonyms and a ru
 import csv
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.deid.files import AUDIT
 from echoplane.deid.folder import FINGERPRINT, RUN, UNLISTED
@@ -52,8 +53,22 @@ OWN_NAMES = {
     "manifest.json",
     AUDIT,
 }
+VIEW = "view"
+COLUMN = re.compile(r"[a-z][a-z0-9_]{0,40}")
+"""Name of what a labels file says of each file."""
+NUMBER = re.compile(r"-?[0-9]{1,4}(\.[0-9]{1,3})?")
+"""A measured number. Longer ones could be a date or an id."""
 ROWS_NAMED = 5
 """Wrong rows of a labels file that an error names; a whole column may be wrong."""
+
+
+class Labels(BaseModel):
+    """What files show, by their path: a view, or a number under the name of what was measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    column: str = VIEW
+    by_file: dict[str, str] = {}
 
 
 class Config(StageConfig):
@@ -64,7 +79,8 @@ class Config(StageConfig):
     source: str = ""
     """Folder of one's own DICOM, read with all its subfolders."""
     labels: str = ""
-    """CSV file with the columns file (relative to `source`) and view. Without it, ViewCodeSequence names the views."""
+    """CSV file with the columns file (relative to `source`) and one of what the files show: view, or a measured number
+    under its own name, such as lvef_percent. Without it, ViewCodeSequence names the views."""
     key_file: str = ""
     """File that holds the pseudonym key, 32 bytes or more, in hex; or the variable ECHOPLANE_DEID_KEY holds it."""
     policy: Policy = Policy()
@@ -115,12 +131,12 @@ def into(folder: Path, config: Config) -> Manifest:
     return manifest
 
 
-def _inputs(config: Config) -> tuple[Path, dict[str, str], Any]:
+def _inputs(config: Config) -> tuple[Path, Labels, Any]:
     """The folder to read, the labels by file, and the key."""
     from echoplane.deid import load_key
 
     source = _source(config)
-    labels = read_labels(Path(config.labels), source) if config.labels else {}
+    labels = read_labels(Path(config.labels), source) if config.labels else Labels()
     return source, labels, load_key(_key_file(config))
 
 
@@ -168,9 +184,11 @@ def _phantom_key(path: Path) -> Path:
     return path
 
 
-def _extra_key(config: Config, key: Any, labels: dict[str, str]) -> str:
+def _extra_key(config: Config, key: Any, labels: Labels) -> str:
     """What the config can't hold: the state of one's own folder, the labels, and which key it is."""
-    return digest_of([_folder_state(Path(config.source)) if config.source else [], labels, key.digest(FINGERPRINT)])
+    return digest_of(
+        [_folder_state(Path(config.source)) if config.source else [], labels.model_dump(), key.digest(FINGERPRINT)]
+    )
 
 
 def _folder_state(folder: Path) -> list[list[Any]]:
@@ -179,15 +197,14 @@ def _folder_state(folder: Path) -> list[list[Any]]:
     return [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
 
-def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: dict[str, str]) -> StageResult:
+def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: Labels) -> StageResult:
     from echoplane.deid import deidentify_folder
 
     report = deidentify_folder(source, folder, key, _policy(config), workers=config.workers, progress=printed("deid"))
     if config.labels:
         new_uids = {outcome.source.as_posix(): outcome.new_sop_uid for outcome in report.outcomes}
-        _write_labels(
-            folder / "labels.csv", {uid: labels[file] for file, uid in new_uids.items() if uid and file in labels}
-        )
+        by_uid = {uid: labels.by_file[file] for file, uid in new_uids.items() if uid and file in labels.by_file}
+        _write_labels(folder / "labels.csv", labels.column, by_uid)
     unlisted = sum(path.is_file() for path in (folder / UNLISTED).rglob("*"))
     written = report.counts["written"]
     digest = hashlib.sha256((folder / "report.json").read_bytes()).hexdigest()
@@ -214,20 +231,33 @@ def _move_apart(quarantine: Path, apart: Path) -> None:
         apart.chmod(0o700)
 
 
-def read_labels(path: Path, source: Path) -> dict[str, str]:
-    """View by file of `source`. An error names rows, never what they hold: a file name may name a patient."""
+def read_labels(path: Path, source: Path) -> Labels:
+    """What each file of `source` shows. An error names rows, never what they hold: a file name may name a patient.
+
+    Views are known by name; every other column holds numbers, so that no text of a patient passes through.
+    """
     rows = list(_rows(path))
-    if not rows or set(rows[0]) != {"file", "view"}:
-        raise ConfigError("the labels file needs a first row `file,view` and a row for each file below it.")
+    (column,) = set(rows[0]) - {"file"} if rows and len(rows[0]) == 2 and "file" in rows[0] else {""}
+    if not COLUMN.fullmatch(column):
+        raise ConfigError(
+            "the labels file needs a first row `file,view`, or `file` and the name of a measured number, such as "
+            "`file,lvef_percent`, and a row for each file below it."
+        )
     views = {view.name for view in VIDEO_VIEWS}
-    unknown = [number for number, row in enumerate(rows, 2) if row["view"] not in views]
+    known = views.__contains__ if column == VIEW else _is_number
+    unknown = [number for number, row in enumerate(rows, 2) if not known(row[column])]
     missing = [number for number, row in enumerate(rows, 2) if not _within(source, row["file"])]
     named = [Path(row["file"]) for row in rows]
     first = {file: number for number, file in reversed(list(enumerate(named, 2)))}
     again = [number for number, file in enumerate(named, 2) if first[file] != number]
     if complaints := list(_complaints(unknown, missing, again)):
-        raise ConfigError(f"the labels file does not fit: {'; '.join(complaints)}. Views: {', '.join(sorted(views))}.")
-    return {Path(row["file"]).as_posix(): row["view"] for row in rows}
+        allowed = f"Views: {', '.join(sorted(views))}." if column == VIEW else "Numbers have a point, such as 55.5."
+        raise ConfigError(f"the labels file does not fit: {'; '.join(complaints)}. {allowed}")
+    return Labels(column=column, by_file={Path(row["file"]).as_posix(): row[column] for row in rows})
+
+
+def _is_number(text: str) -> bool:
+    return NUMBER.fullmatch(text) is not None
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
@@ -247,7 +277,7 @@ def _within(source: Path, file: str) -> bool:
 
 def _complaints(unknown: list[int], missing: list[int], again: list[int]) -> Iterator[str]:
     if unknown:
-        yield f"{_named(unknown)} no known view"
+        yield f"{_named(unknown)} no known view or number"
     if missing:
         yield f"{_named(missing)} no file of `source`"
     if again:
@@ -259,8 +289,8 @@ def _named(rows: list[int]) -> str:
     return f"row {shown} has" if len(rows) == 1 else f"rows {shown} have"
 
 
-def _write_labels(path: Path, views: dict[str, str]) -> None:
+def _write_labels(path: Path, column: str, labels: dict[str, str]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["instance", "view"])
-        writer.writerows(sorted(views.items()))
+        writer.writerow(["instance", column])
+        writer.writerows(sorted(labels.items()))

@@ -1,7 +1,6 @@
 """The stage `export`: a checkpoint -> a sealed bundle (model.onnx, weights, golden input, card, bundle.json)."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +42,7 @@ def _work(config: Config, folder: Path) -> StageResult:
 
 
 def _fitted(calibration: Calibration) -> Counts:
-    return asdict(calibration.thresholds) | calibration.figures
+    return calibration.thresholds.model_dump(mode="json") | calibration.figures
 
 
 def _check_same_data(training: Training, dataset: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
     model = {"task": read.spec.task, "bundle": read.id, "runtime": used.runtime, "precision": used.precision}
     found = answer.result
     if not isinstance(found, Segmentation):
-        raise ConfigError(f"the bundle answers {read.spec.task}; give one of cmr-segmentation.")
+        raise ConfigError(f"the bundle answers {read.spec.task}; give one that segments cine MR.")
     objects = {}
     if config.dicom:
         from echoplane.cmr.dicom import dicom_objects

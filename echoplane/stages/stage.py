@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from echoplane.errors import ConfigError, StageError
 from echoplane.renamed import AcceptsFormerNames
 from echoplane.stages.outputs import Output, StageResult
+from echoplane.tasks import sources_of_others
 
 AnyOutput = TypeVar("AnyOutput", bound=BaseModel)
 Counts = dict[str, Any]
@@ -253,9 +254,10 @@ def digest_of(value: Any) -> str:
 
 @functools.cache
 def package_digest() -> str:
-    """Digest of the package's own source and data: edited code never meets an old result."""
+    """Digest of the source and data of the package and of registered tasks: edited code never meets an old result."""
     files = [p for p in sorted(PACKAGE.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
-    return digest_of([[str(p.relative_to(PACKAGE)), hashlib.sha256(p.read_bytes()).hexdigest()] for p in files])
+    named = [(str(p.relative_to(PACKAGE)), p) for p in files] + [(p.name, p) for p in sources_of_others()]
+    return digest_of([[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in named])
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def _check(config: Config, task: Task) -> None:
         raise ConfigError(
             f"{config.workers} workers can't share a batch of {config.training.batch}; give fewer, or a larger `batch`."
         )
-    if config.training.shuffle_labels_seed is not None and task.TRUTH == "mask":
+    if config.training.shuffle_labels_seed is not None and task.TRUTH == "masks":
         raise ConfigError("`shuffle_labels_seed` permutes labels; this task learns from masks, which it leaves.")
 
 

@@ -1,46 +1,69 @@
-"""The tasks, by name. A fourth task is a fourth folder and a fourth line here."""
+"""The tasks, by name. A further task is one package, and one line here or in the entry points of its distribution.
 
+An installed distribution registers a task in the group `echoplane.tasks`: `name = "its.package"`.
+"""
+
+import functools
 import importlib
+import importlib.util
+from importlib import metadata
+from pathlib import Path
 
 from echoplane.errors import ConfigError
 from echoplane.tasks.task import (
     Calibration,
+    Classification,
     Label,
     Learning,
+    Measurement,
     Prepared,
     Result,
     Rows,
     Samples,
+    Segmentation,
     Task,
     Thresholds,
     Truth,
     Validated,
     as_task,
+    probabilities_of,
 )
 
 __all__ = [
-    "NAMES",
+    "BUILT_IN",
     "Calibration",
+    "Classification",
     "Label",
     "Learning",
+    "Measurement",
     "Prepared",
     "Result",
     "Rows",
     "Samples",
+    "Segmentation",
     "Task",
     "Thresholds",
     "Truth",
     "Validated",
     "by_name",
     "learning",
+    "names",
+    "probabilities_of",
+    "sources_of_others",
 ]
 
-_MODULES = {
+_BUILT_IN = {
     "echo-view-video": "echoplane.tasks.view_video",
     "echo-view-image": "echoplane.tasks.view_image",
     "cmr-segmentation": "echoplane.tasks.cmr_segmentation",
 }
-NAMES: tuple[str, ...] = tuple(_MODULES)
+BUILT_IN: tuple[str, ...] = tuple(_BUILT_IN)
+GROUP = "echoplane.tasks"
+
+
+def names() -> tuple[str, ...]:
+    """The tasks that are installed, those of echoplane first."""
+    return (*BUILT_IN, *(name for name in _others() if name not in _BUILT_IN))
 
 
 def by_name(name: str) -> Task:
@@ -53,7 +76,21 @@ def learning(name: str) -> Learning:
     return importlib.import_module(f"{_module(name)}.learning")
 
 
+def sources_of_others() -> list[Path]:
+    """The source files of tasks outside of echoplane: an edited one never meets an old result."""
+    found = [importlib.util.find_spec(module) for module in _others().values()]
+    folders = [Path(spec.origin).parent for spec in found if spec and spec.origin]
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+@functools.cache
+def _others() -> dict[str, str]:
+    """Modules of tasks that other distributions register."""
+    return {point.name: point.value for point in sorted(metadata.entry_points(group=GROUP))}
+
+
 def _module(name: str) -> str:
-    if name not in _MODULES:
-        raise ConfigError(f"there is no task {name!r}; expected one of {', '.join(NAMES)}.")
-    return _MODULES[name]
+    module = _BUILT_IN.get(name) or _others().get(name)
+    if module is None:
+        raise ConfigError(f"there is no task {name!r}; expected one of {', '.join(names())}.")
+    return module

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from echoplane.errors import BundleError
-from echoplane.tasks.classify import expected_calibration_error, softmax
-from echoplane.tasks.task import Calibration, Thresholds, Validated
+from echoplane.tasks.classify import Thresholds, expected_calibration_error, softmax
+from echoplane.tasks.task import Calibration, Validated
 
 MIN_CLIPS = 20
 TEMPERATURES = (0.2, 10.0)
@@ -42,7 +42,9 @@ def calibrate(logits_NK: np.ndarray, truth_N: np.ndarray) -> Calibration:
         "calibration_error_before": expected_calibration_error(before_NK.max(axis=1), correct_N),
         "calibration_error_after": expected_calibration_error(confidence_N, correct_N),
     }
-    return Calibration(Thresholds(temperature, abstain_below), figures, _sentence(temperature, figures))
+    return Calibration(
+        Thresholds(temperature=temperature, abstain_below=abstain_below), figures, _sentence(temperature, figures)
+    )
 
 
 def _sentence(temperature: float, figures: dict[str, float]) -> str:

@@ -5,8 +5,19 @@ Axes: N row (one scored study), K label, B bin."""
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from echoplane.tasks.task import Prepared, Result, Rows, Samples, Thresholds, Truth
+from echoplane.tasks import task
+from echoplane.tasks.task import Prepared, Result, Rows, Samples, Truth, probabilities_of
+
+
+class Thresholds(task.Thresholds):
+    """What turns logits into a label or "cannot tell"."""
+
+    temperature: float = Field(gt=0)
+    """Divides the logits (Guo et al. 2017, arXiv 1706.04599)."""
+    abstain_below: float = Field(ge=0, le=1)
+    """A confidence under this answers "cannot tell"."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -72,7 +83,7 @@ def score(result: Result, truth: Truth, names: list[str]) -> dict[str, Any]:
     return {
         "truth": names.index(str(truth)),
         "truth_label": str(truth),
-        "probabilities": list(result.probabilities.values()),
+        "probabilities": list(probabilities_of(result).values()),
     }
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.study.masks import Masks
 from echoplane.study.study import Study
@@ -18,8 +18,8 @@ from echoplane.study.study import Study
 Rows = Mapping[str, np.ndarray]
 """A table of scored studies as columns of equal length: `patient`, `sample`, `confidence`, `abstained`, the subgroups,
 and what the task's `score` gave of each."""
-Truth = str | Masks
-"""What a study shows: the name of its label, or what readers drew on it."""
+Truth = str | Masks | float
+"""What a study shows: the name of its label, what readers drew on it, or a measured value."""
 Run = Callable[[np.ndarray], np.ndarray]
 """A loaded model: some rows of a batch, whole or cut to a window, to their outputs."""
 Validated = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -29,7 +29,7 @@ the sample that each row belongs to."""
 
 @dataclass(frozen=True)
 class Label:
-    """One answer of a classifier: its `name` on the wire, `title` for people, DICOM code triplet."""
+    """One answer of a classifier, or one measured quantity: its `name` on the wire, `title` for people, DICOM code."""
 
     name: str
     title: str
@@ -50,14 +50,13 @@ class Prepared:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """What turns outputs into an answer, fitted on validation data."""
+class Thresholds(BaseModel):
+    """What turns outputs into an answer, fitted on validation data. A task derives its own from this."""
 
-    temperature: float
-    """Divides the logits (Guo et al. 2017, arXiv 1706.04599)."""
-    abstain_below: float
-    """A confidence under this answers "cannot tell"."""
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    abstain_below: float | None = Field(default=None, ge=0, le=1)
+    """A confidence under this answers "cannot tell"; None for a task that never does."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,20 @@ class Samples:
     """What a network learns from one study: `samples` (sample, ...) uint8, and the `label` of each.
 
     A classifier's label is the place of its truth among the labels. Elsewhere it is a stratum: sampling shows every
-    label equally often.
+    label equally often. `values` are what a network that measures shall answer for each.
     """
 
     samples: np.ndarray
     labels: tuple[int, ...]
+    values: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """The answer. `label` is None for "cannot tell"; `probabilities` are in the order of the task's labels."""
+    """The answer. `label` is None for "cannot tell", `confidence` None for a task that has none."""
 
     label: str | None
-    confidence: float
-    probabilities: dict[str, float]
+    confidence: float | None = None
     warnings: tuple[str, ...] = ()
 
     def details(self) -> dict[str, Any]:
@@ -99,20 +98,60 @@ class Result:
         return {}
 
 
+@dataclass(frozen=True)
+class Classification(Result):
+    """One of the task's labels. `probabilities` are in the order of the labels."""
+
+    probabilities: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segmentation(Result):
+    """Masks, uint8 (phase, slice, row, column) by plane, on the grid of the study."""
+
+    masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Measurement(Result):
+    """A measured quantity, whose name is the label."""
+
+    value: float = float("nan")
+    unit: str = ""
+
+    def details(self) -> dict[str, Any]:
+        """The value by name, and its unit."""
+        return {"measures": {self.label: self.value}, "unit": self.unit}
+
+
+def probabilities_of(result: Result) -> dict[str, float]:
+    """The probability of each label; none for an answer that is no classification."""
+    return result.probabilities if isinstance(result, Classification) else {}
+
+
 class Task(Protocol):
     """What a task's module gives."""
 
     NAME: str
     Preprocessing: type[BaseModel]
+    Thresholds: type[Thresholds]
+    MODALITY: str
+    """DICOM modality of the studies that it accepts."""
     STUDY: Literal["file", "folder"]
     """What a data set holds a study as: one DICOM file, or a folder of files that belong together."""
-    TRUTH: Literal["label", "mask"]
+    TRUTH: Literal["label", "masks", "value"]
     """How a data set says what a study shows: see `Truth`."""
+    TRUTH_COLUMN: str
+    """Column of labels.csv that holds it; empty for masks, which lie beside the study."""
     HEADLINE: tuple[str, ...]
     """The figures of `summary` that say most, the foremost first."""
 
     def labels(self) -> tuple[Label, ...]:
         """Names, codes and display order."""
+        ...
+
+    def accepts(self, study: Study) -> bool:
+        """True if the study is of the modality and kind that this task answers; several tasks may accept one study."""
         ...
 
     def preprocess(self, study: Study, config: Any) -> Prepared:
@@ -127,7 +166,7 @@ class Task(Protocol):
         """
         ...
 
-    def interpret(self, outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
+    def interpret(self, outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Any) -> Result:
         """The answer to one study from what `infer` kept of all rows of its batch."""
         ...
 
@@ -139,7 +178,7 @@ class Task(Protocol):
         """Thresholds from validation batches, which come one after the other: outputs of all of them may not fit."""
         ...
 
-    def about(self, thresholds: Thresholds) -> str:
+    def about(self, thresholds: Any) -> str:
         """What an answer is, in a sentence for the model card."""
         ...
 
@@ -174,10 +213,11 @@ class Learning(Protocol):
         """A torch module: one tensor in (what `preprocess` gives), `(output, embedding)` out."""
         ...
 
-    def parts(self, samples: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The network's input and the loss's target from samples (batch, ...) and their labels (batch).
+    def parts(self, samples: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The network's input and the loss's target from samples (batch, ...) and their labels or values (batch).
 
-        A classifier's target is the label; a mask lies in the sample beside its image, so that both move together.
+        A classifier's target is the label, a measurement's the value; a mask lies in the sample beside its image, so
+        that both move together.
         """
         ...
 

@@ -12,23 +12,22 @@ from echoplane.training.config import TrainConfig
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Batch = tuple[np.ndarray, np.ndarray]
-"""Samples (batch, ...) and their labels (batch)."""
+"""Samples (batch, ...) and their truths (batch): labels, or values of a measurement."""
 
 
-def training_labels(shards: Shards, shuffle_seed: int | None) -> np.ndarray:
-    """The label of every row; with a seed, those of the training split permuted among themselves."""
-    label_N = shards.index["label"].astype(np.int64)
+def training_truths(shards: Shards, shuffle_seed: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The label and the truth of every row; with a seed, those of the training split permuted among themselves."""
+    order_N, rows = np.arange(len(shards.index["label"])), shards.rows_of("train")
     if shuffle_seed is not None:
-        rows = shards.rows_of("train")
-        label_N[rows] = np.random.default_rng(shuffle_seed).permutation(label_N[rows])
-    return label_N
+        order_N[rows] = np.random.default_rng(shuffle_seed).permutation(rows)
+    return shards.index["label"].astype(np.int64)[order_N], shards.truths[order_N]
 
 
 def training_batches(
     shards: Shards, augment: Augment, config: TrainConfig, *, epoch: int, steps: int, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
     """The `steps` batches that worker `rank` of `world` trains on in `epoch`, each its part of `config.batch`."""
-    label_N = training_labels(shards, config.shuffle_labels_seed)
+    label_N, truth_N = training_truths(shards, config.shuffle_labels_seed)
     rows = shards.rows_of("train")
     picks_D = epoch_rows(
         label_N[rows],
@@ -46,10 +45,10 @@ def training_batches(
             augment(shards.sample(row), np.random.default_rng([config.seed, epoch, place]))
             for row, place in zip(rows_B, places, strict=True)
         ]
-        yield np.stack(samples), label_N[rows_B]
+        yield np.stack(samples), truth_N[rows_B]
 
 
 def validation_batches(shards: Shards, batch: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """The validation split as it is, worker `rank`'s part of it."""
     for rows_B in batches_of_one_shape(shards, shards.rows_of("validation")[rank::world], batch):
-        yield np.stack([shards.sample(row) for row in rows_B]), shards.index["label"][rows_B].astype(np.int64)
+        yield np.stack([shards.sample(row) for row in rows_B]), shards.truths[rows_B]

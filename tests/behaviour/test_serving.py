@@ -32,7 +32,7 @@ def test_a_clip_gets_a_view_with_everything_that_says_where_it_came_from(
     (label,) = [label for label in bundle.spec.labels if label.name == body["label"]]
     assert body["title"] == label.title
     assert body["code"] == {"value": label.code, "scheme": label.scheme, "meaning": label.meaning}
-    assert body["threshold"] == bundle.spec.abstain_below
+    assert body["threshold"] == bundle.thresholds.abstain_below
     assert body["warnings"] == ["no usable scan region in the file: the whole image was used, text included"]
     assert 0 < body["timings_ms"]["inference"] < body["timings_ms"]["total"]
 

@@ -16,6 +16,7 @@ from echoplane.bundle import read, seal
 from echoplane.bundle.spec import FILES, Contents
 from echoplane.errors import BundleError
 from tests.tiny_bundle import DATA_DIGEST, SPLIT_ID, make_tiny_bundle
+from tests.tiny_cine import make_tiny_cine_bundle
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_name_with_a_path_in_it_is_refused(folder: Path) -> None:
         read(folder)
 
 
-@pytest.mark.parametrize(("schema", "advice"), [(0, "run `echoplane export` again"), (None, "again"), (2, "Update")])
+@pytest.mark.parametrize(("schema", "advice"), [(0, "run `echoplane export` again"), (None, "again"), (3, "Update")])
 def test_another_schema_is_refused_with_what_to_do(folder: Path, schema: int | None, advice: str) -> None:
     _restate(folder, lambda stated: stated.update(schema=schema))
     with pytest.raises(BundleError, match=advice):
@@ -152,3 +153,31 @@ def test_s2_a_golden_file_of_objects_is_refused(folder: Path) -> None:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _as_schema_1(folder: Path, **changes: object) -> Path:
+    """The bundle as echoplane 0.1.0 stated it."""
+
+    def restate(stated: dict[str, Any]) -> None:
+        stated.update({**stated.pop("thresholds"), "schema": 1, **changes})
+
+    _restate(folder, restate)
+    return folder
+
+
+def test_a_bundle_of_schema_1_is_read_with_the_thresholds_of_its_task(tmp_path: Path) -> None:
+    old = make_tiny_bundle(tmp_path / "b", temperature=1.5, abstain_below=0.25)
+    new = read(old)
+    bundle = read(_as_schema_1(old))
+    assert bundle.thresholds == new.thresholds
+    assert bundle.spec == new.spec
+    assert bundle.id == hashlib.sha256((old / "bundle.json").read_bytes()).hexdigest()
+    cine = read(_as_schema_1(make_tiny_cine_bundle(tmp_path / "c"), temperature=1.0))
+    assert cine.thresholds.model_dump() == {"abstain_below": 0.5}
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 0}, {"abstain_below": 2}, {"abstain_below": None}, {"mood": 1}])
+def test_thresholds_that_the_task_does_not_know_are_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    folder = make_tiny_bundle(tmp_path / "b")
+    with pytest.raises(BundleError):
+        read(_as_schema_1(folder, **changes))

@@ -17,7 +17,7 @@ from kubernetes.utils.quantity import parse_quantity
 from echoplane import __version__
 from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS
 from echoplane.settings import ServingSettings
-from echoplane.tasks import NAMES
+from echoplane.tasks import BUILT_IN
 from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
@@ -303,7 +303,7 @@ def test_a_wrong_value_is_refused_in_words(setting: str, words: str) -> None:
 
 def test_the_tasks_that_the_chart_knows_are_those_of_the_library() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    assert tuple(schema["properties"]["serving"]["properties"]["tasks"]["items"]["enum"]) == NAMES
+    assert tuple(schema["properties"]["serving"]["properties"]["tasks"]["items"]["enum"]) == BUILT_IN
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:

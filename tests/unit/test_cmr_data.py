@@ -45,7 +45,6 @@ def answer(labels_TZHW: np.ndarray, *flags: Flag) -> Segmentation:
     return Segmentation(
         label=None if flags else "measured",
         confidence=0.9,
-        probabilities={},
         measures={name: found.get(name) for name in HEADERS},
         masks={"short-axis": labels_TZHW},
         ed=ED,
@@ -176,7 +175,7 @@ def test_calibration_finds_the_dice_of_the_cavity_study_by_study() -> None:
     found = task.calibrate([(right, targets, names), (wrong, targets, np.array(["b"] * len(targets)))])
     assert found.figures["studies"] == 2
     assert found.figures["dice"] == pytest.approx(0.5)
-    assert found.thresholds.temperature == 1.0
+    assert found.thresholds.model_fields_set == {"abstain_below"}
     assert "2 validation studies" in found.sentence
 
 

@@ -25,7 +25,7 @@ def answered(
     study = Study((), (cine, *(c for _, c in others)))
     prepared = task.preprocess(study, task.Preprocessing())
     rows = shown(prepared, [labels_TZHW, *(labels for labels, _ in others)])
-    return task.interpret(inferred(prepared, rows, sure), study, prepared.place, Thresholds(1.0, 0.85))
+    return task.interpret(inferred(prepared, rows, sure), study, prepared.place, Thresholds(abstain_below=0.85))
 
 
 def shown(prepared: Prepared, truths: list[np.ndarray]) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_a_turned_picture_gets_its_mask_turned_back(transpose: bool) -> None:
     seen = turned(labels, turn)
     rows = np.stack([seen[t, z] for _, t, z in prepared.place["rows"]])
     rows[-prepared.place["mirrored"] :] = rows[-prepared.place["mirrored"] :, :, ::-1]
-    found = task.interpret(inferred(prepared, rows), study, prepared.place, Thresholds(1.0, 0.5))
+    found = task.interpret(inferred(prepared, rows), study, prepared.place, Thresholds(abstain_below=0.5))
     assert np.array_equal(found.masks["short-axis"], cleaned(labels))
 
 
@@ -87,7 +87,7 @@ def test_pixels_far_from_the_trained_size_are_resampled_and_the_mask_returns_to_
     small = labels[:, :, ::2, ::2]
     rows = np.stack([small[t, z] for _, t, z in prepared.place["rows"]])
     study = Study((), (cine,))
-    found = task.interpret(inferred(prepared, rows), study, prepared.place, Thresholds(1.0, 0.5))
+    found = task.interpret(inferred(prepared, rows), study, prepared.place, Thresholds(abstain_below=0.5))
     assert found.masks["short-axis"].shape == labels.shape
     assert dice(found.masks["short-axis"] == LV, labels == LV) > 0.95
 
@@ -102,7 +102,7 @@ def outputs_of(cine: Cine, plain: np.ndarray, mirrored: np.ndarray) -> tuple[np.
     batch = np.stack([places[0]] * count + [places[1]] * prepared.place["mirrored"])
     flat_KN = logits.reshape(len(logits), -1)
     outputs = task.infer(lambda rows: np.moveaxis(flat_KN[:, rows], 0, 1), replace(prepared, batch=batch))
-    return outputs, task.interpret(outputs, study, prepared.place, Thresholds(1.0, 0.0))
+    return outputs, task.interpret(outputs, study, prepared.place, Thresholds(abstain_below=0.0))
 
 
 def seen_in(labels_TZHW: np.ndarray, cine: Cine, *others: tuple[np.ndarray, Cine]) -> tuple[list, np.ndarray]:

@@ -1,7 +1,9 @@
 """The contracts of docs/architecture.md that code can hold."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +11,23 @@ import pytest
 from echoplane import errors, tasks
 from echoplane.study.views import VIDEO_VIEWS, by_code
 
-NUMPY_HALF = ("NAME", "Preprocessing", "labels", "preprocess", "infer", "interpret", "summary", "example")
+ROOT = Path(__file__).resolve().parents[2]
+NUMPY_HALF = (
+    "NAME",
+    "Preprocessing",
+    "Thresholds",
+    "accepts",
+    "labels",
+    "preprocess",
+    "infer",
+    "interpret",
+    "summary",
+    "example",
+)
 TORCH_HALF = ("Network", "Augmentation", "network", "parts", "loss", "score", "augment")
 
 
-@pytest.mark.parametrize("name", tasks.NAMES)
+@pytest.mark.parametrize("name", tasks.BUILT_IN)
 def test_a_task_gives_both_halves_under_its_own_name(name: str) -> None:
     task, learning = tasks.by_name(name), tasks.learning(name)
     assert name == task.NAME
@@ -21,12 +35,54 @@ def test_a_task_gives_both_halves_under_its_own_name(name: str) -> None:
     assert all(hasattr(learning, part) for part in TORCH_HALF)
 
 
-@pytest.mark.parametrize("name", tasks.NAMES)
+@pytest.mark.parametrize("name", tasks.BUILT_IN)
 def test_an_example_is_the_same_for_the_same_seed_and_can_be_prepared(name: str) -> None:
     task = tasks.by_name(name)
     first, again, other = (task.preprocess(task.example(seed), task.Preprocessing()).batch for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_a_task_accepts_its_own_example_and_those_of_the_same_kind() -> None:
+    examples = {name: tasks.by_name(name).example(0) for name in tasks.BUILT_IN}
+    accepting = {
+        name: {other for other in tasks.BUILT_IN if tasks.by_name(other).accepts(example)}
+        for name, example in examples.items()
+    }
+    assert accepting == {
+        "echo-view-video": {"echo-view-video", "echo-view-image"},
+        "echo-view-image": {"echo-view-image"},
+        "cmr-segmentation": {"cmr-segmentation"},
+    }
+
+
+NAMES_OF_TASKS = re.compile(r"echo[-_]view[-_](?:video|image)|cmr[-_]segmentation|\bview_(?:video|image)\b")
+DEFAULTS = {
+    "components/dataset/component.py",
+    "echoplane/cli/__init__.py",  # the example of a command
+    "echoplane/cli/predict.py",
+    "echoplane/stages/batch.py",
+    "echoplane/stages/dataset.py",
+    "echoplane/stages/measure.py",  # the shipped bundle of the command `measure`, and what it writes
+    "pipelines/batch_inference.py",
+    "pipelines/cmr.py",
+}
+"""Files that name a task as the default of a setting that a user may change."""
+OUTPUTS = "echoplane/cmr/"
+"""What `measure` writes of a cine MR: the output half of its task."""
+
+
+def test_nothing_outside_tasks_and_policies_names_a_task_but_as_a_default() -> None:
+    product = [
+        path for room in ("echoplane", "serving", "components", "pipelines") for path in (ROOT / room).rglob("*")
+    ]
+    naming = {
+        path.relative_to(ROOT).as_posix()
+        for path in product
+        if path.suffix in (".py", ".html", ".json", ".yaml") and NAMES_OF_TASKS.search(path.read_text())
+    }
+    inside = ("echoplane/tasks/", "echoplane/policies/", OUTPUTS)
+    assert {name for name in naming if not name.startswith(inside)} == DEFAULTS
 
 
 @pytest.mark.parametrize(

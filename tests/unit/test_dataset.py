@@ -373,7 +373,7 @@ def test_what_is_no_report_of_deid_is_no_proof(tmp_path, report):
 
 
 def test_a_catalogue_of_another_schema_is_refused(cohort, tmp_path):
-    table = catalogue_of(cohort.parent).table.replace_schema_metadata({"schema": "2"})
+    table = catalogue_of(cohort.parent).table.replace_schema_metadata({"schema": "3"})
     pq.write_table(table, tmp_path / "catalogue.parquet")
-    with pytest.raises(ConfigError, match="schema 2; 1 is read here"):
+    with pytest.raises(ConfigError, match="schema 3; 2 is read here"):
         read_catalogue(tmp_path / "catalogue.parquet")

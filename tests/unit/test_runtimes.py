@@ -178,7 +178,7 @@ def test_an_answer_is_what_preprocess_model_and_temperature_give(bundle: Bundle)
     given = answer(study, runtimes.open(bundle, InferenceSettings(precision="f32")))
     batch = bundle.task.preprocess(study, bundle.preprocessing).batch
     output, embedding = forward(batch, load_file(bundle.folder / "weights.safetensors"))
-    expected = softmax(output[0].astype(float) / bundle.spec.temperature)
+    expected = softmax(output[0].astype(float) / bundle.thresholds.temperature)
     assert list(given.result.probabilities.values()) == pytest.approx(expected, abs=1e-5)
     assert given.embedding == pytest.approx(embedding[0], abs=1e-5)
     assert set(given.timings_ms) == {"preprocess", "inference", "interpret"}

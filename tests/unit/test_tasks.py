@@ -8,7 +8,7 @@ from echoplane import tasks
 from echoplane.errors import ConfigError, UnusableStudy
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.tasks import classify, view_video
-from echoplane.tasks.task import Thresholds
+from echoplane.tasks.classify import Thresholds
 
 CONFIG = view_video.Preprocessing()
 
@@ -68,14 +68,18 @@ def test_a_region_beyond_the_image_is_cut_to_it() -> None:
 def test_a_confidence_under_the_threshold_answers_cannot_tell() -> None:
     logits = np.zeros((1, 12))
     logits[0, 4] = 3.0
-    said = [view_video.interpret(logits, None, {}, Thresholds(1.0, limit)) for limit in (0.5, 0.9)]  # type: ignore[arg-type]
+    said = [
+        view_video.interpret(logits, None, {}, Thresholds(temperature=1.0, abstain_below=limit)) for limit in (0.5, 0.9)
+    ]  # type: ignore[arg-type]
     assert [result.label for result in said] == ["a4c", None]
     assert sum(said[0].probabilities.values()) == pytest.approx(1.0)
 
 
 def test_a_higher_temperature_is_less_sure_of_the_same_answer() -> None:
     logits = np.random.default_rng(0).normal(size=(1, 12)) * 4
-    cold, hot = (view_video.interpret(logits, None, {}, Thresholds(t, 0.0)) for t in (1.0, 3.0))  # type: ignore[arg-type]
+    cold, hot = (
+        view_video.interpret(logits, None, {}, Thresholds(temperature=t, abstain_below=0.0)) for t in (1.0, 3.0)
+    )  # type: ignore[arg-type]
     assert cold.label == hot.label
     assert cold.confidence > hot.confidence
 

@@ -18,7 +18,7 @@ from echoplane.tasks.view_video import labels, learning
 from echoplane.tasks.view_video.learning import Augmentation, Network
 from echoplane.training.checkpoint import FILE, State, read_state, write_state
 from echoplane.training.config import TrainConfig
-from echoplane.training.data import training_batches, training_labels
+from echoplane.training.data import training_batches, training_truths
 from echoplane.training.loop import learning_rate, train, validate
 from tests.tiny_cohort import moving_bar
 
@@ -181,11 +181,12 @@ def test_noise_has_the_deviation_it_says_at_mid_grey_and_spares_black():
 
 def test_shuffled_labels_are_permuted_within_the_training_split_alone():
     data = shards()
-    shuffled = training_labels(data, 3)
+    shuffled, truths = training_truths(data, 3)
+    assert (shuffled == truths).all()
     assert sorted(shuffled[:16]) == sorted(data.index["label"][:16])
     assert (shuffled[:16] != data.index["label"][:16]).any()
     assert (shuffled[16:] == data.index["label"][16:]).all()
-    assert (training_labels(data, None) == data.index["label"]).all()
+    assert (training_truths(data, None)[1] == data.index["label"]).all()
 
 
 def test_two_workers_show_what_one_would():

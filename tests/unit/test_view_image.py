@@ -10,8 +10,8 @@ from echoplane.phantom import make_patient, scan_echo, scan_strip
 from echoplane.phantom.strip_screen import STRIP_NAMES
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.tasks import view_image, view_video
+from echoplane.tasks.classify import Thresholds
 from echoplane.tasks.picture import reason_for_doubt
-from echoplane.tasks.task import Thresholds
 from echoplane.tasks.view_image import learning
 
 CONFIG = view_image.Preprocessing()
@@ -100,7 +100,9 @@ def test_frames_of_a_clip_are_spread_over_all_of_it_and_none_comes_twice() -> No
 def test_a_clip_gets_the_view_of_the_mean_probability_of_its_frames() -> None:
     logits = np.zeros((3, 15))
     logits[0, 4], logits[1, 4], logits[2, 6] = 2, 2, 9  # two frames unsure of a4c, one certain of a2c
-    result = view_image.interpret(logits, study_of(np.zeros((3, 60, 80), np.uint8)), {}, Thresholds(1.0, 0.0))
+    result = view_image.interpret(
+        logits, study_of(np.zeros((3, 60, 80), np.uint8)), {}, Thresholds(temperature=1.0, abstain_below=0.0)
+    )
     assert result.label == "a2c"
     assert sum(result.probabilities.values()) == pytest.approx(1)
 

@@ -29,16 +29,21 @@ from echoplane.tasks.cmr_segmentation.inference import infer
 from echoplane.tasks.cmr_segmentation.preparation import Preprocessing, preprocess
 from echoplane.tasks.cmr_segmentation.scoring import details, score, showing, summary
 from echoplane.tasks.cmr_segmentation.structures import STRUCTURES
-from echoplane.tasks.task import Label, Thresholds
+from echoplane.tasks.cmr_segmentation.thresholds import Thresholds
+from echoplane.tasks.task import Label
 
 __all__ = [
     "HEADLINE",
+    "MODALITY",
     "NAME",
     "STUDY",
     "TRUTH",
+    "TRUTH_COLUMN",
     "Preprocessing",
     "Segmentation",
+    "Thresholds",
     "about",
+    "accepts",
     "calibrate",
     "details",
     "example",
@@ -54,8 +59,15 @@ __all__ = [
 ]
 NAME = "cmr-segmentation"
 STUDY: Literal["folder"] = "folder"
-TRUTH: Literal["mask"] = "mask"
+TRUTH: Literal["masks"] = "masks"
+TRUTH_COLUMN = ""
+MODALITY = "MR"
 HEADLINE = ("dice/lv-cavity", "dice/lv-myocardium", "dice/rv-cavity", "mae/lvef_percent", "mae/lvedv_ml", "flagged")
+
+
+def accepts(study: Study) -> bool:
+    """A cine MR, whose short axis may be beside long axes."""
+    return bool(study.cines)
 
 
 def labels() -> tuple[Label, ...]:

@@ -18,7 +18,7 @@ from echoplane.tasks.cmr_segmentation.inference import averaged, pairs
 from echoplane.tasks.cmr_segmentation.overlap import dice
 from echoplane.tasks.cmr_segmentation.quality import agreement_flags, atrium_flags, removed_flags
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN
-from echoplane.tasks.task import Thresholds
+from echoplane.tasks.cmr_segmentation.thresholds import Thresholds
 
 
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Segmentation:

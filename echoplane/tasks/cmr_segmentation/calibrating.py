@@ -1,7 +1,7 @@
 """When an answer is flagged as unsure: fitted on validation patients.
 
-The network's own expected Dice of the LV cavity, from its probabilities, is the confidence of an answer; temperature
-stays 1, for that expectation is made of the probabilities as they are. Axes: B row of a batch, N sample, H row,
+The network's own expected Dice of the LV cavity, from its probabilities, is the confidence of an answer. There is no
+temperature, for that expectation is made of the probabilities as they are. Axes: B row of a batch, N sample, H row,
 W column."""
 
 from collections import defaultdict
@@ -12,7 +12,8 @@ import numpy as np
 from echoplane.errors import BundleError
 from echoplane.tasks.cmr_segmentation.inference import condense
 from echoplane.tasks.cmr_segmentation.structures import CLASSES, LV_CAVITY, bits, plane_of
-from echoplane.tasks.task import Calibration, Thresholds, Validated
+from echoplane.tasks.cmr_segmentation.thresholds import Thresholds
+from echoplane.tasks.task import Calibration, Validated
 
 ASKED = 0.85
 """Expected Dice under which an answer is flagged, as far as validation lets it."""
@@ -43,7 +44,7 @@ def calibrate(batches: Iterable[Validated]) -> Calibration:
         f"found, {expected_N.mean():.3f} expected by the network itself; {100 * figures['abstained']:.0f}% lie under "
         f"the threshold of {below:.3f}."
     )
-    return Calibration(Thresholds(1.0, below), figures, sentence)
+    return Calibration(Thresholds(abstain_below=below), figures, sentence)
 
 
 def abstention(expected_N: np.ndarray, dice_N: np.ndarray) -> float:

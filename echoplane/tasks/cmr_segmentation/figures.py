@@ -13,6 +13,7 @@ from echoplane.study.cine import HEART_RATES_BPM, Cine
 from echoplane.study.cine_files import FOUND
 from echoplane.study.nifti import write_nifti
 from echoplane.study.study import Study
+from echoplane.tasks import task
 from echoplane.tasks.cmr_segmentation import measures as measuring
 from echoplane.tasks.cmr_segmentation.base_plane import valve_slices
 from echoplane.tasks.cmr_segmentation.coverage import (
@@ -23,17 +24,14 @@ from echoplane.tasks.cmr_segmentation.coverage import (
 )
 from echoplane.tasks.cmr_segmentation.quality import Flag, plausibility_flags, stroke_volume_flags, ventricle_flags
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN, STRUCTURES
-from echoplane.tasks.task import Result
 
 
 @dataclass(frozen=True)
-class Segmentation(Result):
+class Segmentation(task.Segmentation):
     """`label` is "measured", or None where a flag says that the figures may be wrong."""
 
     measures: dict[str, float | None] = field(default_factory=dict)
     curves: dict[str, measuring.Curve] = field(default_factory=dict)
-    masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    """By plane, uint8 (phase, slice, row, column) on the input's grid."""
     ed: int = 0
     es: int = 0
     flags: tuple[Flag, ...] = ()
@@ -102,7 +100,6 @@ def from_masks(
     return Segmentation(
         label=None if all_flags else "measured",
         confidence=expected_dice,
-        probabilities={},
         warnings=(*_warnings(stack, lv_T, 0 if chosen else ed), *warnings),
         measures={name: found.get(name) for name in measuring.HEADERS},
         curves=curves,

@@ -54,7 +54,7 @@ class Fcn(nn.Module):
         self.classify = nn.Conv2d(HEAD[1], classes, 1)
 
     def forward(self, image_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = image_BHW[:, None].float() / 255
+        x = image_BHW.float()[:, None] / 255  # cast first: TensorRT takes uint8 at the input alone
         size = x.shape[2:]
         squeezed = []
         for level, squeeze in zip(self.levels, self.squeeze, strict=True):
@@ -93,7 +93,7 @@ class UNet(nn.Module):
         self.classify = nn.Conv2d(width, 4 * classes, 1)
 
     def forward(self, image_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        grey = image_BHW[:, None].float() / 255
+        grey = image_BHW.float()[:, None] / 255  # cast first: TensorRT takes uint8 at the input alone
         x = pixel_unshuffle(grey.sqrt() if self.root else grey, 2)
         skips = []
         for level in self.levels:

@@ -17,12 +17,26 @@ from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import IMAGE_VIEWS, STILL_VIEWS
 from echoplane.tasks import classify
 from echoplane.tasks.calibration import calibrate_samples
+from echoplane.tasks.classify import Thresholds
 from echoplane.tasks.picture import IMAGE_KINDS, crop, decoded_side, letterbox, reason_for_doubt, scan_region
-from echoplane.tasks.task import Calibration, Label, Prepared, Result, Rows, Run, Samples, Thresholds, Truth, Validated
+from echoplane.tasks.task import (
+    Calibration,
+    Classification,
+    Label,
+    Prepared,
+    Result,
+    Rows,
+    Run,
+    Samples,
+    Truth,
+    Validated,
+)
 
 NAME = "echo-view-image"
 STUDY: Literal["file"] = "file"
 TRUTH: Literal["label"] = "label"
+TRUTH_COLUMN = "view"
+MODALITY = "US"
 HEADLINE = ("accuracy", "f1", "calibration_error", "abstained")
 STRIP_KINDS = tuple(view.name for view in STILL_VIEWS)
 KINDS = (*IMAGE_KINDS, *STRIP_KINDS, "spectral")
@@ -45,6 +59,11 @@ class Preprocessing(BaseModel):
 
 def labels() -> tuple[Label, ...]:
     return tuple(Label(v.name, v.title, v.code, v.scheme, v.meaning) for v in IMAGE_VIEWS)
+
+
+def accepts(study: Study) -> bool:
+    """One ultrasound still or clip."""
+    return not study.cines and len(study.instances) == 1 and study.instances[0].modality == MODALITY
 
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
@@ -100,7 +119,8 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     confidence, doubt = float(probabilities_K[best]), str(place.get("doubt", ""))
     label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
     warnings = (doubt,) if doubt else (f"{stated} is what the header says of its region",) if stated else ()
-    return Result(label, confidence, dict(zip(names(), map(float, probabilities_K), strict=True)), warnings)
+    probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
+    return Classification(label=label, confidence=confidence, warnings=warnings, probabilities=probabilities)
 
 
 def names() -> list[str]:

@@ -17,13 +17,26 @@ from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import VIDEO_VIEWS
 from echoplane.tasks import classify
 from echoplane.tasks.calibration import calibrate_samples
-from echoplane.tasks.classify import softmax, summarise
+from echoplane.tasks.classify import Thresholds, softmax, summarise
 from echoplane.tasks.picture import crop, decoded_side, letterbox, reason_for_doubt, scan_region
-from echoplane.tasks.task import Calibration, Label, Prepared, Result, Rows, Run, Samples, Thresholds, Truth, Validated
+from echoplane.tasks.task import (
+    Calibration,
+    Classification,
+    Label,
+    Prepared,
+    Result,
+    Rows,
+    Run,
+    Samples,
+    Truth,
+    Validated,
+)
 
 NAME = "echo-view-video"
 STUDY: Literal["file"] = "file"
 TRUTH: Literal["label"] = "label"
+TRUTH_COLUMN = "view"
+MODALITY = "US"
 HEADLINE = ("accuracy", "f1", "calibration_error", "abstained")
 ASSUMED_FRAME_TIME_MS = 1000 / 30
 """Where a file does not say: the commonest cine rate."""
@@ -46,6 +59,12 @@ class Preprocessing(AcceptsFormerNames):
 
 def labels() -> tuple[Label, ...]:
     return tuple(Label(v.name, v.title, v.code, v.scheme, v.meaning) for v in VIDEO_VIEWS)
+
+
+def accepts(study: Study) -> bool:
+    """One ultrasound clip."""
+    clips = study.instances
+    return not study.cines and len(clips) == 1 and clips[0].modality == MODALITY and clips[0].frame_count > 1
 
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
@@ -76,7 +95,8 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     confidence, doubt = float(probabilities_K[best]), str(place.get("doubt", ""))
     label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
     probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
-    return Result(label, confidence, probabilities, (doubt,) if doubt else ())
+    warnings = (doubt,) if doubt else ()
+    return Classification(label=label, confidence=confidence, warnings=warnings, probabilities=probabilities)
 
 
 def names() -> list[str]:

@@ -84,7 +84,8 @@ class SlowFast(nn.Module):
         self.classify = nn.Linear(features, len(labels()))
 
     def forward(self, clip_BTHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        fast_BCTHW = (clip_BTHW[:, None].float() - MEAN) / DEVIATION
+        # TensorRT takes uint8 at the input alone: cast before anything else
+        fast_BCTHW = (clip_BTHW.float()[:, None] - MEAN) / DEVIATION
         # a list of its own: the trunk overwrites its items
         embedding = self.trunk([fast_BCTHW[:, :, :: self.alpha], fast_BCTHW]).flatten(1)
         return self.classify(self.dropout(embedding)), embedding

@@ -35,7 +35,7 @@ from serving.api.http.schemas import (
     slot_body,
 )
 from serving.api.http.uploads import MIB, UploadLimits
-from serving.api.inference.answer import Received, answer_file
+from serving.api.inference.answer import Received, StudyRefused, answer_file
 from serving.api.models.slots import Slot
 
 DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
@@ -59,21 +59,24 @@ class Service:
         async with self.admission.request() as in_flight:
             received, held = await self._receive(request, in_flight, max_files=1)
             work = functools.partial(_answered, held[0], self.slots, received, task)
-            return _json(_noted(request, await in_flight.run(work)))
+            (answered,) = await in_flight.run(work)
+            if isinstance(answered, Problem):
+                raise answered
+            return _json(_noted(request, answered))
 
     async def study(self, request: Request) -> Response:
-        """Answer each file of a request with the task it belongs to, one after the other, within one deadline."""
+        """Answer each file of a request by every task that accepts it, one after the other, within one deadline."""
         async with self.admission.request() as in_flight:
             received, held = await self._receive(request, in_flight, max_files=self.settings.max_files)
-            bodies = []
+            bodies = list[FileBody]()
             for index, file in enumerate(held):
                 work = functools.partial(_answered, file, self.slots, received, None)
-                body = await self._file_body(index, in_flight, work, received.request_id)
-                bodies.append(body)
-                if body.answer:
-                    _noted(request, body.answer)
-                elif body.problem:
-                    audit.note(request.scope["state"], None, None, body.problem.type.removeprefix(TYPE_PREFIX))
+                for body in await self._file_bodies(index, in_flight, work, received.request_id):
+                    bodies.append(body)
+                    if body.answer:
+                        _noted(request, body.answer)
+                    elif body.problem:
+                        audit.note(request.scope["state"], None, None, body.problem.type.removeprefix(TYPE_PREFIX))
             return _json(StudyBody(request_id=received.request_id, files=bodies))
 
     async def _receive(self, request: Request, in_flight: InFlight, max_files: int) -> tuple[Received, list[Any]]:
@@ -85,19 +88,18 @@ class Service:
         await in_flight.start()
         return Received(request.state.request_id, start, upload_ms), held
 
-    async def _file_body(
-        self, index: int, in_flight: InFlight, work: Callable[[], AnswerBody], request_id: str
-    ) -> FileBody:
+    async def _file_bodies(
+        self, index: int, in_flight: InFlight, work: Callable[[], list[AnswerBody | Problem]], request_id: str
+    ) -> list[FileBody]:
         """Answer one file; its problem leaves the other files alone."""
         try:
-            return FileBody(index=index, answer=await in_flight.run(work))
+            answered = await in_flight.run(work)
         except Problem as refused:
-            problem = refused
+            answered = [refused]
         except Exception as error:
             log_failure(f"request {request_id}", error)
-            problem = problems.unexpected()
-        metrics.refused(problem.task, problem.kind)
-        return FileBody(index=index, problem=problem.body(request_id))
+            answered = [problems.unexpected()]
+        return [_file_body(index, each, request_id) for each in answered]
 
     def readiness(self) -> Response:
         """200 if every task has a model that passed its checks; a stale one still answers."""
@@ -130,12 +132,22 @@ def _limits(settings: ServingSettings) -> Limits:
     )
 
 
-def _answered(file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None) -> AnswerBody:
-    """Answer one file on a thread; raises Problem."""
+def _file_body(index: int, answered: AnswerBody | Problem, request_id: str) -> FileBody:
+    if isinstance(answered, AnswerBody):
+        return FileBody(index=index, answer=answered)
+    metrics.refused(answered.task, answered.kind)
+    return FileBody(index=index, problem=answered.body(request_id))
+
+
+def _answered(
+    file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None
+) -> list[AnswerBody | Problem]:
+    """Answer one file on a thread; raises Problem if no task can begin with it."""
     try:
-        return answer_body(answer_file(file, slots, received, task))
+        answers = answer_file(file, slots, received, task)
     except EchoplaneError as error:
         raise problems.of_error(error) from None
+    return [problems.of_error(one) if isinstance(one, StudyRefused) else answer_body(one) for one in answers]
 
 
 def build(service: Service) -> ASGIApp:

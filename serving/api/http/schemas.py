@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.bundle.spec import LabelCode
+from echoplane.tasks import probabilities_of
 from serving.api.http.problems import ProblemBody
 from serving.api.inference.answer import Answered
 from serving.api.models.slots import Model, Slot
@@ -47,10 +48,10 @@ class AnswerBody(_Body):
     """null: the model can't tell."""
     title: str
     code: CodeBody | None
-    confidence: float
-    """The highest probability."""
-    threshold: float
-    """A confidence below it answers "cannot tell"."""
+    confidence: float | None
+    """The highest probability; null for a task that has none."""
+    threshold: float | None
+    """A confidence below it answers "cannot tell"; null for a task that never does."""
     probabilities: dict[str, float]
     timings_ms: dict[str, float]
     """`preprocess` includes decoding; `total` includes receiving and waiting."""
@@ -63,7 +64,8 @@ class AnswerBody(_Body):
 
 
 class FileBody(_Body):
-    """One file of a request, in the order they were sent: an answer or a problem."""
+    """One file of a request, in the order they were sent: an answer or a problem. A file that several tasks accept
+    comes once per task."""
 
     index: int
     answer: AnswerBody | None = None
@@ -132,8 +134,8 @@ def answer_body(answered: Answered) -> AnswerBody:
         title=label.title if label else result.label or "cannot tell",
         code=_code(label) if label else None,
         confidence=result.confidence,
-        threshold=spec.abstain_below,
-        probabilities=result.probabilities,
+        threshold=answered.model.bundle.thresholds.abstain_below,
+        probabilities=probabilities_of(result),
         timings_ms={stage: round(elapsed_ms, 3) for stage, elapsed_ms in answered.timings_ms.items()},
         warnings=list(result.warnings),
         details=result.details(),
@@ -167,5 +169,5 @@ def slot_body(slot: Slot) -> SlotBody:
         labels=[
             LabelBody(name=label.name, title=label.title, code=_code(label)) for label in (spec.labels if spec else ())
         ],
-        threshold=spec.abstain_below if spec else None,
+        threshold=model.bundle.thresholds.abstain_below if model else None,
     )

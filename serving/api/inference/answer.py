@@ -10,13 +10,11 @@ from echoplane.errors import EchoplaneError, InputError, NotAnImage, Unsupported
 from echoplane.monitoring import metrics
 from echoplane.study import reading
 from echoplane.study.cine_files import ZIP
-from echoplane.study.study import Instance, Study
+from echoplane.study.study import Study
+from echoplane.tasks import by_name
 from echoplane.tasks.task import Result
 from serving.api.failures import log_failure
 from serving.api.models.slots import Model, Slot
-
-TASK_BY_MODALITY = {("US", "clip"): "echo-view-video", ("MR", "cine"): "cmr-segmentation"}
-CINE_TASK = TASK_BY_MODALITY["MR", "cine"]
 
 
 @dataclass(frozen=True)
@@ -47,30 +45,40 @@ class StudyRefused(EchoplaneError):
         self.error, self.task = error, task
 
 
-def answer_file(file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None) -> Answered:
-    """Answer one file with the model of `task`, or of the task that accepts its content; raises StudyRefused.
+def answer_file(
+    file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None
+) -> list[Answered | StudyRefused]:
+    """Answer one file with the model of `task`, or of each task that accepts its content.
 
-    Runs on a thread, which holds the whole file in memory only while it works on it.
+    Raises StudyRefused if the file cannot be read or no task accepts it. Runs on a thread, which holds the whole file
+    in memory only while it works on it.
     """
     begin = time.perf_counter()
     try:
         study = read_study(_without_wrong_zip(file.read(), task), received.request_id)
-        read = time.perf_counter()
-        task = task or choose_task(study, slots)
-        with slots[task].lease() as model:
+        tasks = [task] if task else accepting(study, slots)
+    except InputError as error:
+        raise StudyRefused(error, task) from None
+    read_ms = 1000 * (time.perf_counter() - begin)
+    return [_answer(study, slots[each], received, read_ms) for each in tasks]
+
+
+def _answer(study: Study, slot: Slot, received: Received, read_ms: float) -> Answered | StudyRefused:
+    try:
+        with slot.lease() as model:
             answer = runtimes.answer(study, model)
-            timings_ms = {"upload": received.upload_ms, "read": 1000 * (read - begin), **answer.timings_ms}
+            timings_ms = {"upload": received.upload_ms, "read": read_ms, **answer.timings_ms}
             timings_ms["total"] = 1000 * (time.perf_counter() - received.start_s)
             files = answer.result.files(study)
     except InputError as error:
-        raise StudyRefused(error, task) from None
-    metrics.answered(task, model.version, answer.result.label, timings_ms)
+        return StudyRefused(error, slot.task)
+    metrics.answered(slot.task, model.version, answer.result.label, timings_ms)
     return Answered(received.request_id, model, answer.result, files, timings_ms)
 
 
 def _without_wrong_zip(data: bytes, task: str | None) -> bytes:
     """Return `data`; raises Unsupported if it is a zip, which is read as one cine MR, and `task` answers no cine MR."""
-    if data[:4] == ZIP and task not in (None, CINE_TASK):
+    if data[:4] == ZIP and task and by_name(task).STUDY == "file":
         raise Unsupported(
             f"a zip is read as one cine MR, which {task} does not answer. Send one clip as a file, or the clips of a "
             "study as several files to /v1/study."
@@ -89,14 +97,17 @@ def read_study(data: bytes, request_id: str) -> Study:
         raise NotAnImage(f"the file is damaged ({type(error).__name__} while reading it).") from None
 
 
-def choose_task(study: Study, slots: Mapping[str, Slot]) -> str:
-    """Choose by modality and number of frames; raises UnusableStudy if no task served here accepts such a file."""
-    modality, kind = ("MR", "cine") if study.cines else _kind(study.only)
-    task = TASK_BY_MODALITY.get((modality, kind))
-    if task is None or task not in slots:
-        raise UnusableStudy(f"no model here answers a {kind} of modality {modality}; see /v1/models.")
-    return task
+def accepting(study: Study, slots: Mapping[str, Slot]) -> list[str]:
+    """The tasks served here that accept the study; raises UnusableStudy if none does."""
+    tasks = [name for name in slots if by_name(name).accepts(study)]
+    if not tasks:
+        raise UnusableStudy(f"no model here answers {_described(study)}; see /v1/models.")
+    return tasks
 
 
-def _kind(instance: Instance) -> tuple[str, str]:
-    return instance.modality, "still" if instance.frame_count == 1 else "clip"
+def _described(study: Study) -> str:
+    """Modality and kind, such as "a still of modality US"."""
+    if study.cines:
+        return "a cine of modality MR"
+    instance = study.only
+    return f"a {'still' if instance.frame_count == 1 else 'clip'} of modality {instance.modality}"

@@ -15,7 +15,7 @@ from echoplane.adapters.registry import Registry, Version
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes import InferenceSettings, recorded_settings
 from echoplane.settings import ServingSettings
-from echoplane.tasks import NAMES
+from echoplane.tasks import names
 
 EVALUATION = "evaluation.json"
 
@@ -110,8 +110,8 @@ def _followed(settings: ServingSettings) -> dict[str, Source]:
 
 
 def _known(task: str) -> str:
-    if task not in NAMES:
-        raise ConfigError(f"there is no task {task!r}; expected one of {', '.join(NAMES)}.")
+    if task not in names():
+        raise ConfigError(f"there is no task {task!r}; expected one of {', '.join(names())}.")
     return task
 
 
