@@ -124,7 +124,8 @@ class Member(nn.Module):
         self.classify = nn.Linear(features, len(labels()))
 
     def forward(self, picture_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        embedding = self.trunk((picture_BHW[:, None].float() - MEAN) / DEVIATION)
+        # TensorRT takes uint8 at the input alone: cast before anything else
+        embedding = self.trunk((picture_BHW.float()[:, None] - MEAN) / DEVIATION)
         return self.classify(self.dropout(embedding)), embedding
 
 
