@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
+.PHONY: help setup setup-tensorrt docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,13 @@ setup: .venv/.complete  ## the virtual environment .venv from requirements/dev.t
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+setup-tensorrt: build/tensorrt/.complete  ## TensorRT in an environment of its own, with which tests build every export (90 MB)
+
+build/tensorrt/.complete: requirements/tensorrt.txt .venv/.complete
+	$(BIN)/python -m venv build/tensorrt
+	$(BIN)/uv pip install --quiet --python build/tensorrt/bin/python --no-deps -r requirements/tensorrt.txt
 	@touch $@
 
 demo: setup  ## the main job, end to end; writes build/demo/report.html and report.json

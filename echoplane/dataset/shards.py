@@ -50,8 +50,10 @@ class Shards:
     @property
     def truths(self) -> np.ndarray:
         """What the network shall answer for each row of the index: the value of a measurement, else the label."""
-        value_N = self.index["value"]
-        return value_N if np.isfinite(value_N).any() else self.index["label"].astype(np.int64)
+        value_N = self.index.get("value")
+        if value_N is not None and np.isfinite(value_N).any():
+            return value_N
+        return self.index["label"].astype(np.int64)
 
     def sample(self, row: int) -> np.ndarray:
         """The sample of row `row` of the index: a view of the file, read-only."""

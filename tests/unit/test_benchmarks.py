@@ -14,7 +14,6 @@ from benchmarks.cmr_results import flagged, unsure_below
 from benchmarks.cmr_scores import Row
 from benchmarks.leakage import chance_of
 from echoplane import runtimes
-from echoplane.bundle import read
 from echoplane.bundle.export import to_onnx
 from echoplane.tasks.cmr_segmentation import learning
 from echoplane.training.checkpoint import State
@@ -95,9 +94,7 @@ def test_a_cine_bundle_keeps_kernels_in_16_bits_and_answers_as_torch_does_with_t
     assert {t.dtype for t in weights.values() if t.ndim > 1} == {torch.float16}
     kernel_bytes = sum(2 * t.numel() for t in weights.values() if t.ndim > 1)
     assert kernel_bytes < (folder / "model.onnx").stat().st_size < 1.3 * kernel_bytes
-    bundle = read(folder)
-    runtime = runtimes.load(bundle, precision="f32")
-    runtimes.check_golden(bundle, runtime)
+    runtime = runtimes.open(folder, runtimes.InferenceSettings(precision="f32")).runtime
     module = learning.network(SMALL).eval()
     module.load_state_dict(weights)
     picture = np.random.default_rng(1).integers(0, 256, (2, 64, 80), dtype=np.uint8)

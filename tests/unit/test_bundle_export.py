@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from safetensors.torch import save_file
 
 from echoplane import bundle as bundles
+from echoplane import runtimes
 from echoplane.bundle import export as exporting
 from echoplane.bundle.export import Training, export
 from echoplane.dataset.shards import Shards
 from echoplane.errors import BundleError, ConfigError
-from echoplane.runtimes import check_golden, load
+from echoplane.runtimes import InferenceSettings
 from echoplane.tasks import by_name
 
 torch = pytest.importorskip("torch")
@@ -91,8 +92,7 @@ def test_an_exported_bundle_answers_as_torch_does_at_any_batch_size(training: Tr
     assert bundle.id == done.bundle_id
     assert done.parity < 1e-5
     assert bundle.thresholds == done.calibration.thresholds
-    runtime = load(bundle, precision="f32")
-    check_golden(bundle, runtime)
+    runtime = runtimes.open(bundle, InferenceSettings(precision="f32")).runtime
     network = exporting._trained_network(training)
     for size in (1, 5):
         batch = _shards().maps[0][:size]
