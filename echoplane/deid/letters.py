@@ -67,11 +67,21 @@ def stands_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
 
 
 def lie_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
-    """Whether a line of text lies in a group of blocks, and not only near it, in what stands still."""
+    """Returns whether a line of text lies in a group of blocks, and not only near it, in what stands still."""
+    return _agree(group_HW, _lines_in_view(group_HW, sample_THW))
+
+
+def near_lines(group_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
+    """Returns the blocks at the lines of text that the network sees at a group, in what stands still."""
+    lines_HW = _lines_in_view(group_HW, sample_THW)
+    return _grown(lines_HW) if _agree(group_HW, lines_HW) else lines_HW & False
+
+
+def _lines_in_view(group_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
     place = _place(group_HW)
     lines_HW = np.zeros_like(group_HW)
     lines_HW[place] = _touched(_seen(_view(place, None, sample_THW, lambda number: sample_THW[number]), group_HW))
-    return _agree(group_HW, lines_HW)
+    return lines_HW
 
 
 def _lines_at(group: energy.Group, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:

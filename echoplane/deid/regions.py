@@ -18,6 +18,7 @@ from echoplane.study.sector import to_pixels
 
 # (RegionSpatialFormat, RegionDataType)
 _SCAN = frozenset(((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (3, 4)))
+_SECTOR_FORMAT = 1  # 2D; the others run over time
 # a larger region leaves no border for the text that every scanner writes, so the text must be inside
 _MAX_AREA_FRACTION = 0.9
 
@@ -30,6 +31,8 @@ class Box:
     left: int
     bottom: int
     right: int
+    is_strip: bool = False
+    """Whether it shows M-mode or spectral Doppler, which fill their region: it has no sector with text beside it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def _clipped(box: Box, rows: int, columns: int) -> Box:
     # some scanners write the first pixel outside as the maximum
     bottom = rows if box.bottom == rows + 1 else box.bottom
     right = columns if box.right == columns + 1 else box.right
-    return Box(box.top, box.left, bottom, right)
+    return replace(box, bottom=bottom, right=right)
 
 
 def _shows_scan(region: Dataset) -> bool:
@@ -122,4 +125,4 @@ def _box(region: Dataset) -> Box:
         raise FileRejected("region-out-of-bounds")
     top, left, bottom, right = corners
     # the standard's maximum is the last pixel inside
-    return Box(top, left, bottom + 1, right + 1)
+    return Box(top, left, bottom + 1, right + 1, region.get("RegionSpatialFormat") != _SECTOR_FORMAT)

@@ -19,7 +19,6 @@ from echoplane.study import sector
 _SEARCHES = 3
 _SATURATED = 70  # levels between the most and the least of red, green and blue
 _ONE_HUE = 0.985  # length of the mean hue; letters have 0.992 and more, flow of one direction 0.972 at most
-_NEAR_FIELD = 0.25  # of the fan's depth: what stands still there may be reverberation
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     more |= _letters(found, blocks, images, sample_THW, mask)
     more |= _coloured(found, images, mask)
     if found.words.any():  # more strokes beside them; still tissue has some too, so they are no reason to hold
-        more |= _without_clutter(text.words(sample_THW, mask), found.fan, sample_THW, mask)
+        more |= _confirmed(text.words(sample_THW, mask), found.fan, sample_THW, mask)
     for _ in range(_SEARCHES):
         if not more.any():
             return mask, found.moves
@@ -123,9 +122,9 @@ def _groups(blocks_HW: np.ndarray) -> list[np.ndarray]:
 
 
 def letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Of the words that were found, those that are letters; where nothing moves, only what the network reads."""
+    """Returns the words that are confirmed as letters; in a still, only what the network reads."""
     if found.moves:
-        return _without_clutter(found.words, found.fan, sample_THW, mask)
+        return _confirmed(found.words, found.fan, sample_THW, mask)
     return _read(found.words, sample_THW[0], mask)
 
 
@@ -153,22 +152,21 @@ def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:
     return kept_HW
 
 
-def _without_clutter(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """The words, but for those in the near field in which the network sees no line.
+def _confirmed(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
+    """Returns the words, but over the scan only what is drawn, or what lies in a line that the network reads.
 
-    Reverberation under the probe is bright and stands still, as text does, and in apical views it breaks into pieces
-    of the size of letters. Blackened, it would spoil the picture and give the view away.
-    """
-    fan_rows = np.flatnonzero(fan_HW.any(axis=1))
-    if not words_HW.any() or not fan_rows.size:
-        return words_HW
-    near_end = fan_rows[0] + _NEAR_FIELD * (fan_rows[-1] - fan_rows[0])
-    kept_HW = words_HW.copy()
-    masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0)
+    Walls of vessels, reverberation under the probe and strips over time are bright and stand still too, and break into
+    pieces of the size of letters. Blackened, they would spoil the picture and give the view away."""
+    kept_HW, strips_HW = words_HW & ~fan_HW, text.strips(mask, sample_THW.shape[1:])
+    masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0) if words_HW.any() else sample_THW
     for group_HW in _groups(words_HW):
-        near = (group_HW & fan_HW).any() and np.flatnonzero(group_HW.any(axis=1))[-1] <= near_end
-        if near and not letters.stands_in(group_HW, masked_THW):
-            kept_HW &= ~group_HW
+        if not (group_HW & fan_HW).any() or text.is_drawn(group_HW, masked_THW):
+            kept_HW |= group_HW
+        else:
+            read_HW = group_HW & letters.near_lines(group_HW, masked_THW)
+            # a strip is speckle that stands still: there the network alone is no proof
+            if not (read_HW & strips_HW).any() or text.is_drawn(read_HW, masked_THW):
+                kept_HW |= read_HW
     return kept_HW
 
 

@@ -7,13 +7,14 @@ speckle, so a still is judged by its strokes alone.
 Axes: T frame, H row, W column; a block is 8 x 8 pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from echoplane.deid import detector
 from echoplane.deid.regions import Mask
-from echoplane.study.sector import BLOCK, MIN_FRAMES, block_means, grow, lit_sector, shrink
+from echoplane.study.sector import BLOCK, MIN_FRAMES, block_means, grow, has_texture, scan_hull, shrink
 
 _BLACK = 10  # grey levels; above the ringing of JPEG beside the fan
 _FAINT = 16  # grey levels of one pixel
@@ -26,6 +27,7 @@ _STEADY_LEVELS = 45  # JPEG makes text over moving speckle tremble
 _MIN_MOVING_FRACTION = 0.02
 _SAMPLED_FRAMES = 8
 _LETTER_DETAIL = 12.0  # mean |Laplacian| of a block; dim speckle at the fan's edge has less
+_DRAWN_SLOPE = 35.0  # grey levels per pixel beside a stroke; walls that stand still have 20, letters 60
 _GROWTH_STEPS = 3
 _RIM_BLOCKS = 3
 _MIN_PASSING = 4  # blocks side by side
@@ -58,13 +60,31 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     inside_HW = _inside(mask, sample_THW.shape[1:])
     eighth_THW = np.stack([block_means(frame) for frame in sample_THW])
     lit_HW = ((eighth_THW.max(axis=0) > _BLACK) | _faint_strokes(sample_THW, mask)) & inside_HW
-    # what is lit most of the time: text that moves must not widen the fan
-    fan_HW = lit_sector((np.median(eighth_THW, axis=0) > _BLACK) & inside_HW)
+    fan_HW = _scan(sample_THW, eighth_THW, mask)
     beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
     moving_HW = np.ptp(eighth_THW, axis=0) > _STILL_LEVELS
     enough = len(sample_THW) >= MIN_FRAMES and fan_HW.any()
     moves = bool(enough and moving_HW[fan_HW].mean() > _MIN_MOVING_FRACTION)
     return Findings(grow(beside_HW) & inside_HW, words(sample_THW, mask), fan_HW, lit_HW, moves)
+
+
+def _scan(sample_THW: np.ndarray, means_THW: np.ndarray, mask: Mask) -> np.ndarray:
+    """Returns the blocks of the scan: of a 2D region the hull of its sector, of a strip over time all of it."""
+    # lit most of the time: text that moves must not widen the sector
+    lit_HW = np.median(means_THW, axis=0) > _BLACK
+    tissue_HW = _flickers(means_THW) & (lit_HW | (means_THW.max(axis=0) <= _CAPTION))
+    if len(sample_THW) < MIN_FRAMES:
+        tissue_HW = lit_HW & np.logical_and.reduce([_textured(frame_HW) for frame_HW in sample_THW])
+    scan_HW = np.zeros(lit_HW.shape, bool)
+    for box in mask.boxes:
+        inside_HW = _inside(replace(mask, boxes=(box,)), sample_THW.shape[1:])
+        scan_HW |= inside_HW if box.is_strip else scan_hull(lit_HW & inside_HW, tissue_HW & inside_HW)
+    return scan_HW
+
+
+def _textured(frame_HW: np.ndarray) -> np.ndarray:
+    """Returns the blocks of a still that have the texture of speckle and that the network does not take for text."""
+    return has_texture(frame_HW) & ~(block_means(detector.lines(frame_HW).astype(np.uint8) * 255) > 0)
 
 
 def _faint_strokes(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
@@ -76,6 +96,11 @@ def _faint_strokes(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
 def _inside(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
     """Blocks of which the mask keeps anything."""
     return block_means(mask.keeps(shape[0], shape[1]).astype(np.uint8) * 255) > 0
+
+
+def strips(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the blocks of M-mode and spectral Doppler."""
+    return _inside(replace(mask, boxes=tuple(box for box in mask.boxes if box.is_strip)), shape)
 
 
 def appear_later(
@@ -113,8 +138,7 @@ def words(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
     """Blocks under rows of thin strokes that are bright and stay the same, in what the mask keeps."""
     keep_HW = mask.keeps(*sample_THW.shape[1:])
     lowest_HW = np.where(keep_HW, sample_THW.min(axis=0), 0)
-    kernel = np.ones((_STROKE_PIXELS, _STROKE_PIXELS), np.uint8)
-    bright = cv2.morphologyEx(lowest_HW, cv2.MORPH_TOPHAT, kernel) > _STROKE_LEVELS
+    bright = _bright_strokes(lowest_HW)
     found = np.zeros((-(-keep_HW.shape[0] // BLOCK), -(-keep_HW.shape[1] // BLOCK)), bool)
     if not bright.any():
         return found
@@ -129,6 +153,24 @@ def words(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
         if len(line) >= _MIN_GLYPHS:
             _cover(found, boxes[line])
     return _with_neighbours(found, strokes) & _inside(mask, keep_HW.shape)
+
+
+def _bright_strokes(lowest_HW: np.ndarray) -> np.ndarray:
+    kernel = np.ones((_STROKE_PIXELS, _STROKE_PIXELS), np.uint8)
+    return np.asarray(cv2.morphologyEx(lowest_HW, cv2.MORPH_TOPHAT, kernel) > _STROKE_LEVELS)
+
+
+def is_drawn(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
+    """Returns whether the strokes of a group have the hard edges of what a machine draws, in the mean over time.
+
+    Tissue has none: its speckle is averaged, and a wall that stands still ends as softly as the beam is wide."""
+    rows, columns = (np.flatnonzero(group_HW.any(axis=axis)) for axis in (1, 0))
+    place = np.s_[:, rows[0] * BLOCK : (rows[-1] + 1) * BLOCK, columns[0] * BLOCK : (columns[-1] + 1) * BLOCK]
+    strokes = _bright_strokes(sample_THW[place].min(axis=0))
+    mean_HW = sample_THW[place].mean(axis=0, dtype=np.float32)
+    slope_HW = cv2.magnitude(cv2.Sobel(mean_HW, cv2.CV_32F, 1, 0), cv2.Sobel(mean_HW, cv2.CV_32F, 0, 1)) / 8
+    beside = cv2.dilate(strokes.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~strokes
+    return bool(beside.any() and np.median(slope_HW[beside]) > _DRAWN_SLOPE)
 
 
 def _with_neighbours(found: np.ndarray, strokes: np.ndarray) -> np.ndarray:

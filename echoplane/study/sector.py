@@ -18,7 +18,9 @@ _MOVING_LEVELS = 3.0  # grey levels, of the mean of a block over time
 _LIT_LEVELS = 10.0
 _TEXTURE = 1.0  # mean |Laplacian|; flat bars behind captions have less
 _MIN_SHARE = 0.08  # of the image; a moving trace or a clock is smaller
+_MIN_PART = 0.01  # of the largest area; a clock or a number that changes is smaller
 _OPENING_BLOCKS = 3  # lines of text are thinner
+_TIP_BLOCKS = 3  # high, and narrower than the opening
 _MIN_SIDE_BLOCKS = 12  # a sector can't be told from letters in smaller pictures
 
 
@@ -39,17 +41,34 @@ def find_still_sector(frame_HW: np.ndarray, text_HW: np.ndarray) -> np.ndarray |
     """Returns the blocks of the hull of what has texture; None if it is small, or if text lies inside it.
 
     text_HW: blocks that a text detector has marked."""
-    edges_HW = cv2.convertScaleAbs(cv2.Laplacian(frame_HW, cv2.CV_16S))
-    lit_HW = (block_means(frame_HW) > _LIT_LEVELS) & (block_means(edges_HW) > _TEXTURE)
+    lit_HW = (block_means(frame_HW) > _LIT_LEVELS) & has_texture(frame_HW)
     hull_HW = _large_hull(lit_HW & ~text_HW)
     return None if hull_HW is None or (shrink(hull_HW) & text_HW).any() else hull_HW & ~text_HW
 
 
-def lit_sector(lit_HW: np.ndarray) -> np.ndarray:
-    """Returns the hull of the largest lit area, one block wider; empty if nothing is lit.
+def has_texture(frame_HW: np.ndarray) -> np.ndarray:
+    """Returns the blocks that are not flat, as speckle is not."""
+    return np.asarray(block_means(cv2.convertScaleAbs(cv2.Laplacian(frame_HW, cv2.CV_16S))) > _TEXTURE)
 
-    The opening separates it from lines of text beside it."""
-    return grow(_largest_hull(lit_HW))
+
+def scan_hull(lit_HW: np.ndarray, tissue_HW: np.ndarray) -> np.ndarray:
+    """Returns the hull of the scan in one region, one block wider; empty if nothing is lit.
+
+    Of what is lit the largest area is the scan, and of what moves or looks as tissue does every area that is not small
+    beside it: a dark vessel or cavity can cut a sector in two. The opening separates the scan from lines of text."""
+    lit, tissue = _areas(lit_HW), _areas(_closed(tissue_HW))
+    largest = max((int(area.sum()) for area in lit[:1] + tissue[:1]), default=0)
+    parts = lit[:1] + [area for area in tissue if area.sum() >= _MIN_PART * largest]
+    if not parts:
+        return np.zeros(lit_HW.shape, bool)
+    return grow(hull(_with_tip(np.logical_or.reduce(parts), lit_HW | tissue_HW)))
+
+
+def _with_tip(parts_HW: np.ndarray, scan_HW: np.ndarray) -> np.ndarray:
+    """Returns the parts with what the opening has cut off above and below them: the tip of a sector is narrow."""
+    for _ in range(_TIP_BLOCKS):
+        parts_HW = parts_HW | (cv2.dilate(parts_HW.astype(np.uint8), np.ones((3, 1), np.uint8)).astype(bool) & scan_HW)
+    return parts_HW
 
 
 def _large_hull(blocks_HW: np.ndarray) -> np.ndarray | None:
@@ -58,13 +77,22 @@ def _large_hull(blocks_HW: np.ndarray) -> np.ndarray | None:
 
 
 def _largest_hull(blocks_HW: np.ndarray) -> np.ndarray:
-    """Returns the convex hull of the largest connected area after opening."""
+    areas = _areas(blocks_HW)
+    return hull(areas[0]) if areas else np.zeros(blocks_HW.shape, bool)
+
+
+def _areas(blocks_HW: np.ndarray) -> list[np.ndarray]:
+    """Returns the connected areas that are left by an opening, the largest first."""
     kernel = np.ones((_OPENING_BLOCKS, _OPENING_BLOCKS), np.uint8)
     opened = cv2.morphologyEx(blocks_HW.astype(np.uint8), cv2.MORPH_OPEN, kernel)
-    count, labels_HW, stats, _ = cv2.connectedComponentsWithStats(opened)
-    if count < 2:
-        return np.zeros(blocks_HW.shape, bool)
-    return hull(labels_HW == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
+    _, labels_HW, stats, _ = cv2.connectedComponentsWithStats(opened)
+    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
+    return [labels_HW == label for label in order]
+
+
+def _closed(blocks_HW: np.ndarray) -> np.ndarray:
+    kernel = np.ones((_OPENING_BLOCKS, _OPENING_BLOCKS), np.uint8)
+    return cv2.morphologyEx(blocks_HW.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
 
 
 def hull(blocks_HW: np.ndarray) -> np.ndarray:
