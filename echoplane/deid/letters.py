@@ -113,6 +113,8 @@ def _seen(view: np.ndarray, group_HW: np.ndarray) -> np.ndarray:
     At a tall group the view is also turned, because the network is used to lines that lie; at a low and wide one,
     where letters may be small, it is also looked at in double size."""
     lines_HW = detector.lines(view)
+    if not lines_HW.any() and view.ndim == 3:  # small letters over bright speckle show in the minimum alone
+        lines_HW = detector.lines(np.ascontiguousarray(view[..., 0]))
     rows, columns = (np.flatnonzero(group_HW.any(axis=axis)) for axis in (1, 0))
     height, width = rows[-1] - rows[0], columns[-1] - columns[0]
     if lines_HW.any():

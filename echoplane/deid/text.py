@@ -17,6 +17,7 @@ from echoplane.deid.regions import Mask
 from echoplane.study.sector import BLOCK, MIN_FRAMES, block_means, grow, has_texture, scan_hull, shrink
 
 _BLACK = 10  # grey levels; above the ringing of JPEG beside the fan
+_VOID = 2  # grey levels of a block's mean; nothing is there
 _FAINT = 16  # grey levels of one pixel
 _STROKE_LEVELS = 70  # a stroke over what surrounds it
 _STROKE_PIXELS = 9  # wider than the strokes of any caption
@@ -72,7 +73,9 @@ def _scan(sample_THW: np.ndarray, means_THW: np.ndarray, mask: Mask) -> np.ndarr
     """Returns the blocks of the scan: of a 2D region the hull of its sector, of a strip over time all of it."""
     # lit most of the time: text that moves must not widen the sector
     lit_HW = np.median(means_THW, axis=0) > _BLACK
-    tissue_HW = _flickers(means_THW) & (lit_HW | (means_THW.max(axis=0) <= _CAPTION))
+    # text that moves beside the sector leaves black behind; speckle is never quite black, or always dim
+    lasting_HW = lit_HW & (means_THW.min(axis=0) > _VOID)
+    tissue_HW = _flickers(means_THW) & (lasting_HW | (means_THW.max(axis=0) <= _CAPTION))
     if len(sample_THW) < MIN_FRAMES:
         tissue_HW = lit_HW & np.logical_and.reduce([_textured(frame_HW) for frame_HW in sample_THW])
     scan_HW = np.zeros(lit_HW.shape, bool)

@@ -20,7 +20,7 @@ _TEXTURE = 1.0  # mean |Laplacian|; flat bars behind captions have less
 _MIN_SHARE = 0.08  # of the image; a moving trace or a clock is smaller
 _MIN_PART = 0.01  # of the largest area; a clock or a number that changes is smaller
 _OPENING_BLOCKS = 3  # lines of text are thinner
-_TIP_BLOCKS = 3  # high, and narrower than the opening
+_TIP_BLOCKS, _WIDE_BLOCKS = 3, 8  # height of a tip; width that it has not
 _MIN_SIDE_BLOCKS = 12  # a sector can't be told from letters in smaller pictures
 
 
@@ -65,9 +65,14 @@ def scan_hull(lit_HW: np.ndarray, tissue_HW: np.ndarray) -> np.ndarray:
 
 
 def _with_tip(parts_HW: np.ndarray, scan_HW: np.ndarray) -> np.ndarray:
-    """Returns the parts with what the opening has cut off above and below them: the tip of a sector is narrow."""
+    """Returns the parts with what the opening has cut off above and below them: the tip of a sector is narrow.
+
+    Lines of text, which are wide, are left out."""
+    wide_HW = cv2.morphologyEx(scan_HW.astype(np.uint8), cv2.MORPH_OPEN, np.ones((1, _WIDE_BLOCKS), np.uint8))
+    narrow_HW = scan_HW & (wide_HW == 0)
     for _ in range(_TIP_BLOCKS):
-        parts_HW = parts_HW | (cv2.dilate(parts_HW.astype(np.uint8), np.ones((3, 1), np.uint8)).astype(bool) & scan_HW)
+        above_below = cv2.dilate(parts_HW.astype(np.uint8), np.ones((3, 1), np.uint8)).astype(bool)
+        parts_HW = parts_HW | (above_below & narrow_HW)
     return parts_HW
 
 
