@@ -26,7 +26,8 @@ from echoplane.bundle.spec import CARD, MODEL, WEIGHTS, labels_of
 from echoplane.evaluation.intervals import bootstrap
 from echoplane.stages.stage import package_digest
 from echoplane.tasks import view_image as task
-from echoplane.tasks.calibration import fit_temperature
+from echoplane.tasks.calibration import UNFAMILIAR_SHARE, fit_temperature
+from echoplane.tasks.classify import energy
 from echoplane.tasks.view_image import learning
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / task.NAME
@@ -97,6 +98,7 @@ def answered(logits_NK: np.ndarray, data: Pictures, thresholds: task.Thresholds)
     """Returns the shares that are right, wrong, and without a label."""
     confidence_N = softmax_at(logits_NK, thresholds.temperature).max(axis=1)
     label_N, correct_N = confidence_N >= thresholds.abstain_below, right(logits_NK, data)
+    label_N &= energy(logits_NK) >= (thresholds.min_energy or -np.inf)
     shares = {"right": label_N & correct_N, "wrong": label_N & ~correct_N, "no label": ~label_N}
     return {name: round(float(share.mean()), 3) for name, share in shares.items()}
 
@@ -109,15 +111,20 @@ def ship(members: list[Weights], kind: str, seeds: list[int], validation: Pictur
     """Seals the ensemble, its threshold chosen on one half of CAMUS, and scores the other half, once."""
     halves = [{k: v.half().float() if v.ndim > 1 else v for k, v in weights.items()} for weights in members]
     real, _ = camus(folder, "choose")
-    temperature = fit_temperature(logits(halves, kind, validation), validation.label_N)
+    synthetic = logits(halves, kind, validation)
+    temperature = fit_temperature(synthetic, validation.label_N)
     chosen = logits(halves, kind, real)
     abstain_below = threshold(softmax_at(chosen, temperature).max(axis=1), right(chosen, real))
-    thresholds = task.Thresholds(temperature=round(temperature, 4), abstain_below=round(abstain_below, 3))
+    thresholds = task.Thresholds(
+        temperature=round(temperature, 4),
+        abstain_below=round(abstain_below, 3),
+        min_energy=round(float(np.quantile(energy(synthetic), UNFAMILIAR_SHARE)), 3),
+    )
     other, patients = camus(folder, "report")
     scored = logits(halves, kind, other)
     report = {
         "seeds": seeds,
-        "phantom": round(float(right(logits(halves, kind, validation), validation).mean()), 3),
+        "phantom": round(float(right(synthetic, validation).mean()), 3),
         "choose": answered(chosen, real, thresholds) | {"accuracy": round(float(right(chosen, real).mean()), 3)},
         "report": figures(scored, other, patients) | answered(scored, other, thresholds),
         "thresholds": thresholds.model_dump(),

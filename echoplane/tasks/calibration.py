@@ -1,4 +1,4 @@
-"""Temperature and abstention threshold, fitted on validation clips that no weight was fitted on.
+"""Temperature and thresholds of confidence and energy, fitted on validation clips that no weight was fitted on.
 
 Axes: N clip, R row of a batch, K label."""
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from echoplane.errors import BundleError
-from echoplane.tasks.classify import Thresholds, expected_calibration_error, softmax
+from echoplane.tasks.classify import Thresholds, energy, expected_calibration_error, softmax
 from echoplane.tasks.task import Calibration, Validated
 
 MIN_CLIPS = 20
@@ -19,6 +19,8 @@ MIN_SURE_SHARE = 0.01
 unlike what the model was fitted on."""
 MAX_ABSTAINED = 0.10
 """More "cannot tell" than this is no use to anybody, whatever accuracy it buys."""
+UNFAMILIAR_SHARE = 0.005
+"""Share of validation clips whose energy lies under the lowest that is answered."""
 ALWAYS_ANSWERED = 0.9
 """The threshold never exceeds this: validation clips may all be surer than any clip of another clinic."""
 
@@ -42,9 +44,9 @@ def calibrate(logits_NK: np.ndarray, truth_N: np.ndarray) -> Calibration:
         "calibration_error_before": expected_calibration_error(before_NK.max(axis=1), correct_N),
         "calibration_error_after": expected_calibration_error(confidence_N, correct_N),
     }
-    return Calibration(
-        Thresholds(temperature=temperature, abstain_below=abstain_below), figures, _sentence(temperature, figures)
-    )
+    min_energy = float(np.quantile(energy(logits_NK.astype(float)), UNFAMILIAR_SHARE))
+    thresholds = Thresholds(temperature=temperature, abstain_below=abstain_below, min_energy=min_energy)
+    return Calibration(thresholds, figures, _sentence(temperature, figures))
 
 
 def _sentence(temperature: float, figures: dict[str, float]) -> str:

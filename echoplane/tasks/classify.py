@@ -18,6 +18,23 @@ class Thresholds(task.Thresholds):
     """Divides the logits (Guo et al. 2017, arXiv 1706.04599)."""
     abstain_below: float = Field(ge=0, le=1)
     """A confidence under this answers "cannot tell"."""
+    min_energy: float | None = None
+    """An input of lower energy is unlike what was learnt and answers "cannot tell"; None if it was not fitted."""
+
+
+def energy(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the summed exponentials over the last axis: the higher, the more familiar is an input
+    (Liu et al. 2020, arXiv 2010.03759)."""
+    highest = logits.max(axis=-1)
+    return np.asarray(highest + np.log(np.exp(logits - highest[..., None]).sum(axis=-1)))
+
+
+def unfamiliar(logits_RK: np.ndarray, thresholds: Thresholds) -> str:
+    """Returns why the rows of one study are unlike what the model learnt; empty if they are not."""
+    found = float(energy(np.asarray(logits_RK, np.float64).mean(axis=0)))
+    if thresholds.min_energy is None or found >= thresholds.min_energy:
+        return ""
+    return f"unlike what the model has learnt: energy {found:.2f}, at least {thresholds.min_energy:.2f} expected"
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 
 from echoplane.errors import UnusableStudy
 from echoplane.phantom import make_patient, scan_echo, scan_strip
 from echoplane.phantom.strip_screen import STRIP_NAMES
 from echoplane.study.study import Instance, Pixels, Region, Study
-from echoplane.tasks import view_image, view_video
+from echoplane.tasks import classify, view_image, view_video
 from echoplane.tasks.classify import Thresholds
 from echoplane.tasks.picture import reason_for_doubt
 from echoplane.tasks.view_image import learning
@@ -173,3 +174,29 @@ def test_augmentation_is_seeded_and_leaves_type_and_shape() -> None:
     assert first.dtype == np.uint8
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("task", VIEW_TASKS)
+def test_what_is_unlike_all_that_was_learnt_gets_no_label_however_probable(task) -> None:
+    """Two inputs of the same probabilities: logits far under those of validation are unfamiliar."""
+    study, labels = study_of(phantom_frames()), len(task.labels())
+    place = task.preprocess(study, task.Preprocessing()).place
+    logits = np.zeros((1, labels))
+    logits[0, 0] = 9
+    thresholds = Thresholds(temperature=1.0, abstain_below=0.5, min_energy=5.0)
+    known, unknown = (task.interpret(rows, study, place, thresholds) for rows in (logits, logits - 6))
+    assert known.probabilities == pytest.approx(unknown.probabilities)
+    assert known.label == "plax"
+    assert unknown.label is None
+    assert "unlike" in unknown.warnings[0]
+    assert task.interpret(logits - 6, study, place, THRESHOLDS).label == "plax"
+
+
+def test_the_lowest_energy_that_is_answered_is_that_of_almost_all_validation_samples() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 15, 400)
+    logits = rng.normal(0, 1, (400, 15)) + 6 * np.eye(15)[truth]
+    thresholds = view_image.calibrate([(logits, truth, np.arange(400))]).thresholds
+    energies = logsumexp(logits, axis=1)
+    assert (energies < thresholds.min_energy).mean() == pytest.approx(0.005, abs=0.003)
+    assert classify.unfamiliar(np.zeros((1, 15)), thresholds)

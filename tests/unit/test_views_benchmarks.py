@@ -1,5 +1,7 @@
 """What the benchmark of the echo views does to pictures and scores; nothing here trains."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from benchmarks import views_pictures, views_scores, views_training
 from benchmarks.views_pictures import Pictures
+from echoplane import runtimes
 from echoplane.tasks import view_image
 from echoplane.tasks.view_image import learning
 
@@ -81,3 +84,22 @@ def test_members_of_an_ensemble_are_loaded_in_their_places() -> None:
     single = [views_scores.logits([weights], "residual", data) for weights in members]
     both = views_scores.logits(members, "residual", data)
     assert np.allclose(both, np.mean(single, axis=0), atol=1e-4)
+
+
+def test_shipping_seals_a_bundle_that_answers_and_scores_the_other_half_once(tmp_path, monkeypatch) -> None:
+    camus, shipped = tmp_path / "camus", tmp_path / "models" / "echo-view-image"
+    camus.mkdir()
+    monkeypatch.setattr(views_scores, "SHIPPED", shipped)
+    for k, grey in enumerate(sectors(8).numpy()):
+        cv2.imwrite(str(camus / f"{'a2c' if k % 2 else 'a4c'}__patient{k // 2 + 1:04d}_ED.png"), grey)
+    members = [learning.network(learning.Network()).state_dict() for _ in range(2)]
+    validation = Pictures(sectors(30).numpy(), np.arange(30) % 15)
+    views_scores.ship(members, "residual", [0, 1], validation, camus, tmp_path)
+    report = json.loads((tmp_path / "shipped.json").read_text())
+    assert report["report"]["patients"] == 2
+    assert sum(report["report"][share] for share in ("right", "wrong", "no label")) == pytest.approx(1, abs=0.01)
+    model = runtimes.open(shipped, runtimes.InferenceSettings())
+    result = runtimes.answer(view_image.example(1), model).result
+    assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert sum(path.stat().st_size for path in shipped.iterdir()) < 10e6
+    assert "CC BY-NC-SA" in (shipped / "card.md").read_text()

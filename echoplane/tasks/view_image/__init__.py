@@ -116,7 +116,8 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     if stated := str(place.get("stated", "")):
         probabilities_K = np.array([float(name == stated) for name in names()])
     best = int(probabilities_K.argmax())
-    confidence, doubt = float(probabilities_K[best]), str(place.get("doubt", ""))
+    confidence = float(probabilities_K[best])
+    doubt = str(place.get("doubt", "")) or ("" if stated else classify.unfamiliar(outputs, thresholds))
     label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
     warnings = (doubt,) if doubt else (f"{stated} is what the header says of its region",) if stated else ()
     probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))

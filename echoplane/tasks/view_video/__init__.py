@@ -92,7 +92,8 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     """The mean of the batch's logits, at temperature, against the threshold; no label if the clip is doubtful."""
     probabilities_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
     best = int(probabilities_K.argmax())
-    confidence, doubt = float(probabilities_K[best]), str(place.get("doubt", ""))
+    confidence = float(probabilities_K[best])
+    doubt = str(place.get("doubt", "")) or classify.unfamiliar(outputs, thresholds)
     label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
     probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
     warnings = (doubt,) if doubt else ()
