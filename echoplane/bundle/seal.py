@@ -1,7 +1,5 @@
 """Sealing a bundle: bundle.json comes last and at once, so a folder without it is no bundle."""
 
-import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +7,7 @@ import numpy as np
 from echoplane.bundle.bundle import Golden, read
 from echoplane.bundle.spec import FILES, GOLDEN, Contents, Spec
 from echoplane.errors import BundleError
+from echoplane.files import file_sha256, write_atomically
 
 
 def seal(folder: Path, contents: Contents) -> str:
@@ -19,11 +18,9 @@ def seal(folder: Path, contents: Contents) -> str:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise BundleError(f"{', '.join(missing)} must be there before a bundle is sealed.")
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    digests = {name: file_sha256(folder / name) for name in FILES}
     spec = Spec(**contents.model_dump(), files=digests)
-    partial = folder / f".bundle.json.{os.getpid()}"
-    partial.write_text(spec.model_dump_json(indent=1, by_alias=True))
-    partial.replace(folder / "bundle.json")
+    write_atomically(folder / "bundle.json", spec.model_dump_json(indent=1, by_alias=True).encode())
     return read(folder).id
 
 

@@ -4,7 +4,6 @@ It is made from the de-identified studies alone, and says nothing of the folder 
 under the same rule give the same bytes, and so the same digest, wherever they are."""
 
 import functools
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from echoplane.dataset.split import SplitRule, split_id, split_patients
 from echoplane.dataset.studies import of_file, of_folder, studies_in
 from echoplane.dataset.truths import with_truth
 from echoplane.errors import ConfigError, InputError
+from echoplane.files import file_sha256
 from echoplane.tasks import by_name
 
 Row = dict[str, Any] | str
@@ -104,7 +104,7 @@ def build_catalogue(
 def write_catalogue(table: pa.Table, path: Path) -> str:
     """Write the table; the SHA-256 of the file is the data digest."""
     pq.write_table(table, path, compression="zstd")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 def read_catalogue(path: Path) -> pa.Table:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from echoplane.errors import ConfigError, StageError
+from echoplane.files import file_sha256
 from echoplane.study.cine_files import read_cines
 from echoplane.study.dicom import read_dicom
 from echoplane.study.study import Identity, Instance
@@ -28,8 +29,8 @@ def studies_in(folder: Path, kind: Literal["file", "folder"]) -> list[Path]:
 def digest_of_study(path: Path) -> str:
     """SHA-256 of a file's content; of a folder's names and contents."""
     if path.is_file():
-        return _sha256(path)
-    listed = [[file.name, _sha256(file)] for file in sorted(path.iterdir()) if file.is_file()]
+        return file_sha256(path)
+    listed = [[file.name, file_sha256(file)] for file in sorted(path.iterdir()) if file.is_file()]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
@@ -101,11 +102,6 @@ def age_band(age_years: int | None) -> str | None:
 
 def bmi_band(bmi: float | None) -> str | None:
     return None if bmi is None else next(name for limit, name in BMI_BANDS if bmi < limit)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _short(text: str) -> str:

@@ -22,6 +22,7 @@ from echoplane.deid.files import AUDIT
 from echoplane.deid.folder import FINGERPRINT, RUN, UNLISTED
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
+from echoplane.files import file_sha256, write_atomically
 from echoplane.stages.outputs import StageResult, Studies
 from echoplane.stages.phantom import DICOM
 from echoplane.stages.progress import printed
@@ -176,11 +177,7 @@ def _key_file(config: Config) -> Path | None:
 
 def _phantom_key(path: Path) -> Path:
     """A key for invented patients. It is the same everywhere, so that the same phantoms fall into the same split."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(hashlib.sha256(PHANTOM_KEY).hexdigest() + "\n")
-    made.replace(path)
+    write_atomically(path, f"{hashlib.sha256(PHANTOM_KEY).hexdigest()}\n".encode(), mode=0o600)
     return path
 
 
@@ -207,7 +204,7 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: La
         _write_labels(folder / "labels.csv", labels.column, by_uid)
     unlisted = sum(path.is_file() for path in (folder / UNLISTED).rglob("*"))
     written = report.counts["written"]
-    digest = hashlib.sha256((folder / "report.json").read_bytes()).hexdigest()
+    digest = file_sha256(folder / "report.json")
     return StageResult(
         counts=report.counts | ({UNLISTED: unlisted} if unlisted else {}),
         output=Studies(unit="file", count=written, identity="removed", report_sha256=digest),

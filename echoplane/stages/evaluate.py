@@ -1,6 +1,5 @@
 """The stage `evaluate`: the bundle on the test split's studies -> scores.parquet, evaluation.json, report.html."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import Field
 from echoplane import runtimes
 from echoplane.bundle import read
 from echoplane.dataset.catalogue import read_catalogue
+from echoplane.files import file_sha256
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision, RuntimeName
 from echoplane.stages.outputs import Evaluation, Samples, StageResult
 from echoplane.stages.progress import printed
@@ -53,7 +53,7 @@ def _work(config: Config, folder: Path) -> StageResult:
     upstream = config.input("samples")
     samples, split_id = upstream.path, upstream.stated(Samples).split_id
     bundle = read(config.input("bundle").path)
-    data_digest = hashlib.sha256((samples / "catalogue.parquet").read_bytes()).hexdigest()
+    data_digest = file_sha256(samples / "catalogue.parquet")
     catalogue = read_catalogue(samples / "catalogue.parquet")
     test = check_test_set(catalogue, data_digest, split_id, bundle)
     settings = InferenceSettings(runtime=config.runtime, precision=config.precision, threads=config.threads)

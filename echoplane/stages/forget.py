@@ -4,7 +4,6 @@ Pseudonyms alone are compared: the person who knows the patient's id gets the ps
 Nothing is removed here: a list says what to make again without the patient, and what to take out of service.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.dataset.shards import SHARDED
 from echoplane.errors import ConfigError
+from echoplane.files import file_sha256
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def run(root: Path, pseudonym: str) -> Found:
     read_splits = _read(root, "catalogue.parquet", lambda path: _splits(path, pseudonym), unreadable)
     splits = {path: found for path, found in read_splits if found}
     # a test patient is looked at, nothing learns from her
-    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path, found in splits.items() if found & set(SHARDED)}
+    digests = {file_sha256(path) for path, found in splits.items() if found & set(SHARDED)}
     trainings = [path for path, seen in _read(root, "training.json", _seen, unreadable) if pseudonym in seen]
     bundles = [path for path, digest in _read(root, "bundle.json", _data_digest, unreadable) if digest in digests]
     folders = ([path.parent for path in paths] for paths in (splits, trainings, bundles))

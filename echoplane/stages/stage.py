@@ -23,6 +23,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.errors import ConfigError, StageError
+from echoplane.files import file_sha256, write_atomically
 from echoplane.renamed import AcceptsFormerNames
 from echoplane.stages.outputs import Output, StageResult
 from echoplane.tasks import sources_of_others
@@ -142,14 +143,6 @@ def ensure_folder(folder: Path, name: str) -> Path:
     return folder
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of it or nothing under the final name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
 def run_stage(
     stage: str, config: StageConfig, work: Callable[[Path], StageResult], *, extra_cache_key: str = ""
 ) -> Manifest:
@@ -242,8 +235,7 @@ def file_digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.parent / path.name not in (folder / "manifest.json", folder / "files.json"):
-            with path.open("rb") as file:
-                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[str(path.relative_to(folder))] = file_sha256(path)
     return digests
 
 
@@ -257,7 +249,7 @@ def package_digest() -> str:
     """Digest of the source and data of the package and of registered tasks: edited code never meets an old result."""
     files = [p for p in sorted(PACKAGE.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
     named = [(str(p.relative_to(PACKAGE)), p) for p in files] + [(p.name, p) for p in sources_of_others()]
-    return digest_of([[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in named])
+    return digest_of([[name, file_sha256(path)] for name, path in named])
 
 
 @contextlib.contextmanager

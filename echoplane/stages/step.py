@@ -17,7 +17,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from echoplane.errors import explained, wrong_field
-from echoplane.stages.stage import Counts, Manifest, write_atomically
+from echoplane.files import write_atomically
+from echoplane.stages.stage import Counts, Manifest
 
 RECORDS = "runs"
 RUN_VARIABLE = "ECHOPLANE_RUN"

@@ -72,7 +72,8 @@ class VideoFrames:
                 decoded = capture.grab()
                 if index in wanted:
                     decoded, frame_HWC = capture.retrieve()
-                    greys[index] = cv2.cvtColor(frame_HWC, cv2.COLOR_BGR2GRAY) if decoded else None
+                    if decoded:
+                        greys[index] = cv2.cvtColor(frame_HWC, cv2.COLOR_BGR2GRAY)
                 if not decoded:
                     raise NotAnImage(f"frame {index + 1} of the video could not be decoded.")
         return np.stack([greys[index] for index in indices])

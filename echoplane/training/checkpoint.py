@@ -1,6 +1,5 @@
 """What a run needs to go on: one file of tensors and plain data, read without running anything that is in it."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from echoplane.errors import StageError
+from echoplane.files import replacing
 
 FILE = "state.pt"
 
@@ -28,12 +28,8 @@ class State:
 
 def write_state(state: State, folder: Path) -> None:
     """Write `state`, whole or not at all, even if the process or its machine is lost on the way."""
-    partial = folder / f".{FILE}.{os.getpid()}"
-    with partial.open("wb") as file:
+    with replacing(folder / FILE) as file:
         torch.save(vars(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / FILE)
 
 
 def read_state(folder: Path) -> State:

@@ -1,0 +1,38 @@
+"""Files that are written whole or not at all, and their digests: the one way to do each."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Yield a new hidden file beside `path` that takes its place at the end; after an error `path` is as it was.
+
+    The content reaches the disk before the name does: a machine that is lost leaves the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write `content` to `path`, all of it or nothing."""
+    with replacing(path, mode) as file:
+        file.write(content)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, which is read in parts."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
