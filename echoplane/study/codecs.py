@@ -15,6 +15,7 @@ from pydicom.uid import (
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
@@ -100,6 +101,8 @@ def _jpeg(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
     check_shape(form, header.rows, header.columns, header.components)
     if not 2 <= header.precision <= min(16, form.bits_allocated):  # GDCM ends the process for others
         raise NotAnImage(f"a JPEG frame states {header.precision} bits; the header allocates {form.bits_allocated}.")
+    if syntax == JPEGBaseline8Bit:  # by name only: frames of 8 bits are decoded elsewhere
+        syntax = JPEGExtended12Bit
     if syntax == JPEGExtended12Bit and header.components == 3:
         raise Unsupported("colour JPEG of 12 bits is not read. Send the clip as JPEG of 8 bits, or uncompressed.")
     words = _by_gdcm(encoded, syntax, form, header.precision)
@@ -166,6 +169,8 @@ def check_shape(form: PixelFormat, rows: int, columns: int, components: int) -> 
 
 DECODERS: dict[str, Callable[[bytes, str, PixelFormat], Samples]] = {
     RLELossless: _rle,
-    **dict.fromkeys((JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless), _jpeg),
+    **dict.fromkeys(
+        (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless), _jpeg
+    ),
     **dict.fromkeys((JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), _jpeg2000),
 }

@@ -24,8 +24,9 @@ def frame_time_ms(dataset: Dataset) -> tuple[float | None, tuple[str, ...]]:
     for name in names:
         if name in stated and name not in implausible:
             return stated[name], _warnings(name, first, names, implausible)
-    if "FrameTime" in stated and _plausible(1000 * stated["FrameTime"]):
-        return 1000 * stated["FrameTime"], ("FrameTime can only be in seconds; it was read so",)
+    for name in (name for name in names if name in POINTED_AT.values() and name in stated):
+        if _plausible(1000 * stated[name]):
+            return 1000 * stated[name], (f"{name} can only be in seconds; it was read so",)
     return None, (f"not plausible for a clip: {', '.join(implausible)}",) if implausible else ()
 
 

@@ -37,10 +37,10 @@ def instance_of(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
     """
     _check_class(dataset)
     rows, columns = _count(dataset, "Rows"), _count(dataset, "Columns")
-    stated = _count(dataset, "NumberOfFrames") if "NumberOfFrames" in dataset else None
+    stated = None if dataset.get("NumberOfFrames") is None else _count(dataset, "NumberOfFrames")
     limits.check(rows, columns, stated or 1)
     if "PixelData" not in dataset:
-        raise NotAnImage("the file holds no pixel data.")
+        raise NotAnImage("the file holds no pixel data: it is truncated, or holds no image.")
     frames = DicomFrames(dataset, rows, columns, stated)
     limits.check(rows, columns, frames.count)
     time_ms, warnings = frame_time_ms(dataset) if frames.count > 1 else (None, ())

@@ -19,6 +19,8 @@ from echoplane.study.limits import DEFAULT_LIMITS, Limits
 from echoplane.study.study import Instance, Pixels, Study
 
 NAMES = "AVI, MP4, GIF, PNG and JPEG"
+CODECS = "H.264, HEVC, MPEG-2, MPEG-4, Motion JPEG or VP9"
+CAUSES = f"it is damaged, truncated, or its codec is none of {CODECS}"
 PLAUSIBLE_RATES_HZ = (4.0, 400.0)
 HEADERLESS = "without header: taken for ultrasound; patient, scan region and calibration are unknown"
 PLAYBACK = "the frame time is the video's, which may have been made slower or faster"
@@ -102,7 +104,7 @@ def _count(capture: cv2.VideoCapture, frame_pixels: int, limits: Limits) -> int:
     if count > max_frames:
         raise TooLarge(f"the video has over {max_frames} frames of its size; no more are read. Send one clip of it.")
     if count == 0:
-        raise NotAnImage("the video is damaged or truncated: not one frame could be decoded.")
+        raise NotAnImage(f"not one frame of the video could be decoded: {CAUSES}.")
     return count
 
 
@@ -117,7 +119,7 @@ def _opened(data: bytes) -> cv2.VideoCapture:
     finally:
         os.close(file)
     if not capture.isOpened():
-        raise NotAnImage("the video is damaged, truncated or of an unknown codec. Send it as DICOM or as H.264 in MP4.")
+        raise NotAnImage(f"the video could not be opened: {CAUSES}.")
     return capture
 
 

@@ -219,6 +219,7 @@ TO_VECTOR, TO_TIME = 0x00181065, 0x00181063
         ({"FrameTime": "0", "CineRate": 2}, None, "not plausible for a clip: CineRate"),
         ({"FrameTime": "0", "CineRate": 25}, 40.0, "no usable FrameTime"),
         ({"FrameTime": "0.04"}, 40.0, "in seconds"),
+        ({"FrameTimeVector": ["0", "0.04", "0.06"]}, 50.0, "FrameTimeVector can only be in seconds"),
         ({"FrameTime": "0.04", "CineRate": 50}, 20.0, "not plausible for a clip: FrameTime;"),
     ],
 )
