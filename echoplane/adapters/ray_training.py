@@ -27,7 +27,7 @@ from echoplane.tasks import learning as learning_of
 from echoplane.training.checkpoint import FILE as STATE_FILE
 from echoplane.training.checkpoint import State, read_state, write_state
 from echoplane.training.config import TrainConfig
-from echoplane.training.loop import train
+from echoplane.training.loop import Wrap, train
 
 ENVIRONMENT = {
     # start-up: watchers and tables that a single training run has no use for
@@ -149,7 +149,7 @@ def _resumed(storage: Path, world: int) -> State | None:
 
 
 def _worker(settings: dict[str, Any]) -> None:
-    """Run the library's loop in one worker, with its rank and with what to do after each epoch."""
+    """Runs in one Ray worker: tells the loop what it has of the whole."""
     import cv2
     import ray.train
     import ray.train.torch
@@ -158,33 +158,45 @@ def _worker(settings: dict[str, Any]) -> None:
     if (storage / FAILURE).exists():
         return  # another worker has found that no try can succeed
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
     # a pod sees all cores of its node, and has a few of them
     cores = int(os.environ.get(THREADS) or (os.cpu_count() or 1) // context.get_local_world_size())
     torch.set_num_threads(max(1, cores))
     cv2.setNumThreads(1)
-    learning = learning_of(job.task)
-    state = _resumed(storage, world)
-    tell = _telling(storage) if rank == 0 else lambda done, total, loss: None
-    tell(state.steps if state else 0, job.training.steps, None)
     try:
-        train(
-            learning,
-            read_shards(Path(job.samples)),
-            job.training,
-            network=learning.Network(**job.network),
-            augmentation=learning.Augmentation(**job.augmentation),
-            resume_from=state,
-            on_progress=tell,
-            # [3] a checkpoint after each epoch, by the first worker; the others wait for it at the next gradient
-            on_epoch=lambda state: save_checkpoint(state, storage) if rank == 0 else None,
+        train_resumably(
+            job,
+            storage,
             wrap=ray.train.torch.prepare_model,  # [2] join the gradients
-            rank=rank,  # [1] each worker its part of every batch
-            world=world,
+            rank=context.get_world_rank(),  # [1] each worker its part of every batch
+            world=context.get_world_size(),
         )
     except StageError as error:
         (storage / FAILURE).write_text(str(error))
         raise
+
+
+def train_resumably(
+    job: Job, storage: Path, *, wrap: Wrap = lambda module: module, rank: int = 0, world: int = 1
+) -> None:
+    """Train from the newest checkpoint of `storage`, and leave one there after each epoch."""
+    learning = learning_of(job.task)
+    state = _resumed(storage, world)
+    tell = _telling(storage) if rank == 0 else lambda done, total, loss: None
+    tell(state.steps if state else 0, job.training.steps, None)
+    train(
+        learning,
+        read_shards(Path(job.samples)),
+        job.training,
+        network=learning.Network(**job.network),
+        augmentation=learning.Augmentation(**job.augmentation),
+        resume_from=state,
+        on_progress=tell,
+        # [3] a checkpoint after each epoch, by the first worker; the others wait for it at the next gradient
+        on_epoch=lambda state: save_checkpoint(state, storage) if rank == 0 else None,
+        wrap=wrap,
+        rank=rank,
+        world=world,
+    )
 
 
 @contextlib.contextmanager

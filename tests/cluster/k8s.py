@@ -64,25 +64,42 @@ def wait_until(holds: Callable[[], Any], timeout_s: float = 120) -> None:
         time.sleep(0.5)
 
 
-def write_to_volume(claim: str, path: str, text: str, image: str) -> None:
-    """Put a small file on a volume, as whoever looks after a site would."""
-    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+def pod(name: str, image: str, command: list[str], labels: dict[str, str] | None = None) -> dict[str, Any]:
+    """Returns a pod that the restricted standard allows."""
     container = {
-        "name": "write",
+        "name": name,
         "image": image,
-        "command": ["sh", "-c", f'printf %s "$TEXT" >/volume/{path}'],
-        "env": [{"name": "TEXT", "value": text}],
-        "securityContext": security,
-        "volumeMounts": [{"name": "volume", "mountPath": "/volume"}],
+        "command": command,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    pod = {
+    spec = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
-        "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
     }
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "write"}, "spec": pod}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels or {}}, "spec": spec}
+
+
+@contextlib.contextmanager
+def running(body: dict[str, Any], namespace: str = NAMESPACE) -> Iterator[str]:
+    """The address of a pod that runs meanwhile."""
+    run("kubectl", "--namespace", namespace, "apply", "--filename", "-", given=json.dumps(body))
+    name = f"pod/{body['metadata']['name']}"
+    try:
+        run("kubectl", "--namespace", namespace, "wait", "--for=condition=Ready", name, "--timeout=120s")
+        yield run("kubectl", "--namespace", namespace, "get", name, "--output", "jsonpath={.status.podIP}")
+    finally:
+        run("kubectl", "--namespace", namespace, "delete", name, "--grace-period=1")
+
+
+def write_to_volume(claim: str, path: str, text: str, image: str) -> None:
+    """Put a small file on a volume, as whoever looks after a site would."""
+    body = pod("write", image, ["sh", "-c", f'printf %s "$TEXT" >/volume/{path}'])
+    (container,) = body["spec"]["containers"]
+    container["env"] = [{"name": "TEXT", "value": text}]
+    container["volumeMounts"] = [{"name": "volume", "mountPath": "/volume"}]
+    body["spec"]["volumes"] = [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}]
     kubectl("apply", "--filename", "-", given=json.dumps(body))
     kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/write", "--timeout=120s")
     kubectl("delete", "pod", "write")
