@@ -4,7 +4,7 @@ Options are the fields of the stage's config and their help is the line under ea
 What a subcommand needs is imported when it runs: `echoplane --help` stays quick.
 
 command   what a subcommand is, and what all share
-stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset forget`
+stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset find-patient`
 deid      deid, and what is done by hand after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR

@@ -8,6 +8,9 @@ from pathlib import Path
 from echoplane.cli.command import empty, progress_apart, report
 from echoplane.errors import ConfigError
 
+FIND_PATIENT = ("find-patient", "forget")
+"""The second is the name of version 0.1.0, which is accepted for one more version."""
+
 
 def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     """A stage by its name: config from the options, run, what it made."""
@@ -54,23 +57,25 @@ def run_phantom(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 
 
 def run_dataset(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    return run_forget(arguments[1:]) if arguments[:1] == ["forget"] else run_stage("dataset", parser, arguments)
+    if arguments[:1] and arguments[0] in FIND_PATIENT:
+        return run_find_patient(arguments[1:])
+    return run_stage("dataset", parser, arguments)
 
 
-def run_forget(arguments: list[str]) -> int:
+def run_find_patient(arguments: list[str]) -> int:
     """List what learned from a patient."""
-    from echoplane.stages import forget
+    from echoplane.stages import find_patient
 
     parser = argparse.ArgumentParser(
-        "echoplane dataset forget",
+        "echoplane dataset find-patient",
         description="List the files, datasets, trainings and bundles that know a patient. Nothing is removed.",
-        epilog="example: echoplane dataset forget P-ABCDEFGHIJKLMNOP --root work",
+        epilog="example: echoplane dataset find-patient P-ABCDEFGHIJKLMNOP --root work",
     )
     parser.add_argument("pseudonym", metavar="PSEUDONYM", help="as `echoplane deid pseudonym` prints it")
     parser.add_argument("--root", type=Path, required=True, help="the folder of the stages")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(arguments)
-    found = forget.run(asked.root, asked.pseudonym).model_dump()
+    found = find_patient.run(asked.root, asked.pseudonym).model_dump()
     lines = [f"{kind[:-1]}: {path}" for kind, paths in found.items() for path in paths]
     print(json.dumps(found) if asked.json else "\n".join(lines) or "nothing below this root knows the pseudonym")
     return 0

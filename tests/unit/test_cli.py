@@ -159,7 +159,7 @@ PLACES = {
     "results where nobody can write": ["deid", "{root}/DOE_JANE", "/proc/DOE_JANE", "--key-file", "{key}"],
     "measures where nobody can write": ["measure", "{root}/sa.nii", "--out", "/proc/DOE_JANE"],
     "a folder of no run": ["deid", "accept", "0", "{root}/DOE_JANE", "--person", "R", "--key-file", "{key}"],
-    "a root that is none": ["dataset", "forget", "P-DOE_JANE", "--root", "{root}/none"],
+    "a root that is none": ["dataset", "find-patient", "P-DOE_JANE", "--root", "{root}/none"],
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands around de-identification: accept, pseudonym, forget."""
+"""The commands around de-identification: accept, pseudonym, find-patient."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from echoplane import cli
-from echoplane.stages import forget
+from echoplane.stages import find_patient
 from tests.unit.test_deid_builder import KEY, PATIENT_ID, echo, frozen, region, run, to_bytes
 
 SECRET = bytes(range(1, 65)).hex()
@@ -139,23 +139,23 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_forget_lists_what_learned_from_the_patient_and_not_what_was_only_tested_on_her(root: Path) -> None:
-    found = forget.run(root, "P-A")
+def test_find_patient_lists_what_learned_from_the_patient_and_not_what_was_only_tested_on_her(root: Path) -> None:
+    found = find_patient.run(root, "P-A")
     assert found.datasets == ["dataset/one", "dataset/two"]
     assert found.trainings == ["train/one"]
     assert found.bundles == ["export/one"]
 
 
-def test_forget_prints_one_line_each_and_says_so_where_there_is_none(
+def test_find_patient_prints_one_line_each_and_says_so_where_there_is_none(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["dataset", "forget", "P-B", "--root", str(root)]) == 0
+    assert cli.main(["dataset", "find-patient", "P-B", "--root", str(root)]) == 0
     assert "bundle: export/two\n" in capsys.readouterr().out
     assert cli.main(["dataset", "forget", "P-C", "--root", str(root)]) == 0
     assert "nothing" in capsys.readouterr().out
 
 
-def test_forget_answers_beside_an_interrupted_dataset_and_names_what_it_can_not_read(
+def test_find_patient_answers_beside_an_interrupted_dataset_and_names_what_it_can_not_read(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     interrupted, cut_off = (root / "dataset" / f"{name}.partial" for name in ("three", "four"))
@@ -165,7 +165,7 @@ def test_forget_answers_beside_an_interrupted_dataset_and_names_what_it_can_not_
     (cut_off / "catalogue.parquet").write_bytes((interrupted / "catalogue.parquet").read_bytes()[:-9])
     (root / "train" / "two" / "training.json").write_text('{"patients_seen": ')
     (root / "export" / "two" / "bundle.json").write_text("")
-    found = forget.run(root, "P-A")
+    found = find_patient.run(root, "P-A")
     assert found.datasets == ["dataset/one", "dataset/three.partial", "dataset/two"]
     assert (found.trainings, found.bundles) == (["train/one"], ["export/one"])
     assert found.unreadables == [
@@ -173,5 +173,5 @@ def test_forget_answers_beside_an_interrupted_dataset_and_names_what_it_can_not_
         "train/two/training.json",
         "export/two/bundle.json",
     ]
-    assert cli.main(["dataset", "forget", "P-A", "--root", str(root)]) == 0
+    assert cli.main(["dataset", "find-patient", "P-A", "--root", str(root)]) == 0
     assert "unreadable: dataset/four.partial/catalogue.parquet\n" in capsys.readouterr().out
