@@ -25,6 +25,10 @@ class ServingSettings(BaseSettings):
     """The registry's address, http or https."""
     poll_s: float = Field(default=10, gt=0)
     """How often a slot looks for another model."""
+    model_cache: str = ""
+    """Folder of copies of each task's last good model, that answers after a start while the registry is unavailable."""
+    shadow_share: float = Field(default=0.1, ge=0, lt=1)
+    """Maximum share of one core's time in which a challenger answers shadow traffic; 0 switches it off."""
     runtime: Literal["", RuntimeName] = ""
     """Runtime of every slot; empty for the one that the bundle was evaluated on."""
     precision: Literal["", Precision] = ""

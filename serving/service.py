@@ -13,8 +13,9 @@ from uvicorn.config import HTTP_PROTOCOLS
 from echoplane.settings import ServingSettings, read_serving_settings
 from serving import workers
 from serving.api.http import app
+from serving.api.models.shadow import Shadow
 from serving.api.models.slots import ModelRefresher, Slot
-from serving.api.models.sources import configured_sources
+from serving.api.models.sources import configured_challengers, configured_sources
 
 for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
     os.environ.setdefault(_telemetry, "true")  # here, because BentoML reads it once this module is imported
@@ -56,26 +57,33 @@ class EchoplaneService:
         self.slots = make_slots(settings)
         self.service = app.Service(self.slots, settings)
         self.app = app.build(self.service)
-        self.follower = ModelRefresher(list(self.slots.values()), settings.poll_s)
+        self.shadows = [slot.shadow for slot in self.slots.values() if slot.shadow]
+        self.refresher = ModelRefresher([*self.slots.values(), *self.shadows], settings.poll_s)
 
     @bentoml.on_shutdown
     def close(self) -> None:
-        self.follower.close()
+        self.refresher.close()
         self.service.admission.close()
-        for slot in self.slots.values():
-            slot.close()
+        for each in (*self.shadows, *self.slots.values()):
+            each.close()
 
 
 EchoplaneService.add_asgi_middleware(OurApp)
 
 
 def make_slots(settings: ServingSettings) -> dict[str, Slot]:
+    """Make a slot per task, each with the shadow of its challenger if the registry is followed."""
     overrides = {
         "runtime": settings.runtime,
         "precision": settings.precision,
         "threads": settings.runtime_threads,
     }
-    return {task: Slot(task, source, overrides) for task, source in configured_sources(settings).items()}
+    sources = configured_sources(settings)
+    slots = {task: Slot(task, source, overrides) for task, source in sources.items()}
+    followed = [task for task, source in sources.items() if source.kind == "registry"]
+    for task, source in configured_challengers(settings, followed).items():
+        slots[task].shadow = Shadow(task, source, overrides, settings.shadow_share)
+    return slots
 
 
 def quiet_libraries() -> None:

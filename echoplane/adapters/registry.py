@@ -1,7 +1,8 @@
 """The model registry: an MLflow server over HTTP, the source of truth for which bundle serves.
 
 Everything here needs no more than mlflow-skinny; writing to the registry is in `registration`. A registered model is
-called as its task. Aliases: `champion` serves, `previous` is what a rollback goes back to.
+called as its task. Aliases: `champion` serves, `previous` is what a rollback returns to, `challenger` answers shadow
+traffic.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from typing import Any
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError, RegistryUnavailable
 
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
 EVALUATION_FOLDER = "evaluation"
 """Where a run keeps what the evaluate stage wrote."""

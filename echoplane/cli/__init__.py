@@ -9,6 +9,7 @@ deid      deid, and what is done by hand after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
 token     access tokens of the HTTP service
+rollback  the champion of a task returns to the version before it
 """
 
 import argparse
@@ -20,6 +21,7 @@ from echoplane.cli.command import Command
 from echoplane.cli.deid import run_deid
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
+from echoplane.cli.rollback import run_rollback
 from echoplane.cli.stages import run_dataset, run_phantom, run_stage
 from echoplane.cli.token import run_token
 from echoplane.errors import EchoplaneError, unexpected
@@ -136,6 +138,12 @@ COMMANDS: dict[str, Command] = {
         "make, list or remove access tokens of the HTTP service",
         "echoplane token new radiology --file tokens.json --site lakeside --roles predict,feedback",
         run_token,
+        goes_on=False,
+    ),
+    "rollback": Command(
+        "return a task's champion in MLflow to the version before it",
+        "echoplane rollback echo-view-video --reason wrong-labels --tracking-uri http://127.0.0.1:9",
+        run_rollback,
         goes_on=False,
     ),
 }

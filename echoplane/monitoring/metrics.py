@@ -45,6 +45,11 @@ SLOT_STALE = Gauge(
     ["task"],
     multiprocess_mode="livemax",
 )
+SHADOW = Counter(
+    "echoplane_shadow_answers",
+    "Studies offered to a challenger: outcome is agreed or differed (with the champion's label), failed or dropped.",
+    ["task", "version", "outcome"],
+)
 MODEL_LOADS = Counter("echoplane_model_loads", "Models loaded into a slot or refused.", ["task", "outcome"])
 
 

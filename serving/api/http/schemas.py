@@ -94,6 +94,8 @@ class SlotBody(_Body):
     """folder or registry."""
     ready: bool
     model: ModelBody | None
+    challenger: ModelBody | None
+    """Answers shadow traffic: its answers are counted, and sent to nobody."""
     problem: str | None
     """Why the latest model is not the one that answers, or why there is none."""
     labels: list[LabelBody]
@@ -159,12 +161,14 @@ def model_body(model: Model) -> ModelBody:
 
 def slot_body(slot: Slot) -> SlotBody:
     model = slot.model
+    challenger = slot.shadow.model if slot.shadow else None
     spec = model.bundle.spec if model else None
     return SlotBody(
         task=slot.task,
         source=slot.source.kind,
         ready=model is not None,
         model=model_body(model) if model else None,
+        challenger=model_body(challenger) if challenger else None,
         problem=slot.problem,
         labels=[
             LabelBody(name=label.name, title=label.title, code=_code(label)) for label in (spec.labels if spec else ())

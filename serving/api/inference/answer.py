@@ -55,15 +55,16 @@ def answer_file(
     """
     begin = time.perf_counter()
     try:
-        study = read_study(_without_wrong_zip(file.read(), task), received.request_id)
+        data = _without_wrong_zip(file.read(), task)
+        study = read_study(data, received.request_id)
         tasks = [task] if task else accepting(study, slots)
     except InputError as error:
         raise StudyRefused(error, task) from None
     read_ms = 1000 * (time.perf_counter() - begin)
-    return [_answer(study, slots[each], received, read_ms) for each in tasks]
+    return [_answer(study, len(data), slots[each], received, read_ms) for each in tasks]
 
 
-def _answer(study: Study, slot: Slot, received: Received, read_ms: float) -> Answered | StudyRefused:
+def _answer(study: Study, size_bytes: int, slot: Slot, received: Received, read_ms: float) -> Answered | StudyRefused:
     try:
         with slot.lease() as model:
             answer = runtimes.answer(study, model)
@@ -73,6 +74,8 @@ def _answer(study: Study, slot: Slot, received: Received, read_ms: float) -> Ans
     except InputError as error:
         return StudyRefused(error, slot.task)
     metrics.answered(slot.task, model.version, answer.result.label, timings_ms)
+    if slot.shadow is not None:
+        slot.shadow.offer(study, size_bytes, answer.result.label)
     return Answered(received.request_id, model, answer.result, files, timings_ms)
 
 

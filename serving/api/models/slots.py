@@ -8,19 +8,22 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from echoplane import bundle as bundles
 from echoplane import runtimes
 from echoplane.bundle.bundle import GOLDEN_SEED
-from echoplane.errors import BundleError, EchoplaneError
+from echoplane.errors import BundleError, EchoplaneError, RegistryUnavailable
 from echoplane.monitoring import metrics
 from echoplane.runtimes import OpenModel
 from serving.api.failures import log_failure
 from serving.api.models.sources import ModelVersion, Source
+
+if TYPE_CHECKING:
+    from serving.api.models.shadow import Shadow
 
 log = logging.getLogger("echoplane.serving")
 
@@ -66,6 +69,7 @@ class Slot:
         self._held: _LoadedModel | None = None
         self._refused, self._refused_until_s = "", 0.0
         self._lock = threading.Lock()
+        self.shadow: Shadow | None = None
         metrics.SLOT_READY.labels(task).set(0)
         metrics.SLOT_STALE.labels(task).set(0)
 
@@ -102,13 +106,29 @@ class Slot:
             if candidate.key != self._key:
                 self._refused, self._refused_until_s = candidate.key, time.monotonic() + RETRY_S
                 self._swap(load(self.task, candidate, self._overrides), candidate.key)
+                self.source.keep(candidate)
             self._refused = ""
             self._note(None)
+        except RegistryUnavailable as error:
+            self._note(str(error))
+            self._start_from_last_good()
         except EchoplaneError as error:
             self._note(str(error))
         except Exception as error:  # a registry or a runtime may raise anything; the old model must stay
             log_failure(f"slot {self.task}", error)
             self._note(f"{type(error).__name__} while looking for a model; the log has more.")
+
+    def _start_from_last_good(self) -> None:
+        """Answer with the kept copy if the service started while the registry is unavailable; never raises."""
+        if self._held is not None:
+            return
+        try:
+            kept = self.source.last_good()
+            if kept:
+                self._swap(load(self.task, kept, self._overrides), kept.key)
+                self._note(f"{self.problem} The last good model answers from its local copy.")
+        except Exception as error:  # a damaged copy is as good as none
+            log_failure(f"slot {self.task}: the local copy", error)
 
     def close(self) -> None:
         with self._lock:
@@ -173,10 +193,16 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-class ModelRefresher:
-    """The thread that refreshes the slots."""
+class Refreshable(Protocol):
+    def refresh(self) -> None:
+        """Look for another model; never raises."""
+        ...
 
-    def __init__(self, slots: list[Slot], poll_s: float) -> None:
+
+class ModelRefresher:
+    """The thread that refreshes the slots and their challengers."""
+
+    def __init__(self, slots: Sequence[Refreshable], poll_s: float) -> None:
         self._slots, self._poll_s, self._stop = slots, poll_s, threading.Event()
         self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
         self._thread.start()

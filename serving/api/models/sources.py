@@ -4,20 +4,28 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from echoplane.adapters.registry import Registry, Version
+from echoplane import bundle as bundles
+from echoplane.adapters.registry import CHALLENGER, CHAMPION, Registry, Version
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes import InferenceSettings, recorded_settings
 from echoplane.settings import ServingSettings
 from echoplane.tasks import names
 
 EVALUATION = "evaluation.json"
+LAST_GOOD = "last-good.json"
+
+
+class NoVersion(BundleError):
+    """The registry has no version of the task under the alias."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class ModelVersion:
     version: str
     evaluated: InferenceSettings
     folder: Callable[[], AbstractContextManager[Path]]
+    record: Version | None = None
+    """The registry's, if it comes from there."""
 
 
 class Source(Protocol):
@@ -36,7 +46,15 @@ class Source(Protocol):
     def kind(self) -> str: ...
 
     def latest(self) -> ModelVersion:
-        """What should answer now; EchoplaneError where there is nothing."""
+        """Returns the version that should answer now. Raises EchoplaneError if there is none."""
+        ...
+
+    def last_good(self) -> ModelVersion | None:
+        """Returns a kept copy of the last version that passed its checks, or None."""
+        ...
+
+    def keep(self, candidate: ModelVersion) -> None:
+        """Record that `candidate` has passed its checks."""
         ...
 
 
@@ -56,6 +74,12 @@ class FolderSource:
         evaluated = evaluated_on(folder / EVALUATION, bundle_id)
         return ModelVersion(f"{bundle_id} {evaluated}", "", evaluated, lambda: contextlib.nullcontext(folder))
 
+    def last_good(self) -> None:
+        """The folder is the only copy."""
+
+    def keep(self, candidate: ModelVersion) -> None:
+        """Nothing to do: the folder stays where it is."""
+
 
 def evaluated_on(path: Path, bundle_id: str) -> InferenceSettings:
     """As `evaluation.json` at `path` says; the defaults where there is none for this bundle."""
@@ -70,25 +94,69 @@ def evaluated_on(path: Path, bundle_id: str) -> InferenceSettings:
 
 @dataclass(frozen=True)
 class RegistrySource:
-    """The champion of a task. `registry` connects when it is first called: importing MLflow takes seconds."""
+    """The version of a task under an alias. `registry` connects when it is first called: importing MLflow takes
+    seconds. With a `cache`, the last version that passed its checks is kept there, and answers after a start while
+    the registry is unavailable."""
 
     task: str
     registry: Callable[[], Registry]
+    alias: str = CHAMPION
+    cache: Path | None = None
     kind: str = "registry"
 
     def latest(self) -> ModelVersion:
-        version = self.registry().champion(self.task)
+        version = self.registry().by_alias(self.task, self.alias)
         if version is None:
-            raise BundleError(f"the registry has no champion of {self.task}; promote a model.")
+            raise NoVersion(f"the registry has no {self.alias} of {self.task}; promote a model.")
+        return self._candidate(version, lambda: self._downloaded(version))
+
+    def last_good(self) -> ModelVersion | None:
+        """The kept version, or None; raises BundleError if its files are not those that were kept."""
+        if self.cache is None or not (self.cache / LAST_GOOD).is_file():
+            return None
+        try:
+            version = Version(**json.loads((self.cache / LAST_GOOD).read_bytes()))
+        except (ValueError, TypeError):
+            raise BundleError("the kept model's record cannot be read.") from None
+        return self._candidate(version, lambda: contextlib.nullcontext(self._checked(version)))
+
+    def keep(self, candidate: ModelVersion) -> None:
+        """Record that `candidate`, whose files are in the cache, has passed its checks; drop older ones."""
+        if self.cache is None or candidate.record is None:
+            return
+        temporary = self.cache / f".{LAST_GOOD}.{os.getpid()}"
+        temporary.write_text(json.dumps(vars(candidate.record) | {"tags": dict(candidate.record.tags)}))
+        temporary.replace(self.cache / LAST_GOOD)
+        for folder in self.cache.iterdir():
+            if folder.is_dir() and not folder.name.startswith(".") and folder.name != candidate.record.bundle_id:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _candidate(self, version: Version, folder: Callable[[], AbstractContextManager[Path]]) -> ModelVersion:
         evaluated = recorded_settings(version.tags)
-        key = f"{version.number} {version.bundle_id} {evaluated}"
-        return ModelVersion(key, version.number, evaluated, lambda: self._downloaded(version))
+        return ModelVersion(
+            f"{version.number} {version.bundle_id} {evaluated}", version.number, evaluated, folder, version
+        )
 
     @contextlib.contextmanager
     def _downloaded(self, version: Version) -> Iterator[Path]:
         """The bundle's folder while it is loaded; a loaded model needs no file."""
-        with tempfile.TemporaryDirectory(prefix="echoplane-") as folder:
-            yield self.registry().download(version, Path(folder) / "bundle").folder
+        if self.cache is None:
+            with tempfile.TemporaryDirectory(prefix="echoplane-") as folder:
+                yield self.registry().download(version, Path(folder) / "bundle").folder
+            return
+        self.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder = self._checked(version)
+        except BundleError:
+            folder = self.registry().download(version, self.cache / version.bundle_id).folder
+        yield folder
+
+    def _checked(self, version: Version) -> Path:
+        """Returns the kept bundle's folder, every digest checked. Raises BundleError if it is not that version's."""
+        folder = (self.cache or Path()) / version.bundle_id
+        if bundles.read(folder).id != version.bundle_id:
+            raise BundleError("the kept bundle is not the one that was kept; it is fetched again.")
+        return folder
 
 
 def configured_sources(settings: ServingSettings) -> dict[str, Source]:
@@ -105,8 +173,17 @@ def configured_sources(settings: ServingSettings) -> dict[str, Source]:
 
 def _followed(settings: ServingSettings) -> dict[str, Source]:
     registry = functools.cache(lambda: Registry(settings.mlflow_tracking_uri))
-    tasks = filter(None, map(str.strip, settings.tasks.split(",")))
-    return {_known(task): RegistrySource(task, registry) for task in tasks}
+    cache = Path(settings.model_cache) if settings.model_cache else None
+    tasks = [_known(task) for task in filter(None, map(str.strip, settings.tasks.split(",")))]
+    return {task: RegistrySource(task, registry, cache=cache / task if cache else None) for task in tasks}
+
+
+def configured_challengers(settings: ServingSettings, tasks: Iterable[str]) -> dict[str, RegistrySource]:
+    """The source of each task's challenger; none without a registry, or if shadow traffic is off."""
+    if not settings.mlflow_tracking_uri or not settings.shadow_share:
+        return {}
+    registry = functools.cache(lambda: Registry(settings.mlflow_tracking_uri))
+    return {task: RegistrySource(task, registry, CHALLENGER) for task in tasks}
 
 
 def _known(task: str) -> str:
