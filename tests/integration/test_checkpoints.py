@@ -22,6 +22,7 @@ from echoplane.training.config import TrainConfig
 from tests.tiny_cohort import write_cohort
 
 INTERVAL = 20
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,9 @@ def job(samples: Path, steps: int) -> Job:
 
 def killed_after(job: Job, storage: Path, step: int) -> int:
     """Kills a process that trains once it has reached `step`; returns the last step that it told."""
-    process = multiprocessing.get_context("fork").Process(target=train_resumably, args=(job, storage))
+    process = multiprocessing.get_context("spawn").Process(target=train_resumably, args=(job, storage))
     process.start()
-    while (done := _progress(storage, 0)[0]) < step:
+    while (done := _progress(storage, 0)[0]) < step:  # a spawned process: OpenCV's threads do not survive a fork
         assert process.is_alive(), f"training ended before step {step}"
         time.sleep(0.01)
     process.kill()
