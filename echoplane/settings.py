@@ -54,6 +54,11 @@ class ServingSettings(BaseSettings):
     deadline_s: float = Field(default=30, gt=0)
     """Time to answer all files of a request once it has a place; more gets 504."""
 
+    prediction_log: str = ""
+    """Folder for the prediction log, one row per answered study; empty for none."""
+    prediction_log_max_mib: int = Field(default=2048, gt=0)
+    """Maximum size of the prediction log; rows beyond it are dropped and counted."""
+
     token_file: str = ""
     """File of access tokens, made by `echoplane token`; it is read again when it changes."""
     oidc_issuer: str = ""

@@ -63,7 +63,7 @@ class EchoplaneService:
     @bentoml.on_shutdown
     def close(self) -> None:
         self.refresher.close()
-        self.service.admission.close()
+        self.service.close()
         for each in (*self.shadows, *self.slots.values()):
             each.close()
 

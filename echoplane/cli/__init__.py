@@ -8,6 +8,7 @@ stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset fi
 deid      deid, and what is done by hand after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
+drift     whether studies in service look like the accepted ones
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
 """
@@ -19,6 +20,7 @@ import sys
 
 from echoplane.cli.command import Command
 from echoplane.cli.deid import run_deid
+from echoplane.cli.drift import run_drift
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
 from echoplane.cli.rollback import run_rollback
@@ -132,6 +134,12 @@ COMMANDS: dict[str, Command] = {
         "measure a cine MR: volumes, function, masks and a report",
         "echoplane measure cine.nii.gz --out measured",
         run_measure,
+        goes_on=False,
+    ),
+    "drift": Command(
+        "tell whether studies in service still look like the accepted ones",
+        "echoplane drift --evaluation work/evaluate/90c1/manifest.json --predictions predictions --out drift.html",
+        run_drift,
         goes_on=False,
     ),
     "token": Command(

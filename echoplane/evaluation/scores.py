@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from echoplane.dataset.studies import check_unchanged
 from echoplane.dataset.truths import truth_of
 from echoplane.errors import InputError, StageError
-from echoplane.runtimes import OpenModel, answer
+from echoplane.runtimes import Answer, OpenModel, answer
 from echoplane.study.reading import read_study_at
 from echoplane.tasks import Rows
 
@@ -30,6 +30,10 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of every task; its own `score` adds others."""
+
+
+FEATURE, EMBEDDING = "feature_", "embedding"
+"""How each study looked, which drift is judged against: a column for each input feature, and the embedding."""
 
 
 def score(table: pa.Table, studies: Path, model: OpenModel, on_progress: Callable[[int, int], None]) -> pa.Table:
@@ -77,7 +81,13 @@ def _score(row: dict[str, Any], studies: Path, model: OpenModel) -> tuple[dict[s
         "preprocess_ms": given.timings_ms["preprocess"],
         "inference_ms": given.timings_ms["inference"],
     }
-    return common, own
+    return common, own | input_columns(given)
+
+
+def input_columns(given: Answer) -> dict[str, Any]:
+    """Returns how the answered study looked, as columns: its features and its embedding."""
+    features = {f"{FEATURE}{name}": value for name, value in given.features.items()}
+    return features | {EMBEDDING: given.embedding.astype(np.float32).tolist()}
 
 
 def read_scores(path: Path) -> pa.Table:

@@ -50,6 +50,9 @@ SHADOW = Counter(
     "Studies offered to a challenger: outcome is agreed or differed (with the champion's label), failed or dropped.",
     ["task", "version", "outcome"],
 )
+LOG_ROWS = Counter(
+    "echoplane_prediction_log_rows", "Rows of the prediction log: outcome is written or dropped.", ["outcome"]
+)
 MODEL_LOADS = Counter("echoplane_model_loads", "Models loaded into a slot or refused.", ["task", "outcome"])
 
 

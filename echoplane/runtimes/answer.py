@@ -2,10 +2,12 @@
 the same probabilities from each at the same runtime and precision."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from echoplane.runtimes.features import input_features
 from echoplane.runtimes.runtime import OpenModel
 from echoplane.study.study import Study
 from echoplane.tasks import Result
@@ -14,10 +16,12 @@ from echoplane.tasks import Result
 @dataclass(frozen=True)
 class Answer:
     """`result` carries all warnings, of preparing and of interpreting; `embedding` is the mean (feature) of the
-    rows that the network saw whole; `timings_ms` has preprocess (with decoding), inference and interpret."""
+    rows that the network saw whole; `features` describes the input; `timings_ms` has preprocess (with decoding),
+    inference and interpret."""
 
     result: Result
     embedding: np.ndarray = field(repr=False)
+    features: Mapping[str, float]
     timings_ms: dict[str, float]
 
 
@@ -43,5 +47,6 @@ def answer(study: Study, model: OpenModel) -> Answer:
     return Answer(
         replace(result, warnings=prepared.warnings + result.warnings),
         np.concatenate(embeddings).mean(axis=0),
+        input_features(study, prepared.batch),
         {name: 1000 * seconds for name, seconds in timings_ms.items()},
     )

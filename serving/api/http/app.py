@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from echoplane import __version__, html
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring import metrics
+from echoplane.monitoring.prediction_log import PredictionLog
 from echoplane.settings import ServingSettings
 from serving.api.failures import log_failure
 from serving.api.http import audit, problems, uploads
@@ -49,16 +51,27 @@ class Service:
     def __init__(self, slots: Mapping[str, Slot], settings: ServingSettings) -> None:
         self.slots, self.settings = slots, settings
         self.admission = Admission(_limits(settings))
+        self.prediction_log = (
+            PredictionLog(Path(settings.prediction_log), settings.prediction_log_max_mib)
+            if settings.prediction_log
+            else None
+        )
         self._upload_limits = UploadLimits(
             settings.max_upload_mib, settings.upload_timeout_s, settings.min_upload_kib_per_s
         )
+
+    def close(self) -> None:
+        """Writes what the prediction log still holds, and ends the threads."""
+        self.admission.close()
+        if self.prediction_log:
+            self.prediction_log.close()
 
     async def answer(self, request: Request, task: str) -> Response:
         """Answer the one file of a request with `task`."""
         request.state.task = task
         async with self.admission.request() as in_flight:
             received, held = await self._receive(request, in_flight, max_files=1)
-            work = functools.partial(_answered, held[0], self.slots, received, task)
+            work = functools.partial(self._answered, held[0], received, task)
             (answered,) = await in_flight.run(work)
             if isinstance(answered, Problem):
                 raise answered
@@ -70,7 +83,7 @@ class Service:
             received, held = await self._receive(request, in_flight, max_files=self.settings.max_files)
             bodies = list[FileBody]()
             for index, file in enumerate(held):
-                work = functools.partial(_answered, file, self.slots, received, None)
+                work = functools.partial(self._answered, file, received, None)
                 for body in await self._file_bodies(index, in_flight, work, received.request_id):
                     bodies.append(body)
                     if body.answer:
@@ -86,7 +99,7 @@ class Service:
         in_flight.hold(held)
         upload_ms = 1000 * (time.perf_counter() - start)
         await in_flight.start()
-        return Received(request.state.request_id, start, upload_ms), held
+        return Received(request.state.request_id, request.state.caller.site, start, upload_ms), held
 
     async def _file_bodies(
         self, index: int, in_flight: InFlight, work: Callable[[], list[AnswerBody | Problem]], request_id: str
@@ -100,6 +113,14 @@ class Service:
             log_failure(f"request {request_id}", error)
             answered = [problems.unexpected()]
         return [_file_body(index, each, request_id) for each in answered]
+
+    def _answered(self, file: BinaryIO, received: Received, task: str | None) -> list[AnswerBody | Problem]:
+        """Answer one file on a thread; raises Problem if no task can begin with it."""
+        try:
+            answers = answer_file(file, self.slots, received, task, self.prediction_log)
+        except EchoplaneError as error:
+            raise problems.of_error(error) from None
+        return [problems.of_error(one) if isinstance(one, StudyRefused) else answer_body(one) for one in answers]
 
     def readiness(self) -> Response:
         """200 if every task has a model that passed its checks; a stale one still answers."""
@@ -137,17 +158,6 @@ def _file_body(index: int, answered: AnswerBody | Problem, request_id: str) -> F
         return FileBody(index=index, answer=answered)
     metrics.refused(answered.task, answered.kind)
     return FileBody(index=index, problem=answered.body(request_id))
-
-
-def _answered(
-    file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None
-) -> list[AnswerBody | Problem]:
-    """Answer one file on a thread; raises Problem if no task can begin with it."""
-    try:
-        answers = answer_file(file, slots, received, task)
-    except EchoplaneError as error:
-        raise problems.of_error(error) from None
-    return [problems.of_error(one) if isinstance(one, StudyRefused) else answer_body(one) for one in answers]
 
 
 def build(service: Service) -> ASGIApp:

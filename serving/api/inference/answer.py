@@ -8,20 +8,23 @@ from typing import BinaryIO
 from echoplane import runtimes
 from echoplane.errors import EchoplaneError, InputError, NotAnImage, Unsupported, UnusableStudy
 from echoplane.monitoring import metrics
+from echoplane.monitoring.prediction_log import PredictionLog
 from echoplane.study import reading
 from echoplane.study.cine_files import ZIP
 from echoplane.study.study import Study
 from echoplane.tasks import by_name
 from echoplane.tasks.task import Result
 from serving.api.failures import log_failure
+from serving.api.inference.record import row_of
 from serving.api.models.slots import Model, Slot
 
 
 @dataclass(frozen=True)
 class Received:
-    """When a request came in (perf_counter seconds) and how long receiving it took."""
+    """When a request came in (perf_counter seconds), how long receiving it took, and the site of its caller."""
 
     request_id: str
+    site: str
     start_s: float
     upload_ms: float
 
@@ -46,7 +49,11 @@ class StudyRefused(EchoplaneError):
 
 
 def answer_file(
-    file: BinaryIO, slots: Mapping[str, Slot], received: Received, task: str | None
+    file: BinaryIO,
+    slots: Mapping[str, Slot],
+    received: Received,
+    task: str | None,
+    prediction_log: PredictionLog | None = None,
 ) -> list[Answered | StudyRefused]:
     """Answer one file with the model of `task`, or of each task that accepts its content.
 
@@ -61,10 +68,17 @@ def answer_file(
     except InputError as error:
         raise StudyRefused(error, task) from None
     read_ms = 1000 * (time.perf_counter() - begin)
-    return [_answer(study, len(data), slots[each], received, read_ms) for each in tasks]
+    return [_answer(study, len(data), slots[each], received, read_ms, prediction_log) for each in tasks]
 
 
-def _answer(study: Study, size_bytes: int, slot: Slot, received: Received, read_ms: float) -> Answered | StudyRefused:
+def _answer(
+    study: Study,
+    size_bytes: int,
+    slot: Slot,
+    received: Received,
+    read_ms: float,
+    prediction_log: PredictionLog | None,
+) -> Answered | StudyRefused:
     try:
         with slot.lease() as model:
             answer = runtimes.answer(study, model)
@@ -76,6 +90,8 @@ def _answer(study: Study, size_bytes: int, slot: Slot, received: Received, read_
     metrics.answered(slot.task, model.version, answer.result.label, timings_ms)
     if slot.shadow is not None:
         slot.shadow.offer(study, size_bytes, answer.result.label)
+    if prediction_log:
+        prediction_log.add(row_of(answer, model, received.request_id, received.site, timings_ms))
     return Answered(received.request_id, model, answer.result, files, timings_ms)
 
 

@@ -1,0 +1,28 @@
+"""`echoplane drift`: whether studies in service still look like the accepted ones."""
+
+import argparse
+import json
+
+from echoplane.cli.command import progress_apart
+
+
+def run_drift(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    """Print what drifts and since when; the exit status is 0 whether or not anything does."""
+    from echoplane.stages import drift
+    from echoplane.stages.options import add_fields, config_of
+
+    add_fields(parser, drift.Config, {})
+    values = vars(parser.parse_args(arguments))
+    as_json = values.pop("json")
+    with progress_apart(as_json):
+        found = drift.run(config_of(drift.Config, values))
+    if as_json:
+        print(json.dumps(found))
+        return 0
+    print(f"{found['task']} {found['bundle_id'][:12]}: {found['studies']} studies")
+    alarm = found["alarm"]
+    print(f"drift: {alarm['sentence']}" if alarm else "no drift: studies look like the accepted ones.")
+    for one in found["streams"][:5]:
+        means = f"mean {one['mean']:.3g}, was {one['accepted_mean']:.3g}"
+        print(f"  {one['stream']:20} evidence {one['evidence']:10.3g}   {means}")
+    return 0

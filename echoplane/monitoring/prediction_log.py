@@ -1,0 +1,170 @@
+"""The prediction log: one row per answered study, without patient, UID or free text.
+
+A row is a line of JSON (schema 1, `Row`). The service appends rows to files in a folder; `echoplane drift` reads them.
+Writing is off the path of a request: rows wait in a bounded queue for a thread that writes them at least once per
+FLUSH_S. What cannot be kept is dropped and counted, and never delays or fails an answer.
+"""
+
+import base64
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from echoplane.errors import ConfigError
+from echoplane.monitoring import metrics
+
+FLUSH_S = 0.5
+"""Time that a row waits for others at most; a process that is killed loses no older one."""
+MAX_WAITING = 4_096
+"""Rows in memory. The thread writes some 50,000 per second: more than this wait only if the disk stands still."""
+MAX_FILE_BYTES = 64 << 20
+MIB = 1 << 20
+SUFFIX = ".jsonl"
+
+log = logging.getLogger(__name__)
+
+
+class Row(BaseModel):
+    """One answered study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    schema_version: Literal[1] = 1
+    time: datetime
+    """When it was answered, UTC."""
+    request_id: str
+    """Feedback on the answer joins by this."""
+    task: str
+    model_version: str
+    """MLflow's number; empty for a bundle folder."""
+    bundle: str
+    """Id of the bundle."""
+    site: str
+    """Label of the caller's access token; "none" without authentication."""
+    label: str | None
+    """None for "cannot tell"."""
+    confidence: float | None
+    """None for a task that has none."""
+    features: Mapping[str, float]
+    """How the input looks: see `echoplane.runtimes.features`."""
+    embedding: str
+    """The network's embedding, float16, base64."""
+    timings_ms: Mapping[str, float]
+    warnings: int
+    """Number of warnings that the answer carried."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def packed(embedding: np.ndarray) -> str:
+    """Returns `embedding` as a row holds it."""
+    return base64.b64encode(np.asarray(embedding, "<f2").tobytes()).decode()
+
+
+def unpacked(text: str) -> np.ndarray:
+    """Returns the embedding of a row, (feature) float32."""
+    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+
+
+class PredictionLog:
+    """Appends rows to files below `folder`, of `max_mib` in all; one instance per process.
+
+    Raises ConfigError if the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, max_mib: int) -> None:
+        self._folder, self._max_bytes = folder, max_mib * MIB
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._next_file()
+        except OSError as error:
+            raise ConfigError(f"the prediction log can't be written ({error.strerror}); give another folder.") from None
+        self._waiting: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._full = False
+        self._thread = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
+        self._thread.start()
+
+    def add(self, row: Row) -> None:
+        """Take `row` for writing; drops and counts it if too many wait."""
+        if self._waiting.qsize() >= MAX_WAITING:
+            metrics.LOG_ROWS.labels("dropped").inc()
+        else:
+            self._waiting.put(row)
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+        self._file.close()
+
+    def _write_all(self) -> None:
+        ended = False
+        while not ended:
+            rows = [self._waiting.get()]
+            time.sleep(FLUSH_S if rows[0] is not None and self._waiting.empty() else 0)
+            while not self._waiting.empty():
+                rows.append(self._waiting.get())
+            ended = rows[-1] is None
+            self._write([row for row in rows if row is not None])
+
+    def _write(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        content = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
+        try:
+            if self._spooled_bytes() + len(content) > self._max_bytes:
+                raise OSError("the folder holds as much as it may")
+            if self._file.tell() + len(content) > MAX_FILE_BYTES:
+                self._file.close()
+                self._file = self._next_file()
+            self._file.write(content)
+            self._file.flush()
+        except OSError as error:
+            metrics.LOG_ROWS.labels("dropped").inc(len(rows))
+            if not self._full:
+                log.warning("rows of the prediction log are dropped: %s", error.strerror or error)
+            self._full = True
+        else:
+            metrics.LOG_ROWS.labels("written").inc(len(rows))
+            self._full = False
+
+    def _spooled_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._folder.glob(f"*{SUFFIX}"))
+
+    def _next_file(self) -> BinaryIO:
+        """Opens a new file, which no other process has: its name holds the time and the process."""
+        name = f"predictions-{now():%Y%m%dT%H%M%S%f}-{os.getpid()}{SUFFIX}"
+        return (self._folder / name).open("ab")
+
+
+def read_rows(folder: Path, task: str) -> Iterator[Row]:
+    """Yields the rows of `task` below `folder`, oldest first.
+
+    A last line that was cut when its process ended is passed over. Raises ConfigError if there is no log, or a line
+    is no row.
+    """
+    paths = sorted(folder.rglob(f"*{SUFFIX}"))
+    if not paths:
+        raise ConfigError("the folder holds no prediction log; give the folder that ECHOPLANE_PREDICTION_LOG names.")
+    rows = [row for path in paths for row in _rows(path) if row.task == task]
+    yield from sorted(rows, key=lambda row: row.time)
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed was cut
+        try:
+            yield Row.model_validate_json(line)
+        except ValidationError:
+            raise ConfigError(f"line {number} of {path.name} is no row of a prediction log.") from None

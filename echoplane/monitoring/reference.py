@@ -1,0 +1,55 @@
+"""What answered studies looked like when the model was accepted, and each new one beside it."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from echoplane.monitoring.prediction_log import Row, unpacked
+
+CANNOT_TELL = "cannot-tell"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`streams`: one value per accepted study by name of stream; `labels`: how often each label was answered.
+
+    `centre` and `scale` (feature) are mean and standard deviation of the embeddings.
+    """
+
+    streams: Mapping[str, Sequence[float]]
+    labels: Mapping[str, int]
+    centre: np.ndarray
+    scale: np.ndarray
+
+    def values(self, row: Row) -> dict[str, float]:
+        """Returns one answered study's value of each stream; NaN if the study does not have it."""
+        own = {
+            **row.features,
+            "confidence": math.nan if row.confidence is None else row.confidence,
+            "embedding distance": float(distances(unpacked(row.embedding)[None], self.centre, self.scale)[0]),
+        }
+        return {name: own.get(name, math.nan) for name in self.streams}
+
+
+def reference_of(
+    confidence: Sequence[float | None],
+    labels: Sequence[str | None],
+    features: Mapping[str, Sequence[float]],
+    embeddings: np.ndarray,
+) -> Reference:
+    """Returns the reference made of accepted studies: one entry of each sequence, and one row of `embeddings`, each."""
+    centre, scale = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
+    streams = {name: tuple(map(float, values)) for name, values in features.items()}
+    if stated := [value for value in confidence if value is not None]:
+        streams["confidence"] = tuple(stated)
+    streams["embedding distance"] = tuple(distances(embeddings, centre, scale).tolist())
+    return Reference(streams, Counter(label or CANNOT_TELL for label in labels), centre, scale)
+
+
+def distances(embeddings: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Returns how far each of `embeddings` (study, feature) lies from `centre`: root mean square of the deviations in
+    units of `scale`, (study)."""
+    return np.sqrt((((embeddings - centre) / scale) ** 2).mean(axis=1))

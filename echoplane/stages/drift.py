@@ -1,0 +1,128 @@
+"""`echoplane drift`: the prediction log of a model against the studies that it was accepted on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from echoplane.errors import ConfigError
+from echoplane.evaluation.scores import EMBEDDING, FEATURE, read_scores
+from echoplane.monitoring.drift import THRESHOLD, Alarm, TaskMonitor
+from echoplane.monitoring.prediction_log import Row, read_rows
+from echoplane.monitoring.reference import CANNOT_TELL, Reference, reference_of
+from echoplane.stages.evaluate import read_figures
+from echoplane.stages.outputs import Evaluation
+from echoplane.stages.stage import Manifest
+
+MIN_REFERENCE = 200
+"""Fewer accepted studies are no reference: ranks among them are too coarse to show anything."""
+
+
+class Config(BaseModel):
+    """Tell whether studies in service still look like those that the model was accepted on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    evaluation: str
+    """Manifest of the `evaluate` stage that the model was accepted by: its test studies are the reference."""
+    predictions: str
+    """Folder of the prediction log, as the service's setting ECHOPLANE_PREDICTION_LOG names it."""
+    out: str = ""
+    """File for a page with pictures, such as drift.html. Left out: no page."""
+    seed: int = Field(default=0, ge=0)
+    """Seed that breaks ties between equal values."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Returns, for the evaluated bundle, the studies seen, the evidence of each stream, and the alarm if there is one.
+
+    Raises ConfigError if the reference is too small or the log holds no study of this bundle.
+    """
+    evaluated = Manifest.read(config.evaluation, "`evaluation`")
+    bundle_id, task = evaluated.stated(Evaluation).bundle_id, read_figures(evaluated)["task"]
+    reference = read_reference(evaluated.path / "scores.parquet")
+    rows = [row for row in read_rows(Path(config.predictions), task) if row.bundle == bundle_id]
+    if not rows:
+        raise ConfigError(f"the log holds no study that bundle {bundle_id[:12]} answered.")
+    monitor = TaskMonitor(reference.streams, reference.labels, seed=config.seed)
+    evidence = replay(monitor, reference, rows)
+    found = {"task": task, "bundle_id": bundle_id, "studies": len(rows)} | summary(monitor)
+    found["streams"] = streams_table(monitor, reference, rows)
+    found["sites"] = sites_table(monitor, rows) if monitor.alarm else []
+    if config.out:
+        from echoplane.monitoring.report import write_report
+
+        write_report(found, evidence, Path(config.out))
+    return found
+
+
+def read_reference(scores: Path) -> Reference:
+    """Returns the reference from the scores of an evaluation; raises ConfigError if it has too few studies."""
+    table = read_scores(scores)
+    if len(table) < MIN_REFERENCE:
+        raise ConfigError(f"the evaluation has {len(table)} studies; drift needs a reference of {MIN_REFERENCE}.")
+    if EMBEDDING not in table.column_names:
+        raise ConfigError("the evaluation was made before drift could be watched; run `evaluate` again.")
+    features = {
+        name.removeprefix(FEATURE): table[name].to_pylist() for name in table.column_names if name.startswith(FEATURE)
+    }
+    embeddings = np.array(table[EMBEDDING].to_pylist(), np.float32)
+    return reference_of(table["confidence"].to_pylist(), table["label"].to_pylist(), features, embeddings)
+
+
+def replay(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[float]:
+    """Gives `rows` to `monitor` one after the other; returns the evidence after each."""
+    evidence = []
+    for row in rows:
+        monitor.add(reference.values(row), row.label or CANNOT_TELL)
+        evidence.append(monitor.evidence)
+    return evidence
+
+
+def summary(monitor: TaskMonitor) -> dict[str, Any]:
+    """Returns the evidence against its threshold, and the alarm as data."""
+    return {
+        "evidence": monitor.evidence,
+        "threshold": THRESHOLD,
+        "drifts": monitor.alarm is not None,
+        "alarm": _alarm(monitor.alarm) if monitor.alarm else None,
+    }
+
+
+def _alarm(alarm: Alarm) -> dict[str, Any]:
+    if alarm.label:
+        sentence = (
+            f"the share of {alarm.label.label} is {alarm.label.share:.1%} of the last {alarm.studies} studies; "
+            f"{alarm.label.reference_share:.1%} when the model was accepted."
+        )
+    else:
+        sentence = f"{alarm.stream} has been unlike that of the accepted studies for about {alarm.studies} studies."
+    return {"stream": alarm.stream, "studies": alarm.studies, "sentence": sentence}
+
+
+def streams_table(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[dict[str, Any]]:
+    """Returns each stream's evidence and its mean now (over the drifted studies, or all) and when accepted."""
+    last = rows[-(monitor.alarm.studies if monitor.alarm else len(rows)) :]
+    seen = [reference.values(row) for row in last]
+    table = [
+        {
+            "stream": name,
+            "evidence": stream.evidence,
+            "mean": float(np.mean([values[name] for values in seen])),
+            "accepted_mean": float(np.mean(reference.streams[name])),
+        }
+        for name, stream in monitor.streams.items()
+    ]
+    return sorted(table, key=lambda one: -one["evidence"])
+
+
+def sites_table(monitor: TaskMonitor, rows: list[Row]) -> list[dict[str, Any]]:
+    """Returns, for each site, how the drifted studies rank in the alarm's stream: 0.5 is like the accepted ones."""
+    if monitor.alarm is None or monitor.alarm.label:
+        return []
+    ranks: dict[str, list[float]] = {}
+    p_values = list(monitor.streams[monitor.alarm.stream].p_values)
+    for row, p_value in list(zip(reversed(rows), reversed(p_values), strict=False))[: monitor.alarm.studies]:
+        ranks.setdefault(row.site, []).append(p_value)
+    return [{"site": site, "studies": len(one), "mean_rank": float(np.mean(one))} for site, one in ranks.items()]

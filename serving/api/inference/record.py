@@ -1,0 +1,23 @@
+"""What the prediction log keeps of an answer."""
+
+from echoplane.monitoring.prediction_log import Row, now, packed
+from echoplane.runtimes import Answer
+from serving.api.models.slots import Model
+
+
+def row_of(answer: Answer, model: Model, request_id: str, site: str, timings_ms: dict[str, float]) -> Row:
+    """Returns the row of one answered study: no patient, no UID, nothing that the file says in words."""
+    return Row(
+        time=now(),
+        request_id=request_id,
+        task=model.bundle.spec.task,
+        model_version=model.version,
+        bundle=model.bundle.id,
+        site=site,
+        label=answer.result.label,
+        confidence=answer.result.confidence,
+        features=answer.features,
+        embedding=packed(answer.embedding),
+        timings_ms=timings_ms,
+        warnings=len(answer.result.warnings),
+    )
