@@ -20,12 +20,14 @@ from torch.nn import functional
 
 from benchmarks.views_pictures import Pictures, pictures
 from benchmarks.views_scores import measure, ship
+from echoplane.phantom import USUAL, WIDE
 from echoplane.stages.progress import printed
 from echoplane.tasks.view_image import learning
 
 WORK = Path(__file__).resolve().parents[1] / "build" / "papers" / "views"
 PATIENTS, VALIDATION = range(1000, 1200), range(9000, 9050)
 ROWS, COLUMNS = 60, 80
+RANGES = {"usual": USUAL, "wide": WIDE}
 
 
 @dataclass(frozen=True)
@@ -164,32 +166,41 @@ def _average(averaged: nn.Module, module: nn.Module, keep: float) -> None:
             mean.copy_(value)
 
 
-def train(seed: int, kind: str) -> None:
+def weights_path(kind: str, ranges: str, seed: int) -> Path:
+    return WORK / f"{kind}-{ranges}-{seed}.pt"
+
+
+def train(seed: int, kind: str, ranges: str) -> None:
     """Trains network `seed` unless it is there, and notes its processor time."""
-    path = WORK / f"{kind}-{seed}.pt"
+    path = weights_path(kind, ranges, seed)
     if path.exists():
         return
-    data, start = pictures(WORK / "wide", PATIENTS), time.process_time()
+    data, start = pictures(WORK / ranges, PATIENTS, RANGES[ranges]), time.process_time()
     module = fit(data, seed, learning.Network(kind=kind), Recipe())
     torch.save(module.state_dict(), path)
     path.with_suffix(".json").write_text(json.dumps({"cpu_s": round(time.process_time() - start)}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.views_training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.views_training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("what", choices=["train", "score", "ship"])
     parser.add_argument("--seed", type=int, default=0, help="of the network that is trained")
     parser.add_argument("--kind", choices=["residual", "vgg"], default="residual", help="vgg is the paper's network")
+    parser.add_argument("--ranges", choices=list(RANGES), default="wide", help="of the phantom; usual is the control")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the networks that are scored")
     parser.add_argument("--camus", type=Path, help="folder of stills VIEW__patientNUMBER_PHASE.png")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "train":
-        train(args.seed, args.kind)
+        train(args.seed, args.kind, args.ranges)
         return
     if args.camus is None:
         parser.error("--camus is needed to score and to ship")
-    weights = [torch.load(WORK / f"{args.kind}-{seed}.pt", weights_only=True) for seed in args.seeds]
+    weights = [torch.load(weights_path(args.kind, args.ranges, seed), weights_only=True) for seed in args.seeds]
     validation = pictures(WORK / "validation", VALIDATION)
     if args.what == "score":
         print(json.dumps(measure(weights, args.kind, validation, args.camus, "choose"), indent=1))
