@@ -23,7 +23,7 @@ CREATOR = "HALCYON VANTIS 01"
 
 
 def uid(*parts: object) -> UID:
-    """A UID of the 2.25 root that follows from `parts`."""
+    """Returns a UID of the 2.25 root that follows from `parts`."""
     digest = hashlib.sha256("/".join(map(str, ("phantom", *parts))).encode()).digest()
     # The bits of a version 4 UUID, as PS3.5 B.2 asks.
     number = int.from_bytes(digest[:16], "big") & ~(0xF << 76) & ~(0x3 << 62) | (0x4 << 76) | (0x2 << 62)
@@ -31,7 +31,7 @@ def uid(*parts: object) -> UID:
 
 
 def write_clip(clip: Scan, patient: Patient, path: Path) -> str:
-    """Write the clip to `path` under a temporary name first; the SOPInstanceUID."""
+    """Writes the clip to `path`, under a temporary name first; returns its SOPInstanceUID."""
     dataset = build(clip, patient)
     temporary = path.with_name(f".{path.name}.part")
     dataset.save_as(temporary, enforce_file_format=True)
@@ -40,7 +40,7 @@ def write_clip(clip: Scan, patient: Patient, path: Path) -> str:
 
 
 def build(clip: Scan, patient: Patient) -> Dataset:
-    """The whole data set of a clip, pixels included."""
+    """Returns the whole data set of a clip, pixels included."""
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     _who(dataset, patient)
@@ -188,7 +188,7 @@ def _region(spatial_format: int, data_type: int, box: tuple[int, int, int, int])
 
 
 def _private(dataset: Dataset, clip: Scan, patient: Patient) -> None:
-    """What a careless maker leaves in its own tags: the patient once more."""
+    """Adds private tags that name the patient, as careless manufacturers write them."""
     block = dataset.private_block(0x0019, CREATOR, create=True)
     block.add_new(0x10, "LO", patient.identity.screen_name)
     block.add_new(0x11, "LT", f"Exam of {patient.identity.patient_id}, tel. {patient.identity.phone}")

@@ -72,13 +72,13 @@ def read_dicom(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Study:
 
 @contextlib.contextmanager
 def damaged_file_errors() -> Iterator[None]:
-    """Whatever pydicom raises on damaged input becomes NotAnImage; none of its messages may pass."""
+    """Turns all that pydicom raises on damaged input into NotAnImage; its messages may quote values."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # values are parsed when they are asked for, each in its own way
-        raise NotAnImage(f"the DICOM file is damaged or cut off ({type(error).__name__} while reading).") from None
+        raise NotAnImage(f"the DICOM file is damaged or truncated ({type(error).__name__} while reading).") from None
 
 
 def is_dicom(data: bytes) -> bool:
@@ -127,7 +127,7 @@ def _with_preamble(data: bytes) -> bytes:
 
 @functools.cache
 def quiet_pydicom() -> None:
-    """Values must not reach a log or a terminal: pydicom quotes the offending one in its warnings."""
+    """Silences the warnings of pydicom, which quote values that must not reach a log or a terminal."""
     warnings.filterwarnings("ignore", module="pydicom")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -145,7 +145,7 @@ def _check_syntax(syntax: Any) -> None:
 
 
 def _check_inflated_size(data: bytes, limits: Limits) -> None:
-    """Inflate against the cap, keeping nothing, before pydicom inflates for good."""
+    """Raises TooLarge if the file inflates to more than the limit; nothing of it is kept."""
     start = 132 + 12 + int.from_bytes(data[140:144], "little")  # preamble, DICM, group length element, group 2
     inflate, room = zlib.decompressobj(-zlib.MAX_WBITS), limits.inflated_bytes
     chunk = data[start:]

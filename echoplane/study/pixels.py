@@ -87,7 +87,7 @@ class DicomFrames:
         return self._single_channel(Samples(frame_HWC[..., 0], 8, is_rgb=False))
 
     def _single_channel(self, samples: Samples) -> np.ndarray:
-        """One channel of a frame: uint8, or stored values that need a window as float32."""
+        """Returns one channel of a frame: uint8, or stored values that need a window as float32."""
         values = samples.values
         if self._format.photometric == "PALETTE COLOR":
             return self._grey_of_index[np.clip(values, 0, len(self._grey_of_index) - 1)]
@@ -104,7 +104,7 @@ class DicomFrames:
 
 
 def _reduced(frame_HW: np.ndarray, smallest_side: int | None) -> np.ndarray:
-    """Halved as often as `smallest_side` allows, at most to an eighth, as a JPEG decoder does."""
+    """Returns a frame halved as often as `smallest_side` allows, at most to an eighth, as a JPEG decoder does."""
     factor = 1
     while smallest_side and factor < 8 and min(frame_HW.shape) // (2 * factor) >= smallest_side:
         factor *= 2
@@ -115,19 +115,19 @@ def _reduced(frame_HW: np.ndarray, smallest_side: int | None) -> np.ndarray:
 
 
 def to_eight_bits(values: np.ndarray, span: tuple[float, float] | None) -> np.ndarray:
-    """Stored values to 0..255: through the (low, high) span of a window, else from their least to their greatest."""
+    """Returns stored values as 0 to 255, from low to high of `span`, or from their minimum to their maximum."""
     low, high = span or (float(values.min()), float(values.max()))
     scaled = (values - low) * (255 / max(high - low, 1e-6))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def _luminance(colours_HWC: np.ndarray, bits: int) -> np.ndarray:
-    """Luminance uint8 of red, green and blue of so many bits."""
+    """Returns the luminance, uint8, of red, green and blue of so many bits."""
     return cv2.cvtColor(np.ascontiguousarray(_scaled(colours_HWC, bits)), cv2.COLOR_RGB2GRAY)
 
 
 def _scaled(values: np.ndarray, bits: int, *, partial: bool = False) -> np.ndarray:
-    """Values of so many bits as uint8; `partial` luminance has black at 16 and white at 235 (ITU-R BT.601)."""
+    """Returns values of so many bits as uint8; `partial` luminance is black at 16, white at 235 (ITU-R BT.601)."""
     if bits == 8 and not partial:
         return values.astype(np.uint8, copy=False)
     black, white = (16.0, 235.0) if partial else (0.0, float((1 << bits) - 1))
@@ -135,7 +135,7 @@ def _scaled(values: np.ndarray, bits: int, *, partial: bool = False) -> np.ndarr
 
 
 def _grey_palette(dataset: FileDataset) -> np.ndarray:
-    """Luminance uint8 of every palette index (index,)."""
+    """Returns the luminance, uint8, of every palette index."""
     indices = np.arange(1 << min(16, int(dataset.BitsStored)), dtype=np.uint16)[None]
     colours = apply_color_lut(indices, dataset)
     # entries of 8 bits may stand in words of 16 (PS3.3 C.7.6.3.1.5), and some writers fill the word
@@ -144,7 +144,7 @@ def _grey_palette(dataset: FileDataset) -> np.ndarray:
 
 
 def window(dataset: Dataset) -> tuple[float, float] | None:
-    """The (low, high) stored values of the first VOI window (PS3.3 C.11.2.1.2), or None."""
+    """Returns (low, high) in stored values of the first VOI window (PS3.3 C.11.2.1.2), or None."""
     try:
         centre, width = (float(_first(dataset[name].value)) for name in ("WindowCenter", "WindowWidth"))
         slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))

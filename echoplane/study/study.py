@@ -1,4 +1,4 @@
-"""The Study: what came from a scanner, with its frames on demand.
+"""A study as it came from a scanner, with its frames on demand.
 
 Nothing here knows a file format; `echoplane.study.dicom` makes studies from DICOM, `Pixels` from an array.
 Axes: T frame, H row, W column."""
@@ -18,10 +18,10 @@ class Frames(Protocol):
     """Grey frames of one instance, decoded when asked for."""
 
     def grey(self, indices: Sequence[int], smallest_side: int | None = None) -> np.ndarray:
-        """Frames `indices` as uint8 (frame, row, column), black 0 to white 255.
+        """Returns frames `indices` as uint8 (frame, row, column), black 0 to white 255.
 
         A decoder that can scale for free may return smaller frames, but none whose shorter side is below
-        `smallest_side`. Raises NotAnImage where the pixel data are cut off or corrupt.
+        `smallest_side`. Raises NotAnImage if the pixel data are truncated or corrupt.
         """
         ...
 
@@ -58,7 +58,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who and where an instance comes from. Kept out of every repr: before de-identification it is PHI."""
+    """Patient and study of an instance. No repr shows it: before de-identification it is PHI."""
 
     patient: str
     study_uid: str
@@ -99,7 +99,7 @@ class Study:
 
     @property
     def only(self) -> Instance:
-        """The one instance of a study that must have one; UnusableStudy otherwise."""
+        """Returns the one instance of a study. Raises UnusableStudy if there are others, or a cine MR."""
         if self.cines:
             raise UnusableStudy("a cine MR was sent; this task answers ultrasound clips.")
         if len(self.instances) != 1:

@@ -89,7 +89,7 @@ def _count(dataset: FileDataset, name: str) -> int:
 
 
 def _regions(dataset: FileDataset) -> tuple[Region, ...]:
-    """The calibrated regions; one without usable corners is left out."""
+    """Returns the regions whose corners are whole numbers."""
     return tuple(r for item in dataset.get("SequenceOfUltrasoundRegions") or [] if (r := _region(item)))
 
 

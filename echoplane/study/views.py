@@ -61,10 +61,10 @@ _BY_NAME = {view.name: view for view in IMAGE_VIEWS}
 
 
 def by_name(name: str) -> View:
-    """The view called `name`; KeyError where there is none."""
+    """Returns the view called `name`. Raises KeyError if there is none."""
     return _BY_NAME[name]
 
 
 def by_code(scheme: str, code: str) -> View | None:
-    """The view that a ViewCodeSequence item names, or None for a code outside the list."""
+    """Returns the view that a ViewCodeSequence item names, or None for a code outside the list."""
     return _BY_CODE.get((scheme, code))
