@@ -63,7 +63,7 @@ def read_labels(path: Path, column: str, allowed: list[str]) -> dict[str, str]:
     def label(text: str, line: int) -> str:
         if text not in allowed:
             raise ConfigError(
-                f"line {line} of labels.csv names the {column} {text!r}; expected one of {', '.join(allowed)}."
+                f"line {line} of labels.csv names the {column} {text!r}; the {column}s are {', '.join(allowed)}."
             )
         return text
 

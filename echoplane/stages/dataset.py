@@ -22,6 +22,8 @@ from echoplane.stages.stage import Counts, Manifest, StageConfig, StudiesManifes
 from echoplane.tasks import by_name
 
 SYNTHETIC = "synthetic patients of echoplane"
+SHOWN = {"label": "a label", "masks": "masks", "value": "a value"}
+"""What a study must come with, by the kind of truth."""
 
 
 class Config(StageConfig):
@@ -64,7 +66,7 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult
     catalogue = build_catalogue(source, config.split, workers=config.workers, on_progress=printed("dataset"))
     if not len(catalogue.table):
         raise ConfigError(
-            f"no study with a known {by_name(config.task).TRUTH} was found ({catalogue.left_out or 'no file at all'})."
+            f"no study with {SHOWN[by_name(config.task).TRUTH]} was found ({catalogue.left_out or 'no file at all'})."
         )
     _refuse_uncleared(catalogue.table, cleared)
     data_digest = write_catalogue(catalogue.table, folder / "catalogue.parquet")
