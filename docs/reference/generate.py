@@ -15,7 +15,8 @@ from echoplane.cli import COMMANDS
 from echoplane.monitoring import metrics
 from echoplane.settings import ServingSettings
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
+CHECKOUT = FOLDER.parents[1]
 HELP_COLUMNS = "100"
 SUFFIX = {"counter": "_total", "histogram": "_bucket, _sum, _count"}
 
@@ -49,7 +50,7 @@ def _help(name: str) -> str:
             command.run(command.parser(name), ["--help"])
     finally:
         os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
-    return text.getvalue()
+    return text.getvalue().replace(f"{CHECKOUT}/", "")  # a default may lie in the checkout, wherever that is
 
 
 def _settings() -> str:

@@ -154,6 +154,10 @@ def test_the_docs_page_needs_no_other_site_and_names_every_route(client: httpx.C
     for path in api["paths"]:
         assert path in page.text
     assert set(api["paths"]) == {"/v1/echo-view-video", "/v1/study", "/v1/models"}
+    for name, schema in api["components"]["schemas"].items():
+        assert schema["description"], name
+        assert all(field["description"] for field in schema["properties"].values()), f"E20: {name}"
+    assert "apical four chamber" in page.text, "E20: an example"
     content = api["paths"][TASK]["post"]["requestBody"]["content"]
     assert set(content) == {"multipart/form-data", "application/dicom"}
 

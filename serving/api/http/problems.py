@@ -28,6 +28,7 @@ class ProblemBody(BaseModel):
     title: str
     """The HTTP status in words."""
     status: int
+    """The HTTP status."""
     detail: str
     """What is wrong, what was expected, what to do."""
     request_id: str

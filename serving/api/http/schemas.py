@@ -18,49 +18,88 @@ class _Body(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+EXAMPLE_ANSWER = {
+    "request_id": "9f2c4e5a7b1d3c60",
+    "task": "echo-view-video",
+    "model": {
+        "name": "echo-view-video",
+        "version": "3",
+        "bundle": "5be0c2a1...",
+        "runtime": "openvino",
+        "precision": "bf16",
+    },
+    "label": "a4c",
+    "title": "apical four chamber",
+    "code": {"value": "399214001", "scheme": "SCT", "meaning": "Apical four chamber"},
+    "confidence": 0.97,
+    "threshold": 0.55,
+    "probabilities": {"a4c": 0.97, "a2c": 0.03},
+    "timings_ms": {"upload": 3.1, "read": 4.2, "preprocess": 15.3, "inference": 21.4, "total": 45.2},
+    "warnings": [],
+    "research_use": RESEARCH_USE,
+}
+"""Shown in the documentation: some labels are left out."""
+
+
 class CodeBody(_Body):
     """A DICOM code triplet."""
 
     value: str
+    """Code value, (0008,0100)."""
     scheme: str
+    """Coding scheme designator, (0008,0102): SCT, or 99ECHOPLANE for a code of our own."""
     meaning: str
+    """Code meaning, (0008,0104)."""
 
 
 class ModelBody(_Body):
     """The model that answered."""
 
     name: str
+    """The model's task."""
     version: str
+    """Version in the registry, or the first digits of the bundle's id."""
     bundle: str
     """SHA-256 of its bundle.json."""
     runtime: str
+    """openvino or onnxruntime."""
     precision: str
+    """Precision of the computation: f32 or bf16."""
 
 
 class AnswerBody(_Body):
     """The answer to one study."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE_ANSWER]})
+
     request_id: str
     """Ours and random."""
     task: str
+    """The task that answered."""
     model: ModelBody
+    """Version, bundle and runtime that answered."""
     label: str | None
     """null: the model can't tell."""
     title: str
+    """The label in words, or "cannot tell"."""
     code: CodeBody | None
+    """The label as a DICOM code; null without a label."""
     confidence: float | None
     """The highest probability; null for a task that has none."""
     threshold: float | None
     """A confidence below it answers "cannot tell"; null for a task that never does."""
     probabilities: dict[str, float]
+    """Probability of each label; they add up to 1."""
     timings_ms: dict[str, float]
     """`preprocess` includes decoding; `total` includes receiving and waiting."""
     warnings: list[str]
+    """Reasons to doubt the answer, such as a missing frame time."""
     details: dict[str, Any] = {}
     """What the task answers beyond a label: measures, curves and flags of a cine MR."""
     files: dict[str, str] = {}
     """What it answers as files, by name, in base64: masks of a cine MR as NIfTI."""
     research_use: str = RESEARCH_USE
+    """What the answer may be used for."""
 
 
 class FileBody(_Body):
@@ -68,46 +107,68 @@ class FileBody(_Body):
     comes once per task."""
 
     index: int
+    """Position of the file in the request, from 0."""
     answer: AnswerBody | None = None
+    """The answer; null if there is a problem."""
     problem: ProblemBody | None = None
+    """Why there is no answer."""
 
 
 class StudyBody(_Body):
     """The answers to all files of a request."""
 
     request_id: str
+    """Ours and random."""
     files: list[FileBody]
+    """One entry per file and task that accepts it."""
     research_use: str = RESEARCH_USE
+    """What the answers may be used for."""
 
 
 class LabelBody(_Body):
+    """A label that a model can answer."""
+
     name: str
+    """The label, as `label` in an answer."""
     title: str
+    """The label in words."""
     code: CodeBody
+    """The label as a DICOM code."""
 
 
 class SlotBody(_Body):
     """One task and the model that answers it."""
 
     task: str
+    """The task, as in its route /v1/TASK."""
     source: str
     """folder or registry."""
     ready: bool
+    """A model answers."""
     model: ModelBody | None
+    """The model that answers."""
     challenger: ModelBody | None
     """Answers shadow traffic: its answers are counted, and sent to nobody."""
     problem: str | None
     """Why the latest model is not the one that answers, or why there is none."""
     labels: list[LabelBody]
+    """What it can answer."""
     threshold: float | None
+    """A confidence below it answers "cannot tell"."""
 
 
 class ModelsBody(_Body):
+    """The models that answer."""
+
     models: list[SlotBody]
+    """One entry per task."""
     research_use: str = RESEARCH_USE
+    """What their answers may be used for."""
 
 
 class ReadySlotBody(_Body):
+    """The readiness of one task."""
+
     task: str
     """The slot's task."""
     ready: bool
