@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from benchmarks import deid_peers, machine, results
 from benchmarks.deid_recall import KEY, Found, file_of, measure_set
 from benchmarks.deid_texts import BOX, COLUMNS, FONTS, OTHER_FONTS, ROWS, clips
-from echoplane.deid import Outcome, Policy, deidentify_file, instance, verify
+from echoplane.deid import Outcome, Policy, deidentify_file, instance, suspects, verify
 from echoplane.deid.header import Context, rebuild
 from tests.unit.test_deid_corpus import corpus, mutate
 
@@ -198,7 +198,9 @@ def _header(content: bytes) -> tuple[bytes, Context]:
 
 def _verified_header(content: bytes) -> None:
     raw, context = _header(content)
-    verify.header(raw, context.own, context.pseudonym, context.shift_days, instance.STATED)
+    original, _ = instance.read(content, Policy())
+    expected = instance.expected_of(context)
+    verify.header(raw, suspects.collect(original, expected.kept), expected)
 
 
 def _mutated() -> list[Figure]:

@@ -10,6 +10,7 @@ _REGIONS, _REREAD = "tests/unit/test_deid_regions.py::test_case_", "tests/unit/t
 _ODD = "tests/unit/test_deid_odd_places.py::test_"
 _COLOURS = "tests/unit/test_deid_colours.py::test_"
 _PLANTS = "tests/unit/test_deid_plants.py::test_no_plant_is_left_in_a_header"
+_VERIFY = "tests/unit/test_deid_verify.py::test_"
 _ROOM = "echoplane/deid/"
 
 
@@ -333,7 +334,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid verify",
         _ROOM + "verify.py",
-        "if not _ends_with_its_data(raw):",
+        "if not vr.isalpha() or position > len(raw):",
         "if False:",
         "tests/unit/test_deid_files.py::test_verification_catches_an_identifier_in_raw_bytes",
     ),
@@ -473,7 +474,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 38",
         _ROOM + "verify.py",
-        "or any(_spells_patient(table.lower(), own) for table in tables)",
+        "or any(_spells_patient(table.lower(), suspects) for table in tables)",
         "or False",
         _ODD + "case_38_a_palette_that_spells_her_name_is_held[Rosalind]",
     ),
@@ -609,5 +610,68 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "    return issued and key.issued_pseudonym(_patient_id(original))\n",
         "    return key.issued_pseudonym(_patient_id(original))\n",
         "tests/unit/test_deid_files.py::test_d8_a_scan_made_under_a_pseudonym_is_shifted_like_the_patients_others",
+    ),
+    (
+        "deid verify",
+        _ROOM + "verify.py",
+        "if whole - words() - expected.extra_words:",
+        "if False:",
+        _VERIFY + "free_text_that_nobody_cleaned_is_held[TTE Schoolmate]",
+    ),
+    (
+        "deid verify",
+        _ROOM + "verify.py",
+        "_OLD.search(text.value) is not None or _shows_day",
+        "_shows_day",
+        _VERIFY + "free_text_that_nobody_cleaned_is_held[TTE 93Y F]",
+    ),
+    (
+        "deid verify",
+        _ROOM + "verify.py",
+        "    if tokens & suspects.words:\n",
+        "    if False:\n",
+        _VERIFY + "a_patient_called_like_a_term_is_known_to_the_verifier_alone",
+    ),
+    (
+        "deid verify",
+        _ROOM + "verify.py",
+        "return any(sorted((day.day, day.month)) in pairs for day in days)",
+        "return False",
+        _VERIFY + "free_text_that_nobody_cleaned_is_held[TTE 17/3]",
+    ),
+    (
+        "deid D20",
+        _ROOM + "files.py",
+        "        Path(name).unlink(missing_ok=True)\n        raise\n",
+        "        raise\n",
+        "tests/unit/test_deid_files.py::test_d20_a_full_disk_leaves_nothing_half_written",
+    ),
+    (
+        "deid D19",
+        _ROOM + "key.py",
+        'mac = hmac.new(self._secret, purpose.encode() + b"\\0", "sha256")',
+        'return hmac.digest(self._secret, purpose.encode() + b"\\0" + data, "sha256")',
+        "tests/unit/test_deid_files.py::test_d19_a_file_of_more_than_2_gib_has_a_digest",
+    ),
+    (
+        "deid D10",
+        _ROOM + "outcome.py",
+        '"similar-patient-ids": len(alike.get(outcome.folded_id, ())) > 1,',
+        '"similar-patient-ids": False,',
+        "tests/unit/test_deid_identity.py::test_d10_ids_that_differ_by_case_or_spaces_are_flagged",
+    ),
+    (
+        "deid D9",
+        _ROOM + "outcome.py",
+        '"study-of-several-patients": len(studies.get(outcome.study, ())) > 1,',
+        '"study-of-several-patients": False,',
+        "tests/unit/test_deid_identity.py::test_d9_a_study_of_two_patients_is_flagged_in_all_its_files",
+    ),
+    (
+        "deid D11",
+        _ROOM + "key.py",
+        "    if not _PRINTABLE.issuperset(text):\n",
+        "    if True:\n",
+        "tests/unit/test_deid_identity.py::test_d11_a_pass_phrase_is_stretched_and_the_fingerprint_is_not_its_digest",
     ),
 )

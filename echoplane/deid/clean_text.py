@@ -193,6 +193,8 @@ def _own(atoms: list[_Atom], keyword: str, context: Context) -> set[int]:
     """Tokens that together are an identifier, a name or a day of the patient, in pieces or spelled out."""
     own = context.own
     found = _windows([(atom.text, atom.token) for atom in atoms], own.joined, least=2)
+    apart = [(atom.text, atom.token) for atom in atoms if len(atom.text) == 1 or atom.text not in rules.words()]
+    found |= _windows(apart, own.joined, least=2)  # pieces with a clinical word between them
     digits = [(numbers.month(a.text) if a.month else a.text, a.token) for a in atoms if a.month or a.text.isdigit()]
     found |= _windows(digits, own.numbers | own.days, least=2, stripped=True)
     if keyword in _VERSIONS:  # 5.21 is a version more often than a day

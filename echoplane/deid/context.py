@@ -18,6 +18,8 @@ class Context:
     own: OwnValues
     pseudonym: str
     shift_days: int
+    folded_id: str | None = None
+    """keyed digest by which ids that look alike are found; None for a file without an id"""
     actions: Counter[str] = field(default_factory=Counter)
     extra_words: frozenset[str] = frozenset()
     cleaned: dict[tuple[str, ...], list[str]] = field(default_factory=dict)

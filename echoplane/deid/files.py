@@ -19,7 +19,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from echoplane import __version__
-from echoplane.deid import instance, reread, verify
+from echoplane.deid import instance, reread, suspects, verify
 from echoplane.deid.key import Key
 from echoplane.deid.outcome import Outcome
 from echoplane.deid.policy import Policy
@@ -112,7 +112,8 @@ def publish(
             more = _verify(temporary, clean, accepted)
             if more is None:
                 outcome = _outcome(clean.dataset, content, source, digest)
-                outcome = replace(outcome, flags=clean.flags, actions=dict(clean.context.actions))
+                outcome = replace(outcome, flags=clean.flags, folded_id=clean.context.folded_id)
+                outcome = replace(outcome, actions=dict(clean.context.actions))
                 if vouch is not None:
                     vouch(outcome)
                 return _release(temporary, outcome, out_dir, policy)
@@ -124,8 +125,8 @@ def publish(
 
 def _verify(path: Path, clean: instance.Instance, accepted: bool) -> np.ndarray | None:
     """Read the file from disk again, and look for the patient in it; the blocks of its pixels that still hold text."""
-    context = clean.context
-    written = verify.header(path.read_bytes(), context.own, context.pseudonym, context.shift_days, instance.STATED)
+    expected = instance.expected_of(clean.context)
+    written = verify.header(path.read_bytes(), suspects.collect(clean.original, expected.kept), expected)
     return None if clean.shape is None else reread.pixels(written, clean.shape, clean.mask, accepted)
 
 
@@ -157,8 +158,12 @@ def _write_temporary(content: bytes, final: Path) -> Path:
     """A finished file beside `final` under a name of its own."""
     final.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=final.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError:  # a full disk: what is half written may be a patient's
+        Path(name).unlink(missing_ok=True)
+        raise
     return Path(name)
 
 
@@ -193,6 +198,7 @@ def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outco
         pseudonym=fields["pseudonym"],
         new_sop_uid=fields["new_sop_uid"],
         flags=tuple(fields["flags"]),
+        folded_id=fields["folded_id"],
         actions=record["actions"],
     )
 

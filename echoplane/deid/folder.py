@@ -14,13 +14,12 @@ from pathlib import Path
 from echoplane import __version__
 from echoplane.deid import files, render
 from echoplane.deid.key import Key
-from echoplane.deid.outcome import Outcome, Report
+from echoplane.deid.outcome import Outcome, Report, flag_identities
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, FileRejected
 from echoplane.errors import ConfigError
 from echoplane.processes import processes
 
-FINGERPRINT = b"echoplane: which key is this"
 UNLISTED = "unlisted"
 RUN = "run.json"
 _FEW_FILES = 4  # below this, starting a process costs more than it saves
@@ -54,7 +53,7 @@ def deidentify_folder(
         if progress is not None:
             progress(len(outcomes), len(paths))
     outcomes.sort(key=lambda outcome: outcome.source)
-    report = Report(tuple(outcomes), policy.model_dump(mode="json"), __version__)
+    report = Report(flag_identities(outcomes), policy.model_dump(mode="json"), __version__)
     _keep_to(report, out_dir)
     render.write(report, out_dir)
     return report
@@ -62,7 +61,7 @@ def deidentify_folder(
 
 def begin(out_dir: Path, key: Key, policy: Policy) -> None:
     """Note what the folder is made under; ConfigError where it was begun under another policy or key."""
-    run = {"policy": policy.model_dump(mode="json"), "key": key.digest(FINGERPRINT)}
+    run = {"policy": policy.model_dump(mode="json"), "key": key.fingerprint()}
     path = out_dir / RUN
     if path.exists():
         begun = json.loads(path.read_text())

@@ -29,6 +29,7 @@ _NUMBER = {
 }
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
 _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct
+_PARTS_OF_A_DAY = 3
 _SEX = frozenset("MFO")
 _FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 # their bytes are checked and written with the pixels and the signal
@@ -215,6 +216,7 @@ def _convert_strings(values: list[str], rule: Allowed, action: str, context: Con
     if rule.vr in _NUMBER:
         own = context.own
         cut_up = numbers.of_decimals(values) & own.numbers or (len(values) > 1 and numbers.in_digits(values, own.days))
+        cut_up = cut_up or (len(values) == _PARTS_OF_A_DAY and "".join(values) in own.day_forms)
         return ["" if cut_up else _number(value, rule.vr, context) for value in values]
     if action == "keep" and rule.vr != "CS":  # identity of a device or an institution, unless it names a person
         return [value if _names_no_one(value, context) else "" for value in values]

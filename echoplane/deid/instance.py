@@ -1,6 +1,7 @@
 """One instance from bytes to clean bytes: structure, policy, header, pixels, file meta, in that order."""
 
 import hmac
+import re
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -16,7 +17,7 @@ from pydicom.tag import Tag
 from pydicom.uid import MPEG2MPHL, MPEG2MPML, UID, ExplicitVRLittleEndian
 
 from echoplane import __version__
-from echoplane.deid import bulk, pixels, regions, rules, structure, values
+from echoplane.deid import bulk, pixels, regions, rules, structure, values, verify
 from echoplane.deid.context import Context
 from echoplane.deid.header import dataset_of, element_of, rebuild, strings
 from echoplane.deid.key import Key
@@ -44,6 +45,11 @@ _MEANINGS = {
     "113112": "Retain Institution Identity Option",
 }
 STATED = frozenset(_MEANINGS.values()) | rules.private_creators()
+_PLACEHOLDERS = frozenset(
+    ("ANON", "ANONYMIZED", "ANONYMISED", "ANONYMOUS", "DUMMY", "EMERGENCY", "NA", "NIL", "NN", "NOID", "NONE",
+     "NOTFOUND", "NOTSET", "NOTKNOWN", "NULL", "TEMP", "TEST", "TRAUMA", "UNBEKANNT", "UNDEFINED", "UNIDENTIFIED",
+     "UNK", "UNKNOWN", "UNSPECIFIED", "INCONNU", "DESCONOCIDO", "SCONOSCIUTO", "NEW", "NEWPATIENT", "NOPATIENTID")
+)  # fmt: skip
 _LONGITUDINAL = {"shift": "MODIFIED", "remove": "REMOVED", "keep": "UNMODIFIED"}
 _TAGS = {
     keyword: Tag(keyword)
@@ -61,6 +67,7 @@ class Instance:
     """The clean instance in memory, and what verification needs to judge it."""
 
     context: Context
+    original: Dataset
     dataset: Dataset
     shape: Geometry | None
     mask: Mask | None
@@ -77,6 +84,17 @@ class Instance:
         unsealed = buffer.getvalue()
         seal = _seal(unsealed, self.context.key, self.context.policy)
         return unsealed.replace(_METHOD + _NO_SEAL, _METHOD + seal, 1)
+
+
+def expected_of(context: Context) -> verify.Expected:
+    """What the verifier may find that no list allows."""
+    return verify.Expected(
+        pseudonym=context.pseudonym,
+        shift_days=context.shift_days,
+        sentences=STATED,
+        extra_words=context.extra_words,
+        kept=rules.retained(context.policy),
+    )
 
 
 def _seal(unsealed: bytes, key: Key, policy: Policy) -> bytes:
@@ -137,7 +155,7 @@ def clean(
     if kind == "ecg":
         bulk.copy_waveforms(original, built)
         _finish(built, policy, ExplicitVRLittleEndian, pixels_clean=False)
-        return Instance(context, built, None, None, flags)
+        return Instance(context, original, built, None, None, flags)
     shape = pixels.geometry(original, policy)
     region = _region(original, kind, shape, accepted)
     if region is not None and text_blocks is not None:
@@ -147,7 +165,12 @@ def clean(
     _add_pixels(built, cleaned)
     _finish(built, policy, cleaned.transfer_syntax, pixels_clean=cleaned.searched)
     return Instance(
-        context, built, shape, cleaned.mask, flags + (("accepted",) if accepted else _pixel_flags(cleaned, region))
+        context,
+        original,
+        built,
+        shape,
+        cleaned.mask,
+        flags + (("accepted",) if accepted else _pixel_flags(cleaned, region)),
     )
 
 
@@ -170,7 +193,8 @@ def _finish(built: Dataset, policy: Policy, transfer_syntax: UID, pixels_clean: 
 
 
 def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Context, tuple[str, ...]]:
-    patient = _patient_id(original)
+    given = _patient_id(original)
+    patient = "" if _is_placeholder(given) else given
     own = values.collect(original, key, policy)
     study = "".join(strings(original, 0x0020000D)[:1])
     if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
@@ -184,9 +208,22 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
         own=own,
         pseudonym=key.pseudonym(identity),
         shift_days=0 if policy.dates == "keep" or _has_shifted_dates(original, key) else key.shift_days(identity),
+        folded_id=key.folded_id(patient) if patient else None,
         extra_words=frozenset(word.upper() for word in policy.extra_words),
     )
-    return context, () if patient else ("no-patient-id",)
+    return context, _identity_flags(original, given, patient, key)
+
+
+def _identity_flags(original: Dataset, given: str, patient: str, key: Key) -> tuple[str, ...]:
+    if key.issued_pseudonym(given) and not _has_shifted_dates(original, key):
+        return ("pseudonym-as-id",)
+    return () if patient else ("placeholder-patient-id",) if given else ("no-patient-id",)
+
+
+def _is_placeholder(patient_id: str) -> bool:
+    """Whether many patients may share this id, since it says that there is none: UNKNOWN, 000, XXX, N/A."""
+    letters = re.sub(r"[\W_]", "", patient_id).upper()
+    return bool(patient_id) and (set(letters) <= {"0"} or set(letters) == {"X"} or letters in _PLACEHOLDERS)
 
 
 def _has_shifted_dates(original: Dataset, key: Key) -> bool:

@@ -6,6 +6,7 @@ what this key has issued is recognised and left as it is, which makes a second p
 """
 
 import base64
+import hashlib
 import hmac
 import os
 import re
@@ -24,6 +25,11 @@ _MIN_DISTINCT_BYTES = 8
 _ID_CHARACTERS, _CHECK_CHARACTERS = 12, 4
 _CHECK_BITS = 32
 _LARGEST_SHIFT_DAYS = 1825
+# RFC 7914; 128 MiB and about half a second for each guess at a pass phrase
+_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
+_FINGERPRINT_N = 2**14  # the key is random or stretched already
+_SCRYPT_MEMORY_BYTES = 2**28
+_PRINTABLE = frozenset(range(0x20, 0x7F))
 _PSEUDONYM = re.compile(rf"P-([A-Z2-7]{{{_ID_CHARACTERS}}})[A-Z2-7]{{{_CHECK_CHARACTERS}}}")
 _UUID_ROOT = re.compile(r"2\.25\.(\d{30,39})", re.ASCII)
 
@@ -59,6 +65,16 @@ class Key:
     def digest(self, data: bytes) -> str:
         """Keyed digest of a file: names it in reports and quarantine without letting others look it up."""
         return self._mac("digest", data).hex()
+
+    def fingerprint(self) -> str:
+        """One-way mark of the key, by scrypt: it shows whether two keys are the same, and guessing by it is slow."""
+        return _stretched(self._secret, b"echoplane: which key is this", _FINGERPRINT_N).hex()
+
+    def folded_id(self, patient_id: str) -> str:
+        """Keyed digest of an identifier without case, punctuation, spaces and leading zeros: ids that look alike share
+        it, and may be one patient."""
+        folded = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", patient_id).casefold()).lstrip("0")
+        return self._mac("folded", folded.encode("utf-8", "surrogateescape")).hex()
 
     def seal(self, data: bytes) -> bytes:
         """What proves that these bytes are this key's own output, as 64 hexadecimal digits."""
@@ -125,7 +141,7 @@ def _base32(data: bytes) -> str:
 
 
 def load_key(path: Path | None) -> Key:
-    """The key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw.
+    """The key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw, or a pass phrase.
 
     Raises ConfigError for a file that everybody may write: anybody could put a key there that he knows. One that
     everybody may read is taken, for so Kubernetes mounts a Secret."""
@@ -149,7 +165,17 @@ def load_key(path: Path | None) -> Key:
 
 
 def _decode(raw: bytes) -> bytes:
+    """The secret; what reads as text is a pass phrase, also in hex, and is stretched."""
     text = raw.strip()
     if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", text):
-        return bytes.fromhex(text.decode())
-    return text if text.isascii() else raw
+        text = raw = bytes.fromhex(text.decode())
+    if not _PRINTABLE.issuperset(text):
+        return raw
+    Key(text)  # its length, and whether it repeats itself
+    return _stretched(text, b"echoplane: de-identification key")
+
+
+def _stretched(secret: bytes, salt: bytes, cost: int = _SCRYPT_N) -> bytes:
+    return hashlib.scrypt(
+        secret, salt=salt, n=cost, r=_SCRYPT_R, p=_SCRYPT_P, maxmem=_SCRYPT_MEMORY_BYTES, dklen=MIN_BYTES
+    )

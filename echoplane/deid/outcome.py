@@ -7,8 +7,8 @@ it stays in memory: it is in no repr and in nothing that `to_json` writes.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,7 +30,14 @@ class Outcome:
     pseudonym: str | None = None
     new_sop_uid: str | None = None
     flags: tuple[str, ...] = ()
+    folded_id: str | None = None
+    """keyed digest of the patient's id without case, spaces and punctuation"""
     actions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def study(self) -> str | None:
+        """New Study Instance UID of a written file."""
+        return self.output.parent.name if self.output else None
 
     @property
     def sentence(self) -> str:
@@ -48,7 +55,31 @@ class Outcome:
             "pseudonym": self.pseudonym,
             "new_sop_uid": self.new_sop_uid,
             "flags": list(self.flags),
+            "folded_id": self.folded_id,
         }
+
+
+def flag_identities(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """The outcomes, with a flag where a study has two patients, or two patients have ids that look alike.
+
+    Nobody but a person can say whether these are one: a patient torn in two could train and test."""
+    studies, alike = (_pseudonyms_by(outcomes, name) for name in ("study", "folded_id"))
+    flagged = []
+    for outcome in outcomes:
+        raised = {
+            "study-of-several-patients": len(studies.get(outcome.study, ())) > 1,
+            "similar-patient-ids": len(alike.get(outcome.folded_id, ())) > 1,
+        }
+        flagged.append(replace(outcome, flags=outcome.flags + tuple(flag for flag, up in raised.items() if up)))
+    return tuple(flagged)
+
+
+def _pseudonyms_by(outcomes: Sequence[Outcome], name: str) -> dict[str | None, set[str | None]]:
+    found: dict[str | None, set[str | None]] = {}
+    for outcome in outcomes:
+        if (group := getattr(outcome, name)) is not None:
+            found.setdefault(group, set()).add(outcome.pseudonym)
+    return found
 
 
 @dataclass(frozen=True)

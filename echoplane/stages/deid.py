@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.deid.files import AUDIT
-from echoplane.deid.folder import FINGERPRINT, RUN, UNLISTED
+from echoplane.deid.folder import RUN, UNLISTED
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
 from echoplane.files import file_sha256, write_atomically
@@ -183,9 +183,8 @@ def _phantom_key(path: Path) -> Path:
 
 def _extra_key(config: Config, key: Any, labels: Labels) -> str:
     """What the config can't hold: the state of one's own folder, the labels, and which key it is."""
-    return digest_of(
-        [_folder_state(Path(config.source)) if config.source else [], labels.model_dump(), key.digest(FINGERPRINT)]
-    )
+    state = _folder_state(Path(config.source)) if config.source else []
+    return digest_of([state, labels.model_dump(), key.fingerprint()])
 
 
 def _folder_state(folder: Path) -> list[list[Any]]:

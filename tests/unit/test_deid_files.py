@@ -2,7 +2,10 @@
 
 import errno
 import json
+import mmap
 import os
+import resource
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -363,6 +366,27 @@ def test_what_the_key_issued_is_recognised_and_nothing_else() -> None:
     assert KEY.shift_days(KEY.pseudonym("4711")) == KEY.shift_days("4711")
     assert KEY.pseudonym("P-AAAAAAAAAAAAAAAA") != "P-AAAAAAAAAAAAAAAA"
     assert KEY.uid("1.2.840.10008.1.2.1") == "1.2.840.10008.1.2.1"
+
+
+def test_d19_a_file_of_more_than_2_gib_has_a_digest(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate((1 << 31) + 1)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        assert len(KEY.digest(data)) == 64  # type: ignore[arg-type]
+
+
+def test_d20_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limit[1]))  # a write beyond it fails, like one to a full disk
+    try:
+        with pytest.raises(OSError, match="large"):
+            deid_files._write_temporary(bytes(4096), tmp_path / "a.dcm")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_d8_a_scan_made_under_a_pseudonym_is_shifted_like_the_patients_others(tmp_path: Path) -> None:
