@@ -36,7 +36,6 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
-    MPEGTransferSyntaxes,
     RLELossless,
 )
 
@@ -52,11 +51,10 @@ ENCAPSULATED = (
 )
 NO_MAGIC = "this is no DICOM file: the four bytes DICM are missing at byte 128. Send a DICOM file."
 TRUNCATED = "the DICOM file is truncated: it ends inside a data element. Send the whole file."
-VIDEO_REMEDY = (
+REMEDY = (
     "Export the clip as JPEG or uncompressed DICOM where it was recorded or archived, or as MP4 or AVI, which are read "
     "without a header."
 )
-TRANSCODE_REMEDY = "Transcode the file, for example with gdcmconv --raw."
 
 
 def read_dicom(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Study:
@@ -138,9 +136,8 @@ def _check_syntax(syntax: Any) -> None:
         raise NotAnImage("the file meta information has no transfer syntax; the file is damaged.")
     if syntax not in (*NATIVE, *ENCAPSULATED):
         name = syntax.name if syntax.is_transfer_syntax and not syntax.is_private else "unknown"
-        remedy = VIDEO_REMEDY if syntax in MPEGTransferSyntaxes else TRANSCODE_REMEDY
         raise Unsupported(
-            f"the transfer syntax ({name}) is not read; native, RLE, JPEG, JPEG-LS and JPEG 2000 are. {remedy}"
+            f"the transfer syntax ({name}) is not read; native, RLE, JPEG, JPEG-LS and JPEG 2000 are. {REMEDY}"
         )
 
 

@@ -19,6 +19,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000,
+    MPEG4HP41,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -441,9 +442,11 @@ def test_compressed_pixels_in_an_uncompressed_syntax_are_named() -> None:
         read_dicom(plain)
 
 
-def test_e7_video_is_refused_with_a_remedy_that_works() -> None:
+@pytest.mark.parametrize("number", [102, 107, 108, 112], ids=["H.264", "HEVC", "HEVC 10 bits", "JPEG XL"])
+def test_e7_what_no_common_tool_decodes_is_refused_with_a_remedy_that_works(number: int) -> None:
+    """gdcmconv and dcmtk decode none of these."""
+    frame = b"\0\0\0\x20ftypisom"
+    clip = dicom.encoded_clip([frame], SHAPE_THW, MPEG4HP41, samples=3, photometric="YBR_PARTIAL_420")
     with pytest.raises(Unsupported, match="as JPEG or uncompressed DICOM") as refused:
-        read_dicom(
-            dicom.jpeg_clip(change=lambda d: setattr(d.file_meta, "TransferSyntaxUID", UID("1.2.840.10008.1.2.4.102")))
-        )
+        read_dicom(clip.replace(MPEG4HP41.encode(), f"1.2.840.10008.1.2.4.{number}".encode()))
     assert "gdcmconv" not in str(refused.value)
