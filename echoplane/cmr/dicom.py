@@ -3,11 +3,15 @@
 Both belong to the study of the cine that they were made from and carry its patient, as PS3.3 asks.
 Axes: Z slice, H row, W column."""
 
+import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import highdicom as hd
 import numpy as np
+from highdicom.color import CIELabColor
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -22,7 +26,15 @@ from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import MR_IMAGE, is_mr
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
-from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY, RV_CAVITY, SHOWN, STRUCTURES
+from echoplane.tasks.cmr_segmentation.structures import (
+    COLOURS,
+    LEFT_ATRIUM,
+    LV_CAVITY,
+    MYOCARDIUM,
+    RV_CAVITY,
+    SHOWN,
+    STRUCTURES,
+)
 
 MAKER, MODEL, SERIAL = "echoplane", "cmr-segmentation", "none"
 MILLILITRE, GRAM, PERCENT = Code("ml", "UCUM", "ml"), Code("g", "UCUM", "g"), Code("%", "UCUM", "%")
@@ -48,29 +60,51 @@ MEASURES = {
     },
 }
 """Concept and unit of each chamber's measures (CID 3468, 3469, 3833, 12200). An atrium is largest at end systole."""
+REPORT_SERIES_NUMBER = 902
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 TYPE_2 = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
     *("StudyTime", "ReferringPhysicianName"),
 )
 """What must be there, if empty, and what de-identified files often lack."""
-TYPE_1 = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PixelSpacing", "SliceThickness")
+TYPE_1 = ("FrameOfReferenceUID", "PixelSpacing", "SliceThickness")
 """What a segmentation takes from its source and can't be without."""
 
 
-def dicom_objects(found: Segmentation, study: Study, source: Path) -> dict[str, Dataset]:
-    """Segmentations at end diastole and end systole and the report of the short axis, by their file's name.
+@dataclass(frozen=True)
+class End:
+    """One end of systole, as a viewer tells its segmentation from the other's."""
 
-    UnusableStudy where the cine did not come from DICOM files of one slice each, or these lack what is needed.
+    name: str
+    title: str
+    series_number: int
+    brightness: float
+    """Of the colours of the segments."""
+
+
+ED, ES = End("ED", "end diastole", 900, 1.0), End("ES", "end systole", 901, 0.6)
+
+
+def dicom_objects(found: Segmentation, study: Study, source: Path) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Segmentations at end diastole and end systole and the report that refers to them, by their file's name.
+
+    What the files of the cine do not allow is left out, with a warning for each that says why.
     """
     cine = study.cines[0]
-    images = _images(source, cine)
-    objects = (
-        as_segmentation(found, cine, found.ed, images),
-        as_segmentation(found, cine, found.es, images),
-        as_report(found, list(images.values())),
-    )
-    return dict(zip(DICOM_OBJECTS, objects, strict=True))
+    objects: dict[str, Dataset] = {}
+    try:
+        images = _images(source, cine)
+    except UnusableStudy as error:
+        return {}, (f"no DICOM objects were written: {error}",)
+    warnings = []
+    for end, name in zip((ED, ES), DICOM_OBJECTS[:2], strict=True):
+        try:
+            objects[name] = as_segmentation(found, cine, end, images)
+        except UnusableStudy as error:
+            warnings.append(f"no DICOM segmentation at {end.title} was written: {error}")
+    segmentations = {ED.name: objects.get(DICOM_OBJECTS[0]), ES.name: objects.get(DICOM_OBJECTS[1])}
+    objects[DICOM_OBJECTS[2]] = as_report(found, list(images.values()), segmentations)
+    return objects, tuple(warnings)
 
 
 def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
@@ -87,16 +121,12 @@ def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
             found[str(dataset.SOPInstanceUID)] = dataset
     one_each = all(frame == 1 for _, frame in cine.sources.values())
     if not wanted or not one_each or any(dataset.SOPClassUID != MR_IMAGE for dataset in found.values()):
-        raise UnusableStudy("DICOM objects are written for a series of single MR slices alone; this cine is none.")
+        raise UnusableStudy("they are written for single MR slices alone, and this cine is none.")
     if set(found) != wanted:
         raise UnusableStudy(
             "the DICOM files of the cine are not all there to be read again; give CINE as a folder, not as a zip."
         )
-    for keyword in TYPE_1:
-        if lacking := sum(dataset.get(keyword) in (None, "") for dataset in found.values()):
-            raise UnusableStudy(
-                f"{lacking} MR file(s) have no {keyword}, which a DICOM segmentation needs; measure without --dicom."
-            )
+    _check_attributes(found.values(), ("StudyInstanceUID", "SeriesInstanceUID"))
     for dataset in found.values():
         for keyword in TYPE_2:
             if keyword not in dataset:
@@ -104,54 +134,89 @@ def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
     return found
 
 
-def as_segmentation(found: Segmentation, cine: Cine, phase: int, images: Mapping[str, Dataset]) -> hd.seg.Segmentation:
+def _check_attributes(images: Iterable[Dataset], keywords: Iterable[str]) -> None:
+    for keyword in keywords:
+        if lacking := sum(dataset.get(keyword) in (None, "") for dataset in images):
+            raise UnusableStudy(f"{lacking} MR file(s) have no {keyword}, which the object needs.")
+
+
+def as_segmentation(found: Segmentation, cine: Cine, end: End, images: Mapping[str, Dataset]) -> hd.seg.Segmentation:
     """Every slice of one phase (an object holds a place once), one binary segment a structure.
 
-    UnusableStudy where they are not of one series.
+    Raises UnusableStudy if the slices lack attributes that it needs or have several frames of reference.
     """
+    phase = found.ed if end is ED else found.es
     slices = [(z, uid) for (t, z), (uid, _) in sorted(cine.sources.items()) if t == phase]
-    sources = {
-        (images[uid].StudyInstanceUID, images[uid].SeriesInstanceUID, images[uid].FrameOfReferenceUID)
-        for _, uid in slices
-    }
-    if len(sources) > 1:
-        raise UnusableStudy(
-            f"the slices of one phase are of {len(sources)} series or frames of reference; a DICOM segmentation is of "
-            "one. Measure without --dicom."
-        )
-    return hd.seg.Segmentation(
-        source_images=[images[uid] for _, uid in slices],
+    sources = [images[uid] for _, uid in slices]
+    _check_attributes(sources, TYPE_1)
+    if (frames := len({(image.StudyInstanceUID, image.FrameOfReferenceUID) for image in sources})) > 1:
+        raise UnusableStudy(f"the slices are of {frames} frames of reference; a segmentation is of one.")
+    segmentation = hd.seg.Segmentation(
+        source_images=[_in_one_series(image, sources[0]) for image in sources],
         pixel_array=np.stack([found.masks[cine.plane][phase, z] for z, _ in slices]),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_segment(value) for value in SHOWN[cine.plane][1:]],
+        segment_descriptions=[_segment(value, end) for value in SHOWN[cine.plane][1:]],
         series_instance_uid=generate_uid(),
-        series_number=900,
+        series_number=end.series_number,
+        series_description=f"Ventricles at {end.title}, research use only",
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer=MAKER,
         manufacturer_model_name=MODEL,
         software_versions=__version__,
         device_serial_number=SERIAL,
-        content_description="Ventricles; research use only",
+        content_label=end.name,
+        content_description=f"Ventricles at {end.title}; research use only",
     )
+    segmentation.ReferencedSeriesSequence = _referenced_series(sources)
+    return segmentation
 
 
-def _segment(value: int) -> hd.seg.SegmentDescription:
+def _in_one_series(image: Dataset, first: Dataset) -> Dataset:
+    """The image as highdicom takes it, which asks for one series; the true ones are written afterwards."""
+    if image.SeriesInstanceUID == first.SeriesInstanceUID:
+        return image
+    moved = copy.deepcopy(image)
+    moved.SeriesInstanceUID = first.SeriesInstanceUID
+    return moved
+
+
+def _referenced_series(images: Iterable[Dataset]) -> list[Dataset]:
+    """The Common Instance Reference module (PS3.3 C.12.2): a breath hold per slice makes a series per slice."""
+    series: dict[str, Dataset] = {}
+    for image in images:
+        item = series.setdefault(str(image.SeriesInstanceUID), Dataset())
+        if "SeriesInstanceUID" not in item:
+            item.SeriesInstanceUID, item.ReferencedInstanceSequence = image.SeriesInstanceUID, []
+        instance = Dataset()
+        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+        item.ReferencedInstanceSequence.append(instance)
+    return list(series.values())
+
+
+def _segment(value: int, end: End) -> hd.seg.SegmentDescription:
     structure = STRUCTURES[value]
+    red, green, blue = (round(end.brightness * part) for part in COLOURS[value])
     return hd.seg.SegmentDescription(
         segment_number=value,
-        segment_label=structure.title,
+        segment_label=f"{structure.title}, {end.name}",
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=Code(structure.code, "SCT", structure.meaning),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=MODEL, version=__version__, family=codes.DCM.ArtificialIntelligence
         ),
+        display_color=CIELabColor.from_rgb(red, green, blue),
     )
 
 
-def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive3DSR:
-    """The figures that are known, a measurement group (TID 1501) a chamber, and what to read with them as comments."""
+def as_report(
+    found: Segmentation, images: list[Dataset], segmentations: Mapping[str, Dataset | None] = MappingProxyType({})
+) -> hd.sr.Comprehensive3DSR:
+    """The figures that are known, a measurement group (TID 1501) per chamber, and what to read with them as comments.
+
+    Each figure refers to the segments of the `segmentations` (by the name of their phase) that it was taken from.
+    """
     algorithm = hd.sr.AlgorithmIdentification(name=MODEL, version=__version__)
     groups = [
         hd.sr.MeasurementsAndQualitativeEvaluations(
@@ -160,8 +225,9 @@ def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive
             algorithm_id=algorithm,
             measurements=measurements,
         )
-        for chamber, concepts in MEASURES.items()
-        if (measurements := _measurements(found, concepts, algorithm)) or chamber == LV_CAVITY  # a report needs a group
+        for chamber in MEASURES
+        if (measurements := _measurements(found, chamber, algorithm, segmentations))
+        or chamber == LV_CAVITY  # a report needs a group
     ]
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -175,10 +241,11 @@ def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive
     )
     content[0].ContentSequence.append(_comments(found))
     return hd.sr.Comprehensive3DSR(
-        evidence=images,
+        evidence=[*images, *(segmentation for segmentation in segmentations.values() if segmentation)],
         content=content,
         series_instance_uid=generate_uid(),
-        series_number=901,
+        series_number=REPORT_SERIES_NUMBER,
+        series_description="Cine MR measures, research use only",
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer=MAKER,
@@ -189,13 +256,43 @@ def as_report(found: Segmentation, images: list[Dataset]) -> hd.sr.Comprehensive
 
 
 def _measurements(
-    found: Segmentation, concepts: Mapping[str, tuple[Code, Code]], algorithm: hd.sr.AlgorithmIdentification
+    found: Segmentation,
+    chamber: int,
+    algorithm: hd.sr.AlgorithmIdentification,
+    segmentations: Mapping[str, Dataset | None],
 ) -> list[hd.sr.Measurement]:
     return [
-        hd.sr.Measurement(name=_concept(name), value=round(value, 2), unit=unit, algorithm_id=algorithm)
-        for measure, (name, unit) in concepts.items()
+        hd.sr.Measurement(
+            name=_concept(name),
+            value=round(value, 2),
+            unit=unit,
+            algorithm_id=algorithm,
+            referenced_images=_segments_of(measure, chamber, segmentations) or None,
+        )
+        for measure, (name, unit) in MEASURES[chamber].items()
         if (value := found.measures.get(measure)) is not None
     ]
+
+
+def _segments_of(
+    measure: str, chamber: int, segmentations: Mapping[str, Dataset | None]
+) -> list[hd.sr.SourceImageForMeasurement]:
+    """References to the segments that a measure was taken from: of one phase, or of both."""
+    value = MYOCARDIUM if measure == "lvm_g" else chamber
+    if value not in SHOWN["short-axis"]:
+        return []
+    names = [ED.name, ES.name]
+    if "edv" in measure or measure == "lvm_g":
+        names = [ED.name]
+    elif "esv" in measure:
+        names = [ES.name]
+    found = []
+    for segmentation in (segmentations.get(name) for name in names):
+        if segmentation is not None:
+            reference = hd.sr.SourceImageForMeasurement(segmentation.SOPClassUID, segmentation.SOPInstanceUID)
+            reference.ReferencedSOPSequence[0].ReferencedSegmentNumber = value
+            found.append(reference)
+    return found
 
 
 def _comments(found: Segmentation) -> hd.sr.ContainerContentItem:

@@ -16,10 +16,8 @@ from echoplane.html import data_uri, render
 from echoplane.study.cine import Cine, display_turn, turned
 from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
-from echoplane.tasks.cmr_segmentation.structures import STRUCTURES
+from echoplane.tasks.cmr_segmentation.structures import COLOURS, STRUCTURES
 
-COLOURS = {1: (255, 80, 80), 2: (90, 220, 90), 3: (80, 160, 255), 4: (255, 190, 60), 5: (200, 110, 255)}
-"""RGB of each structure's contour."""
 DRAWING_ORDER = (3, 2, 1, 4, 5)
 """Muscle by its outer contour: its inner one is the cavity's, drawn over it."""
 TILE, LOOP_TILE = 200, 320

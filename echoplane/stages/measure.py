@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from echoplane import runtimes
 from echoplane.errors import ConfigError
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision
 from echoplane.stages.stage import ensure_folder
+from echoplane.study.cine import without_slices
 from echoplane.study.cine_files import read_cines
+from echoplane.study.masks import read_edited_masks
 from echoplane.study.study import Study
-from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation import NAME, Segmentation, from_masks, remeasured
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "cmr-segmentation"
 """The bundle that comes with the checkout."""
@@ -34,8 +37,16 @@ class Config(BaseModel):
     """auto, f32 or bf16."""
     threads: int = Field(DEFAULT_THREADS, ge=1)
     """Cores."""
+    ed: int | None = None
+    """Phase (from 0) to take for end diastole, if the one that the volumes show is wrong."""
+    es: int | None = None
+    """Phase (from 0) to take for end systole, likewise."""
+    exclude_slices: str = ""
+    """Numbers of slices to leave out, from 1 as the report shows them, with commas: 1,10; they are interpolated."""
+    masks: str = ""
+    """A folder of masks that `measure` wrote and a person edited: these are measured, and no model is asked."""
     dicom: bool = False
-    """Also write a DICOM segmentation and a structured report; CINE is DICOM then."""
+    """Also write DICOM segmentations and a structured report, as far as the files of CINE, a DICOM series, allow."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -48,26 +59,54 @@ def run(config: Config) -> dict[str, Any]:
         raise ConfigError("there is no such file or folder as CINE; check the path.")
     folder = Path(config.out)
     _check_apart(source.resolve(), folder.resolve())
-    study = Study((), read_cines(source))
-    settings = InferenceSettings(precision=config.precision, threads=config.threads)
-    opened = runtimes.open(config.bundle, settings)
-    read, used = opened.bundle, opened.runtime.settings
-    answer = runtimes.answer(study, opened)
-    model = {"task": read.spec.task, "bundle": read.id, "runtime": used.runtime, "precision": used.precision}
-    found = answer.result
-    if not isinstance(found, Segmentation):
-        raise ConfigError(f"the bundle answers {read.spec.task}; give one that segments cine MR.")
-    objects = {}
+    stack, *planes = read_cines(source)
+    if config.exclude_slices:
+        stack = without_slices(stack, _numbers(config.exclude_slices))
+    study = Study((), (stack, *planes))
+    found, model = _of_person(Path(config.masks), study) if config.masks else _of_model(config, study)
+    found = remeasured(found, study, config.ed, config.es)
+    objects: dict[str, Any] = {}
     if config.dicom:
         from echoplane.cmr.dicom import dicom_objects
 
-        objects = dicom_objects(found, study, source)
+        objects, lacking = dicom_objects(found, study, source)
+        found = replace(found, warnings=(*found.warnings, *lacking))
     with _all_at_once(folder) as part:
         cmr.write_measures(found, study, model, part)
         cmr.write_report(found, study.cines, part / "report.html")
         for name, dataset in objects.items():
             dataset.save_as(part / name, enforce_file_format=True)
     return as_json(found, study, model)
+
+
+def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str]]:
+    """The model's answer, and which model it was."""
+    settings = InferenceSettings(precision=config.precision, threads=config.threads)
+    opened = runtimes.open(config.bundle, settings)
+    read, used = opened.bundle, opened.runtime.settings
+    found = runtimes.answer(study, opened).result
+    if not isinstance(found, Segmentation):
+        raise ConfigError(f"the bundle answers {read.spec.task}; give one that segments cine MR.")
+    model = {"task": read.spec.task, "bundle": read.id, "runtime": used.runtime, "precision": used.precision}
+    return found, model
+
+
+def _of_person(masks: Path, study: Study) -> tuple[Segmentation, dict[str, str]]:
+    """Figures of masks that a person edited: nothing is cleaned, and no model vouches for them."""
+    warning = "the masks were edited by a person; nothing was removed from them, and no model checked them"
+    found = from_masks(read_edited_masks(masks, study), study, expected_dice=1.0, warnings=(warning, *_warnings(study)))
+    return found, {"task": NAME, "bundle": "none", "runtime": "none", "precision": "none"}
+
+
+def _warnings(study: Study) -> tuple[str, ...]:
+    return tuple(warning for cine in study.cines for warning in cine.warnings)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError("--exclude-slices takes numbers of slices with commas, such as 1,10.") from None
 
 
 def _check_apart(source: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from echoplane.errors import TooLarge, UnusableStudy
+from echoplane.errors import ConfigError, TooLarge, UnusableStudy
 
 MIN_PHASES, MIN_SLICES = 2, 3
 MIN_PHASES_OF_A_BEAT = 10
@@ -20,6 +20,8 @@ SHOWN_ALONG = {
     "4-chamber": (np.array([-0.7, -0.7, 0.0]), np.array([0.74, -0.57, 0.37])),
 }
 """Directions to the right and down in the picture, RAS, of a heart that lies as usual."""
+MIN_LIKENESS = 0.03
+"""Difference of two correlations of pictures that is no chance."""
 MAX_UNEVEN = 0.1
 """Difference of a gap between slices from the usual one, against that, up to which a stack is read."""
 MAX_VOXELS = 400_000_000
@@ -41,6 +43,8 @@ class Cine:
     heart_rate_bpm: float | None = None
     """As the scanner counted it; else it follows from the frame time where the cine covers one beat."""
     affine: np.ndarray | None = field(default=None, repr=False)
+    stored_affine: np.ndarray | None = field(default=None, repr=False)
+    """As a NIfTI file states it, though it may not be believed: masks that are laid over the file repeat it."""
     present_TZ: np.ndarray = field(default_factory=lambda: np.ones((0, 0), bool), repr=False)
     """Which slices the files hold, a phase each; the others are black in `voxels_TZHW`."""
     covers_beat: bool = True
@@ -117,6 +121,31 @@ def one_spacing(places_mm: Sequence[float]) -> tuple[float, list[int], tuple[str
         low, high = (gaps / numbers).min(), (gaps / numbers).max()
         warnings = (f"slices lie {low:.1f} to {high:.1f} mm apart; {step:.1f} mm was taken",)
     return step, [0, *np.cumsum(numbers).astype(int).tolist()], warnings
+
+
+def without_slices(cine: Cine, numbers: Sequence[int]) -> Cine:
+    """The cine without the slices of these numbers (from 1, as the report shows them), as if they were missing."""
+    if wrong := [number for number in numbers if not 1 <= number <= cine.slices]:
+        raise ConfigError(f"there is no slice {wrong[0]}; the stack has slices 1 to {cine.slices}.")
+    present_TZ = cine.present_TZ.copy()
+    present_TZ[:, [number - 1 for number in numbers]] = False
+    if present_TZ.any(axis=0).sum() < MIN_SLICES:
+        raise ConfigError(f"fewer than {MIN_SLICES} slices would be left; exclude fewer.")
+    listed = ", ".join(map(str, sorted(numbers)))
+    return replace(cine, present_TZ=present_TZ).with_warnings(f"slice(s) {listed} were excluded by a person")
+
+
+def looks_exchanged(cine: Cine) -> bool:
+    """Whether phases and slices seem to be exchanged or mixed: the same slice a moment later is more alike than the
+    next slice is, whatever its brightness."""
+    if not cine.covers_beat or cine.slices < MIN_SLICES:
+        return False
+    pictures = cine.voxels_TZHW[:, :, ::4, ::4].astype(np.float32).reshape(cine.phases, cine.slices, -1)
+    pictures -= pictures.mean(axis=2, keepdims=True)
+    pictures /= np.linalg.norm(pictures, axis=2, keepdims=True) + 1e-6
+    over_time = float(np.median((pictures[1:] * pictures[:-1]).sum(axis=2)))
+    over_slices = float(np.median((pictures[:, 1:] * pictures[:, :-1]).sum(axis=2)))
+    return over_slices > over_time + MIN_LIKENESS
 
 
 def to_affine(row_direction: np.ndarray, column_direction: np.ndarray, origin_mm: np.ndarray, step_mm: np.ndarray,

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
-from echoplane.study.cine import Cine
+from echoplane.study.cine import MIN_PHASES, MIN_SLICES, Cine, looks_exchanged
 from echoplane.study.dicom import damaged_file_errors, parse
 from echoplane.study.frames import pictures_in, read_frames
+from echoplane.study.joined_files import joined_phases, joined_slices
 from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import Slice, is_mr, slices_of
 from echoplane.study.nifti import is_nifti, read_nifti
@@ -45,7 +46,7 @@ def read_cines(source: Path) -> tuple[Cine, ...]:
 def cines_in(data: bytes) -> tuple[Cine, ...]:
     """The same from the bytes of one file: NIfTI, DICOM, or a zip of what a folder may hold."""
     if is_nifti(data):
-        return (read_nifti(data),)
+        return (_nifti(data),)
     return _files(_unzipped(data)) if data[:4] == ZIP else _dicom({"": lambda: data})
 
 
@@ -69,7 +70,7 @@ def _is_mask(name: str) -> bool:
 def _niftis(files: Files) -> tuple[Cine, ...]:
     """By name where one is sa.nii.gz, as the UK Biobank's; else by geometry."""
     if len(files) == 1:
-        return (read_nifti(next(iter(files.values()))()),)
+        return (_nifti(next(iter(files.values()))()),)
     named = {plane: [n for n in files if PurePosixPath(n).name.split(".")[0] == stem] for plane, stem in NAMES.items()}
     if named["short-axis"]:
         if (
@@ -77,16 +78,46 @@ def _niftis(files: Files) -> tuple[Cine, ...]:
             or max(map(len, named.values())) > 1
         ):
             raise UnusableStudy("several folders or files inside hold a cine of the same name; send one patient's.")
-        return tuple(read_nifti(files[n](), plane) for plane, found in named.items() for n in found)
+        return tuple(_nifti(files[n](), plane) for plane, found in named.items() for n in found)
     if (folders := len({PurePosixPath(n).parent for n in files})) > 1:
         raise UnusableStudy(f"{folders} folders inside hold NIfTI files; send one patient's, in one folder.")
     found, others = [], 0
-    for load in files.values():
+    for name in sorted(files):
         try:
-            found.append(read_nifti(load()))
-        except UnusableStudy:  # a single phase, a map of labels with channels: beside a cine no reason to stop
+            found.append(_nifti(files[name](), min_phases=1))
+        except UnusableStudy:  # a map of labels with channels: beside a cine no reason to stop
             others += 1
-    return by_geometry(found, others)
+    return by_geometry(_joined(found), others)
+
+
+def _nifti(data: bytes, plane: str = "short-axis", min_phases: int = MIN_PHASES) -> Cine:
+    """The cine of one NIfTI file; UnusableStudy if its phases and slices are mixed (rordenlab/dcm2niix#799)."""
+    cine = read_nifti(data, plane, min_phases=min_phases)
+    if looks_exchanged(cine):
+        raise UnusableStudy(
+            "neighbouring slices of the NIfTI file are more alike than neighbouring phases: slices and phases are "
+            "mixed. Convert the study again, or send the DICOM files."
+        )
+    return cine
+
+
+def _joined(found: list[Cine]) -> list[Cine]:
+    """The cines, or the one that files of one phase, or of one slice, are parts of."""
+    stacks = [cine for cine in found if cine.phases > 1 and cine.slices >= MIN_SLICES]
+    if stacks:
+        return [cine for cine in found if cine.phases > 1]
+    whole = joined_phases(found) or joined_slices(found)
+    moving = [cine for cine in found if cine.phases > 1]
+    if whole:
+        return [whole, *moving]
+    if still := [cine for cine in found if cine.phases == 1]:
+        shapes = sorted({" x ".join(map(str, cine.voxels_TZHW.shape[1:])) for cine in still})
+        raise UnusableStudy(
+            f"{len(still)} NIfTI files hold one phase each, of {', '.join(shapes)} voxels (slice, row, column), and no "
+            "two pictures of one grid can be joined to a cine. Send end diastole and end systole on one grid, or a "
+            "file with X, Y, Z and T."
+        )
+    return found
 
 
 def _dicom(files: Files) -> tuple[Cine, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from echoplane.errors import ConfigError, UnusableStudy
-from echoplane.study.cine_files import MASK, NAMES
+from echoplane.study.cine_files import FOUND, MASK, NAMES
 from echoplane.study.nifti import read_nifti
 from echoplane.study.study import Study
 
@@ -32,6 +32,26 @@ class Masks:
 def mask_of(folder: Path) -> Path | None:
     """The short axis mask of a study's folder."""
     return next((path for end in (".nii.gz", ".nii") if (path := folder / f"sa{MASK}{end}").is_file()), None)
+
+
+def read_edited_masks(folder: Path, study: Study) -> dict[str, np.ndarray]:
+    """The masks that `measure` wrote to `folder` and a person may have changed since, by plane.
+
+    Raises UnusableStudy if one is absent or not on its cine's grid.
+    """
+    masks = {}
+    for cine in study.cines:
+        path = folder / FOUND[cine.plane]
+        if not path.is_file():
+            raise UnusableStudy(f"there is no {path.name} among the masks; give the folder that `measure` wrote.")
+        labels_TZHW = read_nifti(path.read_bytes()).voxels_TZHW
+        if labels_TZHW.shape != cine.voxels_TZHW.shape:
+            raise UnusableStudy(
+                f"{path.name} has {labels_TZHW.shape} voxels (phase, slice, row, column), its cine "
+                f"{cine.voxels_TZHW.shape}. Edit the mask on the grid of the cine."
+            )
+        masks[cine.plane] = labels_TZHW.astype(np.uint8)
+    return masks
 
 
 def read_masks(folder: Path, study: Study) -> Masks:

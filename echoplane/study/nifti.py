@@ -1,7 +1,12 @@
 """NIfTI-1 cines in, masks out: X, Y, Z, T on disk, with the affine kept to the last bit.
 
 Only what a cine needs of the format (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h): single files (.nii,
-.nii.gz), either byte order, scaled integers and floats. Axes: X column, Y row, Z slice, T phase, H = Y, W = X."""
+.nii.gz), either byte order, scaled integers and floats.
+
+Which of a file's statements counts (docs/cmr.md): sizes are pixdim's. Of sform and qform the first counts that agrees
+with pixdim; neither is believed if it only repeats the voxel sizes along the axes, as tools write that threw the
+orientation away. No length unit means mm; no time unit means ms, or s below 1.
+Axes: X column, Y row, Z slice, T phase, H = Y, W = X."""
 
 import gzip
 import io
@@ -11,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
-from echoplane.study.cine import MIN_PHASES_OF_A_BEAT, Cine, check_size
+from echoplane.study.cine import MIN_PHASES, MIN_PHASES_OF_A_BEAT, Cine, check_size
 
 HEADER = np.dtype(
     [
@@ -44,17 +49,29 @@ def is_nifti(data: bytes) -> bool:
     return start[344:348] in (b"n+1\x00", b"ni1\x00") or start[4:8] == NIFTI_2
 
 
-def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
-    """The cine in one NIfTI file; NotAnImage, Unsupported, TooLarge or UnusableStudy where it is none."""
+def read_nifti(data: bytes, plane: str = "short-axis", *, min_phases: int = MIN_PHASES) -> Cine:
+    """Read the cine in one NIfTI file, or a part of one if `min_phases` is 1.
+
+    Raises NotAnImage, Unsupported, TooLarge or UnusableStudy if it is none.
+    """
     header = _header(_start(data))
-    shape_XYZT = _shape(header)
+    shape_XYZT = _shape(header, min_phases)
     check_size(shape_XYZT)
     values_XYZT = _values(data, header, shape_XYZT)
-    affine = _affine(header)
-    spacing_mm, slice_spacing_mm, warnings = _spacings(header, affine)
+    affine, warnings = _affine(header)
+    spacing_mm, slice_spacing_mm, spacing_warnings = _spacings(header)
+    warnings += spacing_warnings
     frame_time_ms = _frame_time_ms(header)
     if frame_time_ms is None:
         warnings += ("no time between phases in the file (pixdim[4]): no heart rate and no cardiac output",)
+    elif shape_XYZT[3] >= MIN_PHASES_OF_A_BEAT:
+        warnings += (
+            f"heart rate and cardiac output rest on the {frame_time_ms:.0f} ms between phases that the NIfTI file "
+            "states; some converters write the repetition time there",
+        )
+    if int(header["dim"][0]) > 4:
+        warnings += ("the file has five dimensions; the fifth was taken for time",)
+    stated = _stated_affines(header)
     return Cine(
         plane=plane,
         voxels_TZHW=values_XYZT.transpose(3, 2, 1, 0),
@@ -62,6 +79,7 @@ def read_nifti(data: bytes, plane: str = "short-axis") -> Cine:
         slice_spacing_mm=slice_spacing_mm,
         frame_time_ms=frame_time_ms,
         affine=affine,
+        stored_affine=stated[0][1] if stated else None,
         covers_beat=shape_XYZT[3] >= MIN_PHASES_OF_A_BEAT,
         warnings=warnings,
     )
@@ -81,8 +99,9 @@ def write_nifti(values_TZHW: np.ndarray, cine: Cine) -> bytes:
     row_mm, column_mm = cine.spacing_mm or (1.0, 1.0)
     header["pixdim"] = (1, column_mm, row_mm, cine.slice_spacing_mm or 1.0, cine.frame_time_ms or 1.0, 0, 0, 0)
     header["xyzt_units"] = (MILLIMETRE if cine.spacing_mm else 0) | (16 if cine.frame_time_ms else 0)
-    affine = np.diag([column_mm, row_mm, cine.slice_spacing_mm or 1.0, 1.0]) if cine.affine is None else cine.affine
-    header["sform_code"], header["srow"] = 1 if cine.affine is not None else 0, affine[:3]
+    known = cine.affine if cine.stored_affine is None else cine.stored_affine
+    affine = np.diag([column_mm, row_mm, cine.slice_spacing_mm or 1.0, 1.0]) if known is None else known
+    header["sform_code"], header["srow"] = 1 if known is not None else 0, affine[:3]
     body = header.tobytes() + bytes(4) + stored.tobytes()
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, compresslevel=6) as file:
@@ -132,15 +151,18 @@ def _header(data: bytes) -> np.ndarray:
     raise NotAnImage("the NIfTI header does not state its size; the file is damaged.")
 
 
-def _shape(header: np.ndarray) -> tuple[int, int, int, int]:
+def _shape(header: np.ndarray, min_phases: int) -> tuple[int, int, int, int]:
+    """X, Y, Z, T; a fifth dimension is time if the fourth is 1, as converters with a channel axis write."""
     count = int(header["dim"][0])
     sides = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
     if not sides or min(sides) < 1:
         raise NotAnImage(f"the NIfTI header states impossible dimensions ({count}).")
+    if len(sides) > 4 and sides[3] == 1:
+        del sides[3]
     if any(n != 1 for n in sides[4:]):
         raise UnusableStudy(f"the NIfTI file has {count} dimensions; X, Y, Z and T are read: a single channel.")
     sides = [*sides[:4], *[1] * (4 - len(sides[:4]))]
-    if sides[3] < 2:
+    if sides[3] < min_phases:
         raise UnusableStudy(
             f"the NIfTI file holds one phase ({' x '.join(map(str, sides[:3]))}); a cine has X, Y, Z and T."
         )
@@ -179,51 +201,84 @@ def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.
     return values
 
 
-def _spacings(
-    header: np.ndarray, affine: np.ndarray | None
-) -> tuple[tuple[float, float] | None, float | None, tuple[str, ...]]:
-    """(row, column), slice: in mm; None where the header has none, or two that differ. A file without a unit means mm,
-    and that is said."""
-    unit = int(header["xyzt_units"]) & 7
-    sides = [abs(float(v)) * TO_MM.get(unit, 1.0) for v in header["pixdim"][1:4]]
+def _sides_mm(header: np.ndarray) -> list[float]:
+    """Voxel sizes along X, Y, Z; a file without a unit means mm."""
+    factor = TO_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    return [abs(float(v)) * factor for v in header["pixdim"][1:4]]
+
+
+def _spacings(header: np.ndarray) -> tuple[tuple[float, float] | None, float | None, tuple[str, ...]]:
+    """(row, column), slice: in mm, by pixdim; None where the header has none."""
+    unit, sides = int(header["xyzt_units"]) & 7, _sides_mm(header)
     if not all(0.05 < side < 100 for side in sides):
         return None, None, ("no spacing in the file: areas are in pixels and there are no millilitres",)
     if unit == 0 and sides == [1.0, 1.0, 1.0]:
         return None, None, ("the file has no unit and a spacing of 1, which means none: there are no millilitres",)
-    by_affine = sides if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.allclose(by_affine, sides, rtol=SAME_SPACING):
-        stated, other = (" x ".join(f"{side:.4g}" for side in found) for found in (sides, by_affine))
-        differ = (
-            f"pixdim says {stated} mm, the affine {other} mm: areas are in pixels and there are no millilitres; "
-            "give a file in which they agree"
-        )
-        return None, None, (differ,)
+    if differing := _true_spacing_differs(header, sides):
+        return None, None, (differing,)
     said = () if unit in TO_MM else ("the file names no unit of length: millimetres, as is usual, were taken",)
     return (sides[1], sides[0]), sides[2], said
 
 
+def _true_spacing_differs(header: np.ndarray, sides: list[float]) -> str:
+    """The warning if the affine states real sizes, but others than pixdim; else empty."""
+    affines = [affine for _, affine in _stated_affines(header)]
+    if not affines or _agrees(affines[0], sides):
+        return ""
+    by_affine = np.linalg.norm(affines[0][:3, :3], axis=0)
+    if np.allclose(by_affine, 1.0, rtol=SAME_SPACING):  # an sform without scales says nothing of sizes
+        return ""
+    stated, other = (" x ".join(f"{side:.4g}" for side in found) for found in (sides, by_affine))
+    return (
+        f"pixdim says {stated} mm, the affine {other} mm: areas are in pixels and there are no millilitres; "
+        "give a file in which they agree"
+    )
+
+
 def _frame_time_ms(header: np.ndarray) -> float | None:
     """From pixdim[4]. Without a unit, values below 1 are seconds."""
-    step, unit = float(header["pixdim"][4]), int(header["xyzt_units"]) & 56
+    step = float(header["pixdim"][5 if int(header["dim"][0]) > 4 and header["dim"][4] == 1 else 4])
+    unit = int(header["xyzt_units"]) & 56
     if not 0 < step < 1e6:
         return None
     time_ms = step * TO_MS.get(unit, 1000.0 if step < 1 else 1.0)
     return time_ms if 5 <= time_ms <= 500 else None
 
 
-def _affine(header: np.ndarray) -> np.ndarray | None:
-    """The sform, else the qform, else None; in mm."""
-    affine = np.eye(4)
+def _affine(header: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The affine (mm) that can be believed, None if none can, and warnings on what was not believed."""
+    sides, warnings = _sides_mm(header), []
+    for name, affine in _stated_affines(header):
+        if not _agrees(affine, sides):
+            warnings.append(f"the {name} states other voxel sizes than pixdim and was not used")
+        elif not _states_an_orientation(affine, sides):
+            warnings.append(f"the {name} repeats the voxel sizes alone: the orientation of the slices is unknown")
+        else:
+            return affine, tuple(warnings)
+    return None, tuple(warnings)
+
+
+def _stated_affines(header: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """The sform, then the qform, as far as the file has them and they can be inverted; in mm."""
+    found = []
     if header["sform_code"] > 0:
+        affine = np.eye(4)
         affine[:3] = header["srow"]
-        if abs(np.linalg.det(affine)) <= 1e-9:
-            return None
-    elif header["qform_code"] > 0:
-        affine = _qform(header)
-    else:
-        return None
-    affine[:3] *= TO_MM.get(int(header["xyzt_units"]) & 7, 1.0)
-    return affine
+        found.append(("sform", affine))
+    if header["qform_code"] > 0:
+        found.append(("qform", _qform(header)))
+    scale = np.diag([*[TO_MM.get(int(header["xyzt_units"]) & 7, 1.0)] * 3, 1.0])
+    return [(name, scale @ affine) for name, affine in found if abs(np.linalg.det(affine)) > 1e-9]
+
+
+def _agrees(affine: np.ndarray, sides: list[float]) -> bool:
+    return bool(np.allclose(np.linalg.norm(affine[:3, :3], axis=0), sides, rtol=SAME_SPACING))
+
+
+def _states_an_orientation(affine: np.ndarray, sides: list[float]) -> bool:
+    """False for the identity and for diag(sizes) without an origin, in which programs write "unknown"."""
+    diagonal = np.allclose(affine[:3, :3], np.diag(sides), atol=1e-4 * max(sides))
+    return not (diagonal and np.allclose(affine[:3, 3], 0.0, atol=1e-4))
 
 
 def _qform(header: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import highdicom
@@ -173,29 +175,136 @@ def test_unequal_phases_make_dicom_objects_too(tmp_path: Path, bundle: Path) -> 
     assert {uids[uid] for _, _, uid in ed.get_source_image_uids()} == {(0, z) for z in range(5)}
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "word"),
-    [(name, None, name) for name in ("FrameOfReferenceUID", "PixelSpacing", "SliceThickness")]
-    + [("SliceThickness", "", "SliceThickness"), ("SeriesInstanceUID", "series", "3 series")],
-)
-def test_what_no_segmentation_can_be_made_of_is_named(
-    tmp_path: Path, bundle: Path, capsys, name: str, value: str | None, word: str
+@pytest.mark.parametrize("name", ["FrameOfReferenceUID", "PixelSpacing", "SliceThickness"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_m9_figures_are_written_if_no_segmentation_can_be(
+    tmp_path: Path, bundle: Path, name: str, value: str | None
 ) -> None:
     write_series(tmp_path / "series", beating_heart(phases=2, slices=3)[0])
     for path in (tmp_path / "series").iterdir():
         image = pydicom.dcmread(path)
-        if value == "series":  # a breath hold a slice
-            image.SeriesInstanceUID += path.name[-1]
-        elif value is None:
+        if value is None:
             delattr(image, name)
         else:
             setattr(image, name, value)
         image.save_as(path)
     arguments = ["measure", str(tmp_path / "series"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]
-    assert cli.main([*arguments, "--dicom", "true"]) == 3
-    assert word in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
+    assert cli.main([*arguments, "--dicom", "true"]) == 0
+    found = json.loads((tmp_path / "o" / "measures.json").read_text())
+    assert found["measures"]["lvef_percent"] is not None
+    assert sum(name in warning and "no DICOM segmentation" in warning for warning in found["warnings"]) == 2
+    assert not list((tmp_path / "o").glob("segmentation-*"))
+    assert highdicom.sr.srread(tmp_path / "o" / "report.dcm").content.get_image_measurement_groups()
+
+
+def test_m9_a_series_per_slice_gets_segmentations_that_refer_to_each(tmp_path: Path, bundle: Path) -> None:
+    pictures, labels = beating_heart(phases=2, slices=3)
+    uids = write_series(tmp_path / "series", pictures)
+    for path in (tmp_path / "series").iterdir():
+        image = pydicom.dcmread(path)
+        image.SeriesInstanceUID += f".{path.name[-1]}"
+        image.save_as(path)
+    out = tmp_path / "o"
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(out), "--bundle", str(bundle), "--dicom", "true"]
     assert cli.main(arguments) == 0
+    segmentation = highdicom.seg.segread(out / "segmentation-ed.dcm")
+    ed = json.loads((out / "measures.json").read_text())["ed_phase"]
+    phase = [uid for uid, (t, _) in uids.items() if t == ed]
+    found = segmentation.get_pixels_by_source_instance(phase, combine_segments=True)
+    assert np.array_equal(found, np.stack([labels[uids[uid]] for uid in phase]))
+    referenced = {item.SeriesInstanceUID for item in segmentation.ReferencedSeriesSequence}
+    assert len(referenced) == 3
+
+
+def test_m9_a_cine_that_is_no_dicom_gives_figures_and_a_reason(tmp_path: Path, bundle: Path, cine: Path) -> None:
+    arguments = ["measure", str(cine), "--out", str(tmp_path / "o"), "--bundle", str(bundle), "--dicom", "true"]
+    assert cli.main(arguments) == 0
+    found = json.loads((tmp_path / "o" / "measures.json").read_text())
+    assert any("no DICOM objects were written" in warning for warning in found["warnings"])
+
+
+def test_m16_the_two_segmentations_are_told_apart_and_the_report_refers_to_both(tmp_path: Path, bundle: Path) -> None:
+    write_series(tmp_path / "series", beating_heart(phases=3)[0])
+    out = tmp_path / "o"
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(out), "--bundle", str(bundle), "--dicom", "true"]
+    assert cli.main(arguments) == 0
+    ed, es = (pydicom.dcmread(out / f"segmentation-{name}.dcm") for name in ("ed", "es"))
+    for attribute in ("SeriesNumber", "SeriesDescription", "SeriesInstanceUID", "ContentLabel", "ContentDescription"):
+        assert ed[attribute].value != es[attribute].value
+    for one, other in zip(ed.SegmentSequence, es.SegmentSequence, strict=True):
+        assert one.SegmentLabel != other.SegmentLabel
+        assert one.RecommendedDisplayCIELabValue != other.RecommendedDisplayCIELabValue
+    report = highdicom.sr.srread(out / "report.dcm")
+    (group,) = report.content.get_image_measurement_groups()
+    referred = {
+        m.name.value: {item.ReferencedSOPInstanceUID for item in image.ReferencedSOPSequence}
+        for m in group.get_measurements()
+        for image in m.referenced_images
+    }
+    assert referred["8821-1"] == {ed.SOPInstanceUID}
+    assert referred["8823-7"] == {es.SOPInstanceUID}
+    evidence = {
+        instance.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    assert {ed.SOPInstanceUID, es.SOPInstanceUID} <= evidence
+
+
+def figures_of(out: Path) -> dict:
+    return json.loads((out / "measures.json").read_text())
+
+
+def test_masks_that_a_person_edited_are_measured_again(tmp_path: Path, measured: Path, cine: Path) -> None:
+    edited = tmp_path / "edited"
+    edited.mkdir()
+    mask = nibabel.load(measured / "mask.nii.gz")
+    labels = np.asarray(mask.dataobj).copy()
+    labels[:, :, 0][labels[:, :, 0] == 1] = 0
+    nibabel.save(nibabel.Nifti1Image(labels, mask.affine, mask.header), edited / "mask.nii.gz")
+    arguments = ["measure", str(cine), "--out", str(tmp_path / "o"), "--masks", str(edited)]
+    assert cli.main(arguments) == 0
+    ml = np.prod(mask.header.get_zooms()[:3]) / 1000
+    found = figures_of(tmp_path / "o")
+    assert found["measures"]["lvedv_ml"] == pytest.approx((labels[..., 0] == 1).sum() * ml, rel=1e-3)
+    assert found["model"]["bundle"] == "none"
+    assert any("edited by a person" in warning for warning in found["warnings"])
+
+
+def test_masks_of_another_grid_are_refused(tmp_path: Path, cine: Path, capsys) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 5, 12), np.uint8), AFFINE), tmp_path / "mask.nii.gz")
+    assert cli.main(["measure", str(cine), "--out", str(tmp_path / "o"), "--masks", str(tmp_path)]) == 3
+    assert "Edit the mask on the grid of the cine" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_person_chooses_phases_and_excludes_slices(tmp_path: Path, bundle: Path, measured: Path, cine: Path) -> None:
+    arguments = ["measure", str(cine), "--bundle", str(bundle), "--out", str(tmp_path / "o")]
+    curve = figures_of(measured)["curves"]["lv-cavity"]["values"]
+    assert cli.main([*arguments, "--ed", "11", "--es", "3"]) == 0
+    found = figures_of(tmp_path / "o")
+    assert (found["ed_phase"], found["es_phase"]) == (11, 3)
+    assert found["measures"]["lvedv_ml"] == pytest.approx(curve[11])
+    assert found["measures"]["lvesv_ml"] == pytest.approx(curve[3])
+    assert cli.main([*arguments, "--exclude-slices", "3"]) == 0
+    found = figures_of(tmp_path / "o")
+    assert found["measures"]["lvedv_ml"] == pytest.approx(curve[0], rel=0.02)
+    assert not (np.asarray(nibabel.load(tmp_path / "o" / "mask.nii.gz").dataobj)[:, :, 2]).any()
+    for wrong in (["--ed", "12"], ["--exclude-slices", "6"], ["--exclude-slices", "1,2,3"], ["--exclude-slices", "a"]):
+        assert cli.main([*arguments, *wrong]) == 2
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
+def test_dciodvfy_finds_no_error_in_the_dicom_objects(tmp_path: Path, bundle: Path) -> None:
+    write_series(tmp_path / "series", beating_heart(phases=3)[0])
+    out = tmp_path / "o"
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(out), "--bundle", str(bundle), "--dicom", "true"]
+    assert cli.main(arguments) == 0
+    for path in out.glob("*.dcm"):
+        checked = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        errors = [line for line in checked.stderr.splitlines() if line.startswith("Error")]
+        assert errors == [], path.name
 
 
 def test_each_chamber_has_its_own_group_in_the_report(tmp_path: Path) -> None:

@@ -212,11 +212,14 @@ def test_two_spacings_that_differ_give_no_millilitres(tmp_path: Path, thickness_
 
 
 def test_the_affine_of_a_file_in_metres_is_in_millimetres_too(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "cine.nii", np.diag([0.0014, 0.0014, 0.008, 1]), xyzt_units=1)
+    affine = np.diag([0.0014, 0.0014, 0.008, 1])
+    affine[0, 3] = -0.09
+    write_nifti(tmp_path / "cine.nii", affine, xyzt_units=1)
     found = read_cines(tmp_path / "cine.nii")[0]
     assert found.slice_spacing_mm == pytest.approx(8)
     assert found.affine is not None
     assert np.allclose(np.diag(found.affine), [1.4, 1.4, 8, 1])
+    assert found.affine[0, 3] == pytest.approx(-90)
 
 
 def test_a_nifti_2_and_a_slope_that_is_no_number(tmp_path: Path) -> None:

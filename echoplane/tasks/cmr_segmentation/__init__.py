@@ -24,7 +24,7 @@ from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation.answers import interpret
 from echoplane.tasks.cmr_segmentation.calibrating import calibrate
 from echoplane.tasks.cmr_segmentation.drawn import samples
-from echoplane.tasks.cmr_segmentation.figures import Segmentation, from_masks
+from echoplane.tasks.cmr_segmentation.figures import Segmentation, from_masks, remeasured
 from echoplane.tasks.cmr_segmentation.inference import infer
 from echoplane.tasks.cmr_segmentation.preparation import Preprocessing, preprocess
 from echoplane.tasks.cmr_segmentation.scoring import details, score, showing, summary
@@ -52,6 +52,7 @@ __all__ = [
     "interpret",
     "labels",
     "preprocess",
+    "remeasured",
     "samples",
     "score",
     "showing",

@@ -3,7 +3,7 @@
 Axes: T phase, Z slice, H row, W column."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class Segmentation(task.Segmentation):
     ed: int = 0
     es: int = 0
     flags: tuple[Flag, ...] = ()
+    mask_flags: tuple[Flag, ...] = ()
+    """Those of `flags` that say how the masks were made, whatever is measured from them."""
 
     def details(self) -> dict[str, Any]:
         """Measures by name with their unit, curves, phases and flags."""
@@ -107,7 +109,20 @@ def from_masks(
         ed=ed,
         es=es,
         flags=all_flags,
+        mask_flags=flags,
     )
+
+
+def remeasured(found: Segmentation, study: Study, ed: int | None, es: int | None) -> Segmentation:
+    """The same masks measured at other phases than those that the volumes show."""
+    if ed is None and es is None:
+        return found
+    again = from_masks(
+        found.masks, study, expected_dice=found.confidence, flags=found.mask_flags,
+        ed=found.ed if ed is None else ed, es=found.es if es is None else es,
+    )  # fmt: skip
+    said = f"measured at phases {again.ed} and {again.es}, which a person chose"
+    return replace(again, warnings=(*dict.fromkeys((*found.warnings, *again.warnings)), said))
 
 
 def _flags(

@@ -32,6 +32,14 @@ STRUCTURES = (
     Structure(LEFT_ATRIUM, "left-atrium", "left atrium", "82471001", "Left atrium"),
     Structure(RIGHT_ATRIUM, "right-atrium", "right atrium", "73829009", "Right atrium"),
 )
+COLOURS = {
+    LV_CAVITY: (255, 80, 80),
+    MYOCARDIUM: (90, 220, 90),
+    RV_CAVITY: (80, 160, 255),
+    LEFT_ATRIUM: (255, 190, 60),
+    RIGHT_ATRIUM: (200, 110, 255),
+}
+"""RGB of each structure's contour, on the page and in DICOM viewers."""
 SHOWN: dict[str, tuple[int, ...]] = {
     "short-axis": (BACKGROUND, LV_CAVITY, MYOCARDIUM, RV_CAVITY),
     "2-chamber": (BACKGROUND, LEFT_ATRIUM),
