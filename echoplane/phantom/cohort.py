@@ -16,12 +16,16 @@ from pydicom import dcmread
 from echoplane.errors import ConfigError
 from echoplane.phantom.dicom import write_clip
 from echoplane.phantom.patient import VIEW_NAMES, make_patient, scan_echo
+from echoplane.phantom.ranges import USUAL, Ranges
+from echoplane.phantom.strip_screen import STRIP_NAMES, scan_strip
 from echoplane.processes import processes
 
 
-def write_patient(folder: Path, seed: int, *, views: Sequence[str] | None = None, frames: int = 24) -> list[Path]:
+def write_patient(
+    folder: Path, seed: int, *, views: Sequence[str] | None = None, frames: int = 24, ranges: Ranges = USUAL
+) -> list[Path]:
     """Write one study to `folder/PATIENT_ID/IM00001 ...`, in an order that says nothing of the views."""
-    patient = make_patient(seed)
+    patient = make_patient(seed, ranges)
     final = folder / patient.identity.patient_id
     order = acquisition_order(seed, views or VIEW_NAMES)
     files = [final / f"IM{number:05d}" for number in range(1, len(order) + 1)]
@@ -32,8 +36,11 @@ def write_patient(folder: Path, seed: int, *, views: Sequence[str] | None = None
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for number, view in enumerate(order, start=1):
-        clip = scan_echo(patient, view, number, frames=frames, number=number)
-        write_clip(clip, patient, temporary / f"IM{number:05d}")
+        path = temporary / f"IM{number:05d}"
+        if view in STRIP_NAMES:
+            write_clip(scan_strip(patient, view, number, number=number, ranges=ranges), patient, path)
+        else:
+            write_clip(scan_echo(patient, view, number, frames=frames, number=number, ranges=ranges), patient, path)
     temporary.rename(final)
     return files
 
@@ -46,7 +53,8 @@ def acquisition_order(seed: int, views: Sequence[str]) -> list[str]:
 def _check(files: list[Path], frames: int) -> None:
     """A study that is there already must be the one that was asked for."""
     there = sorted(path.name for path in files[0].parent.iterdir())
-    found = int(dcmread(files[0], stop_before_pixels=True).NumberOfFrames) if there else 0
+    headers = [dcmread(files[0].parent / name, stop_before_pixels=True) for name in there]
+    found = max((int(header.get("NumberOfFrames", 1)) for header in headers), default=0)
     if there != [path.name for path in files] or found != frames:
         raise ConfigError(
             f"the folder holds a study of {len(there)} clips of {found} frames; {len(files)} of {frames} were asked "
@@ -59,7 +67,9 @@ def write_cohort(
     *,
     patients: int,
     seed: int,
+    views: Sequence[str] | None = None,
     frames: int = 24,
+    ranges: Ranges = USUAL,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
@@ -69,11 +79,13 @@ def write_cohort(
     written: dict[int, list[Path]] = {}
     if workers == 1:
         for done, each in enumerate(seeds, start=1):
-            written[each] = write_patient(folder, each, frames=frames)
+            written[each] = write_patient(folder, each, views=views, frames=frames, ranges=ranges)
             progress(done, patients)
         return [path for each in seeds for path in written[each]]
     with processes(workers) as pool:
-        jobs = {pool.submit(write_patient, folder, each, frames=frames): each for each in seeds}
+        jobs = {
+            pool.submit(write_patient, folder, each, views=views, frames=frames, ranges=ranges): each for each in seeds
+        }
         for done, job in enumerate(as_completed(jobs), start=1):
             written[jobs[job]] = job.result()
             progress(done, patients)

@@ -30,6 +30,10 @@ class Config(StageConfig):
     """The same seed makes the same patients, to the last bit."""
     frames: int = Field(24, ge=8, le=500)
     """Frames of each clip or cine: one beat or so."""
+    ranges: Literal["usual", "wide"] = "usual"
+    """What ultrasound scans are drawn from: a careful lab, or all that training for real patients needs."""
+    stills: bool = False
+    """Whether each ultrasound patient also has stills of pulsed and continuous Doppler and of M-mode."""
     source: str = ""
     """Folder of one's own studies. Where it is given, no synthetic patients are made; cine MR is copied from it."""
     workers: int = Field(default_factory=default_workers, ge=1)
@@ -65,14 +69,17 @@ def fill(folder: Path, config: Config) -> StageResult:
     """Write the cohort into `folder`."""
     if config.patients == 0:
         return StageResult(counts={"patients": 0, "clips": 0}, output=Studies(unit="file", count=0, identity="unknown"))
-    from echoplane.phantom import write_cohort
+    from echoplane.phantom import USUAL, WIDE, write_cohort
     from echoplane.phantom.styles import STYLES
+    from echoplane.study.views import IMAGE_VIEWS, VIDEO_VIEWS
 
     clips = write_cohort(
         folder,
         patients=config.patients,
         seed=config.seed,
+        views=[view.name for view in (IMAGE_VIEWS if config.stills else VIDEO_VIEWS)],
         frames=config.frames,
+        ranges={"usual": USUAL, "wide": WIDE}[config.ranges],
         workers=config.workers,
         progress=printed("phantom"),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from echoplane.errors import ConfigError
-from echoplane.phantom import WIDE, make_patient, scan_echo, scan_strip, write_clip
+from echoplane.phantom import WIDE, make_patient, scan_echo, scan_strip, write_clip, write_patient
 from echoplane.phantom.strip_screen import STRIP_NAMES
 from echoplane.study.dicom import read_dicom
 from echoplane.study.views import IMAGE_VIEWS, by_name
@@ -81,3 +81,14 @@ def test_an_unknown_still_is_refused_with_the_list():
 
 def test_all_fifteen_views_have_codes_of_their_own():
     assert len(IMAGE_VIEWS) == 15 == len({(view.scheme, view.code) for view in IMAGE_VIEWS})
+
+
+def test_a_wide_study_with_stills_has_all_fifteen_views_and_is_found_again(tmp_path):
+    views = [view.name for view in IMAGE_VIEWS]
+    files = write_patient(tmp_path, 8, views=views, frames=8, ranges=WIDE)
+    shown = [read_dicom(path.read_bytes()).only for path in files]
+    assert {instance.view.name for instance in shown} == set(views)
+    assert sorted({instance.frame_count for instance in shown}) == [1, 8]
+    assert write_patient(tmp_path, 8, views=views, frames=8, ranges=WIDE) == files
+    with pytest.raises(ConfigError, match="empty folder"):
+        write_patient(tmp_path, 8, views=views, frames=9, ranges=WIDE)
