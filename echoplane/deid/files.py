@@ -114,6 +114,7 @@ def publish(
                 outcome = _outcome(clean.dataset, content, source, digest)
                 outcome = replace(outcome, flags=clean.flags, folded_id=clean.context.folded_id)
                 outcome = replace(outcome, actions=dict(clean.context.actions))
+                outcome = replace(outcome, scan_blackened=round(clean.scan_blackened, 4))
                 if vouch is not None:
                     vouch(outcome)
                 return _release(temporary, outcome, out_dir, policy)
@@ -199,6 +200,7 @@ def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outco
         new_sop_uid=fields["new_sop_uid"],
         flags=tuple(fields["flags"]),
         folded_id=fields["folded_id"],
+        scan_blackened=fields["scan_blackened"],
         actions=record["actions"],
     )
 

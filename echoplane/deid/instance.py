@@ -30,6 +30,7 @@ from echoplane.study.dicom import quiet_pydicom
 IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
 _VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
 _VIDEO = frozenset((MPEG2MPML, MPEG2MPHL))
+_NOTED_SHARE = 0.01  # of the scan, blackened as text
 _CHARACTER_SET = "ISO_IR 192"
 _METHOD, _NO_SEAL = f"echoplane {__version__}\\".encode(), b"0" * 64
 # CID 7050
@@ -72,6 +73,8 @@ class Instance:
     shape: Geometry | None
     mask: Mask | None
     flags: tuple[str, ...]
+    scan_blackened: float = 0.0
+    """Share of the scan that was blackened as text, 0 to 1."""
 
     @property
     def sop_instance_uid(self) -> str:
@@ -171,6 +174,7 @@ def clean(
         shape,
         cleaned.mask,
         flags + (("accepted",) if accepted else _pixel_flags(cleaned, region)),
+        cleaned.scan_blackened,
     )
 
 
@@ -183,6 +187,7 @@ def _pixel_flags(cleaned: pixels.CleanPixels, region: Region | None) -> tuple[st
         "text-masked": cleaned.mask.text_blocks is not None,
         "text-on-second-look": region.text_blocks is not None,
         "does-not-move": not cleaned.searched,
+        "scan-blackened": cleaned.scan_blackened > _NOTED_SHARE,
     }
     return tuple(flag for flag, raised in flags.items() if raised)
 

@@ -191,6 +191,8 @@ class Masker:
         frame = parse(data)
         if (frame.layout.rows, frame.layout.columns) != self.shape:
             raise FileRejected("pixel-data")
+        if (len(frame.layout.components) == 1) != self.photometric.startswith(("MONOCHROME", "PALETTE")):
+            raise FileRejected("codec")  # some viewers follow the header: to them, the picture would be noise
         self._prove(frame)
         result, warnings = libjpeg.transcode(
             frame.stream, frame.layout.blocks(), lambda space, parts: self._change(frame.layout, space, parts)

@@ -33,6 +33,8 @@ class Outcome:
     folded_id: str | None = None
     """keyed digest of the patient's id without case, spaces and punctuation"""
     actions: Mapping[str, int] = field(default_factory=dict)
+    scan_blackened: float = 0.0
+    """Share of the scan that was blackened as text, 0 to 1."""
 
     @property
     def study(self) -> str | None:
@@ -56,6 +58,7 @@ class Outcome:
             "new_sop_uid": self.new_sop_uid,
             "flags": list(self.flags),
             "folded_id": self.folded_id,
+            "scan_blackened": self.scan_blackened,
         }
 
 

@@ -57,6 +57,7 @@ _PHOTOMETRIC = frozenset(
     ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 )
 _LARGEST_SIDE = 32768
+_MAX_BLACKENED = 0.6  # of the scan; lines of text that move over all of it take half
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 
 
@@ -71,6 +72,8 @@ class CleanPixels:
     """what was blackened; None where nothing was to be"""
     searched: bool = False
     """whether text was looked for in a clip that moves, and none is left"""
+    scan_blackened: float = 0.0
+    """share of the scan that was blackened as text, 0 to 1"""
 
 
 def geometry(dataset: Dataset, policy: Policy) -> Geometry:
@@ -122,11 +125,11 @@ def clean(dataset: Dataset, syntax: UID, shape: Geometry, region: Region | None,
 
 def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, accepted: bool) -> CleanPixels:
     images = _JpegFrames(frames, shape)
-    mask, searched = _mask(images, region, accepted)
+    mask, searched, blackened = _mask(images, region, accepted)
     if mask is None:
         _hold_letters((view for number in range(len(frames)) for view in views(images.frame(number))), accepted)
         images.blacken(None)
-    return CleanPixels(encapsulate(images.frames), JPEGBaseline8Bit, {}, mask, searched)
+    return CleanPixels(encapsulate(images.frames), JPEGBaseline8Bit, {}, mask, searched, blackened)
 
 
 class _JpegFrames:
@@ -164,19 +167,26 @@ def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
     return 255 - grey_HW if shape.photometric == "MONOCHROME1" else grey_HW
 
 
-def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask | None, bool]:
-    """Blacken outside the scan and where text is found; the mask, and whether text was looked for in motion."""
+def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask | None, bool, float]:
+    """Blacken outside the scan and where text is found.
+
+    Returns the mask, whether text was looked for in motion, and the share of the scan that went as text."""
     if region is None:
-        return None, False
+        return None, False, 0.0
     mask = Mask(region.boxes, region.text_blocks)
     if accepted:
         images.blacken(mask)
-        return mask, False
+        return mask, False, 0.0
     if region.doubt is not None:
         mask = replace(mask, scan_blocks=_found_scan(_sample(images), region.doubt))
+    sample_THW = _sample(images)
     if len(images.frames) < sector.MIN_FRAMES:
-        mask = _of_stills(_sample(images), mask)
-    return search.mask_text(images, mask)
+        mask = _of_stills(sample_THW, mask)
+    mask, searched = search.mask_text(images, mask)
+    blackened = text.blackened_share(sample_THW, mask)
+    if blackened > _MAX_BLACKENED:
+        raise FileRejected("scan-blackened")
+    return mask, searched, blackened
 
 
 def _hold_letters(frames: Iterable[np.ndarray], accepted: bool) -> None:
@@ -232,8 +242,10 @@ def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: b
         chroma = [pairs_THWC[number, ..., part].repeat(2, axis=1) for part in (2, 3)]
         return rgb_of_ybr(np.stack([luma_HW, *chroma], axis=2))
 
-    mask, searched = _mask(_NativeFrames(blacken, colours, region), region, accepted)
-    return CleanPixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched)
+    mask, searched, blackened = _mask(_NativeFrames(blacken, colours, region), region, accepted)
+    return CleanPixels(
+        pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched, blackened
+    )
 
 
 class _NativeFrames:
@@ -283,14 +295,16 @@ def _clean_decoded(
         return [show(frame) for frame in frames]
 
     in_colour = colours_of(dataset, photometric, eight_bits)
-    mask, searched = _mask(_NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted)
+    mask, searched, blackened = _mask(
+        _NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted
+    )
     if mask is None:
         _hold_letters(all_views(dataset, frames, photometric, show), accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0
     value = b"".join(frame.tobytes() for frame in frames)
-    return CleanPixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed, mask, searched)
+    return CleanPixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed, mask, searched, blackened)
 
 
 def _decoded_frames(dataset: Dataset, syntax: UID, shape: Geometry) -> Iterator[tuple[np.ndarray, str]]:

@@ -61,7 +61,7 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     inside_HW = _inside(mask, sample_THW.shape[1:])
     eighth_THW = np.stack([block_means(frame) for frame in sample_THW])
     lit_HW = ((eighth_THW.max(axis=0) > _BLACK) | _faint_strokes(sample_THW, mask)) & inside_HW
-    fan_HW = _scan(sample_THW, eighth_THW, mask)
+    fan_HW, _ = _scan(sample_THW, eighth_THW, mask)
     beside_HW = lit_HW & ~fan_HW & ~_flickers(eighth_THW)
     moving_HW = np.ptp(eighth_THW, axis=0) > _STILL_LEVELS
     enough = len(sample_THW) >= MIN_FRAMES and fan_HW.any()
@@ -69,8 +69,28 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
     return Findings(grow(beside_HW) & inside_HW, words(sample_THW, mask), fan_HW, lit_HW, moves)
 
 
-def _scan(sample_THW: np.ndarray, means_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns the blocks of the scan: of a 2D region the hull of its sector, of a strip over time all of it."""
+def blackened_share(sample_THW: np.ndarray, mask: Mask) -> float:
+    """Returns the share of the scan that was blackened as text, in the box that lost most, 0 to 1.
+
+    sample_THW: frames from before. The scan is what is lit in the hull, and what looks like tissue wherever it lies:
+    what a wrong hull leaves out is counted too."""
+    if mask.text_blocks is None:
+        return 0.0
+    means_THW = np.stack([block_means(frame) for frame in sample_THW])
+    whole = replace(mask, text_blocks=None)
+    scan_HW, tissue_HW = _scan(sample_THW, means_THW, whole)
+    shown_HW = (scan_HW & (means_THW.max(axis=0) > _BLACK)) | tissue_HW
+    shares = [0.0]
+    for box in mask.boxes:
+        in_box_HW = shown_HW & _inside(replace(whole, boxes=(box,)), sample_THW.shape[1:])
+        shares.append(float((in_box_HW & mask.text_blocks).sum() / max(1, in_box_HW.sum())))
+    return max(shares)
+
+
+def _scan(sample_THW: np.ndarray, means_THW: np.ndarray, mask: Mask) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the blocks of the scan, and those that look like tissue wherever they lie.
+
+    The scan is of a 2D region the hull of its sector, of a strip over time all of it."""
     # lit most of the time: text that moves must not widen the sector
     lit_HW = np.median(means_THW, axis=0) > _BLACK
     # text that moves beside the sector leaves black behind; speckle is never quite black, or always dim
@@ -82,7 +102,7 @@ def _scan(sample_THW: np.ndarray, means_THW: np.ndarray, mask: Mask) -> np.ndarr
     for box in mask.boxes:
         inside_HW = _inside(replace(mask, boxes=(box,)), sample_THW.shape[1:])
         scan_HW |= inside_HW if box.is_strip else scan_hull(lit_HW & inside_HW, tissue_HW & inside_HW)
-    return scan_HW
+    return scan_HW, tissue_HW
 
 
 def _textured(frame_HW: np.ndarray) -> np.ndarray:

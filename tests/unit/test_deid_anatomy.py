@@ -5,10 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
 
-from tests.unit.test_deid_builder import echo, region, run, written
+from tests.unit.test_deid_builder import echo, region, run, set_frames, written
 from tests.unit.test_deid_regions import fan
 
 SCREEN = (480, 640)
@@ -90,3 +91,35 @@ def test_d15_captions_between_and_inside_the_regions_still_go(tmp_path: Path, la
     result = pixel_array(written(run(echo(pixels, SequenceOfUltrasoundRegions=regions), tmp_path), tmp_path))
     ink = (pixels != plain).any(axis=3)
     assert (result.max(axis=3)[ink] <= 2).mean() > 0.95
+
+
+def test_the_share_of_the_scan_that_went_as_text_is_in_the_report_and_flagged(tmp_path: Path) -> None:
+    pixels = fan()
+    for frame in pixels:
+        cv2.putText(frame, "ROSALINDE", (170, 200), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+    outcome = run(echo(pixels, SequenceOfUltrasoundRegions=[region((32, 32, 336, 448))]), tmp_path)
+    assert 0.02 < outcome.scan_blackened < 0.3
+    assert outcome.to_dict()["scan_blackened"] == outcome.scan_blackened
+    assert "scan-blackened" in outcome.flags
+
+
+def test_a_scan_of_which_most_would_go_is_held(tmp_path: Path) -> None:
+    pixels = fan()
+    for frame in pixels:
+        for row in range(90, 320, 20):
+            cv2.putText(frame, "ZWETSCHGEN ROSALINDE", (80, row), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+    outcome = run(echo(pixels, SequenceOfUltrasoundRegions=[region((32, 32, 336, 448))]), tmp_path)
+    assert (outcome.status, outcome.reason) == ("quarantined", "scan-blackened")
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_d18b_a_jpeg_of_another_number_of_components_than_the_header_says_is_held(
+    tmp_path: Path, colours: int
+) -> None:
+    dataset = echo(fan(), SequenceOfUltrasoundRegions=[region((32, 32, 336, 448))])
+    if colours == 3:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        del dataset.PlanarConfiguration
+    else:
+        set_frames(dataset, [simplejpeg.encode_jpeg(frame[..., :1].copy(), 90, colorspace="GRAY") for frame in fan()])
+    assert run(dataset, tmp_path).reason == "codec"
