@@ -113,9 +113,7 @@ def test_a_scan_of_which_most_would_go_is_held(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("colours", [1, 3])
-def test_d18b_a_jpeg_of_another_number_of_components_than_the_header_says_is_held(
-    tmp_path: Path, colours: int
-) -> None:
+def test_d18b_a_jpeg_of_another_number_of_components_than_the_header_says_is_held(tmp_path: Path, colours: int) -> None:
     dataset = echo(fan(), SequenceOfUltrasoundRegions=[region((32, 32, 336, 448))])
     if colours == 3:
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"

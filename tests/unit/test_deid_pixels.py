@@ -66,7 +66,7 @@ def test_case_14_text_over_the_scan_is_masked_and_the_rest_of_it_is_kept(tmp_pat
         cv2.putText(frame, "ROSALINDE", (160, 190), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1)
     ink = (pixels != plain).any(axis=(0, 3))
     outcome = run(echo(pixels, SequenceOfUltrasoundRegions=[region((96, 96, 336, 432))]), tmp_path)
-    assert outcome.flags == ("text-masked",)
+    assert outcome.flags == ("text-masked", "scan-blackened")
     result = pixel_array(written(outcome, tmp_path))
     assert (result[:, ink].max(axis=(0, 2)) == 0).mean() > 0.95
     assert (result.max(axis=(0, 3)) == 0)[96:336, 96:432].mean() < 0.15
