@@ -15,6 +15,7 @@ from echoplane.cmr.files import RESEARCH_USE
 from echoplane.html import data_uri, render
 from echoplane.study.cine import Cine, display_turn, turned
 from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.figures import rounded
 from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 from echoplane.tasks.cmr_segmentation.structures import COLOURS, STRUCTURES
 
@@ -38,7 +39,7 @@ CARDS = (
 
 def write_report(found: Segmentation, cines: tuple[Cine, ...], path: Path) -> None:
     """The page of one study at `path`."""
-    stack = cines[0]
+    stack, doubtful = cines[0], found.doubtful
     masks = found.masks[stack.plane]
     pages = {
         f"End diastole, phase {found.ed}": montage(stack, masks, found.ed),
@@ -47,12 +48,12 @@ def write_report(found: Segmentation, cines: tuple[Cine, ...], path: Path) -> No
     template = resources.files(__package__).joinpath("report.html").read_text()
     page = render(
         template,
-        cards=[(header, unit, _shown(found.measures.get(name))) for name, header, unit in CARDS],
-        measures=[(header, _shown(found.measures.get(name))) for name, header in HEADERS.items()],
+        cards=[(header, unit, _shown(found.measures.get(name)), name in doubtful) for name, header, unit in CARDS],
+        measures=[(header, _shown(found.measures.get(name)), name in doubtful) for name, header in HEADERS.items()],
         known=_known(stack),
         flags=found.flags,
         warnings=found.warnings,
-        expected_dice=found.confidence,
+        expected_dice=rounded(found.confidence),
         montages={title: data_uri(png(picture)) for title, picture in pages.items()},
         long_axes={plane: data_uri(png(_both_ends(c, found.masks[c.plane]))) for c in cines[1:] if (plane := c.plane)},
         loop=data_uri(loop(stack, masks), "image/gif"),

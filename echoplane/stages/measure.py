@@ -93,13 +93,10 @@ def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str
 
 def _of_person(masks: Path, study: Study) -> tuple[Segmentation, dict[str, str]]:
     """Figures of masks that a person edited: nothing is cleaned, and no model vouches for them."""
-    warning = "the masks were edited by a person; nothing was removed from them, and no model checked them"
-    found = from_masks(read_edited_masks(masks, study), study, expected_dice=1.0, warnings=(warning, *_warnings(study)))
+    edited = "the masks were edited by a person; nothing was removed from them, and no model checked them"
+    warnings = (edited, *(warning for cine in study.cines for warning in cine.warnings))
+    found = from_masks(read_edited_masks(masks, study), study, expected_dice=float("nan"), warnings=warnings)
     return found, {"task": NAME, "bundle": "none", "runtime": "none", "precision": "none"}
-
-
-def _warnings(study: Study) -> tuple[str, ...]:
-    return tuple(warning for cine in study.cines for warning in cine.warnings)
 
 
 def _numbers(text: str) -> list[int]:

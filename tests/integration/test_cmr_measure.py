@@ -73,6 +73,8 @@ def test_json_and_csv_hold_the_volumes_of_the_mask(measured: Path) -> None:
 
 def test_the_report_shows_contours_loop_and_curves_without_another_file(measured: Path) -> None:
     page = (measured / "report.html").read_text()
+    assert "RV ejection fraction (doubtful)" in page  # none was found
+    assert "LV ejection fraction</span>" in page
     assert page.count("data:image/png;base64,") == 2
     assert page.count("data:image/gif;base64,") == 1
     assert page.count("<polyline") == 2, "no right ventricle, no curve of it"
@@ -269,6 +271,8 @@ def test_masks_that_a_person_edited_are_measured_again(tmp_path: Path, measured:
     found = figures_of(tmp_path / "o")
     assert found["measures"]["lvedv_ml"] == pytest.approx((labels[..., 0] == 1).sum() * ml, rel=1e-3)
     assert found["model"]["bundle"] == "none"
+    assert found["expected_dice"] is None
+    assert "The network expects" not in (tmp_path / "o" / "report.html").read_text()
     assert any("edited by a person" in warning for warning in found["warnings"])
 
 

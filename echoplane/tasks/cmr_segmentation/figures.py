@@ -67,7 +67,7 @@ class Segmentation(task.Segmentation):
 
 
 def rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 3)
+    return None if value is None or np.isnan(value) else round(float(value), 3)
 
 
 def from_masks(
