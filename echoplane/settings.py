@@ -1,4 +1,4 @@
-"""Settings of the service, from the environment (prefix ECHOPLANE_), read once a process."""
+"""Settings of the service, from the environment (prefix ECHOPLANE_), read once per process."""
 
 from typing import Literal
 
@@ -13,14 +13,14 @@ MIB = 1 << 20
 
 
 class ServingSettings(BaseSettings):
-    """What the service reads. MLflow keeps its own variables (MLFLOW_TRACKING_URI and its credentials)."""
+    """Settings that the service reads. MLflow keeps its own variables (MLFLOW_TRACKING_URI and its credentials)."""
 
     model_config = SettingsConfigDict(env_prefix="ECHOPLANE_", frozen=True, use_attribute_docstrings=True)
 
     bundles: str = ""
     """Bundle folders to serve, comma separated: FOLDER, or TASK=FOLDER to insist on its task."""
     tasks: str = BUILT_IN[0]
-    """Tasks whose champion is followed where MLFLOW_TRACKING_URI is set and no folder is given; comma separated."""
+    """Tasks whose champion is followed if MLFLOW_TRACKING_URI is set and no folder is given; comma separated."""
     mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
     """The registry's address, http or https."""
     poll_s: float = Field(default=10, gt=0)
@@ -38,7 +38,7 @@ class ServingSettings(BaseSettings):
     max_upload_mib: int = Field(default=256, gt=0)
     """Largest request body; more gets 413. A 2 s clip of 600x800 RGB at 50 Hz is 137 uncompressed."""
     max_files: int = Field(default=64, gt=0)
-    """Most files in one request to /v1/study."""
+    """Maximum number of files in one request to /v1/study."""
     max_in_flight: int = Field(default=8, gt=0)
     """Maximum number of requests that one process answers at once."""
     max_queued: int = Field(default=32, ge=0)

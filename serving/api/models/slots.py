@@ -1,7 +1,7 @@
-"""Model slots: one a task, with the model that answers now.
+"""Model slots: one per task, with the model that answers now.
 
 A new model is read, checked, warmed up and swapped in between two requests; the old one is closed when its last
-request is done. Where anything fails, the old one stays and the slot says why."""
+request is done. If anything fails, the old one keeps answering and `Slot.problem` says why."""
 
 import contextlib
 import gc
@@ -75,7 +75,7 @@ class Slot:
 
     @property
     def model(self) -> Model | None:
-        """The model that answers now, to tell about it; a request takes a lease."""
+        """The model that answers now, to describe it; a request takes a lease."""
         held = self._held
         return held.model if held else None
 
@@ -172,7 +172,7 @@ class Slot:
 
 
 def load(task: str, candidate: ModelVersion, overrides: Mapping[str, Any]) -> Model:
-    """`candidate` ready to answer; BundleError or ConfigError where it may not."""
+    """Load `candidate`, checked and warmed up; raises BundleError or ConfigError if it may not answer."""
     with candidate.folder() as folder:
         bundle = bundles.read(folder)
         if bundle.spec.task != task:
@@ -204,7 +204,7 @@ class ModelRefresher:
 
     def __init__(self, slots: Sequence[Refreshable], poll_s: float) -> None:
         self._slots, self._poll_s, self._stop = slots, poll_s, threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="model-follower", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="model-refresher", daemon=True)
         self._thread.start()
 
     def _follow(self) -> None:
