@@ -102,8 +102,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "stages",
         "echoplane/stages/stage.py",
-        "intact = manifest.key == key and manifest.digest == digest_of(file_digests(final))",
-        "intact = manifest.key == key",
+        "return manifest if manifest.key == key and manifest.intact() else None",
+        "return manifest if manifest.key == key else None",
         "tests/unit/test_stage.py::test_a_damaged_folder_is_made_again",
     ),
     Mutant(
@@ -151,7 +151,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "runtimes",
         "echoplane/runtimes/runtime.py",
-        "if not off <= allowed:",
+        "if not (off <= allowed < np.inf):",
         "if off is None:",
         "tests/unit/test_runtimes.py::test_a_golden_bundle_passes_and_one_with_another_golden_output_is_refused",
     ),
