@@ -87,9 +87,16 @@ def _names_someone(element: DataElement) -> bool:
 def _add(found: Suspects, element: DataElement, value: str) -> None:
     for word in _WORD.findall(value):
         plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
-        found.words |= {w.upper() for w in (word, plain) if len(w) >= _MIN_WORD and w.upper() not in _TITLES}
+        written = {w.upper() for w in (word, plain) if len(w) >= _MIN_WORD and w.upper() not in _TITLES}
+        # a person may be called like a term; a department or a station that is called so names nobody
+        found.words |= written if element.VR == "PN" else written - words()
     joined = re.sub(r"[\W_]", "", value).upper()
-    if element.VR != "PN" and _MIN_ID <= len(joined) <= _MAX_ID and re.search(r"\d", joined) and not _is_listed(value):
+    if (
+        element.VR != "PN"
+        and _MIN_ID <= len(joined.lstrip("0")) <= _MAX_ID
+        and re.search(r"\d", joined)
+        and not _is_listed(value)
+    ):
         found.identifiers.add(joined)
 
 

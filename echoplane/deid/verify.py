@@ -166,7 +166,7 @@ def _is_real_day(value: str, suspects: Suspects, expected: Expected) -> bool:
 def _is_identifier(number: str, suspects: Suspects) -> bool:
     digits = number.strip().lstrip("+-0").split(".")[0]
     known = {identifier.lstrip("0") for identifier in suspects.identifiers if identifier.isdigit()}
-    return digits in known or any(_reads_as(digits, day) for day in suspects.days)
+    return (bool(digits) and digits in known) or any(_reads_as(digits, day) for day in suspects.days)
 
 
 def _reads_as(digits: str, day: date) -> bool:
