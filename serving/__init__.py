@@ -1,1 +1,1 @@
-"""The processes that serve: `api` is the HTTP service. Runs from the checkout or the image's work folder."""
+"""Serving processes: `api` is the HTTP service. It runs from the checkout or from the image's working directory."""

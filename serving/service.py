@@ -1,6 +1,7 @@
-"""The BentoML service: processes, workers and packaging. `bentoml serve serving.service:EchoplaneService`.
+"""BentoML service: processes, workers and packaging. `bentoml serve serving.service:EchoplaneService`.
 
-Its metrics and access log stay off: both would carry the path that a client made up. Ours are bounded."""
+BentoML's metrics and access log stay off: both would carry the path that a client made up. Ours are bounded.
+"""
 
 import logging
 import os
@@ -24,11 +25,11 @@ HTTP_PROTOCOLS["auto"] = "serving.api.http.protocol:HttpProtocol"  # BentoML let
 workers.check_workers_often()
 
 FAR_OFF_S = 3600
-"""BentoML's own timeout: ours answers first, with a problem body."""
+"""BentoML's own timeout, long enough that ours always answers first, with a problem body."""
 
 
 class OurApp:
-    """Middleware that answers every request with our app: none reaches a route of BentoML's own."""
+    """Middleware that answers every request with our app, so that none reaches a route of BentoML's own."""
 
     def __init__(self, bentoml_app: ASGIApp) -> None:
         self._bentoml_app = bentoml_app
@@ -72,7 +73,7 @@ EchoplaneService.add_asgi_middleware(OurApp)
 
 
 def make_slots(settings: ServingSettings) -> dict[str, Slot]:
-    """Make a slot per task, each with the shadow of its challenger if the registry is followed."""
+    """Makes one slot per task, each with its challenger for shadow traffic if the registry is followed."""
     overrides = {
         "runtime": settings.runtime,
         "precision": settings.precision,
@@ -87,6 +88,6 @@ def make_slots(settings: ServingSettings) -> dict[str, Slot]:
 
 
 def quiet_libraries() -> None:
-    """Our own lines at INFO; libraries' warnings off, because they quote values of the file that they are about."""
+    """Logs our own lines at INFO and turns off the libraries' warnings, which quote values of the file concerned."""
     logging.getLogger("echoplane").setLevel(logging.INFO)
     warnings.simplefilter("ignore")

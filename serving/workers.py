@@ -1,4 +1,4 @@
-"""The worker processes of the service: a dead one is noticed within a second, and its successor logs it."""
+"""Worker processes of the service: a dead one is noticed within a second, and its successor logs it."""
 
 import logging
 import os
@@ -12,11 +12,11 @@ from prometheus_client import multiprocess
 log = logging.getLogger("echoplane.serving")
 
 CHECK_MS = 1000
-"""How often the supervisor looks for dead workers. BentoML asks circus for 10 s and has no setting for it."""
+"""Interval at which the supervisor looks for dead workers. BentoML sets circus to 10 s and has no setting for it."""
 
 
 def check_workers_often() -> None:
-    """Make the supervisor of this process replace a dead worker within CHECK_MS."""
+    """Makes the supervisor of this process replace a dead worker within CHECK_MS."""
     start = Controller.start
 
     def start_checking(controller: Controller) -> None:
@@ -27,7 +27,7 @@ def check_workers_often() -> None:
 
 
 def announce_replacement() -> None:
-    """Log each worker that died without shutting down, and drop its gauges from the sums over all workers."""
+    """Logs each worker that died without shutting down, and drops its gauges from the sums over all workers."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if not folder:
         return

@@ -1,1 +1,1 @@
-"""The HTTP service: `http` (routes, limits, problem bodies) calls `inference`, which calls `models`."""
+"""HTTP service: `http` (routes, limits, problem bodies) calls `inference`, which calls `models`."""

@@ -1,4 +1,4 @@
-"""One log line per failure, without any value of the file or address that it is about."""
+"""Logs one line per failure, without any value of the file or address concerned."""
 
 import logging
 import traceback
@@ -7,7 +7,7 @@ log = logging.getLogger("echoplane.serving")
 
 
 def log_failure(what: str, error: BaseException) -> None:
-    """Log where `what` failed, without the error's message: it may quote a file or an address with a password."""
+    """Logs that `what` failed, without the error's message, which may quote a file or an address with a password."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
     log.error("%s failed: %s in %s", what, type(error).__name__, where)

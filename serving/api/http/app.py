@@ -1,4 +1,4 @@
-"""The HTTP interface: routes, problem bodies and OpenAPI of one FastAPI app."""
+"""HTTP interface: routes, problem bodies and OpenAPI of one FastAPI app."""
 
 import functools
 import time
@@ -61,13 +61,13 @@ class Service:
         )
 
     def close(self) -> None:
-        """Writes what the prediction log still holds, and ends the threads."""
+        """Flushes the prediction log and ends the threads."""
         self.admission.close()
         if self.prediction_log:
             self.prediction_log.close()
 
     async def answer(self, request: Request, task: str) -> Response:
-        """Answer the one file of a request with `task`."""
+        """Answers the one file of a request with `task`."""
         request.state.task = task
         async with self.admission.request() as in_flight:
             received, held = await self._receive(request, in_flight, max_files=1)
@@ -78,7 +78,7 @@ class Service:
             return _json(_noted(request, answered))
 
     async def study(self, request: Request) -> Response:
-        """Answer each file of a request by every task that accepts it, one after the other, within one deadline."""
+        """Answers each file of a request with every task that accepts it, one after the other, within one deadline."""
         async with self.admission.request() as in_flight:
             received, held = await self._receive(request, in_flight, max_files=self.settings.max_files)
             bodies = list[FileBody]()
@@ -93,7 +93,7 @@ class Service:
             return _json(StudyBody(request_id=received.request_id, files=bodies))
 
     async def _receive(self, request: Request, in_flight: InFlight, max_files: int) -> tuple[Received, list[Any]]:
-        """Receive the body, then take a place."""
+        """Receives the body, then takes an inference slot."""
         start = time.perf_counter()
         held = await uploads.receive(request, self._upload_limits, max_files=max_files, hold_bytes=in_flight.hold_bytes)
         in_flight.hold(held)
@@ -104,7 +104,7 @@ class Service:
     async def _file_bodies(
         self, index: int, in_flight: InFlight, work: Callable[[], list[AnswerBody | Problem]], request_id: str
     ) -> list[FileBody]:
-        """Answer one file; its problem leaves the other files alone."""
+        """Answers one file; a problem with it does not affect the other files."""
         try:
             answered = await in_flight.run(work)
         except Problem as refused:
@@ -115,7 +115,7 @@ class Service:
         return [_file_body(index, each, request_id) for each in answered]
 
     def _answered(self, file: BinaryIO, received: Received, task: str | None) -> list[AnswerBody | Problem]:
-        """Answer one file on a thread; raises Problem if no task can begin with it."""
+        """Answers one file on a thread. Raises Problem if no task can begin with it."""
         try:
             answers = answer_file(file, self.slots, received, task, self.prediction_log)
         except EchoplaneError as error:
@@ -123,7 +123,7 @@ class Service:
         return [problems.of_error(one) if isinstance(one, StudyRefused) else answer_body(one) for one in answers]
 
     def readiness(self) -> Response:
-        """200 if every task has a model that passed its checks; a stale one still answers."""
+        """Returns 200 if every task has a model that passed its checks; a stale model still answers."""
         slots = [
             ReadySlotBody(task=slot.task, ready=slot.model is not None, stale=slot.stale)
             for slot in self.slots.values()
@@ -136,7 +136,7 @@ class Service:
 
 
 def _noted(request: Request, answer: AnswerBody) -> AnswerBody:
-    """Note the answer for the audit line of the request."""
+    """Notes the answer for the audit line of the request."""
     outcome = "abstained" if answer.label is None else "answered"
     audit.note(request.scope["state"], answer.task, answer.model.version, outcome)
     return answer
@@ -161,7 +161,7 @@ def _file_body(index: int, answered: AnswerBody | Problem, request_id: str) -> F
 
 
 def build(service: Service) -> ASGIApp:
-    """Build the app, with a route for each task that has a slot."""
+    """Builds the app, with a route for each task that has a slot."""
     predict_paths = [*(f"/v1/{task}" for task in service.slots), "/v1/study"]
     access = Access(service.settings, predict_paths)
     app = FastAPI(
@@ -170,7 +170,7 @@ def build(service: Service) -> ASGIApp:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,  # a route of ours, which asks for a token as all do
+        openapi_url=None,  # our own route, which requires a token as all routes do
         redirect_slashes=False,
         dependencies=[Depends(access)],
     )
@@ -189,7 +189,7 @@ async def _answer_route(service: Service, task: str, request: Request) -> Respon
 def _add_upload(
     app: FastAPI, path: str, endpoint: Callable[[Request], Awaitable[Response]], body: type[BaseModel], file: dict
 ) -> None:
-    """A POST route that takes files; FastAPI is told of the body but leaves reading it to us."""
+    """Adds a POST route that takes files; FastAPI documents the body, but our endpoint reads it."""
 
     async def receive(request: Request) -> Response:
         return await endpoint(request)
@@ -254,7 +254,7 @@ def _add_problems(app: FastAPI) -> None:
         return await on_problem(request, problems.unexpected())
 
     app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(Exception, on_failure)  # raised again after it answered: the guard logs it
+    app.add_exception_handler(Exception, on_failure)  # raised again after the response: RequestMiddleware logs it
     app.add_exception_handler(HTTPException, on_status)
     app.add_exception_handler(RequestValidationError, on_status)
 

@@ -1,6 +1,7 @@
-"""One audit line per request: who asked, with which role, for which task, which model answered, and the outcome.
+"""Audit log: one line per request with the caller, its role, the task, the model and the outcome.
 
-It holds no patient and no digest of a file: whoever knows a file could find its line by it."""
+A line holds no patient data and no digest of a file: with a digest, anyone who has the file could find its line.
+"""
 
 import json
 import logging
@@ -11,7 +12,7 @@ log = logging.getLogger("echoplane.audit")
 
 
 def note(state: dict[str, Any], task: str | None, model: str | None, outcome: str) -> None:
-    """Note the outcome of one study, or of the whole request."""
+    """Notes the outcome of one study, or of the whole request."""
     state.setdefault("outcomes", []).append({"task": task, "model": model, "outcome": outcome})
 
 

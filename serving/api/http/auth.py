@@ -1,6 +1,7 @@
-"""Who may call which route: bearer tokens from a file, or an OpenID Connect provider's; denied by default.
+"""Access control of the routes: bearer tokens from a file or of an OpenID Connect provider; denied by default.
 
-Without either, only clients on this machine's loopback interface are answered, unless the operator allows others."""
+Without either, only clients on this machine's loopback interface are answered, unless the operator allows others.
+"""
 
 import ipaddress
 import logging
@@ -24,12 +25,12 @@ log = logging.getLogger("echoplane.serving")
 OPEN = ("/livez", "/readyz")
 ANY_ROLE = ("/v1/models", "/docs", "/openapi.json")
 MAX_CALLERS = 10_000
-"""Callers whose rate is remembered."""
+"""Maximum number of callers whose request rate is remembered."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and from where."""
+    """Authenticated caller and its address."""
 
     name: str
     site: str
@@ -41,7 +42,7 @@ NOBODY = Caller("unknown", "none", frozenset())
 
 
 class Access:
-    """The one dependency of every route."""
+    """Access check that every route depends on."""
 
     def __init__(self, settings: ServingSettings, predict_paths: Collection[str]) -> None:
         self._settings, self._predict = settings, frozenset(predict_paths)
@@ -50,7 +51,7 @@ class Access:
         self._rates = _Rates(settings.requests_per_minute)
 
     async def __call__(self, request: Request) -> None:
-        """Let the request pass, or raise a Problem: 401, 403, 429, or 503 if nobody can be recognised now."""
+        """Lets the request pass. Raises Problem: 401, 403, 429, or 503 if no caller can be authenticated now."""
         path = request.scope["path"]
         if path in OPEN:
             return
@@ -117,7 +118,7 @@ def _oidc(settings: ServingSettings) -> Oidc | None:
 
 
 def _is_loopback(request: Request) -> bool:
-    """Judge by the address on this machine that the client has reached: no header of the client counts."""
+    """Judges by the local address that the client connected to; no header sent by the client counts."""
     server = request.scope.get("server")
     try:
         return server is not None and ipaddress.ip_address(server[0]).is_loopback
@@ -126,7 +127,7 @@ def _is_loopback(request: Request) -> bool:
 
 
 class _TokenFile:
-    """The entries of a token file, read again if the file has changed; an unreadable file lets nobody in."""
+    """Entries of a token file, read again if the file has changed; an unreadable file admits no caller."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -148,14 +149,14 @@ class _TokenFile:
 
 
 class _Rates:
-    """A token bucket per caller: `per_minute` at once, refilled evenly."""
+    """Token bucket per caller: `per_minute` requests at once, refilled evenly."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, caller: str) -> float:
-        """Count one request; returns 0 if it may pass, or the time until one may."""
+        """Counts one request; returns 0 if it may pass, else the time until one may."""
         now_s, rate = time.monotonic(), self._per_minute / 60
         left, seen_s = self._left.pop(caller, (float(self._per_minute), now_s))
         left = min(self._per_minute, left + (now_s - seen_s) * rate)

@@ -1,7 +1,8 @@
-"""Limits of the requests that are received and answered at once, and the deadline of each.
+"""Limits of the requests that are received and answered concurrently, and the deadline of each.
 
-A request first receives its body, then takes a place: a slow client holds bytes, never a place. BentoML's own limiter
-and timeout answer before our problem bodies can, and would refuse /v1/models as well."""
+A request first receives its body, then takes an inference slot: a slow client holds bytes, never a slot. BentoML's own
+limiter and timeout would answer before our problem bodies can, and would refuse /v1/models as well.
+"""
 
 import asyncio
 import contextlib
@@ -17,7 +18,8 @@ from serving.api.http import problems
 T = TypeVar("T")
 
 MAX_RECEIVING = 256
-"""Bodies that one process receives at once; more get 429. Each holds at most uploads.SPOOL_BYTES of memory."""
+"""Maximum number of bodies that one process receives at once; further requests get 429. Each holds at most
+uploads.SPOOL_BYTES of memory."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,19 @@ class Limits:
     """Limits of one process."""
 
     max_in_flight: int
-    """Studies that are answered at once."""
+    """Maximum number of studies that are answered at once."""
     max_queued: int
-    """Received requests that wait for a place; more get 429."""
+    """Maximum number of received requests that wait for a slot; further requests get 429."""
     queue_timeout_s: float
     max_held_bytes: int
-    """Bytes of all bodies that are received, wait or are answered."""
+    """Maximum size in bytes of all bodies that are received, waiting or being answered."""
     threads: int
     deadline_s: float
-    """Time to answer all files of a request once it has a place."""
+    """Time to answer all files of a request once it has a slot."""
 
 
 class Admission:
-    """Lives on one event loop; only `work` runs on threads."""
+    """Admission of requests. It lives on one event loop; only `work` runs on threads."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -47,10 +49,10 @@ class Admission:
 
     @contextlib.asynccontextmanager
     async def request(self) -> AsyncIterator["InFlight"]:
-        """Admit a request to send its body; raises Problem 429 if too many do.
+        """Admits a request to send its body. Raises Problem 429 if too many do.
 
-        Its place and files are given back when the request is over and its threads are too: a thread cannot be
-        stopped, and work that outlived its deadline still takes memory and a core.
+        Its slot and files are released when both the request and its threads have ended: a thread cannot be stopped,
+        and work that outlives its deadline still uses memory and a core.
         """
         if self._receiving >= MAX_RECEIVING:
             raise problems.busy()
@@ -65,7 +67,7 @@ class Admission:
         self._receiving -= 1
 
     async def take_place(self) -> None:
-        """Wait for a place; raises Problem 429 if the queue is full or the wait too long."""
+        """Waits for an inference slot. Raises Problem 429 if the queue is full or the wait is too long."""
         if self._places.locked() and self._queued >= self.limits.max_queued:
             raise problems.busy()
         self._queued += 1
@@ -89,7 +91,7 @@ class Admission:
 
 
 class InFlight:
-    """One admitted request: the bytes and files that it holds, its place, its threads and its deadline."""
+    """One admitted request: its bytes, files, slot, threads and deadline."""
 
     def __init__(self, admission: Admission, pool: ThreadPoolExecutor) -> None:
         self._admission, self._pool = admission, pool
@@ -99,26 +101,26 @@ class InFlight:
         self._held_bytes, self._deadline_s = 0, 0.0
 
     def hold_bytes(self, count: int) -> None:
-        """Count bytes of the body; raises Problem 429 if all requests together hold too many."""
+        """Counts bytes of the body. Raises Problem 429 if all requests together hold too many."""
         if self._admission.held_bytes + count > self._admission.limits.max_held_bytes:
             raise problems.busy()
         self._admission.held_bytes += count
         self._held_bytes += count
 
     def hold(self, files: list[BinaryIO]) -> None:
-        """Close `files` when the request is over."""
+        """Registers `files` to be closed when the request is over."""
         for file in files:
             self._at_end.callback(file.close)
 
     async def start(self) -> None:
-        """Take a place once the body is received; the deadline of the whole request begins here."""
+        """Takes a slot once the body is received; the deadline of the whole request begins here."""
         self._end_receiving()
         await self._admission.take_place()
         self._at_end.callback(self._admission.give_back_place)
         self._deadline_s = time.monotonic() + self._admission.limits.deadline_s
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` on a thread; raises Problem 504 at the request's deadline, also while it waits for a thread."""
+        """Runs `work` on a thread. Raises Problem 504 at the request's deadline, even while it waits for a thread."""
         left_s = self._deadline_s - time.monotonic()
         if left_s <= 0:
             raise problems.deadline(self._admission.limits.deadline_s)
@@ -145,12 +147,13 @@ class InFlight:
 
     def _done(self, future: asyncio.Future) -> None:
         if not future.cancelled():
-            future.exception()  # retrieved, or asyncio would log it with values of the file in it
+            future.exception()  # retrieved; otherwise asyncio would log it with values of the file in it
         self._running.discard(future)
         self._close_if_over()
 
     def _close_if_over(self) -> None:
-        """Also after a deadline or a client that left: a request can have left several threads at work."""
+        """Releases the slot and files once no thread works any more; a request past its deadline, or whose client has
+        left, can still have several threads at work."""
         if self._ended and not self._running:
             self._admission.held_bytes -= self._held_bytes
             self._held_bytes = 0

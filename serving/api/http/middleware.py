@@ -1,4 +1,5 @@
-"""Around the whole app: a request id, safe headers, one log line and one count per request, and no error escapes."""
+"""Middleware around the whole app: request id, security headers, one log line and one count per request, and a response
+to every error."""
 
 import logging
 import secrets
@@ -22,11 +23,11 @@ SAFE_HEADERS = (
 METHODS = ("GET", "POST", "HEAD")
 OTHER = "other"
 HEALTH = ("/livez", "/readyz")
-"""Neither logged nor counted: a prober asks every few seconds."""
+"""Health check paths, neither logged nor counted: a prober asks every few seconds."""
 
 
 class RequestMiddleware:
-    """`paths` are the only ones that are logged or counted by name: a path may hold anything."""
+    """ASGI middleware. Only `paths` are logged or counted by name: any other path may contain anything."""
 
     def __init__(self, app: ASGIApp, paths: Iterable[str]) -> None:
         self._app, self._paths = app, frozenset(paths)

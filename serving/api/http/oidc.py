@@ -11,34 +11,36 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
-"""Signatures alone: with a symmetric algorithm whoever knows the public key could sign, and `none` signs nothing."""
+"""Accepted signature algorithms, all asymmetric: with a symmetric one, anyone who knows the public key could sign;
+`none` does not sign at all."""
 LEEWAY_S = 30
 KEYS_VALID_S = 3600.0
 REFETCH_S = 30.0
-"""Minimum time between two fetches: a token with an invented key id makes nobody ask the provider."""
+"""Minimum time between two fetches of the keys: tokens with an invented key id cannot cause more requests to the
+provider."""
 TIMEOUT_S = 5.0
 MAX_KEYS_BYTES = 1 << 20
 
 
 class KeysUnavailable(Exception):
-    """The provider's keys cannot be fetched, and none are cached."""
+    """Raised if the provider's keys cannot be fetched and none are cached."""
 
 
 @dataclass
 class Oidc:
-    """The issuer's keys, cached, and what is demanded of its tokens."""
+    """Cached keys of the issuer, and the requirements on its tokens."""
 
     issuer: str
     audience: str
     keys_url: str
-    """Empty: found by the issuer's discovery document (OpenID Connect Discovery 1.0, 4)."""
+    """URL of the keys. Empty: taken from the issuer's discovery document (OpenID Connect Discovery 1.0, 4)."""
     _keys: KeySet | None = None
     _fetched_s: float = -KEYS_VALID_S
     _tried_s: float = -KEYS_VALID_S
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def claims(self, token: str) -> dict[str, Any] | None:
-        """Return the claims of a valid token, or None; raises KeysUnavailable."""
+        """Returns the claims of a valid token, or None. Raises KeysUnavailable."""
         keys = await self._current(time.monotonic() - self._fetched_s > KEYS_VALID_S)
         try:
             return self._decode(token, keys)

@@ -1,5 +1,5 @@
-"""Problem bodies (RFC 9457): a stable `type`, what is wrong, what to do. Never a traceback,
-a file name or a patient."""
+"""Problem bodies (RFC 9457): a stable `type`, the problem, and what to do. They never hold a traceback, a file name or
+patient data."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -17,12 +17,12 @@ TYPE_PREFIX = "urn:echoplane:problem:"
 
 
 class ProblemBody(BaseModel):
-    """What went wrong, as RFC 9457 says it."""
+    """Problem details of RFC 9457."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     type: str
-    """Stable. Its last part is bad-request, not-an-image, too-large, unsupported, unsupported-media-type,
+    """Stable identifier. Its last part is bad-request, not-an-image, too-large, unsupported, unsupported-media-type,
     unusable-study, slow-upload, busy, unauthenticated, forbidden, rate-limit, access-unavailable, no-model, deadline,
     not-found, method or unexpected."""
     title: str
@@ -30,14 +30,14 @@ class ProblemBody(BaseModel):
     status: int
     """The HTTP status."""
     detail: str
-    """What is wrong, what was expected, what to do."""
+    """Explanation: what is wrong, what was expected, and what to do."""
     request_id: str
-    """Ours and random: quote it when you ask for help."""
+    """Random id made by the service: quote it when you ask for help."""
 
 
 class Problem(Exception):
-    """A request, or one file of it, that gets no answer. `kind` ends the problem's type, `task` is known once a model
-    is chosen."""
+    """Raised if a request, or one file of it, gets no answer. `kind` is the last part of the problem's type; `task` is
+    known once a model is chosen."""
 
     task: str | None = None
 
@@ -57,7 +57,7 @@ class Problem(Exception):
 
 
 def of_error(error: EchoplaneError) -> Problem:
-    """The problem of an error from below `http`; an InputError's message holds no identity by contract."""
+    """Returns the problem for an error raised below `http`; an InputError's message holds no identity by contract."""
     if isinstance(error, StudyRefused):
         problem = Problem(error.error.status, error.error.kind, str(error))
         problem.task = error.task
@@ -137,7 +137,7 @@ def unexpected() -> Problem:
 
 
 def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
-    """Describe what the router refuses: an unknown path, or a wrong method with `Allow` in `headers`."""
+    """Describes a request that the router refuses: an unknown path, or a wrong method with `Allow` in `headers`."""
     kinds = {404: ("not-found", "there is nothing here; see /docs."), 405: ("method", "wrong method; see /docs.")}
     kind, detail = kinds.get(status, ("bad-request", "the request is not understood; see /docs."))
     return Problem(status, kind, detail, headers)

@@ -1,7 +1,8 @@
 """HTTP/1.1 connections: a time limit for headers, and keep-alive connections that end cleanly at shutdown.
 
-Uvicorn limits neither the time of a request's headers nor does it answer a request that reaches an idle connection
-while it shuts down: it closes the connection, and the client sees a reset."""
+Uvicorn does not limit the time of a request's headers. While it shuts down, it closes an idle connection that receives
+a request without answering it, and the client sees a reset.
+"""
 
 import asyncio
 
@@ -10,12 +11,12 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_TIMEOUT_S = 10.0
-"""Time from the first byte of a request, or from a connection's begin, to the end of the headers."""
+"""Maximum time from the first byte of a request, or from the opening of the connection, to the end of the headers."""
 
 
 class HttpProtocol(H11Protocol):
-    """Uvicorn's protocol, with both. At shutdown an idle connection answers one more request, with `Connection:
-    close`, or is closed by its keep-alive time-out (uvicorn's is 5 s)."""
+    """Uvicorn's protocol with both. At shutdown an idle connection answers one more request, with `Connection: close`,
+    or is closed by its keep-alive timeout (uvicorn's is 5 s)."""
 
     _header_timer: asyncio.TimerHandle | None = None
     _stopping = False
@@ -42,7 +43,7 @@ class HttpProtocol(H11Protocol):
         self._close_after_response()
 
     def _close_after_response(self) -> None:
-        """End the connection after the response to the request that is being answered, if there is one."""
+        """Ends the connection after the response in progress, if there is one."""
         if self.cycle and not self.cycle.response_complete:
             self.cycle.keep_alive = False
             if CLOSE_HEADER not in self.scope["headers"]:

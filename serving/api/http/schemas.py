@@ -1,4 +1,4 @@
-"""The JSON bodies of the service's answers, and how they are made from what `inference` and `models` give."""
+"""JSON bodies of the service's answers, and their construction from the results of `inference` and `models`."""
 
 import base64
 from typing import Any
@@ -38,25 +38,25 @@ EXAMPLE_ANSWER = {
     "warnings": [],
     "research_use": RESEARCH_USE,
 }
-"""Shown in the documentation: some labels are left out."""
+"""Example for the documentation: some labels are left out."""
 
 
 class CodeBody(_Body):
-    """A DICOM code triplet."""
+    """DICOM code triplet."""
 
     value: str
     """Code value, (0008,0100)."""
     scheme: str
-    """Coding scheme designator, (0008,0102): SCT, or 99ECHOPLANE for a code of our own."""
+    """Coding scheme designator, (0008,0102): SCT, or 99ECHOPLANE for a private code of echoplane."""
     meaning: str
     """Code meaning, (0008,0104)."""
 
 
 class ModelBody(_Body):
-    """The model that answered."""
+    """Model that answered."""
 
     name: str
-    """The model's task."""
+    """Task of the model."""
     version: str
     """Version in the registry, or the first digits of the bundle's id."""
     bundle: str
@@ -68,120 +68,121 @@ class ModelBody(_Body):
 
 
 class AnswerBody(_Body):
-    """The answer to one study."""
+    """Answer to one study."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE_ANSWER]})
 
     request_id: str
-    """Ours and random."""
+    """Random id made by the service."""
     task: str
-    """The task that answered."""
+    """Task that answered."""
     model: ModelBody
     """Version, bundle and runtime that answered."""
     label: str | None
-    """null: the model can't tell."""
+    """Label; null if the model abstains."""
     title: str
-    """The label in words, or "cannot tell"."""
+    """Label in words, or "cannot tell"."""
     code: CodeBody | None
-    """The label as a DICOM code; null without a label."""
+    """Label as a DICOM code; null without a label."""
     confidence: float | None
-    """The highest probability; null for a task that has none."""
+    """Highest probability; null for a task that has none."""
     threshold: float | None
-    """A confidence below it answers "cannot tell"; null for a task that never does."""
+    """Threshold: a confidence below it answers "cannot tell"; null for a task that never abstains."""
     probabilities: dict[str, float]
     """Probability of each label; they add up to 1."""
     timings_ms: dict[str, float]
-    """`preprocess` includes decoding; `total` includes receiving and waiting."""
+    """Times in ms: `preprocess` includes decoding; `total` includes receiving and waiting."""
     warnings: list[str]
     """Reasons to doubt the answer, such as a missing frame time."""
     details: dict[str, Any] = {}
-    """What the task answers beyond a label: measures, curves and flags of a cine MR."""
+    """Results beyond a label: measures, curves and flags of a cine MR study."""
     files: dict[str, str] = {}
-    """What it answers as files, by name, in base64: masks of a cine MR as NIfTI."""
+    """Result files by name, in base64: masks of a cine MR study as NIfTI."""
     research_use: str = RESEARCH_USE
-    """What the answer may be used for."""
+    """Permitted use of the answer."""
 
 
 class FileBody(_Body):
-    """One file of a request, in the order they were sent: an answer or a problem. A file that several tasks accept
-    comes once per task."""
+    """One file of a request, in the order sent: an answer or a problem. A file that several tasks accept has one entry
+    per task."""
 
     index: int
     """Position of the file in the request, from 0."""
     answer: AnswerBody | None = None
-    """The answer; null if there is a problem."""
+    """Answer; null if there is a problem."""
     problem: ProblemBody | None = None
-    """Why there is no answer."""
+    """Reason why there is no answer; null if there is one."""
 
 
 class StudyBody(_Body):
-    """The answers to all files of a request."""
+    """Answers to all files of a request."""
 
     request_id: str
-    """Ours and random."""
+    """Random id made by the service."""
     files: list[FileBody]
     """One entry per file and task that accepts it."""
     research_use: str = RESEARCH_USE
-    """What the answers may be used for."""
+    """Permitted use of the answers."""
 
 
 class LabelBody(_Body):
-    """A label that a model can answer."""
+    """Label that a model can answer."""
 
     name: str
-    """The label, as `label` in an answer."""
+    """Label, as `label` in an answer."""
     title: str
-    """The label in words."""
+    """Label in words."""
     code: CodeBody
-    """The label as a DICOM code."""
+    """Label as a DICOM code."""
 
 
 class SlotBody(_Body):
     """One task and the model that answers it."""
 
     task: str
-    """The task, as in its route /v1/TASK."""
+    """Task, as in its route /v1/TASK."""
     source: str
-    """folder or registry."""
+    """Source of the model: folder or registry."""
     ready: bool
-    """A model answers."""
+    """True if a model answers."""
     model: ModelBody | None
-    """The model that answers."""
+    """Model that answers; null if there is none."""
     challenger: ModelBody | None
-    """Answers shadow traffic: its answers are counted, and sent to nobody."""
+    """Model that answers shadow traffic: its answers are counted, and sent to no client."""
     problem: str | None
-    """Why the latest model is not the one that answers, or why there is none."""
+    """Reason why the latest model is not the one that answers, or why there is none."""
     labels: list[LabelBody]
-    """What it can answer."""
+    """Labels that the model can answer."""
     threshold: float | None
-    """A confidence below it answers "cannot tell"."""
+    """Threshold: a confidence below it answers "cannot tell"."""
 
 
 class ModelsBody(_Body):
-    """The models that answer."""
+    """Models that answer."""
 
     models: list[SlotBody]
     """One entry per task."""
     research_use: str = RESEARCH_USE
-    """What their answers may be used for."""
+    """Permitted use of the answers."""
 
 
 class ReadySlotBody(_Body):
-    """The readiness of one task."""
+    """Readiness of one task."""
 
     task: str
-    """The slot's task."""
+    """Task of the slot."""
     ready: bool
-    """A model answers."""
+    """True if a model answers."""
     stale: bool
-    """The latest model was refused or cannot be fetched: an older one answers. /v1/models says why."""
+    """True if the latest model was refused or cannot be fetched and an older one answers; /v1/models gives the reason.
+    """
 
 
 class ReadyBody(_Body):
-    """The readiness of the service."""
+    """Readiness of the service."""
 
     ready: bool
-    """Every task has a model."""
+    """True if every task has a model."""
     slots: list[ReadySlotBody]
     """One entry per task."""
 

@@ -1,6 +1,7 @@
-"""Receiving files: streamed into temporary files without a name, the size checked on the way.
+"""Receives files: streamed into temporary files without a name, their size checked on the way.
 
-The client's file name is never used: it may name a patient."""
+The client's file name is never used: it may name a patient.
+"""
 
 import asyncio
 import tempfile
@@ -18,9 +19,9 @@ from serving.api.http import problems
 MIB = 1 << 20
 FIELD = "file"
 SPOOL_BYTES = 4 * MIB
-"""An upload up to this size stays in memory, a larger one goes to disk."""
+"""Maximum size of an upload that stays in memory; a larger one is written to disk."""
 GRACE_S = 5.0
-"""Time after which the minimum rate counts: a client may need it to prepare what it sends."""
+"""Time after which the minimum rate applies: a client may need it to prepare its upload."""
 RAW_TYPES = ("application/dicom", "application/octet-stream")
 
 
@@ -35,13 +36,14 @@ class UploadLimits:
     max_mib: int
     timeout_s: float
     min_kib_s: float
-    """Mean rate since the body began that is demanded after GRACE_S."""
+    """Minimum mean rate since the body began, required after GRACE_S."""
 
 
 async def receive(
     request: Request, limits: UploadLimits, *, max_files: int, hold_bytes: Callable[[int], None]
 ) -> list[BinaryIO]:
-    """Receive the files of a request, at least one, each at its start; raises Problem if the body is not as expected.
+    """Receives the files of a request, at least one, each rewound to its start. Raises Problem if the body is not as
+    expected.
 
     `hold_bytes` is called with the size of each piece, and may raise.
     """
@@ -74,7 +76,7 @@ async def _receive(
 async def _limited(
     request: Request, limits: UploadLimits, hold_bytes: Callable[[int], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the body as it arrives; raises Problem as soon as it is larger or slower than allowed."""
+    """Yields the body as it arrives. Raises Problem as soon as it is larger or slower than allowed."""
     received, began_s, pieces = 0, asyncio.get_running_loop().time(), request.stream()
     while True:
         try:
@@ -92,7 +94,7 @@ async def _limited(
 
 
 def _due_s(began_s: float, received: int, min_kib_s: float) -> float:
-    """Return the time, on the event loop's clock, by which another piece must have come."""
+    """Returns the time, on the event loop's clock, by which the next piece must have arrived."""
     return began_s + GRACE_S + received / (1024 * min_kib_s)
 
 
@@ -114,7 +116,7 @@ async def _multipart(request: Request, body: AsyncGenerator[bytes, None], max_fi
     _, options = parse_options_header(request.headers["content-type"])
     if not options.get(b"boundary"):
         raise problems.bad_request("multipart/form-data needs a boundary.")
-    # One more than allowed, so that too many files get their own words.
+    # One more than allowed, so that too many files get their own message.
     parser = _Parser(request.headers, body, max_files=max_files + 1, max_fields=8, max_part_size=4096)
     try:
         form = await parser.parse()

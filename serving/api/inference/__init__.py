@@ -1,1 +1,1 @@
-"""Read a file, choose its task, and answer it with the model of that task."""
+"""Reads a file, chooses its task, and answers it with the model of that task."""

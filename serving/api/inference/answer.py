@@ -1,4 +1,4 @@
-"""Answer one file: read it, choose its task, run the model of that task."""
+"""Answers one file: reads it, chooses its task, runs the model of that task."""
 
 import time
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from serving.api.models.slots import Model, Slot
 
 @dataclass(frozen=True)
 class Received:
-    """When a request came in (perf_counter seconds), how long receiving it took, and the site of its caller."""
+    """Arrival time of a request (perf_counter seconds), the time taken to receive it, and the site of its caller."""
 
     request_id: str
     site: str
@@ -31,7 +31,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Answered:
-    """The result of one study, with the model that gave it; `files` are the task's files by name."""
+    """Result of one study, with the model that gave it; `files` are the task's files by name."""
 
     request_id: str
     model: Model
@@ -41,7 +41,7 @@ class Answered:
 
 
 class StudyRefused(EchoplaneError):
-    """A study that cannot be answered: the InputError that says why, and its task once one is chosen."""
+    """Raised if a study cannot be answered: holds the InputError with the reason, and the task once one is chosen."""
 
     def __init__(self, error: InputError, task: str | None) -> None:
         super().__init__(str(error))
@@ -55,7 +55,7 @@ def answer_file(
     task: str | None,
     prediction_log: PredictionLog | None = None,
 ) -> list[Answered | StudyRefused]:
-    """Answer one file with the model of `task`, or of each task that accepts its content.
+    """Answers one file with the model of `task`, or of each task that accepts its content.
 
     Raises StudyRefused if the file cannot be read or no task accepts it. Runs on a thread, which holds the whole file
     in memory only while it works on it.
@@ -96,7 +96,8 @@ def _answer(
 
 
 def _without_wrong_zip(data: bytes, task: str | None) -> bytes:
-    """Return `data`; raises Unsupported if it is a zip, which is read as one cine MR, and `task` answers no cine MR."""
+    """Returns `data`. Raises Unsupported if it is a zip, which is read as one cine MR study, and `task` does not answer
+    cine MR."""
     if data[:4] == ZIP and task and by_name(task).STUDY == "file":
         raise Unsupported(
             f"a zip is read as one cine MR, which {task} does not answer. Send one clip as a file, or the clips of a "
@@ -106,7 +107,7 @@ def _without_wrong_zip(data: bytes, task: str | None) -> bytes:
 
 
 def read_study(data: bytes, request_id: str) -> Study:
-    """Read a client's file. An error that the reader does not foresee is the file's fault too, and is logged."""
+    """Reads a client's file. An unforeseen error of the reader is also treated as the file's fault, and is logged."""
     try:
         return reading.read_study(data)
     except InputError:
@@ -117,7 +118,7 @@ def read_study(data: bytes, request_id: str) -> Study:
 
 
 def accepting(study: Study, slots: Mapping[str, Slot]) -> list[str]:
-    """The tasks served here that accept the study; raises UnusableStudy if none does."""
+    """Returns the tasks served here that accept the study. Raises UnusableStudy if none does."""
     tasks = [name for name in slots if by_name(name).accepts(study)]
     if not tasks:
         raise UnusableStudy(f"no model here answers {_described(study)}; see /v1/models.")
@@ -125,7 +126,7 @@ def accepting(study: Study, slots: Mapping[str, Slot]) -> list[str]:
 
 
 def _described(study: Study) -> str:
-    """Modality and kind, such as "a still of modality US"."""
+    """Returns modality and kind, such as "a still of modality US"."""
     if study.cines:
         return "a cine of modality MR"
     instance = study.only

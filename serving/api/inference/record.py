@@ -1,4 +1,4 @@
-"""What the prediction log keeps of an answer."""
+"""Rows of the prediction log."""
 
 from echoplane.monitoring.prediction_log import Row, now, packed
 from echoplane.runtimes import Answer
@@ -6,7 +6,7 @@ from serving.api.models.slots import Model
 
 
 def row_of(answer: Answer, model: Model, request_id: str, site: str, timings_ms: dict[str, float]) -> Row:
-    """Returns the row of one answered study: no patient, no UID, nothing that the file says in words."""
+    """Returns the row of one answered study, without patient, UID or any free text of the file."""
     return Row(
         time=now(),
         request_id=request_id,

@@ -1,7 +1,8 @@
-"""Shadow traffic: a task's challenger answers a part of the studies after the champion has; agreement is counted.
+"""Shadow traffic: a task's challenger answers a share of the studies after the champion has; agreement is counted.
 
-It never delays an answer: a study is offered without waiting, and dropped if the short queue is full. One thread of
-the lowest priority answers, and rests after each study so that it takes at most `share` of one core's time."""
+It never delays an answer: a study is offered without waiting, and dropped if the short queue is full. One thread of the
+lowest priority answers, and rests after each study so that it takes at most `share` of one core's time.
+"""
 
 import logging
 import os
@@ -24,7 +25,7 @@ log = logging.getLogger("echoplane.serving")
 
 MAX_WAITING = 2
 MAX_STUDY_BYTES = 32 << 20
-"""Larger files are not kept for it: together with MAX_WAITING, this bounds its memory."""
+"""Maximum size of a file that is kept for the challenger: together with MAX_WAITING, this bounds its memory."""
 LOWEST_PRIORITY = 19
 
 
@@ -32,11 +33,11 @@ LOWEST_PRIORITY = 19
 class _Offer:
     study: Study
     label: str | None
-    """The champion's; None is "cannot tell"."""
+    """Label of the champion; None is "cannot tell"."""
 
 
 class Shadow:
-    """The challenger of one task."""
+    """Challenger of one task."""
 
     def __init__(self, task: str, source: RegistrySource, overrides: Mapping[str, Any], share: float) -> None:
         self.task, self._source, self._overrides, self._share = task, source, overrides, share
@@ -52,7 +53,7 @@ class Shadow:
         return self._model
 
     def offer(self, study: Study, size_bytes: int, label: str | None) -> None:
-        """Have the challenger answer `study` some time, or drop it; never waits and never raises."""
+        """Queues `study` for the challenger, or drops it; never waits and never raises."""
         model = self._model
         if model is None:
             return
@@ -64,7 +65,7 @@ class Shadow:
             metrics.SHADOW.labels(self.task, model.version, "dropped").inc()
 
     def refresh(self) -> None:
-        """Follow the alias; a challenger that is refused is logged once, and the service answers as before."""
+        """Follows the alias; a challenger that is refused is logged once, and the service keeps answering."""
         try:
             candidate = self._source.latest()
             if candidate.key != self._key:

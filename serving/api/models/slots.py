@@ -1,7 +1,8 @@
 """Model slots: one per task, with the model that answers now.
 
-A new model is read, checked, warmed up and swapped in between two requests; the old one is closed when its last
-request is done. If anything fails, the old one keeps answering and `Slot.problem` says why."""
+A new model is read, checked, warmed up and swapped in between two requests; the old one is closed when its last request
+is done. If anything fails, the old one keeps answering and `Slot.problem` states the reason.
+"""
 
 import contextlib
 import gc
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("echoplane.serving")
 
 RETRY_S = 60
-"""After which a refused model is tried again: a folder may have been half copied."""
+"""Time after which a refused model is tried again: a folder may have been half copied."""
 
 
 class NoModel(EchoplaneError):
-    """No model of `task` is loaded yet."""
+    """Raised if no model of `task` is loaded yet."""
 
     def __init__(self, task: str) -> None:
         super().__init__(f"no model of {task} is loaded yet.")
@@ -41,7 +42,7 @@ class NoModel(EchoplaneError):
 
 @dataclass(frozen=True)
 class Model(OpenModel):
-    """A model that serves, and the version it is of."""
+    """Serving model and its version."""
 
     version: str
 
@@ -53,14 +54,14 @@ class Model(OpenModel):
 
 
 class _LoadedModel:
-    """A model with the number of requests that use it."""
+    """Model with the number of requests that use it."""
 
     def __init__(self, model: Model) -> None:
         self.model, self.users, self.retired = model, 0, False
 
 
 class Slot:
-    """The model of one task. `refresh` is called by one thread, `lease` by many."""
+    """Model of one task. `refresh` is called by one thread, `lease` by many."""
 
     def __init__(self, task: str, source: Source, overrides: Mapping[str, Any]) -> None:
         self.task, self.source = task, source
@@ -75,18 +76,18 @@ class Slot:
 
     @property
     def model(self) -> Model | None:
-        """The model that answers now, to describe it; a request takes a lease."""
+        """Returns the model that answers now, for description only; a request takes a lease."""
         held = self._held
         return held.model if held else None
 
     @property
     def stale(self) -> bool:
-        """The latest model was refused or cannot be fetched, and an older one answers."""
+        """Returns True if the latest model was refused or cannot be fetched, and an older one answers."""
         return self.problem is not None and self._held is not None
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[Model]:
-        """The model that answers now, which stays open until the lease ends; raises NoModel if there is none."""
+        """Yields the model that answers now, which stays open until the lease ends. Raises NoModel if there is none."""
         with self._lock:
             held = self._held
             if held is None:
@@ -98,7 +99,7 @@ class Slot:
             self._give_back(held)
 
     def refresh(self) -> None:
-        """Look for another model and take it if it passes; never raises."""
+        """Looks for another model and takes it if it passes; never raises."""
         try:
             candidate = self.source.latest()
             if candidate.key == self._refused and time.monotonic() < self._refused_until_s:
@@ -119,7 +120,7 @@ class Slot:
             self._note(f"{type(error).__name__} while looking for a model; the log has more.")
 
     def _start_from_last_good(self) -> None:
-        """Answer with the kept copy if the service started while the registry is unavailable; never raises."""
+        """Loads the kept copy if the service started while the registry is unavailable; never raises."""
         if self._held is not None:
             return
         try:
@@ -127,7 +128,7 @@ class Slot:
             if kept:
                 self._swap(load(self.task, kept, self._overrides), kept.key)
                 self._note(f"{self.problem} The last good model answers from its local copy.")
-        except Exception as error:  # a damaged copy is as good as none
+        except Exception as error:  # a damaged copy is treated as absent
             log_failure(f"slot {self.task}: the local copy", error)
 
     def close(self) -> None:
@@ -172,7 +173,7 @@ class Slot:
 
 
 def load(task: str, candidate: ModelVersion, overrides: Mapping[str, Any]) -> Model:
-    """Load `candidate`, checked and warmed up; raises BundleError or ConfigError if it may not answer."""
+    """Loads `candidate`, checked and warmed up. Raises BundleError or ConfigError if it may not answer."""
     with candidate.folder() as folder:
         bundle = bundles.read(folder)
         if bundle.spec.task != task:
@@ -187,7 +188,7 @@ def load(task: str, candidate: ModelVersion, overrides: Mapping[str, Any]) -> Mo
 
 
 def settle_memory() -> None:
-    """Leave what is loaded out of later garbage collections, whose pauses would be the tail of the response time."""
+    """Excludes what is loaded from later garbage collections, whose pauses would lengthen the slowest responses."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -195,12 +196,12 @@ def settle_memory() -> None:
 
 class Refreshable(Protocol):
     def refresh(self) -> None:
-        """Look for another model; never raises."""
+        """Looks for another model; never raises."""
         ...
 
 
 class ModelRefresher:
-    """The thread that refreshes the slots and their challengers."""
+    """Thread that refreshes the slots and their challengers."""
 
     def __init__(self, slots: Sequence[Refreshable], poll_s: float) -> None:
         self._slots, self._poll_s, self._stop = slots, poll_s, threading.Event()

@@ -1,4 +1,4 @@
-"""Where a slot's models come from: a bundle folder, or the champion of an MLflow registry over HTTP."""
+"""Sources of a slot's models: a bundle folder, or the champion of an MLflow registry over HTTP."""
 
 import contextlib
 import functools
@@ -25,20 +25,20 @@ LAST_GOOD = "last-good.json"
 
 
 class NoVersion(BundleError):
-    """The registry has no version of the task under the alias."""
+    """Raised if the registry has no version of the task under the alias."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A model that a slot could take. `key` differs from the key of any other; `folder()` gives the bundle's folder
-    for as long as its context lasts; an empty `version` is named by the bundle's id."""
+    """Model version that a slot could take. `key` is unique to it; `folder()` is a context that gives the bundle's
+    folder; an empty `version` is named by the bundle's id."""
 
     key: str
     version: str
     evaluated: InferenceSettings
     folder: Callable[[], AbstractContextManager[Path]]
     record: Version | None = None
-    """The registry's, if it comes from there."""
+    """Registry's record of the version; None if the model is from a folder."""
 
 
 class Source(Protocol):
@@ -60,7 +60,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A bundle folder; writing another bundle.json into it, or pointing a link elsewhere, is noticed."""
+    """Source that is a bundle folder; another bundle.json in it, or a link that points elsewhere, is noticed."""
 
     path: Path
     kind: str = "folder"
@@ -75,14 +75,14 @@ class FolderSource:
         return ModelVersion(f"{bundle_id} {evaluated}", "", evaluated, lambda: contextlib.nullcontext(folder))
 
     def last_good(self) -> None:
-        """The folder is the only copy."""
+        """Returns None: the folder is the only copy."""
 
     def keep(self, candidate: ModelVersion) -> None:
-        """Nothing to do: the folder stays where it is."""
+        """Does nothing: the folder stays where it is."""
 
 
 def evaluated_on(path: Path, bundle_id: str) -> InferenceSettings:
-    """As `evaluation.json` at `path` says; the defaults where there is none for this bundle."""
+    """Returns the inference settings in `evaluation.json` at `path`, or the defaults if it has none for this bundle."""
     if not path.is_file():
         return InferenceSettings()
     try:
@@ -94,9 +94,9 @@ def evaluated_on(path: Path, bundle_id: str) -> InferenceSettings:
 
 @dataclass(frozen=True)
 class RegistrySource:
-    """The version of a task under an alias. `registry` connects when it is first called: importing MLflow takes
-    seconds. With a `cache`, the last version that passed its checks is kept there, and answers after a start while
-    the registry is unavailable."""
+    """Source that is the version of a task under an alias. `registry` connects when it is first called: importing
+    MLflow takes seconds. With a `cache`, the last version that passed its checks is kept there, and answers after a
+    start while the registry is unavailable."""
 
     task: str
     registry: Callable[[], Registry]
@@ -111,7 +111,7 @@ class RegistrySource:
         return self._candidate(version, lambda: self._downloaded(version))
 
     def last_good(self) -> ModelVersion | None:
-        """The kept version, or None; raises BundleError if its files are not those that were kept."""
+        """Returns the kept version, or None. Raises BundleError if its files are not those that were kept."""
         if self.cache is None or not (self.cache / LAST_GOOD).is_file():
             return None
         try:
@@ -121,7 +121,7 @@ class RegistrySource:
         return self._candidate(version, lambda: contextlib.nullcontext(self._checked(version)))
 
     def keep(self, candidate: ModelVersion) -> None:
-        """Record that `candidate`, whose files are in the cache, has passed its checks; drop older ones."""
+        """Records that `candidate`, whose files are in the cache, has passed its checks; deletes older ones."""
         if self.cache is None or candidate.record is None:
             return
         temporary = self.cache / f".{LAST_GOOD}.{os.getpid()}"
@@ -139,7 +139,7 @@ class RegistrySource:
 
     @contextlib.contextmanager
     def _downloaded(self, version: Version) -> Iterator[Path]:
-        """The bundle's folder while it is loaded; a loaded model needs no file."""
+        """Yields the bundle's folder while it is loaded; a loaded model needs no file."""
         if self.cache is None:
             with tempfile.TemporaryDirectory(prefix="echoplane-") as folder:
                 yield self.registry().download(version, Path(folder) / "bundle").folder
@@ -160,7 +160,7 @@ class RegistrySource:
 
 
 def configured_sources(settings: ServingSettings) -> dict[str, Source]:
-    """A source a task: its folder where one is given, else the registry where there is one."""
+    """Returns one source per task: its folder if one is given, else the registry if there is one."""
     sources: dict[str, Source] = {}
     for entry in filter(None, map(str.strip, settings.bundles.split(","))):
         task, _, folder = entry.rpartition("=")
@@ -179,7 +179,7 @@ def _followed(settings: ServingSettings) -> dict[str, Source]:
 
 
 def configured_challengers(settings: ServingSettings, tasks: Iterable[str]) -> dict[str, RegistrySource]:
-    """The source of each task's challenger; none without a registry, or if shadow traffic is off."""
+    """Returns the source of each task's challenger; empty without a registry, or if shadow traffic is off."""
     if not settings.mlflow_tracking_uri or not settings.shadow_share:
         return {}
     registry = functools.cache(lambda: Registry(settings.mlflow_tracking_uri))
@@ -193,7 +193,7 @@ def _known(task: str) -> str:
 
 
 def _task_of(folder: Path) -> str:
-    """As its bundle.json says; the slot checks the rest."""
+    """Returns the task in the folder's bundle.json; the slot checks the rest."""
     try:
         return str(json.loads((folder / "bundle.json").read_bytes())["task"])
     except (OSError, ValueError, KeyError, TypeError):
