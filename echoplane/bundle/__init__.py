@@ -1,4 +1,4 @@
-"""The bundle: the one folder that goes from training to serving. Reading it needs numpy alone."""
+"""The bundle: the one folder that is handed from training to serving. Reading it needs only numpy."""
 
 from echoplane.bundle.bundle import Bundle, Golden, read
 from echoplane.bundle.seal import seal, write_golden

@@ -1,4 +1,4 @@
-"""Reading a bundle: every file is checked against its digest before it is used; what fails is refused.
+"""Reads a bundle: every file is checked against its digest before use; a bundle that fails a check is refused.
 
 No file of a bundle is ever executed or unpickled. `golden.npz` holds the task's synthetic example, never a patient.
 """
@@ -22,12 +22,13 @@ from echoplane.tasks import Task, Thresholds, by_name
 GOLDEN_SEED = 0
 """Seed of the task's example in `golden.npz`."""
 MAX_GOLDEN_BYTES = 256 << 20
-"""Of all arrays of `golden.npz` together, inflated."""
+"""Maximum size of all arrays of `golden.npz` together, decompressed."""
 
 
 @dataclass(frozen=True)
 class Golden:
-    """A known input (batch, as `preprocess` gives it) and what the model must answer in float32."""
+    """A reference input (batch, as `preprocess` returns it) and the outputs that the model must give for it in
+    float32."""
 
     batch: np.ndarray
     output: np.ndarray
@@ -36,7 +37,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder that was read and found whole; `id` is the SHA-256 of its bundle.json."""
+    """A bundle that was read and verified; `id` is the SHA-256 of its bundle.json."""
 
     id: str
     spec: Spec = field(repr=False)
@@ -59,7 +60,7 @@ class Bundle:
         return _golden(self.content(GOLDEN))
 
     def content(self, name: str) -> bytes:
-        """The bytes of file `name`, checked now: a file may change after the bundle was read."""
+        """Returns the bytes of file `name` and checks them now, since a file may change after the bundle was read."""
         path = self.folder / name
         if path.is_symlink() or not path.is_file():
             raise BundleError(f"{name} is missing from the bundle; copy the whole folder again.")
@@ -74,7 +75,8 @@ class Bundle:
 
 
 def read(folder: str | Path) -> Bundle:
-    """The bundle in `folder`; BundleError where a file is missing or changed or its schema is not read here."""
+    """Reads the bundle in `folder`. Raises BundleError if a file is missing or changed, or its schema is not
+    supported."""
     path = Path(folder) / "bundle.json"
     if path.is_symlink() or not path.is_file():
         raise BundleError("there is no bundle.json in the folder; a bundle is what `echoplane export` makes.")
@@ -102,7 +104,8 @@ def _spec(content: bytes) -> Spec:
 
 
 def _upgraded(stated: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 as schema 2: it kept the same two thresholds for every task, of which a task takes those it knows."""
+    """Converts schema 1 to schema 2: schema 1 had the same two thresholds for every task; a task takes those it
+    knows."""
     both = {name: stated[name] for name in ("temperature", "abstain_below") if name in stated}
     known = _task(str(stated.get("task"))).Thresholds.model_fields
     kept = {name: value for name, value in both.items() if name in known}
@@ -126,13 +129,15 @@ def _check_schema(schema: Any) -> None:
 
 
 def _check_names(spec: Spec) -> None:
-    """Exactly the known names: a bundle can't name a path outside of its folder."""
+    """Raises BundleError unless the files are exactly the known names, so a bundle cannot name a path outside its
+    folder."""
     if set(spec.files) != set(FILES):
         raise BundleError(f"bundle.json lists {sorted(spec.files)}; a bundle has {sorted(FILES)}.")
 
 
 def _check_task(bundle: Bundle) -> None:
-    """The answers are read by this package's task: it must be the one that the model was trained for."""
+    """Raises BundleError unless this package's task, which interprets the outputs, is the one the model was trained
+    for."""
     _task(bundle.spec.task)
     labels = labels_of(bundle.spec.task)
     try:
@@ -158,7 +163,7 @@ def _golden(content: bytes) -> Golden:
 
 
 def _check_sizes(content: bytes) -> None:
-    """Refuse arrays that would inflate to too much, by their headers: a small file can hold gigabytes."""
+    """Raises BundleError if the array headers announce too much data: a small file can decompress to gigabytes."""
     total = 0
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for member in archive.infolist():
@@ -170,7 +175,7 @@ def _check_sizes(content: bytes) -> None:
 
 
 def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array as its .npy header states them (NumPy's NEP 1)."""
+    """Returns shape and type of an array as stated in its .npy header (NumPy's NEP 1)."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     reader = readers.get(np.lib.format.read_magic(file))
     if reader is None:

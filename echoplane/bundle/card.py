@@ -1,4 +1,4 @@
-"""The model card, `card.md`: what the model is for, what it was made from, what it does not know."""
+"""The model card, `card.md`: intended use of the model, its training data and its limits."""
 
 from echoplane.bundle.spec import Contents
 from echoplane.dataset.shards import Shards
@@ -6,7 +6,8 @@ from echoplane.tasks import Calibration
 
 
 def card(contents: Contents, about: str, calibration: Calibration, steps: int, shards: Shards) -> str:
-    """Markdown; `about` says what an answer is. It holds no date, so that the same model has the same bundle id."""
+    """Returns the card in Markdown; `about` describes what an answer is. It holds no date, so that the same model has
+    the same bundle id."""
     return "\n".join(
         [
             f"# {contents.task}",

@@ -1,6 +1,7 @@
-"""From a trained network to a sealed bundle. Needs torch, which is imported inside the functions alone.
+"""Turns a trained network into a finished bundle. Needs torch, which only the functions import.
 
-Axes: B row of a batch."""
+Axes: B row of a batch.
+"""
 
 import importlib
 import io
@@ -25,7 +26,7 @@ from echoplane.errors import BundleError, ConfigError
 from echoplane.tasks import Calibration, Validated, by_name, learning
 
 OPSET = 17
-"""Read by every runtime that we know of, older TensorRT included."""
+"""ONNX operator set, supported by every runtime that we know of, older TensorRT included."""
 PARITY = 1e-4
 """Largest difference between torch and ONNX in float32, as a share of the largest output (at least 1)."""
 PARITY_CLIPS = 48
@@ -35,7 +36,7 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Exported:
-    """The sealed bundle's id, how its thresholds were found, and how far ONNX is from torch."""
+    """Id of the finished bundle, its calibration, and the difference between ONNX and torch."""
 
     bundle_id: str
     calibration: Calibration
@@ -44,7 +45,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class Training:
-    """What the train stage left: `checkpoint.safetensors` and `training.json`."""
+    """Output of the train stage: `checkpoint.safetensors` and `training.json`."""
 
     folder: Path
     task: str
@@ -69,9 +70,9 @@ def export(
     code: Code,
     on_progress: Callable[[int, int], None],
 ) -> Exported:
-    """Export, check against torch, calibrate on the validation clips, seal.
+    """Exports the network, compares ONNX with torch, calibrates on the validation samples and finalises the bundle.
 
-    BundleError where ONNX and torch differ by more than PARITY on the golden input or on validation clips.
+    Raises BundleError if ONNX and torch differ by more than PARITY on the golden input or on validation samples.
     """
     network, task, half = _trained_network(training), by_name(training.task), learning(training.task)
     golden_batch = task.preprocess(task.example(GOLDEN_SEED), preprocessing).batch
@@ -81,7 +82,7 @@ def export(
     session = _session(folder / MODEL)
     rows = shards.rows_of("validation")
     some = [inputs for _, inputs, _ in _batches(shards, rows[:PARITY_CLIPS], half)]
-    if has_sides:  # others than those that the graph was traced with
+    if has_sides:  # sizes other than those that the graph was traced with
         some.append(np.pad(golden_batch, ((0, 0), (0, 32), (0, 16))))
     parity = check_parity(network, session, [golden_batch, *some])
     calibration = task.calibrate(_validated(session, shards, _batches(shards, rows, half), on_progress))
@@ -93,11 +94,11 @@ def export(
 
 
 def to_onnx(network: Any, example: np.ndarray, *, free_sides: bool = False, norms_apart: bool = False) -> bytes:
-    """The network as ONNX with a free batch axis, input `input`, outputs `output` and `embedding`.
+    """Returns the network as ONNX with a free batch axis, input `input`, and outputs `output` and `embedding`.
 
-    With `free_sides` the last two axes of input and output are free as well: a mask is as large as its picture.
-    With `norms_apart` kernels are the network's own; else the norms after them are folded into them.
-    By the TorchScript exporter: the other one takes twenty times as long and gives a newer opset.
+    With `free_sides` the last two axes of input and output are free as well: a mask has the size of its image. With
+    `norms_apart` the kernels stay as they are in the network; otherwise the normalisation that follows is folded into
+    them. Uses the TorchScript exporter: the other one takes twenty times as long and gives a newer operator set.
     """
     torch = importlib.import_module("torch")
     buffer, names = io.BytesIO(), ("input", "output", "embedding")
@@ -120,12 +121,13 @@ def to_onnx(network: Any, example: np.ndarray, *, free_sides: bool = False, norm
 def _free_axes(name: str, axes: int, free_sides: bool) -> dict[int, str]:
     if not free_sides or name == "embedding":
         return {0: "batch"}
-    rows = axes - 2 if name == "input" else axes - 1  # an output has a class axis more
+    rows = axes - 2 if name == "input" else axes - 1  # an output also has a class axis
     return {0: "batch", rows: "rows", rows + 1: "columns"}
 
 
 def check_parity(network: Any, session: ort.InferenceSession, batches: list[np.ndarray]) -> float:
-    """The largest absolute difference of outputs and embeddings over `batches`; BundleError beyond PARITY."""
+    """Returns the largest absolute difference of outputs and embeddings over `batches`. Raises BundleError beyond
+    PARITY."""
     worst = 0.0
     for batch in batches:
         for name, torchs, onnxs in zip(
@@ -133,14 +135,14 @@ def check_parity(network: Any, session: ort.InferenceSession, batches: list[np.n
         ):
             off = float(np.abs(torchs - onnxs).max())
             allowed = PARITY * max(1.0, float(np.abs(torchs).max()))
-            if not (off <= allowed < np.inf):  # an infinite output would allow any other
+            if not (off <= allowed < np.inf):  # an infinite output would allow any difference
                 raise BundleError(f"{name} of ONNX is off torch's by {off:.2g}, {allowed:.2g} allowed: not sealed.")
             worst = max(worst, off)
     return worst
 
 
 def _trained_network(training: Training) -> Any:
-    """The network with the checkpoint's weights, ready to answer."""
+    """Returns the network with the checkpoint's weights, in inference mode."""
     load_file = importlib.import_module("safetensors.torch").load_file
     half = learning(training.task)
     network = half.network(half.Network.model_validate(training.network))
@@ -170,7 +172,7 @@ def _onnx_outputs(session: ort.InferenceSession, batch: np.ndarray) -> tuple[np.
 
 
 def _batches(shards: Shards, rows: np.ndarray, half: Any) -> Iterator[Batch]:
-    """Rows of the index with the network's input and the targets, in parts that can be stacked."""
+    """Yields the rows' network inputs and targets, in parts whose samples can be stacked."""
     for rows_B in batches_of_one_shape(shards, rows, BATCH):
         samples = np.stack([shards.sample(row) for row in rows_B])
         yield rows_B, *half.parts(samples, shards.truths[rows_B])
@@ -179,7 +181,7 @@ def _batches(shards: Shards, rows: np.ndarray, half: Any) -> Iterator[Batch]:
 def _validated(
     session: ort.InferenceSession, shards: Shards, batches: Iterable[Batch], on_progress: Callable[[int, int], None]
 ) -> Iterator[Validated]:
-    """Outputs, targets and the samples' names of the validation split, batch by batch."""
+    """Yields outputs, targets and sample names of the validation split, batch by batch."""
     done, total = 0, len(shards.rows_of("validation"))
     for rows_B, inputs, targets in batches:
         yield _onnx_outputs(session, inputs)[0], targets, shards.index["sample"][rows_B]

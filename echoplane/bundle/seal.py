@@ -1,4 +1,4 @@
-"""Sealing a bundle: bundle.json comes last and at once, so a folder without it is no bundle."""
+"""Finalises a bundle: bundle.json is written last and atomically, so a folder without it is no bundle."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from echoplane.files import file_sha256, write_atomically
 
 
 def seal(folder: Path, contents: Contents) -> str:
-    """Write bundle.json over the files that lie in `folder`; the bundle's id.
+    """Writes bundle.json with the digests of the files in `folder` and returns the bundle's id.
 
-    BundleError where a file is missing. The same files and contents give the same id: nothing here tells the time.
+    Raises BundleError if a file is missing. The same files and contents give the same id: no time is recorded.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:

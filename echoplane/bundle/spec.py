@@ -1,4 +1,4 @@
-"""What `bundle.json` says, schema 2."""
+"""The content of `bundle.json`, schema 2."""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ SCHEMA = 2
 READ_SCHEMAS = (1, SCHEMA)
 MODEL, WEIGHTS, GOLDEN, CARD = "model.onnx", "weights.safetensors", "golden.npz", "card.md"
 FILES = (MODEL, WEIGHTS, GOLDEN, CARD)
-"""Every file of a bundle beside bundle.json; others in the folder are never read."""
+"""Every file of a bundle besides bundle.json; other files in the folder are never read."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class LabelCode(_Frozen):
-    """One label with its DICOM code triplet, as `echoplane.tasks.Label`."""
+    """One label with its DICOM code triplet, like `echoplane.tasks.Label`."""
 
     name: str
     title: str
@@ -31,41 +31,41 @@ class LabelCode(_Frozen):
 
 
 class InputShape(_Frozen):
-    """One sample of the network's input; the batch axis before it is free."""
+    """Shape of one sample of the network's input; the batch axis before it is free."""
 
     shape: tuple[int, ...]
     dtype: Literal["uint8"] = "uint8"
 
 
 class Code(_Frozen):
-    """The echoplane that made the bundle."""
+    """Version of echoplane that made the bundle."""
 
     version: str
     package_digest: Sha256
 
 
 class Contents(_Frozen):
-    """All that a bundle states but the digests of its files."""
+    """All that a bundle states except the digests of its files."""
 
     task: str
     labels: tuple[LabelCode, ...]
-    """In the order of the network's outputs."""
+    """Labels, in the order of the network's outputs."""
     preprocessing: dict[str, Any]
-    """The task's Preprocessing."""
+    """Settings of the task's Preprocessing."""
     network: dict[str, Any]
-    """The task's Network: what `weights.safetensors` fits."""
+    """Settings of the task's Network, which `weights.safetensors` fits."""
     input: InputShape
     thresholds: dict[str, Any]
-    """The task's Thresholds."""
+    """Settings of the task's Thresholds."""
     data_digest: Sha256
     """SHA-256 of the catalogue that the model was trained on."""
     split_id: str
-    """Digest of the rule that split it by patient."""
+    """Digest of the rule that split the catalogue by patient."""
     code: Code
 
 
 class Spec(Contents):
-    """`bundle.json`."""
+    """The whole content of `bundle.json`."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
@@ -75,5 +75,5 @@ class Spec(Contents):
 
 
 def labels_of(task: str) -> tuple[LabelCode, ...]:
-    """The task's labels as a bundle states them."""
+    """Returns the task's labels as a bundle states them."""
     return tuple(LabelCode(**asdict(label)) for label in by_name(task).labels())

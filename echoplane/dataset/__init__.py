@@ -1,1 +1,1 @@
-"""From de-identified studies to what training reads: catalogue, split by patient, shards, balanced sampling."""
+"""Turns de-identified studies into training data: catalogue, split by patient, shards, balanced sampling."""

@@ -1,7 +1,8 @@
-"""The catalogue: one row a sample, what every stage joins on.
+"""The catalogue: one row per sample (a DICOM file or a folder of cine MR). Every later stage joins on it.
 
-It is made from the de-identified studies alone, and says nothing of the folder that they lie in: the same files
-under the same rule give the same bytes, and so the same digest, wherever they are."""
+It is made from the de-identified studies alone and does not name the folder that holds them: the same files under the
+same split rule give the same bytes, and so the same digest, in any folder.
+"""
 
 import functools
 import re
@@ -23,13 +24,13 @@ from echoplane.files import file_sha256
 from echoplane.tasks import by_name
 
 Row = dict[str, Any] | str
-"""What one file gives: a row of the catalogue, or why it is none."""
+"""A row of the catalogue, or the reason why a file gives none."""
 STUDIES = {"file": "dicom", "folder": "studies"}
-"""The folder below a stage's that holds the studies, by what a task takes for one."""
+"""Subfolder of a stage's folder that holds the studies, by the kind of study that a task takes."""
 PUBLIC = "public: "
-"""Begins the proof of studies that somebody published without their patients' identity, and names who did."""
+"""Prefix of the proof for studies that were published without patient identity; the name of the publisher follows."""
 PROOF = re.compile(rf"[0-9a-f]{{64}}|{PUBLIC}\S.*")
-"""Proof that a study names nobody: the SHA-256 of a de-identification report, or its publisher."""
+"""Pattern of the proof that a study names nobody: the SHA-256 of a de-identification report, or its publisher."""
 SCHEMA_VERSION = "2"
 _TEXT = ("sample", "patient", "study", "instance", "uri", "sha256", "task", "split", "site", "manufacturer")
 SCHEMA = pa.schema(
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.string(), nullable=False) for name in _TEXT),
         pa.field("model", pa.string(), nullable=False),
         *(pa.field(name, pa.string()) for name in ("label", "mask_uri")),
-        pa.field("value", pa.float64()),  # one of these three
+        pa.field("value", pa.float64()),  # only one of label, mask_uri and value is set
         pa.field("age_band", pa.string()),
         pa.field("sex", pa.string()),
         pa.field("bmi_band", pa.string()),
@@ -51,7 +52,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The table, which split it is, and what was left out of it and why."""
+    """The table, the id of its split, and the number of studies left out by reason."""
 
     table: pa.Table
     split_id: str
@@ -60,16 +61,16 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Source:
-    """What a catalogue is made of. `deid` is the digest of the de-identification's report, or `public: ` and who
-    published the studies without their patients' identity."""
+    """Input of a catalogue. `deid` is the digest of the de-identification report, or `public: ` and the name of whoever
+    published the studies without patient identity."""
 
     folder: Path
-    """Holds `dicom/` and optionally `labels.csv`, or `studies/` with a folder a study; any depth."""
+    """Folder with `dicom/` and optionally `labels.csv`, or with `studies/` and one folder per study; any depth."""
     task: str
     site: str
     deid: str
     max_studies: int = 50
-    """Studies that one patient can plausibly have; more means that many patients share a pseudonym."""
+    """Maximum plausible number of studies of one patient; more suggest that several patients share a pseudonym."""
 
 
 def build_catalogue(
@@ -79,10 +80,10 @@ def build_catalogue(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Catalogue:
-    """Every study under `source.folder` that says what it shows, sorted by patient, study and instance.
+    """Builds the catalogue of every annotated study under `source.folder`, sorted by patient, study and instance.
 
     Raises ConfigError for a label outside the task's list and for a pseudonym with too many studies. Studies without a
-    label or mask, those that can't be read and repeated ones are counted in `left_out`.
+    label or mask, unreadable studies and repeated files are counted in `left_out`.
     """
     task = by_name(source.task)
     paths = studies_in(source.folder / STUDIES[task.STUDY], task.STUDY)
@@ -102,13 +103,13 @@ def build_catalogue(
 
 
 def write_catalogue(table: pa.Table, path: Path) -> str:
-    """Write the table; the SHA-256 of the file is the data digest."""
+    """Writes the table and returns the SHA-256 of the file, which is the data digest."""
     pq.write_table(table, path, compression="zstd")
     return file_sha256(path)
 
 
 def read_catalogue(path: Path) -> pa.Table:
-    """The table of `catalogue.parquet`; ConfigError where it is another schema."""
+    """Reads `catalogue.parquet`. Raises ConfigError if it has another schema."""
     table = pq.read_table(path)
     version = (table.schema.metadata or {}).get(b"schema", b"none").decode()
     if version != SCHEMA_VERSION:
@@ -119,7 +120,7 @@ def read_catalogue(path: Path) -> pa.Table:
 
 
 def _read(path: Path, source: Source) -> Row:
-    """A catalogue's row of one study, its label from the file alone."""
+    """Returns the catalogue row of one study, with the label that the file itself states, or why there is none."""
     try:
         found = {"file": of_file, "folder": of_folder}[by_name(source.task).STUDY](path)
     except InputError as error:
@@ -135,7 +136,7 @@ def _counted(found: Iterable[Row], total: int, on_progress: Callable[[int, int],
 
 
 def _readable(found: Iterable[Row], left_out: Counter[str]) -> list[dict[str, Any]]:
-    """The rows among what was found, each file once."""
+    """Returns the rows of readable files, each distinct file once; the others are counted in `left_out`."""
     rows: dict[str, dict[str, Any]] = {}
     for row in found:
         if isinstance(row, str):
@@ -157,7 +158,8 @@ def _refuse_shared_pseudonyms(rows: list[dict[str, Any]], most: int) -> None:
 
 
 def _refuse_torn_studies(rows: list[dict[str, Any]]) -> None:
-    """One study is one patient's: where part of its files lack the id, it could train and test."""
+    """Raises ConfigError if one study has several patients, as if some of its files lack the patient id: it could then
+    be in both training and test."""
     patients: dict[str, set[str]] = {}
     for row in filter(lambda row: row["study"], rows):
         patients.setdefault(row["study"], set()).add(row["patient"])

@@ -1,4 +1,4 @@
-"""One function over many files in several processes: results in the order of the items, whatever finishes first."""
+"""Runs one function over many files in several processes; results keep the order of the items."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -11,19 +11,21 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 SLAB = 4096
-"""Items handed out at once: results that wait for their turn stay bounded."""
+"""Items submitted at once, which bounds the number of results that wait for their turn."""
 
 
 def in_order(work: Callable[[Item], Outcome], items: Sequence[Item], workers: int) -> Iterator[Outcome]:
-    """`work` of every item, in order. `work` must be picklable: a module's function or a partial of one.
+    """Yields `work(item)` for every item, in order. `work` must be picklable: a module-level function or a partial of
+    one.
 
-    One worker, or one item, means this process. A worker that dies (out of memory, say) raises BrokenProcessPool.
+    With one worker or one item the work is done in this process. Raises BrokenProcessPool if a worker dies, for example
+    out of memory.
     """
     workers = min(workers, len(items))
     if workers <= 1:
         yield from map(work, items)
         return
-    # forkserver: the reader is imported once for all workers
+    # forkserver: the DICOM reader is imported once for all workers
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "echoplane.study.dicom"])
     with processes(workers, "forkserver") as pool:
         queue = iter(items)

@@ -1,17 +1,18 @@
-"""Which clips an epoch shows: rare views and patients with few clips as often as the others.
+"""Balanced sampling of an epoch: rare labels and patients with few samples are shown as often as the others.
 
-The balancing rule of Cheng et al. 2025 (TTESlowFast) is not published; this one is ours. It is one function of
-arrays and numbers: every worker computes the same epoch and takes its own part, and a resumed run goes on with the
-very clips that it would have shown. Axes: N sample, D draw."""
+The balancing rule of Cheng et al. 2025 (TTESlowFast) is not published; this rule is our own. It is a pure function of
+arrays and numbers: every worker computes the same epoch and takes its own part, and a resumed run continues with
+exactly the samples that it would have shown. Axes: N sample, D draw.
+"""
 
 import numpy as np
 
 
 def sample_weights(label_N: np.ndarray, patient_N: np.ndarray, balance: float) -> np.ndarray:
-    """Probability of each sample, summing to 1.
+    """Returns the probability of each sample; they sum to 1.
 
-    `balance` 0 leaves the data as they are; at 1 every label weighs the same and, within a label, every patient;
-    between, weights go with the frequency to the power of minus `balance`.
+    With `balance` 0 the data keep their frequencies. With 1 every label has the same total weight and, within a label,
+    every patient. In between, weights are proportional to the frequency to the power of minus `balance`.
     """
     if not 0 <= balance <= 1:
         raise ValueError(f"balance is {balance}; a number from 0 (as the data are) to 1 (all equal) is needed.")
@@ -36,10 +37,10 @@ def epoch_rows(
     world: int = 1,
     balance: float = 1.0,
 ) -> np.ndarray:
-    """The rows that worker `rank` of `world` shows in `epoch`, in their order.
+    """Returns the rows that worker `rank` of `world` shows in `epoch`, in order.
 
-    Systematic resampling: a sample is drawn either its expected number of times rounded down or rounded up, so that
-    an epoch as long as even data shows each sample once.
+    Uses systematic resampling: each sample is drawn its expected number of times, rounded either down or up, so an
+    epoch over balanced data with one draw per sample shows each sample once.
     """
     rng = np.random.default_rng([seed, epoch])
     order_N = rng.permutation(len(label_N))

@@ -1,7 +1,8 @@
-"""Slices with their targets as shards: what a segmentation is trained on, in the files that every training reads.
+"""Shards of image slices with their target masks, for training segmentation networks.
 
-A sample is uint8 (2, row, column): the image as `preprocess` gives it, and its target. The label of the index is the
-sample's stratum, by which sampling balances. Files of one call may differ in size from those of another."""
+A sample is uint8 (2, row, column): the image as `preprocess` returns it, and its target. The label in the index is the
+sample's stratum, by which sampling is balanced. Files of one call may differ in size from those of another.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from echoplane.dataset.shards import INDEX, Shards, read_shards
 
 @dataclass(frozen=True)
 class Slice:
-    """One training sample and whose it is."""
+    """One training sample with its name, patient and source."""
 
     sample: np.ndarray
     stratum: int
@@ -26,7 +27,7 @@ class Slice:
 
 
 def write_slices(slices: Iterable[Slice], folder: Path) -> int:
-    """Write one shard of slices of one size, all of them in the split `train`; how many there are."""
+    """Writes one shard of equally sized slices, all in the split `train`, and returns their number."""
     folder.mkdir(parents=True, exist_ok=True)
     found = list(slices)
     np.save(folder / "clips-0000.npy", np.stack([each.sample for each in found]))
@@ -42,7 +43,8 @@ def write_slices(slices: Iterable[Slice], folder: Path) -> int:
 def joined(
     folders: Iterable[Path], validation: frozenset[str] = frozenset(), left_out: frozenset[str] = frozenset()
 ) -> Shards:
-    """The slices of several folders as one, without the patients `left_out`, those in `validation` set apart."""
+    """Returns the slices of several folders as one set, without the patients in `left_out`; those in `validation` form
+    the validation split."""
     parts = [read_shards(folder) for folder in folders]
     index = {name: np.concatenate([part.index[name] for part in parts]) for name in parts[0].index}
     first = np.cumsum([0, *(len(part.maps) for part in parts[:-1])])

@@ -1,7 +1,8 @@
-"""Prepared samples in files that training maps into memory: clips-NNNN.npy (uint8) and index.parquet.
+"""Prepared samples in files that training memory-maps: clips-NNNN.npy (uint8) and index.parquet.
 
-One row of a shard is one of `task.samples`; samples of one shard have one shape. The test split has no shards:
-evaluation reads the studies themselves, as serving does. Axes: N sample."""
+Each row of a shard is one sample of `task.samples`; all samples of a shard have one shape. The test split has no
+shards: evaluation reads the studies themselves, as serving does. Axes: N sample.
+"""
 
 import functools
 import itertools
@@ -29,34 +30,34 @@ INDEX = pa.schema(
     [
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
-        pa.field("label", pa.int32(), nullable=False),  # as `Samples` has it
+        pa.field("label", pa.int32(), nullable=False),  # as in `Samples`
         *(pa.field(name, pa.string(), nullable=False) for name in ("sample", "patient", "split", "manufacturer")),
-        pa.field("value", pa.float64()),  # as `Samples` has it
+        pa.field("value", pa.float64()),  # as in `Samples`
     ]
 )
 
 
 @dataclass(frozen=True)
 class Shards:
-    """What training reads: the index as columns, and the samples on demand."""
+    """Training data: the index as columns, and samples on demand."""
 
     index: dict[str, np.ndarray]
     maps: tuple[np.ndarray, ...]
 
     def rows_of(self, split: str) -> np.ndarray:
-        """Rows of the index that belong to `split`."""
+        """Returns the rows of the index that belong to `split`."""
         return np.flatnonzero(self.index["split"] == split)
 
     @property
     def truths(self) -> np.ndarray:
-        """What the network shall answer for each row of the index: the value of a measurement, else the label."""
+        """Target of each row of the index: the value of a measurement, otherwise the label."""
         value_N = self.index.get("value")
         if value_N is not None and np.isfinite(value_N).any():
             return value_N
         return self.index["label"].astype(np.int64)
 
     def sample(self, row: int) -> np.ndarray:
-        """The sample of row `row` of the index: a view of the file, read-only."""
+        """Returns the sample at `row` of the index as a read-only view of the file."""
         return self.maps[self.index["shard"][row]][self.index["row"][row]]
 
 
@@ -70,9 +71,10 @@ def write_shards(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
-    """Prepare the train and validation samples of a catalogue; the same bytes however many `workers`.
+    """Prepares the training and validation samples of a catalogue; the bytes do not depend on the number of `workers`.
 
-    `studies` is the folder that the catalogue's uris start from. Returns why samples were left out, and how many.
+    `studies` is the folder to which the uris of the catalogue are relative. Returns the number of samples left out, by
+    reason.
     """
     rows = [row for row in table.to_pylist() if row["split"] in SHARDED]
     prepare = functools.partial(_prepare, studies=studies, task=task, preprocessing=preprocessing)
@@ -91,7 +93,7 @@ def write_shards(
 
 
 def read_shards(folder: Path) -> Shards:
-    """The shards of a finished dataset folder; ConfigError where a patient is in two splits."""
+    """Reads the shards of a finished dataset folder. Raises ConfigError if a patient is in two splits."""
     table = pq.read_table(folder / "index.parquet")
     index = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     assert_disjoint(index["patient"], index["split"])
@@ -102,14 +104,14 @@ def read_shards(folder: Path) -> Shards:
 
 
 def batches_of_one_shape(shards: Shards, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """`rows` in order and in parts of at most `size`, each of samples that can be stacked."""
+    """Yields `rows` in order, in parts of at most `size` whose samples all have one shape."""
     for _, same in itertools.groupby(rows, key=lambda row: shards.sample(row).shape):
         while part := list(itertools.islice(same, size)):
             yield np.array(part)
 
 
 def _prepare(row: dict[str, Any], studies: Path, task: str, preprocessing: BaseModel) -> Samples | str:
-    """What the task makes of one catalogued study; or why it can't."""
+    """Returns the samples of one catalogued study, or the reason why it gives none."""
     try:
         study, half = read_study_at(studies / row["uri"]), by_name(task)
         return half.samples(study, half.preprocess(study, preprocessing), truth_of(row, studies, study))
@@ -122,14 +124,14 @@ def _index_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Writer:
-    """Collects samples and writes a shard whenever one is full, or the next sample has another shape."""
+    """Collects samples and writes a shard if one is full or the next sample has another shape."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._number = folder, 0
         self._waiting: list[np.ndarray] = []
 
     def append(self, batch: np.ndarray) -> Iterator[dict[str, int]]:
-        """Add every element of `batch`; yields where each went."""
+        """Adds every element of `batch` and yields the shard and row that each was given."""
         for sample in batch:
             if len(self._waiting) == ROWS_A_SHARD or (self._waiting and self._waiting[0].shape != sample.shape):
                 self.flush()

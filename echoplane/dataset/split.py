@@ -1,9 +1,9 @@
-"""Which patients train, validate and test: by a salted hash of the pseudonym, or by a list.
+"""Assigns patients to training, validation and test by a salted hash of the pseudonym, or by a list.
 
-The rule "threshold" compares each patient's hash with the fractions: a patient never moves, whoever joins later, so
-it is the rule for data that grow; with few patients the sizes fluctuate. The rule "rank" orders the patients by hash
-and cuts at the fractions: sizes are exact, but a patient who joins can move others, so its `split_id` also covers
-the patients themselves, and no two models trained before and after are ever compared on that split.
+The rule "threshold" compares each patient's hash with the fractions. A patient never changes split when others are
+added, so it suits data that grow; with few patients the sizes fluctuate. The rule "rank" orders the patients by hash
+and cuts at the fractions. Sizes are exact, but an added patient can move others, so its `split_id` also covers the
+patients, and models trained before and after are never compared on that split.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ SPLITS = ("train", "validation", "test")
 
 
 class SplitRule(BaseModel):
-    """How patients are divided."""
+    """Rule that divides patients into splits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rule: Literal["rank", "threshold", "list"] = "rank"
-    """"rank": exact sizes, for data that stay as they are. "threshold": a patient never moves, for data that grow.
-    "list": `patients` says it."""
+    """Rule of the split. "rank": exact sizes, for data that do not change. "threshold": a patient never changes split,
+    for data that grow. "list": `patients` assigns each one."""
     salt: str = "echoplane-1"
-    """Public. Another salt is another split."""
+    """Salt of the hash; it is public. Another salt gives another split."""
     validation: float = Field(default=0.15, ge=0, lt=1)
-    """Part of the patients on whom temperature and threshold are fitted and training is watched."""
+    """Fraction of patients used to fit temperature and threshold and to monitor training."""
     test: float = Field(default=0.4, ge=0, lt=1)
-    """Part of the patients whom only evaluation sees."""
+    """Fraction of patients that only evaluation uses."""
     patients: dict[str, Literal["train", "validation", "test"]] | None = None
-    """The split of each pseudonym, for the rule "list"; patients not named are left out."""
+    """Split of each pseudonym, for the rule "list"; patients not named are left out."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "SplitRule":
@@ -45,7 +45,7 @@ class SplitRule(BaseModel):
 
 
 def split_patients(patients: Iterable[str], rule: SplitRule) -> dict[str, str]:
-    """The split of each patient, whatever their order; with a list, of those it names."""
+    """Returns the split of each patient, independent of their order; with a list, only of the patients it names."""
     everyone = sorted(set(patients))
     if rule.rule == "list":
         return {p: rule.patients[p] for p in everyone if p in rule.patients}  # type: ignore[index, operator]
@@ -56,7 +56,8 @@ def split_patients(patients: Iterable[str], rule: SplitRule) -> dict[str, str]:
 
 
 def split_id(rule: SplitRule, patients: Iterable[str]) -> str:
-    """Digest of what decides the split: rule, salt and fractions, or the list; for "rank" also the patients."""
+    """Returns the digest of what decides the split: rule, salt and fractions, or the list; for "rank" also the
+    patients."""
     decides: dict[str, object] = {"rule": rule.rule}
     if rule.rule == "list":
         decides["patients"] = rule.patients
@@ -68,7 +69,7 @@ def split_id(rule: SplitRule, patients: Iterable[str]) -> str:
 
 
 def assert_disjoint(patients: Iterable[str], splits: Iterable[str]) -> None:
-    """ConfigError where one patient is in two splits; both arguments are columns of one table."""
+    """Raises ConfigError if one patient is in two splits; both arguments are columns of one table."""
     split_of: dict[str, str] = {}
     torn = {p for p, split in zip(patients, splits, strict=True) if split_of.setdefault(p, split) != split}
     if torn:
@@ -78,7 +79,7 @@ def assert_disjoint(patients: Iterable[str], splits: Iterable[str]) -> None:
 
 
 def _hash(patient: str, salt: str) -> float:
-    """Uniform over [0, 1)."""
+    """Returns a hash that is uniform over [0, 1)."""
     digest = hashlib.sha256(f"{salt}\n{patient}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

@@ -1,7 +1,8 @@
-"""What a data set holds as studies, and what a catalogue says of each: files of DICOM, or folders of cine MR.
+"""Studies of a dataset and their catalogue fields: DICOM files, or folders of cine MR.
 
-A folder of NIfTI says nothing of its patient; `study.json` in it may, an object of texts: patient, manufacturer, model,
-sex, age_band. Without it a folder is a patient."""
+NIfTI files do not identify their patient; a `study.json` in the folder may: an object of strings with patient,
+manufacturer, model, sex and age_band. Without it, each folder counts as one patient.
+"""
 
 import hashlib
 import json
@@ -15,19 +16,19 @@ from echoplane.study.dicom import read_dicom
 from echoplane.study.study import Identity, Instance
 
 BMI_BANDS = ((18.5, "under 18.5"), (25.0, "18.5 to 25"), (30.0, "25 to 30"), (float("inf"), "30 and over"))
-"""World Health Organization; a band holds its lower limit."""
+"""Body mass index bands of the World Health Organization, in kg/m2; a band includes its lower limit."""
 ABOUT = "study.json"
 ABOUT_FIELDS = ("patient", "manufacturer", "model", "sex", "age_band")
 
 
 def studies_in(folder: Path, kind: Literal["file", "folder"]) -> list[Path]:
-    """Every file, or every folder that holds files, at any depth, sorted."""
+    """Returns every file, or every folder that holds files, at any depth, sorted."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return files if kind == "file" else sorted({path.parent for path in files})
 
 
 def digest_of_study(path: Path) -> str:
-    """SHA-256 of a file's content; of a folder's names and contents."""
+    """Returns the SHA-256 of a file's content, or of the names and contents of a folder's files."""
     if path.is_file():
         return file_sha256(path)
     listed = [[file.name, file_sha256(file)] for file in sorted(path.iterdir()) if file.is_file()]
@@ -35,13 +36,13 @@ def digest_of_study(path: Path) -> str:
 
 
 def check_unchanged(path: Path, sha256: str, sample: str) -> None:
-    """StageError where the study is not what was catalogued."""
+    """Raises StageError if the study is not the one that was catalogued."""
     if not path.exists() or digest_of_study(path) != sha256:
         raise StageError(f"the study of sample {sample} changed since it was catalogued; run `dataset` again.")
 
 
 def of_file(path: Path) -> dict[str, Any]:
-    """A DICOM clip, as a catalogue's row has it."""
+    """Returns the catalogue fields of a DICOM clip."""
     clip: Instance = read_dicom(path).only
     who = clip.identity or Identity("", "", "")
     return {
@@ -62,7 +63,7 @@ def of_file(path: Path) -> dict[str, Any]:
 
 
 def of_folder(path: Path) -> dict[str, Any]:
-    """A cine MR study, as a catalogue's row has it."""
+    """Returns the catalogue fields of a cine MR study."""
     stack, digest, about = read_cines(path)[0], digest_of_study(path), _about(path / ABOUT)
     return {
         "sample": digest[:16],
@@ -94,7 +95,8 @@ def _about(path: Path) -> dict[str, str]:
 
 
 def age_band(age_years: int | None) -> str | None:
-    """Decades; everyone from 90 on is one band, as PS3.15 asks of ages that could name somebody."""
+    """Returns the decade of an age; all ages from 90 are one band, as PS3.15 requires for ages that could identify a
+    person."""
     if age_years is None:
         return None
     return "90 and over" if age_years >= 90 else f"{age_years // 10 * 10} to {age_years // 10 * 10 + 9}"

@@ -1,4 +1,4 @@
-"""What samples show, by their data: a label or a value from labels.csv, a label of the file, or masks beside a cine."""
+"""Ground truth of samples: a label or a value from labels.csv, a label in the file, or masks beside a cine."""
 
 import csv
 import math
@@ -17,20 +17,20 @@ Value = TypeVar("Value", str, float)
 
 
 def with_truth(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
-    """The rows that say what they show; the others are counted in `left_out`."""
+    """Returns the rows that have ground truth; the others are counted in `left_out`."""
     known = {"label": _labelled, "masks": _masked, "value": _valued}[task.TRUTH]
     return known(rows, folder, task, left_out)
 
 
 def truth_of(row: Row, folder: Path, study: Study) -> Truth:
-    """The truth of one catalogued study. Raises UnusableStudy if its masks do not fit it."""
+    """Returns the ground truth of one catalogued study. Raises UnusableStudy if its masks do not fit it."""
     if row["mask_uri"]:
         return read_masks((folder / row["mask_uri"]).parent, study)
     return str(row["label"]) if row["value"] is None else float(row["value"])
 
 
 def _labelled(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
-    """With the label of labels.csv, else that of the file itself."""
+    """Returns the rows with a label, from labels.csv or else from the file itself."""
     allowed = [label.name for label in task.labels()]
     given = read_labels(folder / "labels.csv", task.TRUTH_COLUMN, allowed)
     labelled = [row | {"label": given.get(row["instance"], row["label"])} for row in rows]
@@ -40,7 +40,7 @@ def _labelled(rows: list[Row], folder: Path, task: Task, left_out: Counter[str])
 
 
 def _valued(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
-    """With the value of labels.csv, in place of a label that the file may have."""
+    """Returns the rows with a value from labels.csv; a label that the file may state is removed."""
     given = read_values(folder / "labels.csv", task.TRUTH_COLUMN)
     left_out["no value"] += sum(row["instance"] not in given for row in rows)
     left_out["value without a clip"] += len(given.keys() - {row["instance"] for row in rows})
@@ -58,7 +58,7 @@ def _masked(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -
 
 
 def read_labels(path: Path, column: str, allowed: list[str]) -> dict[str, str]:
-    """Label by instance, from the columns `instance` and `column` of a CSV; nothing without a file."""
+    """Reads labels by instance, from the columns `instance` and `column` of a CSV file; empty if there is no file."""
 
     def label(text: str, line: int) -> str:
         if text not in allowed:
@@ -71,7 +71,7 @@ def read_labels(path: Path, column: str, allowed: list[str]) -> dict[str, str]:
 
 
 def read_values(path: Path, column: str) -> dict[str, float]:
-    """Value by instance, from the columns `instance` and `column` of a CSV; nothing without a file."""
+    """Reads values by instance, from the columns `instance` and `column` of a CSV file; empty if there is no file."""
 
     def value(text: str, line: int) -> float:
         try:

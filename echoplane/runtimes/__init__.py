@@ -1,4 +1,4 @@
-"""Running a bundle: `open` gives a checked model, `answer` turns one study into its answer."""
+"""Runs a bundle: `open` returns a verified model, `answer` returns its answer to one study."""
 
 from echoplane.runtimes.answer import Answer, answer
 from echoplane.runtimes.names import (

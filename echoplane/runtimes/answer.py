@@ -1,5 +1,5 @@
-"""The answer to one study. Evaluation, the command line and the service all call this one function, so a study gets
-the same probabilities from each at the same runtime and precision."""
+"""The answer to one study. Evaluation, the command line and the service all call this one function, so a study gets the
+same probabilities from each at the same runtime and precision."""
 
 import time
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from echoplane.tasks import Result
 
 @dataclass(frozen=True)
 class Answer:
-    """`result` carries all warnings, of preparing and of interpreting; `embedding` is the mean (feature) of the
-    rows that the network saw whole; `features` describes the input; `timings_ms` has preprocess (with decoding),
+    """Result of one study with all warnings of preprocessing and interpretation. `embedding` is the mean (feature) over
+    the batch rows that hold a whole image; `features` describes the input; `timings_ms` has preprocess (with decoding),
     inference and interpret."""
 
     result: Result
@@ -26,7 +26,7 @@ class Answer:
 
 
 def answer(study: Study, model: OpenModel) -> Answer:
-    """What `model` says of `study`, run alone; InputError where the study can't be answered."""
+    """Returns the answer of `model` to `study`, run alone. Raises InputError if the study cannot be answered."""
     bundle, runtime = model.bundle, model.runtime
     task, start = bundle.task, time.perf_counter()
     prepared = task.preprocess(study, bundle.preprocessing)
@@ -35,7 +35,7 @@ def answer(study: Study, model: OpenModel) -> Answer:
 
     def run(batch: np.ndarray) -> np.ndarray:
         part = runtime.run(batch)
-        if batch.shape[1:] == prepared.batch.shape[1:]:  # a window's features are not a picture's
+        if batch.shape[1:] == prepared.batch.shape[1:]:  # a crop is not comparable with a whole image
             embeddings.append(part.embedding)
         return part.output
 

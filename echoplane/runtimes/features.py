@@ -1,4 +1,4 @@
-"""Numbers that describe how a study looks to the network: what drift is watched on. Nothing in them names a patient."""
+"""Numbers that describe the network's input, on which drift is monitored. None of them identifies a patient."""
 
 from collections.abc import Mapping
 
@@ -10,15 +10,15 @@ from echoplane.study.study import Study
 DARK = 8
 """Grey levels of 255 up to which a pixel counts as dark."""
 MAX_IMAGES = 8
-"""Images of a batch that are looked at: enough for a mean, little beside an inference."""
+"""Images of a batch that are measured: enough for a mean, at little cost beside an inference."""
 
 
 def input_features(study: Study, batch: np.ndarray) -> Mapping[str, float]:
     """Returns the features of a prepared study: `batch` (..., row, column) uint8.
 
-    brightness, contrast (standard deviation) and sharpness (mean absolute Laplacian) as shares of full white; the
-    share of dark pixels; motion, the mean absolute difference of images that follow each other; and for a single
-    instance its frames, rows, columns and frame time (0 if it states none).
+    brightness, contrast (standard deviation) and sharpness (mean absolute Laplacian) are shares of full white; dark is
+    the share of dark pixels; motion is the mean absolute difference of consecutive images. A study of a single instance
+    also has its frames, rows, columns and frame time in ms (0 if not stated).
     """
     images = batch.reshape(-1, *batch.shape[-2:])
     step = max(1, len(images) // MAX_IMAGES)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, in float32: the reference that another runtime is compared with."""
+"""ONNX Runtime on the CPU, in float32: the reference for other runtimes."""
 
 import numpy as np
 import onnxruntime as ort
@@ -36,7 +36,7 @@ def load(model: bytes, settings: InferenceSettings) -> OnnxRuntime:
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base but this one
+    except Exception as error:  # its exceptions have no other common base
         raise BundleError(f"{MODEL} does not load in ONNX Runtime: {str(error).splitlines()[0]}") from error
     names = {output.name for output in session.get_outputs()}
     if len(session.get_inputs()) != 1 or not {"output", "embedding"} <= names:

@@ -1,5 +1,5 @@
-"""OpenVINO on the CPU. Precision, threads and streams are set, never left to be chosen: OpenVINO would take bf16 by
-itself where the processor has it, and another number of threads may add in another order."""
+"""OpenVINO on the CPU. Precision, threads and streams are always set: by default OpenVINO would use bf16 on processors
+that support it, and another number of threads may add in another order."""
 
 import threading
 
@@ -15,15 +15,15 @@ _ELEMENT = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
 ROWS_A_STREAM = 2
-"""From this many rows a thread, each thread works on rows of its own: threads that share every layer of a picture wait
-for each other between layers."""
+"""Minimum number of rows per thread from which each thread works on its own rows: threads that share every layer of an
+image wait for each other between layers."""
 
 
 class OpenVino:
-    """A model behind a lock: one `run` at a time keeps each answer's arithmetic its own.
+    """A model behind a lock: only one `run` at a time writes the output memory.
 
-    Few rows are one request, in which all threads share each layer. Many are divided into a request a thread; for these
-    the model is compiled again at their first use.
+    A small batch is one request, in which all threads share each layer. A large batch is divided into one request per
+    thread; for these the model is compiled again at their first use.
     """
 
     def __init__(self, model: ov.Model, core: ov.Core, settings: InferenceSettings) -> None:

@@ -1,4 +1,4 @@
-"""What a runtime is, how one is chosen, and the golden check that it must pass before it answers anybody."""
+"""The interface of runtimes, how one is chosen, and the golden check that a model must pass before it is used."""
 
 import importlib
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ _MODULES: dict[RuntimeName, str] = {
 }
 
 GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}
-"""Largest difference from the golden outputs, as a share of the largest of them (at least 1): bfloat16 keeps
-8 bits, and each layer adds its rounding."""
+"""Largest difference from the golden outputs, as a share of the largest of them (at least 1): bfloat16 keeps 8 bits,
+and each layer adds its rounding."""
 GOLDEN_GREY_LEVELS = 1.0
-"""Largest mean difference of the prepared example: image libraries round differently by a level here and there."""
+"""Largest mean difference of the prepared example in grey levels: image libraries round some pixels differently."""
 
 _NAMES_A_FILE = (b"\x08location", b"\x00location")
-"""The key by which a tensor in ONNX names the file of its values, after its length in either way of writing one; a
-longer name with this word in it has another byte before it."""
+"""Field names by which an ONNX tensor names an external file of values, with the length prefix of either encoding; a
+longer name that contains this word has another byte before it."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network gives for a batch, float32: `output` (batch, label), `embedding` (batch, feature)."""
+    """Outputs of the network for a batch, float32: `output` (batch, label), `embedding` (batch, feature)."""
 
     output: np.ndarray
     embedding: np.ndarray
 
 
 class Runtime(Protocol):
-    """A loaded model. `run` may be called from any thread; the precision in `settings` is the one really in use."""
+    """A loaded model. `run` may be called from any thread; the precision in `settings` is the one actually in use."""
 
     @property
     def settings(self) -> InferenceSettings: ...
@@ -46,23 +46,23 @@ class Runtime(Protocol):
     def run(self, batch: np.ndarray) -> Outputs: ...
 
     def close(self) -> None:
-        """Give the memory back; a `run` in progress ends first."""
+        """Frees the memory; a `run` in progress ends first."""
         ...
 
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A bundle and the runtime that has passed its golden check."""
+    """A bundle and the runtime that passed its golden check."""
 
     bundle: Bundle
     runtime: Runtime
 
 
 def open(bundle: Bundle | str | Path, settings: InferenceSettings) -> OpenModel:  # noqa: A001 (runtimes.open)
-    """Read a bundle, load its model and run the golden check: the one way to a model that answers.
+    """Reads a bundle, loads its model and runs the golden check; the only way to obtain a model for inference.
 
-    Raises ConfigError for settings that this machine does not offer, and BundleError for a model that does not load or
-    answers its own example otherwise than where it was made.
+    Raises ConfigError for settings that this machine does not support, and BundleError if the model does not load or
+    its outputs for its example differ from the reference outputs.
     """
     bundle = bundle if isinstance(bundle, Bundle) else read(bundle)
     runtime: Runtime = importlib.import_module(_MODULES[settings.runtime]).load(_model(bundle), settings)
@@ -75,7 +75,7 @@ def open(bundle: Bundle | str | Path, settings: InferenceSettings) -> OpenModel:
 
 
 def _model(bundle: Bundle) -> bytes:
-    """The ONNX model, whole; BundleError where values lie in another file.
+    """Returns the complete ONNX model. Raises BundleError if it keeps values in another file.
 
     No digest covers such a file, and OpenVINO would read it at any path.
     """
@@ -86,7 +86,7 @@ def _model(bundle: Bundle) -> bytes:
 
 
 def check_golden(bundle: Bundle, runtime: Runtime) -> None:
-    """Refuse (BundleError) a bundle that prepares or answers its own example otherwise than where it was made."""
+    """Raises BundleError if the prepared example or the model's outputs differ from the references in the bundle."""
     golden, task = bundle.golden, bundle.task
     prepared = task.preprocess(task.example(GOLDEN_SEED), bundle.preprocessing).batch
     if prepared.shape != golden.batch.shape or prepared.dtype != golden.batch.dtype:
@@ -110,7 +110,7 @@ def _compare(name: str, found: np.ndarray, expected: np.ndarray, runtime: Runtim
         raise BundleError(f"golden {name}: {settings.runtime} gives {found.shape}, the bundle holds {expected.shape}.")
     allowed = GOLDEN_TOLERANCE[settings.precision] * max(1.0, float(np.abs(expected).max()))
     off = float(np.abs(found - expected).max())
-    # Written so that a NaN fails too, and an infinity that would allow everything.
+    # Written so that NaN fails too, and so does an infinity, which would allow everything.
     if not (off <= allowed < np.inf):
         raise BundleError(
             f"golden {name}: {settings.runtime} at {settings.precision} is off by {off:.2g}, {allowed:.2g} allowed."

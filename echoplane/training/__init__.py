@@ -1,1 +1,1 @@
-"""One training loop for every task. It tells its progress through callbacks and knows no tracker."""
+"""One training loop for every task. It reports progress through callbacks and depends on no experiment tracker."""

@@ -1,4 +1,4 @@
-"""What a run needs to go on: one file of tensors and plain data, read without running anything that is in it."""
+"""The state from which a run resumes: one file of tensors and plain data; reading it executes nothing stored in it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,27 +14,27 @@ FILE = "state.pt"
 
 @dataclass
 class State:
-    """Where a run stands after `epoch` whole epochs."""
+    """State of a run after `epoch` whole epochs."""
 
     epoch: int = 0
     steps: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch: epoch, steps, loss, validation_loss, validation_accuracy, seconds."""
+    """One row per epoch: epoch, steps, loss, validation_loss, validation_accuracy, seconds."""
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Weights at the lowest validation loss; empty unless they are to be kept."""
+    """Weights at the lowest validation loss; empty unless the config keeps the best."""
     optimiser: dict[str, Any] = field(default_factory=dict)
 
 
 def write_state(state: State, folder: Path) -> None:
-    """Write `state`, whole or not at all, even if the process or its machine is lost on the way."""
+    """Writes `state` completely or not at all, even if the process or its machine is lost meanwhile."""
     with replacing(folder / FILE) as file:
         torch.save(vars(state), file)
 
 
 def read_state(folder: Path) -> State:
-    """StageError where the file is cut off or holds more than tensors and plain data."""
+    """Reads a state. Raises StageError if the file is truncated or holds more than tensors and plain data."""
     try:
         return State(**torch.load(folder / FILE, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises many kinds on a damaged file
+    except Exception as error:  # torch raises many types for a damaged file
         raise StageError(f"the training checkpoint can't be read ({type(error).__name__}); remove it.") from error

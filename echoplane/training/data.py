@@ -1,6 +1,7 @@
-"""Batches from shards. What an epoch shows depends on seed and epoch alone, never on the number of workers.
+"""Batches from shards. The samples of an epoch depend only on seed and epoch, never on the number of workers.
 
-Axes: N sample, B batch, D draw of an epoch."""
+Axes: N sample, B batch, D draw of an epoch.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -12,11 +13,11 @@ from echoplane.training.config import TrainConfig
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Batch = tuple[np.ndarray, np.ndarray]
-"""Samples (batch, ...) and their truths (batch): labels, or values of a measurement."""
+"""Samples (batch, ...) and their targets (batch): labels, or values of a measurement."""
 
 
 def training_truths(shards: Shards, shuffle_seed: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The label and the truth of every row; with a seed, those of the training split permuted among themselves."""
+    """Returns label and target of every row; with a seed, those of the training split are permuted among themselves."""
     order_N, rows = np.arange(len(shards.index["label"])), shards.rows_of("train")
     if shuffle_seed is not None:
         order_N[rows] = np.random.default_rng(shuffle_seed).permutation(rows)
@@ -26,7 +27,8 @@ def training_truths(shards: Shards, shuffle_seed: int | None) -> tuple[np.ndarra
 def training_batches(
     shards: Shards, augment: Augment, config: TrainConfig, *, epoch: int, steps: int, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
-    """The `steps` batches that worker `rank` of `world` trains on in `epoch`, each its part of `config.batch`."""
+    """Yields the `steps` batches on which worker `rank` of `world` trains in `epoch`, each its part of
+    `config.batch`."""
     label_N, truth_N = training_truths(shards, config.shuffle_labels_seed)
     rows = shards.rows_of("train")
     picks_D = epoch_rows(
@@ -40,7 +42,7 @@ def training_batches(
     for step in range(steps):
         places = range(step * config.batch + rank, (step + 1) * config.batch, world)
         rows_B = [rows[picks_D[place]] for place in places]
-        # a generator a draw: the same augmentation whichever worker shows it
+        # one generator per draw: the augmentation does not depend on the worker that shows it
         samples = [
             augment(shards.sample(row), np.random.default_rng([config.seed, epoch, place]))
             for row, place in zip(rows_B, places, strict=True)
@@ -49,6 +51,6 @@ def training_batches(
 
 
 def validation_batches(shards: Shards, batch: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-    """The validation split as it is, worker `rank`'s part of it."""
+    """Yields worker `rank`'s part of the validation split, without augmentation."""
     for rows_B in batches_of_one_shape(shards, shards.rows_of("validation")[rank::world], batch):
         yield np.stack([shards.sample(row) for row in rows_B]), shards.truths[rows_B]

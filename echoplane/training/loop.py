@@ -1,7 +1,8 @@
-"""The training loop: plain PyTorch, one process or several that torch.distributed has already joined.
+"""The training loop: plain PyTorch, in one process or in several that torch.distributed has already joined.
 
-An epoch is `epoch_steps` updates. Everything random is seeded by (seed, epoch), so a run resumed from the checkpoint
-of an epoch shows the same clips, in the same order, as one that was never interrupted. Axes: B batch, K label."""
+An epoch is `epoch_steps` steps. All randomness is seeded by (seed, epoch), so a run resumed from the checkpoint of an
+epoch shows the same samples in the same order as an uninterrupted one. Axes: B batch, K label.
+"""
 
 import copy
 import math
@@ -40,12 +41,12 @@ def train(
     rank: int = 0,
     world: int = 1,
 ) -> State:
-    """The state after all of `config.steps` updates, from scratch, from weights to be tuned (`start_from`), or from
-    the state of a whole epoch, which comes first.
+    """Trains for `config.steps` steps and returns the final state. It starts from scratch, from weights to be
+    fine-tuned (`start_from`), or from the state of a whole epoch, which takes precedence.
 
-    `on_progress` gets the steps done, all of them, and the loss of the last; `on_epoch` the state after each epoch,
-    on every worker. `wrap` joins the workers' gradients (and moves the module to their device). StageError where the
-    loss is no number any more.
+    `on_progress` receives the steps done, the total, and the loss of the last step; `on_epoch` receives the state after
+    each epoch, on every worker. `wrap` synchronises the workers' gradients (and moves the module to their device).
+    Raises StageError if the loss is not finite.
     """
     torch.manual_seed(config.seed)
     module = learning.network(network)
@@ -86,7 +87,7 @@ def train(
 
 
 def make_optimiser(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Decays matrices and kernels; leaves biases and norms."""
+    """Returns an optimiser that decays matrices and kernels, but not biases and normalisation layers."""
     decayed = [p for p in module.parameters() if p.ndim > 1]
     free = [p for p in module.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [
@@ -99,7 +100,8 @@ def make_optimiser(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear rise over the warm-up, cosine to zero after it; a function of the step alone, so nothing to restore."""
+    """Returns the learning rate at `step`: a linear rise over the warm-up, then a cosine to zero. It depends on the
+    step alone, so resuming restores nothing."""
     rise = config.warmup * config.steps
     if step < rise:
         return config.learning_rate * (step + 1) / (rise + 1)
@@ -115,7 +117,7 @@ def _epoch(
     first_step: int,
     on_progress: Callable[[int, int, float], None],
 ) -> float:
-    """One update a batch; the mean loss over steps and workers."""
+    """Takes one step per batch and returns the mean loss over steps and workers."""
     joined.train()
     losses = []
     for step, (samples, labels) in enumerate(batches, start=first_step):
@@ -133,21 +135,21 @@ def _epoch(
 
 @torch.no_grad()
 def validate(learning: Learning, module: nn.Module, batches: Iterable[Batch], config: TrainConfig) -> dict[str, float]:
-    """Loss and accuracy over all workers' batches; nothing where there is no validation sample."""
+    """Returns loss and accuracy over all workers' batches; empty if there is no validation sample."""
     module.eval()
     sums = np.zeros(3)  # loss, score, samples
     for samples, labels in batches:
         inputs, targets = learning.parts(samples, labels)
         loss, output, target = _loss(learning, module, inputs, targets, config)
         sums += (float(loss) * len(samples), float(learning.score(output, target).sum()), len(samples))
-    total_loss, right, count = _summed(sums).tolist()  # plain numbers: a checkpoint holds no others
+    total_loss, right, count = _summed(sums).tolist()  # plain numbers: a checkpoint may hold no others
     return {"validation_loss": total_loss / count, "validation_accuracy": right / count} if count else {}
 
 
 def _loss(
     learning: Learning, module: nn.Module, inputs: np.ndarray, targets: np.ndarray, config: TrainConfig
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss, output and target of one batch."""
+    """Returns loss, output and target of one batch."""
     given, target = _tensor(inputs, module), _tensor(targets, module)
     with torch.autocast(given.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         output = module(given)[0].float()
@@ -173,7 +175,7 @@ def _after(
         history=history,
         weights=weights,
         best=best if config.keep == "best" else {},
-        optimiser=copy.deepcopy(optimiser.state_dict()),  # its tensors go on changing
+        optimiser=copy.deepcopy(optimiser.state_dict()),  # its tensors keep changing
     )
 
 
@@ -186,7 +188,7 @@ def _workers() -> int:
 
 
 def _summed(values: np.ndarray) -> np.ndarray:
-    """Over all workers."""
+    """Returns the sum over all workers."""
     if _workers() == 1:
         return values
     total = torch.from_numpy(values)
@@ -195,7 +197,7 @@ def _summed(values: np.ndarray) -> np.ndarray:
 
 
 def _share_buffers(module: nn.Module) -> None:
-    """The workers' mean of every running statistic: each has seen its own part of the epoch."""
+    """Replaces every running statistic by the mean over the workers, each of which saw its own part of the epoch."""
     if _workers() > 1:
         for buffer in module.buffers():
             if buffer.is_floating_point():
