@@ -1,1 +1,1 @@
-"""Kubeflow components, one folder a stage: a door to the stage, without logic of its own."""
+"""Kubeflow components, one folder per stage: each is a thin wrapper of the stage, without logic of its own."""

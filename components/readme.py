@@ -1,11 +1,12 @@
-"""The README of each component, made from it and its stage's config: `python -m components.readme` writes them all."""
+"""README of each component, generated from the component and its stage's config: `python -m components.readme` writes
+them all."""
 
 import importlib
 from pathlib import Path
 from typing import Any
 
 STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote")
-"""Each also a command of `echoplane`."""
+"""Stages with a component; each is also a command of `echoplane`."""
 COMPONENTS = (*STAGES, "evaluate_without_confusion", "batch_plan", "batch_part", "batch_results", "ended")
 FOLDERS = {
     "batch_plan": "batch",
@@ -19,12 +20,12 @@ FOLDER = Path(__file__).parent
 
 
 def component(name: str) -> Any:
-    """The component `name` as KFP knows it."""
+    """Returns the component `name` as KFP knows it."""
     return getattr(importlib.import_module(f"components.{folder(name)}.component"), name)
 
 
 def config(name: str) -> Any:
-    """The config of the stage behind component `name`."""
+    """Returns the config class of the stage behind component `name`."""
     return getattr(importlib.import_module(f"echoplane.stages.{folder(name)}"), CONFIGS.get(name, "Config"))
 
 
@@ -33,7 +34,7 @@ def folder(name: str) -> str:
 
 
 def readme(stage: str) -> str:
-    """The text of `components/STAGE/README.md`: each component of that folder."""
+    """Returns the text of `components/STAGE/README.md`: each component of that folder."""
     return "\n".join(line for name in COMPONENTS if folder(name) == stage for line in _described(name))
 
 

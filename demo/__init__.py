@@ -1,1 +1,1 @@
-"""The main job, end to end, on one machine: what `make demo` runs."""
+"""End-to-end demo on one machine, run by `make demo`."""

@@ -1,4 +1,4 @@
-"""`python -m demo` runs the main job; `python -m demo serve` serves its champion on 127.0.0.1:3000."""
+"""Command line: `python -m demo` runs the demo; `python -m demo serve` serves its champion on 127.0.0.1:3000."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Numbers as the shapes that the report's template draws: lines, ticks, bars."""
+"""Geometry of the report's charts for its template: lines, ticks and bars."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 LEFT, RIGHT, TOP, BOTTOM = 42, 512, 10, 204
-"""The plotting area of a 520 x 236 drawing."""
+"""Plotting area of a 520 x 236 drawing."""
 BARS_LEFT, BARS_RIGHT, BARS_TOP, BARS_BOTTOM = 10, 512, 8, 160
-"""That of a histogram, 520 x 190."""
+"""Plotting area of a histogram, 520 x 190."""
 COLOURS = {"one": "--accent", "two": "--second"}
 
 
 def line_chart(title: str, steps: Sequence[float], lines: dict[str, Sequence[float]], top: float) -> dict[str, Any]:
-    """Up to two lines over training steps, on an axis from 0 to `top`."""
+    """Returns up to two lines over training steps, on an axis from 0 to `top`."""
     most = max(steps)
     styled = zip(lines.items(), COLOURS.items(), strict=False)
     return {
@@ -49,7 +49,8 @@ def _row(value: float, top: float) -> float:
 
 
 def histogram(values: Sequence[float], bins: int = 40) -> dict[str, Any]:
-    """Bars and ticks; the slowest percent stands in the last bar, so that one outlier does not squeeze the rest."""
+    """Returns bars and ticks; the slowest percent is counted in the last bar, so that an outlier does not compress the
+    rest."""
     most = float(np.percentile(values, 99))
     counts, edges = np.histogram(np.minimum(values, most), bins)
     width = (BARS_RIGHT - BARS_LEFT) / bins
@@ -72,7 +73,7 @@ def histogram(values: Sequence[float], bins: int = 40) -> dict[str, Any]:
 
 
 def matrix(labels: Sequence[str], titles: dict[str, str], counts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """Rows of a confusion matrix; a cell's shade is its part of the row."""
+    """Returns the rows of a confusion matrix; the shade of a cell is its share of the row."""
     rows = []
     for name, row in zip(labels, counts, strict=True):
         total = max(sum(row), 1)

@@ -1,4 +1,4 @@
-"""Questions to the service: every test clip through HTTP, compared with what evaluation found for the same clip."""
+"""Requests to the service: every test clip over HTTP, compared with the result of the evaluation for the same clip."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Asked:
-    """One test clip: its row of the scores, its file, the service's answer and how long that took."""
+    """One test clip: its row of the scores, its file, the service's answer and the response time."""
 
     scored: dict[str, Any]
     path: Path
@@ -29,13 +29,13 @@ class Asked:
 
     @property
     def skew(self) -> float:
-        """Largest difference between a served and an evaluated probability."""
+        """Returns the largest difference between a served and an evaluated probability."""
         served = np.array(list(self.answer["probabilities"].values()))
         return float(np.abs(served - np.array(self.scored["probabilities"])).max())
 
 
 def scored_clips(studies: Path, samples: Path, evaluation: Path) -> list[tuple[dict[str, Any], Path]]:
-    """Each row of the scores with the clip's file, patients together, those of whom most clips were written first."""
+    """Returns each row of the scores with the clip's file, grouped by patient, patients with the most clips first."""
     uris = {row["sample"]: row["uri"] for row in pq.read_table(samples / "catalogue.parquet").to_pylist()}
     rows = pq.read_table(evaluation / "scores.parquet").to_pylist()
     clips = Counter(row["patient"] for row in rows)
@@ -46,7 +46,8 @@ def scored_clips(studies: Path, samples: Path, evaluation: Path) -> list[tuple[d
 def ask_all(
     address: str, clips: list[tuple[dict[str, Any], Path]], progress: Callable[[int, int], None]
 ) -> list[Asked]:
-    """Every clip, one after another over one connection. StageError where an answer is not evaluation's own."""
+    """Sends every clip, one after another over one connection. Raises StageError if an answer differs from the
+    evaluation."""
     asked = []
     with httpx.Client(base_url=address, timeout=TIMEOUT_S) as client:
         for scored, path in clips:
@@ -77,7 +78,8 @@ def _check(asked: list[Asked]) -> None:
 
 
 def times(asked: list[Asked]) -> dict[str, float]:
-    """Milliseconds from sending a file to having its answer; the first request is apart, it finds everything cold."""
+    """Returns percentiles in ms from sending a file to having its answer, without the first request, which is slower
+    (cold start) and listed apart."""
     elapsed_ms = [clip.elapsed_ms for clip in asked]
     warm_ms = elapsed_ms[1:] or elapsed_ms
     return {
@@ -89,7 +91,7 @@ def times(asked: list[Asked]) -> dict[str, float]:
 
 
 def metrics(address: str, names: tuple[str, ...]) -> dict[str, float]:
-    """The service's own metrics that begin with one of `names`, as Prometheus would scrape them."""
+    """Returns the service's own metrics that begin with one of `names`, as Prometheus would scrape them."""
     text = httpx.get(f"{address}/metrics", timeout=TIMEOUT_S).raise_for_status().text
     samples = (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(names))
     return {name: float(value) for name, value in samples}

@@ -1,4 +1,5 @@
-"""What a person sees while the demo runs: a bar a stage on a terminal, plain lines for a parent that passes them on."""
+"""Progress display of the demo: one bar per stage on a terminal, plain lines for a parent process that forwards
+them."""
 
 import threading
 import time
@@ -13,7 +14,7 @@ LINE_EVERY_S = 2.0
 
 
 class Display(Protocol):
-    """Stages are told in the order in which they run; the one that runs is the last that was started."""
+    """Progress display. Stages are started in the order in which they run; the latest started one is running."""
 
     def __enter__(self) -> Self: ...
 
@@ -29,13 +30,13 @@ class Display(Protocol):
 
 
 def display(stages: tuple[str, ...]) -> Display:
-    """Bars where standard output is a terminal, else lines."""
+    """Returns bars if standard output is a terminal, else lines."""
     console = Console(highlight=False)
     return Bars(stages, console) if console.is_terminal else Lines(stages)
 
 
 class Bars:
-    """One row a stage with its bar and elapsed time, and a last one for the whole."""
+    """One row per stage with its bar and elapsed time, and a last row for the whole."""
 
     def __init__(self, stages: tuple[str, ...], console: Console) -> None:
         self._progress = Progress(
@@ -79,7 +80,7 @@ class Bars:
 
 
 class Lines:
-    """Lines that end in a newline; one at least every few seconds, so that silence means trouble."""
+    """Plain lines; one at least every few seconds, so that silence indicates a problem."""
 
     def __init__(self, stages: tuple[str, ...]) -> None:
         self._stages, self._finished = stages, 0

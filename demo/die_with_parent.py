@@ -1,7 +1,8 @@
-"""Run a command that ends with whoever started it, even by kill -9: `python -m demo.die_with_parent COMMAND ...`.
+"""Runs a command that ends with the process that started it, even by kill -9: `python -m demo.die_with_parent COMMAND
+...`.
 
-MLflow's and BentoML's servers start workers of their own and know nothing of a demo that was killed; the watch of the
-stages (ECHOPLANE_RUNNER_PID) ends this process and all below it.
+The servers of MLflow and BentoML start workers of their own and do not notice that the demo was killed; the parent
+watch of the stages (ECHOPLANE_RUNNER_PID) ends this process and all its descendants.
 """
 
 import signal

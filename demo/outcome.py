@@ -1,4 +1,4 @@
-"""All that a run of the demo has found, and the short form of it that other programs read."""
+"""Results of a demo run, and their short form for other programs."""
 
 import functools
 import json
@@ -12,7 +12,7 @@ from echoplane.stages.stage import Manifest
 
 @dataclass(frozen=True)
 class StageTime:
-    """How long a stage took in this run; `resumed` where an earlier run had finished it."""
+    """Duration of a stage in this run; `resumed` is true if an earlier run had finished it."""
 
     name: str
     seconds: float
@@ -21,7 +21,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one run: what the steps handed on, and the service's answers."""
+    """Results of one run: the manifests of the steps and the service's answers."""
 
     manifests: dict[str, Manifest]
     times: list[StageTime]
@@ -29,7 +29,7 @@ class Outcome:
     metrics: dict[str, float]
     seconds: float
     before: Path
-    """The phantom's file that `asked[0]` was before de-identification."""
+    """Synthetic file from which `asked[0]` was de-identified."""
 
     @functools.cached_property
     def evaluation(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Outcome:
 
     @functools.cached_property
     def report(self) -> dict[str, Any]:
-        """`report.json`."""
+        """Returns the content of `report.json`."""
         accuracy = self.evaluation["figures"]["accuracy"]
         return {
             "schema": 1,

@@ -1,4 +1,4 @@
-"""The demo's page: what each stage left behind, as the values that `report.html` shows."""
+"""Page of the demo: the results of each stage, as the values that `report.html` shows."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ PARTS = ("upload", "read", "preprocess", "inference", "interpret", "total")
 
 
 def write(outcome: Outcome, path: Path) -> None:
-    """The page, whole in one file: no script, no other file, no other host."""
+    """Writes the page as one self-contained file: no script, no other file, no other host."""
     page = render(
         TEMPLATE.read_text(),
         head=_head(outcome),
@@ -46,7 +46,7 @@ def write(outcome: Outcome, path: Path) -> None:
 
 
 def duration(seconds: float) -> str:
-    """As people say it."""
+    """Returns a duration in words."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
@@ -56,7 +56,7 @@ def percent(value: float) -> str:
 
 
 def sameness(skew: float) -> str:
-    """How far served and evaluated probabilities lie apart."""
+    """Returns the largest difference between served and evaluated probabilities, in words."""
     if skew == 0:
         return "served and evaluated probabilities are equal to the last bit"
     return f"served and evaluated probabilities differ by at most {skew:.0e}"
@@ -83,7 +83,8 @@ def _head(outcome: Outcome) -> dict[str, Any]:
 
 
 def _clips(outcome: Outcome) -> list[dict[str, Any]]:
-    """One patient's views, whatever the answers were: the first of the test patients with the most."""
+    """Returns one patient's views, whether answered correctly or not: of the test patients with the most views, the
+    first."""
     patient = outcome.asked[0].scored["patient"]
     return [_clip(asked) for asked in outcome.asked if asked.scored["patient"] == patient]
 

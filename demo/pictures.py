@@ -1,6 +1,8 @@
-"""Pictures of the report: moving clips and, for phantoms alone, the same frame before and after de-identification.
+"""Pictures of the report: moving clips and, for synthetic patients only, the same frame before and after
+de-identification.
 
-Axes: T frame, H row, W column, C colour."""
+Axes: T frame, H row, W column, C colour.
+"""
 
 import io
 from pathlib import Path
@@ -18,7 +20,7 @@ MAX_FRAMES = 32
 
 
 def moving_clip(path: Path) -> str:
-    """The clip's scan region as an animated WebP, at its own speed, in a data URI."""
+    """Returns the clip's scan region as an animated WebP, at its own speed, in a data URI."""
     clip = read_dicom(path).only
     frames_THW = clip.frames.grey(range(min(clip.frame_count, MAX_FRAMES)))
     shown = max((region for region in clip.regions if region.kind == "tissue"), key=lambda region: region.area)
@@ -39,7 +41,8 @@ def moving_clip(path: Path) -> str:
 
 
 def still(path: Path, frame: int = 0) -> str:
-    """One frame in colour as it lies in the file, in a data URI. Before de-identification: for phantoms only."""
+    """Returns one frame in colour as stored in the file, in a data URI. Files before de-identification: synthetic ones
+    only."""
     image = Image.fromarray(_colour(path, frame))
     file = io.BytesIO()
     _scaled(image, STILL_WIDTH).save(file, format="WEBP", quality=STILL_QUALITY)
@@ -74,6 +77,6 @@ HEADER_ROWS = (
 
 
 def header(path: Path) -> dict[str, str]:
-    """What the header says in the attributes that a reader of the report looks for; "" where it says nothing."""
+    """Returns the header attributes that the report shows; "" for an absent one."""
     dataset = pydicom.dcmread(path, stop_before_pixels=True)
     return {keyword: str(dataset.get(keyword, "") or "") for keyword in HEADER_ROWS}

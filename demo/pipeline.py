@@ -1,4 +1,4 @@
-"""The pipeline as a child: its lines become the demo's progress, its whole output the log."""
+"""Pipeline as a child process: its lines become the demo's progress, its whole output the log."""
 
 import os
 import re
@@ -22,7 +22,7 @@ SAID_WHY = re.compile(r"^echoplane [\w-]+: (.+)")
 
 @dataclass
 class Followed:
-    """What the lines of a run have told so far."""
+    """Progress of a run, read from its output lines."""
 
     display: Display
     stage: str = ""
@@ -30,7 +30,7 @@ class Followed:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each finished step."""
     why: str = ""
-    """The last error of our own that a step printed."""
+    """Last error of our own that a step printed."""
 
     def read(self, line: str) -> None:
         line = COLOUR.sub("", line).strip()
@@ -49,12 +49,12 @@ class Followed:
 
 
 class PipelineRun:
-    """A running `python -m pipelines run`; it ends with this process, however that ends."""
+    """Running `python -m pipelines run`; it ends with this process, however this process ends."""
 
     def __init__(self, name: str, parameters: dict[str, str], log: Path, environment: dict[str, str]) -> None:
         options = [part for key, value in parameters.items() for part in (f"--{key.replace('_', '-')}", value)]
         self._log = log
-        # In a session of its own: Ctrl-C comes to the demo alone, which then ends the run without tracebacks.
+        # In a session of its own: Ctrl-C reaches the demo alone, which then ends the run without tracebacks.
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "pipelines", "run", name, *options],
             stdout=subprocess.PIPE,
@@ -66,7 +66,7 @@ class PipelineRun:
         )
 
     def follow(self, display: Display) -> Iterator[Followed]:
-        """Each change as it comes; StageError where a step fails."""
+        """Yields each change as it comes. Raises StageError if a step fails."""
         followed = Followed(display)
         with self._log.open("a") as log:
             for line in self._process.stdout or ():
@@ -79,7 +79,7 @@ class PipelineRun:
             raise StageError(f"step {followed.stage or 'start'} failed: {why} The whole log is {self._log}.")
 
     def stop(self) -> None:
-        """End it and its steps, if it still runs."""
+        """Ends the run and its steps, if still running."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

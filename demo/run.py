@@ -1,4 +1,4 @@
-"""The whole job: the pipeline beside an MLflow server, then the champion served and asked, then the report."""
+"""Whole demo: the pipeline beside an MLflow server, then the champion served and queried, then the report."""
 
 import contextlib
 import json
@@ -27,12 +27,13 @@ PIPELINE_STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", 
 STAGES = (*PIPELINE_STAGES, "serve", "report")
 METRICS = ("echoplane_requests_total", "echoplane_slot_", "echoplane_model_info", "echoplane_stage_seconds_count")
 RETRIES = "6"
-"""Of a request to MLflow, over a minute: a run that resumes may come before the server is up."""
+"""Number of times that a request to MLflow is retried, over a minute: a resumed run may begin before the server is
+up."""
 TITLES = {view.name: view.title for view in VIDEO_VIEWS}
 
 
 def run(folder: Path = BUILD, parameters: dict[str, str] | None = None) -> Outcome:
-    """Run, or go on from the last finished stage; writes report.json and report.html under `folder`."""
+    """Runs the demo, or resumes after the last finished stage; writes report.json and report.html under `folder`."""
     began_s, wall_s = time.monotonic(), time.time()
     clear_if_stale(folder, parameters or {})
     with display(STAGES) as shown, contextlib.ExitStack() as open_servers:
@@ -52,9 +53,9 @@ def run(folder: Path = BUILD, parameters: dict[str, str] | None = None) -> Outco
 
 
 def clear_if_stale(folder: Path, parameters: dict[str, str]) -> None:
-    """Begin anew where the package or the parameters are not those of the run before.
+    """Removes earlier results if the package or the parameters differ from those of the previous run.
 
-    Other patients would be made, and the gate can't compare models that were tested on different ones.
+    Other patients would be made, and the promotion gate cannot compare models that were tested on different patients.
     """
     made_by = json.dumps({"package": package_digest(), "parameters": parameters})
     note = folder / "made-by.json"
@@ -67,7 +68,7 @@ def clear_if_stale(folder: Path, parameters: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def _registry(folder: Path) -> Iterator[str]:
-    """The address of an MLflow server that is still starting: the first stages do not need it."""
+    """Yields the address of an MLflow server that is still starting: the first stages do not need it."""
     server, uri = start_server(folder / "mlflow")
     try:
         yield uri
@@ -83,7 +84,7 @@ def _pipeline(
     open_servers: contextlib.ExitStack,
     wall_s: float,
 ) -> tuple[dict[str, Manifest], list[StageTime], servers.ServiceProcess]:
-    """Run the seven steps; the service starts beside the last of them."""
+    """Runs the seven steps; the service starts during the last of them."""
     from pipelines.local import manifests
 
     root = folder / "work"
@@ -106,7 +107,7 @@ def _pipeline(
 
 
 def _resumed(manifest: Manifest, wall_s: float) -> bool:
-    """Whether the stage had been finished before this run began."""
+    """Returns True if the stage had been finished before this run began."""
     return (manifest.path / "manifest.json").stat().st_mtime < wall_s
 
 
@@ -120,7 +121,7 @@ def _stop_if_refused(promoted: Manifest) -> None:
 def _serve(
     service: servers.ServiceProcess, manifests: dict[str, Manifest], shown: Display
 ) -> tuple[list[client.Asked], dict[str, float], float]:
-    """Every held-out clip through HTTP."""
+    """Sends every held-out clip to the service over HTTP."""
     start = time.monotonic()
     shown.start("serve")
     servers.wait_ready(service)
@@ -138,7 +139,8 @@ def _key_file(folder: Path) -> Path:
 
 
 def original_of(deidentified: Path, phantoms: Path, key_file: Path) -> Path:
-    """The phantom's file behind a de-identified one: its UID, replaced under the key, is the new one's."""
+    """Returns the synthetic file from which a file was de-identified: its UID, replaced under the key, is the new
+    file's."""
     key = load_key(key_file)
     sought = pydicom.dcmread(deidentified, stop_before_pixels=True).SOPInstanceUID
     for path in sorted(phantoms.rglob("*")):
@@ -150,7 +152,7 @@ def original_of(deidentified: Path, phantoms: Path, key_file: Path) -> Path:
 
 
 def summary(outcome: Outcome, folder: Path = BUILD) -> Iterator[str]:
-    """What the demo prints at the end."""
+    """Yields the lines that the demo prints at the end."""
     report = outcome.report
     patient = outcome.asked[0].scored["patient"]
     for asked in outcome.asked:
@@ -174,7 +176,7 @@ def _verdict(asked: client.Asked) -> str:
 
 
 def serve(port: int, folder: Path = BUILD) -> None:
-    """The demo's champion on `port` until Ctrl-C."""
+    """Serves the demo's champion on `port` until Ctrl-C."""
     if not (folder / "mlflow").is_dir():
         raise ConfigError("there is no champion yet; run `make demo` first.")
     with _registry(folder) as tracking_uri, servers.service(tracking_uri, folder / "service.log", port) as service:

@@ -1,4 +1,4 @@
-"""The service of the demo: BentoML on a free port of this machine, which ends with whoever started it."""
+"""Service of the demo: BentoML on a free port of this machine, which ends with the process that started it."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class ServiceProcess:
-    """A started service: where it will answer, its process and its log."""
+    """Started service: its address, its process and its log."""
 
     address: str
     process: subprocess.Popen[bytes]
@@ -37,7 +37,7 @@ class ServiceProcess:
 
 @contextlib.contextmanager
 def service(tracking_uri: str, log: Path, port: int | None = None) -> Iterator[ServiceProcess]:
-    """Start a service that follows the registry's champion; it may not be ready yet. Raises StageError if `port` is
+    """Starts a service that follows the registry's champion; it may not be ready yet. Raises StageError if `port` is
     taken."""
     if port:
         check_free(port)
@@ -86,7 +86,7 @@ def check_free(port: int) -> None:
 
 
 def wait_ready(service: ServiceProcess) -> None:
-    """Wait until the champion answers; raises StageError if that takes too long or the service ends."""
+    """Waits until the champion answers. Raises StageError if that takes too long or the service ends."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         service.check_alive()

@@ -1,4 +1,4 @@
-"""The pipelines by name: one definition each, for kfp.local on one machine and for Kubeflow on a cluster."""
+"""Pipelines by name: one definition each, for kfp.local on one machine and for Kubeflow on a cluster."""
 
 import importlib
 from typing import Any
@@ -14,7 +14,7 @@ NAMES: tuple[str, ...] = tuple(_MODULES)
 
 
 def by_name(name: str) -> Any:
-    """The pipeline `name` as KFP knows it."""
+    """Returns the pipeline `name` as KFP knows it."""
     if name not in _MODULES:
         raise ConfigError(f"there is no pipeline {name!r}; expected one of {', '.join(NAMES)}.")
     return importlib.import_module(_MODULES[name]).pipeline

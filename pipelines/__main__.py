@@ -48,7 +48,7 @@ PREVIOUS_NAMES = {
     "train_settings": "training",
     "train_workers": "workers",
 }
-"""Options of 0.1 by the parameter that replaced them; accepted for this version."""
+"""Options of version 0.1 by the parameter that replaced them; still accepted in this version."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("action", choices=["compile", "run", "submit"])
     parser.add_argument("name", choices=pipelines.NAMES)
     given = sys.argv[1:] if arguments is None else arguments
-    asked, rest = parser.parse_args(given[:2]), given[2:]  # what follows, --help too, is the pipeline's
+    asked, rest = parser.parse_args(given[:2]), given[2:]  # all that follows, --help too, is for the pipeline
     action = {"compile": compile_package, "run": run_here, "submit": submit}[asked.action]
     try:
         return action(asked.name, rest)
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compile_package(name: str, arguments: list[str]) -> int:
-    """Write the package that Kubeflow's UI and client upload."""
+    """Writes the package that Kubeflow's UI and client upload."""
     from kfp.compiler import Compiler
 
     argparse.ArgumentParser(f"python -m pipelines compile {name}").parse_args(arguments)
@@ -84,7 +84,7 @@ def compile_package(name: str, arguments: list[str]) -> int:
 
 
 def run_here(name: str, arguments: list[str]) -> int:
-    """Run it on this machine and tell where each step's manifest is."""
+    """Runs the pipeline on this machine and prints the path of each step's manifest."""
     from pipelines import local
 
     values = _parameters(name, "run", arguments, {"root": LOCAL_ROOT})
@@ -99,7 +99,7 @@ def run_here(name: str, arguments: list[str]) -> int:
 
 
 def _decision(found: Mapping[str, Manifest]) -> Iterator[str]:
-    """What the gate said, and why."""
+    """Yields the promotion decision and its reasons."""
     if "promote" in found:
         decision = found["promote"].stated(Promotion)
         yield "The gate passed the model: it is the champion." if decision.passed else "The gate refused the model:"
@@ -108,7 +108,7 @@ def _decision(found: Mapping[str, Manifest]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _registry(folder: Path) -> Iterator[None]:
-    """An MLflow server beside the run, where MLFLOW_TRACKING_URI names none."""
+    """Starts an MLflow server for the run, if MLFLOW_TRACKING_URI names none."""
     if os.environ.get("MLFLOW_TRACKING_URI"):
         yield
         return
@@ -123,7 +123,7 @@ def _registry(folder: Path) -> Iterator[None]:
 
 
 def submit(name: str, arguments: list[str]) -> int:
-    """Start a run on the Kubeflow at --host; prints the run's id."""
+    """Starts a run on the Kubeflow at --host; prints the run's id."""
     from kfp import Client
 
     parser = _parser(name, "submit", {})
@@ -139,7 +139,7 @@ def _parameters(name: str, action: str, arguments: list[str], defaults: dict[str
 
 
 def _parser(name: str, action: str, defaults: dict[str, Any]) -> argparse.ArgumentParser:
-    """An option for each of the pipeline's parameters."""
+    """Returns a parser with one option per parameter of the pipeline."""
     parser = argparse.ArgumentParser(f"python -m pipelines {action} {name}", allow_abbrev=False)
     for parameter, spec in pipelines.by_name(name).component_spec.inputs.items():
         text = f"{spec.description} Default {json.dumps(defaults.get(parameter, spec.default))}".replace("%", "%%")
@@ -150,7 +150,7 @@ def _parser(name: str, action: str, defaults: dict[str, Any]) -> argparse.Argume
 
 
 def _typed(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Strings of the command line as the types that KFP wants; text stays as it is."""
+    """Converts strings of the command line to the types that KFP expects; text is kept as it is."""
     inputs = pipelines.by_name(name).component_spec.inputs
     return {key: value if inputs[key].type == "String" else _json(key, value) for key, value in values.items()}
 

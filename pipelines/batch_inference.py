@@ -1,4 +1,5 @@
-"""Pipeline `batch-inference`: a folder or a bucket of studies -> a table of answers, by the model that serves."""
+"""Pipeline `batch-inference`: reads a folder or a bucket of studies and writes a table of answers by the serving
+model."""
 
 from kfp import dsl
 
@@ -7,7 +8,7 @@ from components.phantom.component import phantom
 from pipelines.cluster import SMALL, with_resources, with_run_summary, with_s3_credentials
 
 AT_ONCE = 2
-"""Parts that are answered side by side: as many as kfp.local runs, and as a node of two cores holds."""
+"""Number of parts that are answered at the same time: as many as kfp.local runs, and as a node of two cores holds."""
 
 
 @dsl.pipeline(name="batch-inference", display_name="Batch inference: answer many studies")
@@ -24,25 +25,25 @@ def pipeline(
     synthetic_patients: int = 2,
     synthetic_seed: int = 2,
 ) -> None:
-    """Answer every study of a folder or a bucket with the model that serves, and write the answers as one table.
+    """Answers every study of a folder or a bucket with the serving model, and writes the answers as one table.
 
     With the defaults it answers synthetic patients, so that a first run needs no data; it needs a champion, which the
-    pipeline echo-view makes. A study that can't be answered has its reason in the table and stops nothing. File names
-    stand in the table: give studies that are de-identified.
+    pipeline echo-view makes. A study that cannot be answered gets its reason in the table and does not stop the run.
+    The table contains file names: use de-identified studies.
 
     Args:
         root: Folder under which all steps keep their data, on a volume that every step reaches.
         volume: Claim of the volume that is mounted at /echoplane in every step. Not used on one machine.
         data_source: Folder of de-identified studies, or s3://BUCKET/PREFIX; all below it is read. Empty: synthetic
             patients.
-        model: What answers: champion, previous, the number of a registered version, or the folder of a bundle.
-        model_task: What is asked of each study: echo-view-video or cmr-segmentation (which needs a `data_source`).
+        model: Model that answers: champion, previous, the number of a registered version, or the folder of a bundle.
+        model_task: Task that answers each study: echo-view-video or cmr-segmentation (which needs a `data_source`).
         model_runtime: openvino or onnxruntime. Empty: the one on which the model was evaluated.
         model_precision: f32, bf16 or auto. Empty: the one at which the model was evaluated.
         batch_part_size: Studies that one step answers; an interrupted step goes on after its last answer.
         batch_study_timeout_s: Seconds after which a study is given up, with that reason in the table.
         synthetic_patients: Synthetic patients to make, twelve clips each. Not used if `data_source` is given.
-        synthetic_seed: Another number makes other synthetic patients.
+        synthetic_seed: Seed of the synthetic patients.
     """
     with with_run_summary(root, volume):
         made = phantom(root=root, patients=synthetic_patients, seed=synthetic_seed, frames=24, source=data_source)

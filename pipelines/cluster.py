@@ -1,8 +1,8 @@
 """Kubernetes settings of a step: volume, size, security, registry address, keys, time limit. kfp.local ignores them.
 
 The names are those of the chart helm/echoplane, released as `echoplane`. Sizes are fixed when a pipeline is compiled:
-Kubeflow 2.17 loses a parameter that is used for one inside of an exit handler. The claim of the volume is a parameter,
-which it passes on.
+Kubeflow 2.17 loses a parameter that sets a size inside an exit handler. The claim of the volume is a parameter, which
+it does pass on.
 """
 
 import os
@@ -20,9 +20,10 @@ SETTINGS = "echoplane-pipelines"
 """ConfigMap of the chart: address of MLflow, address of the object store (unless it is AWS), limits of Ray pods."""
 SETTINGS_OF_STEPS = ("MLFLOW_TRACKING_URI", "ECHOPLANE_RAY_IMAGES", "ECHOPLANE_RAY_CLAIMS")
 KEY_SECRET = "echoplane-deid-key"  # noqa: S105 (a name)
-"""Secret whose `key` is the pseudonym key. Whoever may know the key creates it; only the step `deid` gets it."""
+"""Secret whose `key` is the pseudonym key. Someone entitled to know the key creates it; only the step `deid` gets
+it."""
 BUCKET_SECRET = "echoplane-s3"  # noqa: S105 (a name)
-"""Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for another store than the chart's, AWS_ENDPOINT_URL."""
+"""Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if the store is not the chart's, AWS_ENDPOINT_URL."""
 GPU = "nvidia.com/gpu"
 HOUR_S = 3600
 
@@ -33,15 +34,15 @@ STEP_LABEL = ("app.kubernetes.io/component", "pipeline-step")
 
 @dataclass(frozen=True)
 class Size:
-    """Requests and limits of a step. CPU is a request alone: a limit would only make the step slower."""
+    """Requests and limits of a step. CPU has a request only: a limit would only make the step slower."""
 
     cpu: str = "250m"
-    """docs/kubernetes.md adds up that a node of 2 cores and 8 GiB holds every step beside the platform."""
+    """CPU request; docs/kubernetes.md shows that a node of 2 cores and 8 GiB holds every step beside the platform."""
     memory: str = "1Gi"
     memory_limit: str = "4Gi"
     gpus: int = 0
     hours: int = 6
-    """Kubernetes ends the pod after that."""
+    """Time limit in hours, after which Kubernetes ends the pod."""
 
 
 STEP = Size()
@@ -51,7 +52,7 @@ SMALL = Size(cpu="100m", memory="256Mi", memory_limit="1Gi", hours=1)
 def training_size(train_on: str) -> Size:
     """Returns the size of the step `train`: "step" trains in its own pod, "ray" watches the Ray pods that train.
 
-    Raises ConfigError for another word.
+    Raises ConfigError for any other value.
     """
     if train_on == "ray":
         return Size(cpu="50m", memory="512Mi", memory_limit="2Gi", hours=72)
@@ -73,12 +74,12 @@ TRAIN_RAY_PODS = RAY_PODS if TRAIN_ON == "ray" else {}
 
 
 def with_resources(task: dsl.PipelineTask, volume: Any, size: Size = STEP) -> dsl.PipelineTask:
-    """Gives `task` the volume, this size, and the security that a namespace enforcing `restricted` asks for.
+    """Gives `task` the volume, this size, and the security context that a namespace enforcing `restricted` requires.
 
     Kubeflow sets no runAsNonRoot on a step's main container; without it such a namespace refuses the pod.
 
-    Kubeflow's cache is off: it would answer from a volume that has changed since. A stage finds and verifies its own
-    finished work.
+    Kubeflow's cache is off: its result could refer to a volume that has changed since. A stage finds and verifies its
+    own finished work.
     """
     kubernetes.mount_pvc(task, pvc_name=volume, mount_path=MOUNT)
     kubernetes.set_security_context(task, run_as_non_root=True)
@@ -109,8 +110,8 @@ def with_deid_key(task: dsl.PipelineTask) -> dsl.PipelineTask:
 def with_s3_credentials(task: dsl.PipelineTask) -> dsl.PipelineTask:
     """Gives `task` the address and the credentials of the object store, if the cluster has them.
 
-    The Secret's address takes precedence over the chart's by a name of its own: Argo merges a pod's variables by name,
-    and refuses a name from two sources.
+    The Secret's address has its own variable name and takes precedence over the chart's: Argo merges a pod's variables
+    by name, and refuses a name from two sources.
     """
     kubernetes.use_config_map_as_env(
         task,
@@ -128,5 +129,6 @@ def with_s3_credentials(task: dsl.PipelineTask) -> dsl.PipelineTask:
 
 
 def with_run_summary(root: Any, volume: Any) -> dsl.ExitHandler:
-    """Returns the context of all steps of a pipeline: however they end, a last step reports how and why."""
+    """Returns the context of all steps of a pipeline: however they end, a last step reports the outcome and its
+    reason."""
     return dsl.ExitHandler(with_resources(ended(root=root), volume, SMALL), name="steps")

@@ -1,7 +1,8 @@
-"""Pipeline `cmr`: from cine MR with masks to a model that measures hearts, or to the reasons why it does not serve.
+"""Pipeline `cmr`: from cine MR with masks to a serving model that measures hearts, or to the reasons why it is not
+promoted.
 
-With its defaults it makes synthetic patients and needs no data. The data lie under `root`, which every step must
-reach; what passes between steps are manifests.
+With its defaults it makes synthetic patients and needs no data. The data lie under `root`, which every step must reach;
+steps pass only manifests to each other.
 """
 
 # ruff: noqa: B006 (KFP copies a default when it compiles, and None would be another type)
@@ -39,30 +40,30 @@ def pipeline(
     serve_precision: str = "f32",
     gate_policy: str = "default",
 ) -> None:
-    """Teach a model the chambers of the heart on cine MR, test it on unseen patients, promote it if it is good enough.
+    """Trains a model on the chambers of the heart of cine MR, tests it on unseen patients, promotes it if it passes.
 
     With the defaults it makes and uses synthetic patients, so that a first run needs no data.
 
     Args:
         root: Folder under which all steps keep their data, on a volume that every step reaches.
-        synthetic_patients: Synthetic patients to make: a short axis stack and both long axis cines each, with exact
+        synthetic_patients: Synthetic patients to make: one short axis stack and both long axis cines each, with exact
             masks. Not used if `data_source` is given.
-        synthetic_seed: Another number makes other synthetic patients.
+        synthetic_seed: Seed of the synthetic patients.
         synthetic_frames: Phases of each synthetic cine.
-        data_source: Folder of your own cine MR with masks, a folder per study. Empty: synthetic patients are used.
-        data_public: Who published the studies in `data_source` without their patients' identity: nothing here removes
-            it.
-        data_site: Where the studies come from, as the report's tables name it.
-        data_split: How patients are divided, if it differs from the defaults, such as {"test": 0.3}.
+        data_source: Folder of cine MR with masks, with one folder per study. Empty: synthetic patients are used.
+        data_public: Publisher of the studies in `data_source`, who has removed their patients' identity: no step here
+            removes it.
+        data_site: Site of the studies, as the report's tables name it.
+        data_split: Shares of the patient split that differ from the defaults, such as {"test": 0.3}.
         train_network: Settings of the network that differ from the defaults, such as {"kind": "fcn", "width": 16}.
         train_augmentation: Settings of the augmentation that differ from the defaults.
         train_settings: Settings of training that differ from the defaults.
         train_workers: Processes that train together. Without a GPU: as many as cores.
-        train_gpu: Whether each of these processes gets a GPU.
-        train_ray_pods: Ray pods to train on: {"volume": "echoplane-data"}, and if it differs "cpu" of a worker (1),
+        train_gpu: True gives each of these processes a GPU.
+        train_ray_pods: Ray pods to train on: {"volume": "echoplane-data"}, optionally "cpu" of a worker (1),
             "head_cpu" (0.25), "memory_gib" of each pod (4), "node_selector", "tolerations". Empty: the step trains in
             its own pod.
-        serve_runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
+        serve_runtime: Runtime that will serve the model: openvino or onnxruntime. The evaluation uses the same.
         serve_precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
         gate_policy: Path of a YAML policy that a model must meet to serve, or "default" for the one of echoplane.
         volume: Claim of the volume that is mounted at /echoplane in every step. Not used on one machine.

@@ -1,7 +1,7 @@
-"""Pipeline `echo-view`: from studies to a model that serves, or to the reasons why it does not.
+"""Pipeline `echo-view`: from studies to a serving model, or to the reasons why it is not promoted.
 
-With its defaults it makes synthetic patients and needs no data. The data lie under `root`, which every step must
-reach; what passes between steps are manifests.
+With its defaults it makes synthetic patients and needs no data. The data lie under `root`, which every step must reach;
+steps pass only manifests to each other.
 """
 
 # ruff: noqa: B006 (KFP copies a default when it compiles, and None would be another type)
@@ -40,32 +40,32 @@ def pipeline(
     serve_precision: str = "f32",
     gate_policy: str = "default",
 ) -> None:
-    """Teach a model the twelve views of an echo study, test it on unseen patients, and promote it if it is good enough.
+    """Trains a model on the twelve views of an echo study, tests it on unseen patients, and promotes it if it passes.
 
     With the defaults it makes and uses synthetic patients, so that a first run needs no data.
 
     Args:
         root: Folder under which all steps keep their data, on a volume that every step reaches.
         synthetic_patients: Synthetic patients to make, twelve clips each. Not used if `data_source` is given.
-        synthetic_seed: Another number makes other synthetic patients.
+        synthetic_seed: Seed of the synthetic patients.
         synthetic_frames: Frames of each synthetic clip.
-        data_source: Folder of your own DICOM, read with all its subfolders. Empty: synthetic patients are used.
+        data_source: Folder of DICOM files, read with all its subfolders. Empty: synthetic patients are used.
         data_labels: CSV file with the columns file (relative to `data_source`) and view. Empty: ViewCodeSequence names
             the views.
-        data_site: Where the studies come from, as the report's tables name it.
-        data_split: How patients are divided, if it differs from the defaults, such as {"test": 0.3}.
+        data_site: Site of the studies, as the report's tables name it.
+        data_split: Shares of the patient split that differ from the defaults, such as {"test": 0.3}.
         deid_key_file: File that holds the pseudonym key, mounted into the step. Empty: the variable
             ECHOPLANE_DEID_KEY.
-        deid_policy: What de-identification keeps, if it differs from the defaults, such as {"dates": "remove"}.
+        deid_policy: Settings of de-identification that differ from the defaults, such as {"dates": "remove"}.
         train_network: Settings of the network that differ from the defaults.
         train_augmentation: Settings of the augmentation that differ from the defaults.
         train_settings: Settings of training that differ from the defaults, such as {"steps": 1000}.
         train_workers: Processes that train together. Without a GPU: as many as cores.
-        train_gpu: Whether each of these processes gets a GPU.
-        train_ray_pods: Ray pods to train on: {"volume": "echoplane-data"}, and if it differs "cpu" of a worker (1),
+        train_gpu: True gives each of these processes a GPU.
+        train_ray_pods: Ray pods to train on: {"volume": "echoplane-data"}, optionally "cpu" of a worker (1),
             "head_cpu" (0.25), "memory_gib" of each pod (4), "node_selector", "tolerations". Empty: the step trains in
             its own pod.
-        serve_runtime: What will serve the model: openvino or onnxruntime. It is evaluated on the same.
+        serve_runtime: Runtime that will serve the model: openvino or onnxruntime. The evaluation uses the same.
         serve_precision: f32, bf16 or auto: the precision at which the model is evaluated and served.
         gate_policy: Path of a YAML policy that a model must meet to serve, or "default" for the one of echoplane.
         volume: Claim of the volume that is mounted at /echoplane in every step. Not used on one machine.

@@ -1,7 +1,7 @@
-"""Run a pipeline on this machine: every step a process, one after another, by kfp.local.
+"""Runs a pipeline on this machine: every step a process, one after another, by kfp.local.
 
-KFP's own folder is made anew by each run: what a step did before is found by the done-manifests of the stages, and
-the folder is where the latest run's manifests are looked up by step.
+KFP's own folder is emptied at each run: finished work is found by the done-manifests of the stages, and the folder
+holds the latest run's manifests by step.
 """
 
 import contextlib
@@ -24,7 +24,8 @@ LOCK = ".run.lock"
 
 
 def run(name: str, values: dict[str, Any]) -> None:
-    """Run pipeline `name` under `values["root"]`; StageError where a step fails, ConfigError where another run is."""
+    """Runs pipeline `name` under `values["root"]`. Raises StageError if a step fails, ConfigError if another run holds
+    the root."""
     die_with_runner()
     with _only_run(Path(values["root"]).resolve()) as root:
         _run(name, values, root)
@@ -32,7 +33,7 @@ def run(name: str, values: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _only_run(root: Path) -> Iterator[Path]:
-    """Hold the root: KFP's folder in it is of one run."""
+    """Locks the root: KFP's folder in it belongs to one run."""
     ensure_folder(root, "`root`")
     with (root / LOCK).open("w") as lock:
         try:
@@ -43,12 +44,12 @@ def _only_run(root: Path) -> Iterator[Path]:
 
 
 def _run(name: str, values: dict[str, Any], root: Path) -> None:
-    # Steps end with this process; unbuffered, their lines come while they work.
+    # Steps end with this process; unbuffered, so that their lines appear while they work.
     this_run = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1", RUN_VARIABLE: this_run}
     from kfp import local
 
-    # neither the image's name nor what a pod asks for says anything here: a step is a process of this Python
+    # the image's name and the pod's resources do not matter here: a step is a process of this Python
     warnings.filterwarnings("ignore", message=".*custom or non-Python base image", category=RuntimeWarning)
     warnings.filterwarnings("ignore", message=".*have no effect", category=UserWarning)
 
@@ -57,13 +58,13 @@ def _run(name: str, values: dict[str, Any], root: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
     try:
         pipelines.by_name(name)(**values)
-    except RuntimeError as error:  # kfp.local's one way to say that a step failed or was interrupted
+    except RuntimeError as error:  # the only way in which kfp.local reports that a step failed or was interrupted
         reasons = [f"{step.stage}: {step.reason}" for step in records(values["root"], this_run) if step.reason]
         raise StageError("; ".join(reasons) or str(error).splitlines()[0]) from error
 
 
 def manifests(root: Path) -> dict[str, Manifest]:
-    """The manifests that the latest run's steps handed on, by stage."""
+    """Returns the manifests that the latest run's steps passed on, by stage."""
     found = {}
     for path in sorted((root.resolve() / KFP_FOLDER).glob("*/*/*")):
         if path.is_file() and path.read_bytes()[:1] == b"{":

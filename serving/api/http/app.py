@@ -93,7 +93,7 @@ class Service:
             return _json(StudyBody(request_id=received.request_id, files=bodies))
 
     async def _receive(self, request: Request, in_flight: InFlight, max_files: int) -> tuple[Received, list[Any]]:
-        """Receives the body, then takes an inference slot."""
+        """Receives the body, then takes a place in `Admission`."""
         start = time.perf_counter()
         held = await uploads.receive(request, self._upload_limits, max_files=max_files, hold_bytes=in_flight.hold_bytes)
         in_flight.hold(held)

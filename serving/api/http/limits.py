@@ -1,7 +1,8 @@
 """Limits of the requests that are received and answered concurrently, and the deadline of each.
 
-A request first receives its body, then takes an inference slot: a slow client holds bytes, never a slot. BentoML's own
-limiter and timeout would answer before our problem bodies can, and would refuse /v1/models as well.
+A request first receives its body, then takes a place (one of `max_in_flight`): a slow client holds bytes, never a
+place. BentoML's own limiter and timeout would answer before our problem bodies can, and would refuse /v1/models as
+well.
 """
 
 import asyncio
@@ -29,13 +30,13 @@ class Limits:
     max_in_flight: int
     """Maximum number of studies that are answered at once."""
     max_queued: int
-    """Maximum number of received requests that wait for a slot; further requests get 429."""
+    """Maximum number of received requests that wait for a place; further requests get 429."""
     queue_timeout_s: float
     max_held_bytes: int
     """Maximum size in bytes of all bodies that are received, waiting or being answered."""
     threads: int
     deadline_s: float
-    """Time to answer all files of a request once it has a slot."""
+    """Time to answer all files of a request once it has a place."""
 
 
 class Admission:
@@ -51,7 +52,7 @@ class Admission:
     async def request(self) -> AsyncIterator["InFlight"]:
         """Admits a request to send its body. Raises Problem 429 if too many do.
 
-        Its slot and files are released when both the request and its threads have ended: a thread cannot be stopped,
+        Its place and files are released when both the request and its threads have ended: a thread cannot be stopped,
         and work that outlives its deadline still uses memory and a core.
         """
         if self._receiving >= MAX_RECEIVING:
@@ -67,7 +68,7 @@ class Admission:
         self._receiving -= 1
 
     async def take_place(self) -> None:
-        """Waits for an inference slot. Raises Problem 429 if the queue is full or the wait is too long."""
+        """Waits for a place. Raises Problem 429 if the queue is full or the wait is too long."""
         if self._places.locked() and self._queued >= self.limits.max_queued:
             raise problems.busy()
         self._queued += 1
@@ -91,7 +92,7 @@ class Admission:
 
 
 class InFlight:
-    """One admitted request: its bytes, files, slot, threads and deadline."""
+    """One admitted request: its bytes, files, place, threads and deadline."""
 
     def __init__(self, admission: Admission, pool: ThreadPoolExecutor) -> None:
         self._admission, self._pool = admission, pool
@@ -113,7 +114,7 @@ class InFlight:
             self._at_end.callback(file.close)
 
     async def start(self) -> None:
-        """Takes a slot once the body is received; the deadline of the whole request begins here."""
+        """Takes a place once the body is received; the deadline of the whole request begins here."""
         self._end_receiving()
         await self._admission.take_place()
         self._at_end.callback(self._admission.give_back_place)
@@ -152,7 +153,7 @@ class InFlight:
         self._close_if_over()
 
     def _close_if_over(self) -> None:
-        """Releases the slot and files once no thread works any more; a request past its deadline, or whose client has
+        """Releases the place and files once no thread works any more; a request past its deadline, or whose client has
         left, can still have several threads at work."""
         if self._ended and not self._running:
             self._admission.held_bytes -= self._held_bytes
