@@ -1,3 +1,3 @@
-"""echoplane: from cardiac imaging studies to answers a lab can trust. Research use, not a medical device."""
+"""echoplane: takes cardiac imaging studies from DICOM to answers over HTTP. Research use, not a medical device."""
 
 __version__ = "0.1.0"

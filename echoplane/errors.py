@@ -1,19 +1,19 @@
-"""Every error that echoplane raises on purpose, with the HTTP status that it becomes.
+"""Every error that echoplane raises on purpose, with its HTTP status or exit status.
 
     EchoplaneError
       InputError               the caller's file                      exit 3
-        NotAnImage        400  no DICOM, or cut off
+        NotAnImage        400  not an image, or truncated
         TooLarge          413  more pixels or bytes than allowed
         Unsupported       415  a transfer syntax or SOP class that is not read
-        UnusableStudy     422  read, but this task can't answer it
+        UnusableStudy     422  read, but this task cannot answer it
       ConfigError              the caller's settings or arguments     exit 2
       BundleError              refused; the old model keeps serving   exit 1
-        RegistryUnavailable           the registry, or what it keeps artifacts in, does not answer now
-      StageError               a stage could not be done              exit 1
-        StoreUnavailable              the object store does not answer now
+        RegistryUnavailable    the registry or its artifact store is unavailable
+      StageError               a stage failed                         exit 1
+        StoreUnavailable       the object store is unavailable
 
-A message says what is wrong, what was expected and what to do. It never holds a value of a DICOM
-attribute that could name a patient: no name, id, date, UID, path or free text.
+A message says what is wrong, what was expected and what to do. It never holds a value of a DICOM attribute that could
+identify a patient: no name, id, date, UID, path or free text.
 """
 
 import os
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class EchoplaneError(Exception):
-    """Base of all; `exit_code` is what the command line ends with."""
+    """Base of all errors; `exit_code` is the exit status of the command line."""
 
     exit_code = 1
 
 
 class InputError(EchoplaneError):
-    """The file that was sent; `status` is the HTTP status, `kind` the stable end of the problem's type."""
+    """Error in the caller's file; `status` is the HTTP status, `kind` the stable last part of the problem's type."""
 
     exit_code = 3
     status = 400
@@ -81,7 +81,8 @@ class StoreUnavailable(StageError):
 
 
 def wrong_field(error: "ValidationError", shown: Callable[[str], str] = "`{}`".format) -> str:
-    """Which field is wrong and what was expected, never its value; a name that is not known before what it left out."""
+    """Returns which field is wrong and what was expected, never its value. An unknown name is reported before a missing
+    field, which it may be a misspelling of."""
     wrong = error.errors(include_input=False, include_url=False)
     first = min(wrong, key=lambda each: each["type"] != "extra_forbidden")
     field = shown(str(first["loc"][0])) if first["loc"] else "the settings"
@@ -90,15 +91,15 @@ def wrong_field(error: "ValidationError", shown: Callable[[str], str] = "`{}`".f
 
 
 def unexpected(error: Exception) -> str:
-    """What `explained` says of an error that ends a program; with ECHOPLANE_DEBUG=1 it is raised again instead."""
+    """Returns `explained(error)` for an error that ends a program; raises it again if ECHOPLANE_DEBUG=1."""
     if os.environ.get("ECHOPLANE_DEBUG"):
         raise error
     return explained(error)
 
 
 def explained(error: Exception) -> str:
-    """A sentence for whoever reads a terminal or a log: our own errors' message; of others where it happened, and the
-    system's reason (a full disk, a missing right), since a library's own message may quote a file."""
+    """Returns one sentence for a terminal or a log: the message of an echoplane error; for any other its place in the
+    code and the system's reason (a full disk, a missing permission), since a library's own message may quote a file."""
     if isinstance(error, EchoplaneError):
         return str(error)
     reason = f"{os.strerror(error.errno)}; " if isinstance(error, OSError) and error.errno else ""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their digests: the one way to do each."""
+"""Atomic writing of files, and their digests: the only implementation of each."""
 
 import contextlib
 import hashlib
@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Yield a new hidden file beside `path` that takes its place at the end; after an error `path` is as it was.
+    """Yields a new hidden file beside `path` that replaces it at the end; after an error `path` is unchanged.
 
-    The content reaches the disk before the name does: a machine that is lost leaves the old file or the new one.
+    The content is flushed to disk before the rename, so a machine that fails leaves either the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -27,12 +27,12 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write `content` to `path`, all of it or nothing."""
+    """Writes `content` to `path`, completely or not at all."""
     with replacing(path, mode) as file:
         file.write(content)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, which is read in parts."""
+    """Returns the SHA-256 of a file's content, which is read in parts."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The one function that makes HTML: text from a file or a caller is hostile and always escaped."""
+"""The only functions that make HTML: text from a file or a caller is untrusted and always escaped."""
 
 import base64
 
@@ -10,13 +10,13 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 def render(template: str, **values: object) -> str:
-    """`template` (the text of a Jinja template) filled with `values`, every one escaped.
+    """Returns `template` (the text of a Jinja template) filled with `values`, all of them escaped.
 
-    A value that the template names and `values` lacks raises jinja2.UndefinedError.
+    Raises jinja2.UndefinedError if `values` lacks a name that the template uses.
     """
     return _ENVIRONMENT.from_string(template).render(**values)
 
 
 def data_uri(content: bytes, media_type: str = "image/png") -> str:
-    """`content` for an `src` attribute, so that a page needs no other file."""
+    """Returns `content` as a data URI for an `src` attribute, so that a page needs no other file."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""Text for the Markdown pages that Kubeflow shows: names stay whole, and a table stays a table."""
+"""Escapes text for the Markdown pages that Kubeflow shows."""
 
 import re
 
@@ -7,7 +7,7 @@ _NAME = re.compile(r"`[^`]*`|[\w./-]*_[\w./-]*")
 
 
 def inline(text: str) -> str:
-    """Returns `text` with names that hold an underscore as code, and what Markdown would read as a mark escaped.
+    """Returns `text` with names that hold an underscore as code, and Markdown's special characters escaped.
 
     An underscore is emphasis in Markdown: `patients_in_two_splits` would lose two of its three.
     """

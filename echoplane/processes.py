@@ -1,4 +1,4 @@
-"""Processes that work side by side, and that end at once when whoever waits for them is stopped or gone."""
+"""Worker processes that end at once if the process that waits for them is stopped or gone."""
 
 import contextlib
 import multiprocessing
@@ -15,11 +15,12 @@ import cv2
 
 @contextlib.contextmanager
 def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> Iterator[ProcessPoolExecutor]:
-    """A pool of workers with one thread each; never forked from this process, whose threads' locks they would inherit.
+    """Yields a pool of workers with one thread each. They are never forked from this process, whose thread locks they
+    would inherit.
 
-    When the caller leaves by an exception, Ctrl-C above all, the workers are killed: a pool's own end would wait for
-    all that was handed to it. Where this process itself is ended or killed, the workers end by themselves. What they
-    write must stand a kill anyway.
+    If the caller leaves by an exception, such as Ctrl-C, the workers are killed: a pool's own shutdown would wait for
+    all submitted work. If this process is ended or killed, the workers end by themselves. So whatever they write must
+    survive a kill.
     """
     others = multiprocessing.active_children()
     context = multiprocessing.get_context(start)
@@ -27,7 +28,7 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
         try:
             with _deaf_to_ctrl_c():
                 for _ in range(workers):
-                    pool.submit(int)  # starts one worker each, for none is idle so soon
+                    pool.submit(int)  # starts one worker each, since none is idle so soon
             yield pool
         except BaseException:
             for process in multiprocessing.active_children():
@@ -37,7 +38,8 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
 
 
 def _begin() -> None:
-    """In a worker: one thread for OpenCV, and another that waits for the end of whoever waits for the worker."""
+    """Runs in a new worker: limits OpenCV to one thread, and starts a thread that ends the worker if its parent
+    ends."""
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -51,8 +53,8 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started here never see the terminal's Ctrl-C, which they would answer with tracebacks."""
-    resource_tracker.ensure_running()  # now: it is started with the workers otherwise, and unblocks the signal then
+    """Blocks Ctrl-C in processes that are started in this context; they would answer it with tracebacks."""
+    resource_tracker.ensure_running()  # started now: it would otherwise start with the workers and unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

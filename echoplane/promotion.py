@@ -1,4 +1,5 @@
-"""The gate: figures, scores and a policy in, a decision with its reasons out. A refusal is an answer, not an error."""
+"""The promotion gate, a set of checks that a candidate model must pass before it serves: takes figures, scores and a
+policy, and returns a decision with its reasons. A refusal is a result, not an error."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -17,37 +18,37 @@ from echoplane.renamed import AcceptsFormerNames
 from echoplane.tasks import Rows, by_name
 
 Figures = Mapping[str, Any]
-"""`evaluation.json` as data."""
+"""The content of `evaluation.json`."""
 
 
 class Policy(AcceptsFormerNames):
-    """What a model must show before it serves; `echoplane/policies/TASK.yaml` says each in words."""
+    """Requirements that a model must meet before it serves; `echoplane/policies/TASK.yaml` explains each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     schema_version: Literal[1] = Field(alias="schema")
     min_patients: int = Field(ge=1)
-    """Test patients."""
+    """Minimum number of test patients."""
     floors_low: dict[str, float]
-    """Figure: least lower end of its 95% interval."""
+    """Minimum lower end of the 95% interval, by figure."""
     margins: dict[str, float]
-    """Figure: how much worse than the champion's the lower end of the difference may be."""
+    """Maximum loss against the champion by figure, at the lower end of the 95% interval of the difference."""
     min_shared: float = Field(gt=0, le=1)
-    """Part of the test studies that the champion must have answered too."""
+    """Minimum fraction of the test samples that the champion must have answered too."""
     label_floors: dict[str, float]
-    """Figure: least value of FIGURE/LABEL for each label that `min_group_patients` show."""
+    """Minimum of FIGURE/LABEL by figure, for each label with at least `min_group_patients` patients."""
     subgroup_floors: dict[str, float]
-    """Figure: least value in each subgroup with `min_group_patients`."""
+    """Minimum in each subgroup with at least `min_group_patients` patients, by figure."""
     min_group_patients: int = Field(ge=1)
     ceilings: dict[str, float]
-    """Figure: largest value."""
+    """Maximum value, by figure."""
     latency_p95_ms: float = Field(gt=0)
-    """From a study's files to the answer, on the runtime that was evaluated."""
+    """Maximum 95th percentile in ms of the time from a study's files to the answer, on the evaluated runtime."""
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The model that serves: its version, bundle, split, and scores on its test set."""
+    """The champion model: its version, bundle, split, and scores on its test set."""
 
     version: str
     bundle_id: str
@@ -57,7 +58,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Check:
-    """One demand: the value found against its limit, and the sentence that a person reads."""
+    """One check: the value found against its limit, and a sentence that explains it."""
 
     name: str
     passed: bool
@@ -75,7 +76,7 @@ class Decision:
         return asdict(self)
 
     def as_markdown(self) -> str:
-        """What the gate says, first what failed."""
+        """Returns the decision as Markdown, failed checks first."""
         failed = [check for check in self.reasons if not check.passed]
         said = "passed: the model serves" if self.passed else f"refused the model by {len(failed)} checks"
         rows = [*failed, *(check for check in self.reasons if check.passed)]
@@ -96,7 +97,8 @@ class Decision:
 
 
 def read_policy(task: str, source: str = "default") -> Policy:
-    """The task's policy in the package ("default"), or that of a YAML file; ConfigError where it is not a policy."""
+    """Reads the task's policy in the package ("default") or that of a YAML file. Raises ConfigError if it is no
+    policy."""
     try:
         packaged = resources.files("echoplane").joinpath(f"policies/{task}.yaml")
         text = packaged.read_text() if source == "default" else Path(source).read_text()
@@ -110,7 +112,8 @@ def read_policy(task: str, source: str = "default") -> Policy:
 
 
 def decide(figures: Figures, scores: Rows, policy: Policy, champion: Champion | None) -> Decision:
-    """Every demand of `policy` on the candidate's evaluation; passed where all are. Without a champion: floors only."""
+    """Runs every check of `policy` on the candidate's evaluation; it passes if all do. Without a champion the
+    comparison with it is left out."""
     reasons = (
         *_data_checks(figures, policy),
         *_floor_checks(figures, policy),
@@ -159,7 +162,7 @@ def _group_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
 
 
 def _large(groups: Mapping[str, Any], policy: Policy) -> Iterator[tuple[str, Any]]:
-    """The groups with enough patients to be judged."""
+    """Returns the groups with enough patients to be judged."""
     return ((name, found) for name, found in groups.items() if found["patients"] >= policy.min_group_patients)
 
 
@@ -173,7 +176,8 @@ def _ceiling_checks(figures: Figures, policy: Policy) -> Iterator[Check]:
 
 
 def _champion_checks(figures: Figures, scores: Rows, policy: Policy, champion: Champion) -> Iterator[Check]:
-    """Not inferior, paired by clip, patients as clusters."""
+    """Yields the checks that the candidate is not inferior to the champion, paired by sample, with patients as
+    clusters."""
     same = figures["split_id"] == champion.split_id
     yield Check(
         "champion/same_split",
@@ -214,8 +218,8 @@ def _differences(
 
 
 def paired(scores: Rows, others: Rows) -> tuple[Rows, Rows]:
-    """Both on the samples that they share, in one order, and with the first one's truth: labels may have been
-    corrected since the second was scored. A study whose mask was corrected is another sample."""
+    """Returns both on their common samples, in one order, and with the ground truth of `scores`: labels may have been
+    corrected since `others` was scored. A study whose mask was corrected is a different sample."""
     _, mine, other = np.intersect1d(scores["sample"], others["sample"], return_indices=True)
     ours = take(scores, mine)
     corrected = {name: ours[name] for name in ("truth", "patient") if name in ours}

@@ -12,7 +12,7 @@ RENAMED = {
     "least_shared": "min_shared",
     "most_studies": "max_studies",
 }
-"""Former name to name of today. A name that a model does not have is left as it is, and refused as unknown."""
+"""Current name by former name. A name that a model does not have is left unchanged, and refused as unknown."""
 
 
 class AcceptsFormerNames(BaseModel):

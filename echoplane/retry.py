@@ -11,7 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from echoplane.errors import RegistryUnavailable, StoreUnavailable
 
 UNAVAILABLE_S = 180.0
-"""How long to wait for a server that restarts."""
+"""Maximum time in seconds to wait for a server that restarts."""
 WAITS_S = {"multiplier": 0.5, "max": 10.0}
 
 Answer = TypeVar("Answer")

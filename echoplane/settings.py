@@ -24,7 +24,7 @@ class ServingSettings(BaseSettings):
     mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
     """The registry's address, http or https."""
     poll_s: float = Field(default=10, gt=0)
-    """How often a slot looks for another model."""
+    """Interval in seconds at which a slot looks for another model."""
     model_cache: str = ""
     """Folder of copies of each task's last good model, that answers after a start while the registry is unavailable."""
     shadow_share: float = Field(default=0.1, ge=0, lt=1)
@@ -74,11 +74,11 @@ class ServingSettings(BaseSettings):
     requests_per_minute: int = Field(default=600, gt=0)
     """Maximum rate of one caller's requests to one process; more get 429."""
     allow_unauthenticated: bool = False
-    """Answer clients of other machines although no authentication is configured."""
+    """Answer clients of other machines even without authentication."""
 
 
 def read_serving_settings() -> ServingSettings:
-    """From the environment; ConfigError names the setting that is wrong, not its value."""
+    """Reads the settings from the environment. Raises ConfigError, which names the wrong setting but not its value."""
     try:
         return ServingSettings()
     except ValidationError as error:

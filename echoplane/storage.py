@@ -1,7 +1,7 @@
-"""Where studies lie: a folder, or the objects under `s3://BUCKET/PREFIX`, read alike.
+"""Storage of studies: a folder, or the objects under `s3://BUCKET/PREFIX`, read in the same way.
 
-An object store is reached by AWS_ENDPOINT_URL_S3 or else AWS_ENDPOINT_URL (left out: AWS itself), AWS_REGION,
-AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. While it is away, calls are tried again.
+An object store is configured by AWS_ENDPOINT_URL_S3 or else AWS_ENDPOINT_URL (unset: AWS itself), AWS_REGION,
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Calls are retried while it is unavailable.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from echoplane.retry import retry_while_unavailable
 
 BUCKET = "s3://"
 REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "InvalidAccessKeyId", "SIGNATURE_DOES_NOT_MATCH")
-"""In the messages of S3's errors: asking again would change nothing."""
+"""Markers in S3 error messages that mean a retry would change nothing."""
 PASSED_OVER = ("DICOMDIR",)
 CONNECTION = ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One file: its name below the place, with `/`; its size in bytes; when it changed, in ns since 1970."""
+    """One file: its name below the root, with `/`; its size in bytes; its modification time in ns since 1970."""
 
     name: str
     size: int
@@ -33,9 +33,10 @@ class Stored:
 
 
 def listed(place: str) -> list[Stored]:
-    """Every file below `place`, by name; hidden files and DICOMDIR are left out. ConfigError where it is no place.
+    """Lists every file below `place`, by name, without hidden files and DICOMDIR. Raises ConfigError if `place` does
+    not exist.
 
-    A name that is not UTF-8 is written with backslashes, so that a table can hold it; there is no content under it.
+    A name that is not UTF-8 is written with backslashes, so that a table can hold it; its content cannot be read.
     """
     found = _listed_bucket(place) if place.startswith(BUCKET) else _listed_folder(Path(place))
     shown = (one for one in found if not any(part.startswith(".") for part in one.name.split("/")))
@@ -43,7 +44,7 @@ def listed(place: str) -> list[Stored]:
 
 
 def content(place: str, name: str) -> bytes:
-    """The bytes of one listed file; FileNotFoundError where it is gone."""
+    """Returns the bytes of one listed file. Raises FileNotFoundError if it no longer exists."""
     if not place.startswith(BUCKET):
         return (Path(place) / name).read_bytes()
 
@@ -96,7 +97,7 @@ def _bucket() -> Any:
 
 @lru_cache(maxsize=1)
 def _connected(endpoint: str | None, region: str | None, key: str | None, secret: str | None, token: str | None) -> Any:
-    """S3 by the environment. Without a set of keys it is asked anonymously: a wait for a cloud's metadata is no use."""
+    """Connects to S3. Without keys it connects anonymously, which avoids waiting for a cloud's metadata service."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
     parts = urlparse(endpoint or "")
@@ -116,7 +117,7 @@ def _connected(endpoint: str | None, region: str | None, key: str | None, secret
 
 @contextlib.contextmanager
 def _answering() -> Iterator[None]:
-    """What pyarrow raises becomes an error of ours, which names neither address nor object."""
+    """Turns pyarrow's exceptions into echoplane errors, which name neither address nor object."""
     try:
         yield
     except FileNotFoundError:

@@ -1,7 +1,8 @@
-"""Access tokens of the HTTP service: a file of salted hashes, how a token is made, and how it is recognised.
+"""Access tokens of the HTTP service: a file of salted hashes, and functions to make and verify tokens.
 
-The file holds no token. A token's secret is 256 random bits, which nobody can guess: one SHA-256 is enough, and a slow
-hash, which protects passwords, would only let strangers keep the service busy."""
+The file holds no token. A token's secret is 256 random bits, which cannot be guessed, so one SHA-256 is enough; a slow
+password hash would only let strangers keep the service busy.
+"""
 
 import fcntl
 import hashlib
@@ -25,13 +26,13 @@ OTHERS_MAY_WRITE = 0o022
 
 
 class TokenEntry(BaseModel):
-    """One token, as its file keeps it."""
+    """Entry of one token in the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(pattern=r"^[0-9a-f]{16}$")
     name: str = Field(pattern=NAME)
-    """Who uses it, as the audit log names them: a system or a person's role, no patient."""
+    """Name of the system or role that uses the token, as the audit log shows it; never a patient."""
     site: str = Field(pattern=NAME)
     roles: tuple[Role, ...] = Field(min_length=1)
     salt: str = Field(pattern=r"^[0-9a-f]{32}$")
@@ -52,11 +53,11 @@ class TokenFile(BaseModel):
 
 
 NOBODY = TokenEntry(id="0" * 16, name="nobody", site="none", roles=("predict",), salt="0" * 32, sha256="0" * 64)
-"""Compared with if an id is unknown, so that an unknown id takes as long as a wrong secret."""
+"""Entry compared with if an id is unknown, so that an unknown id takes as long as a wrong secret."""
 
 
 def new_token(name: str, site: str, roles: tuple[Role, ...], expires: datetime | None = None) -> tuple[str, TokenEntry]:
-    """Make a token; returns it, which nobody can read again, and its entry."""
+    """Makes a token; returns it, which cannot be recovered later, and its entry."""
     token_id, secret, salt = secrets.token_hex(8), secrets.token_urlsafe(32), secrets.token_hex(16)
     try:
         entry = TokenEntry(
@@ -68,7 +69,7 @@ def new_token(name: str, site: str, roles: tuple[Role, ...], expires: datetime |
 
 
 def find_token(token: str, entries: dict[str, TokenEntry]) -> TokenEntry | None:
-    """Return the valid entry of `token`, or None; secrets are compared in constant time."""
+    """Returns the valid entry of `token`, or None; secrets are compared in constant time."""
     prefix, _, rest = token.partition("_")
     token_id, _, secret = rest.partition("_")
     entry = entries.get(token_id, NOBODY)
@@ -82,7 +83,7 @@ def _hash(salt: str, secret: str) -> str:
 
 
 def read_tokens(path: Path) -> dict[str, TokenEntry]:
-    """Read the entries by id; raises ConfigError if the file is not a token file, or others may write it."""
+    """Reads the entries by id. Raises ConfigError if the file is not a token file, or if others may write it."""
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & OTHERS_MAY_WRITE:
@@ -96,7 +97,8 @@ def read_tokens(path: Path) -> dict[str, TokenEntry]:
 
 
 def change_tokens(path: Path, *, add: TokenEntry | None = None, remove: str | None = None) -> int:
-    """Add an entry, or remove those of a name; returns how many were removed. Readers see the old file or the new."""
+    """Adds an entry, or removes those of a name; returns how many were removed. Readers see the old file or the new
+    one."""
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         entries = list(read_tokens(path).values()) if path.exists() else []

@@ -1,1 +1,1 @@
-"""Many studies in one go: what a study is in a heap of files, an answer or a reason for each, tables of them."""
+"""Inference on many studies: groups files into studies, gives an answer or a reason for each, and writes tables."""

@@ -1,7 +1,7 @@
-"""An answer, or the reason why there is none, for each of many studies.
+"""An answer for each of many studies, or the reason why there is none.
 
-Studies are answered in a process of their own: one that crashes its decoder, eats the memory or never ends costs that
-process, which is started again, and gets its reason like any other that can't be answered.
+Studies are answered in a separate process. A study that crashes the decoder, exhausts the memory or never ends loses
+only that process, which is started again; the study gets a reason like any other that cannot be answered.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ from echoplane.tasks import probabilities_of
 
 ANSWERED, ABSTAINED, REFUSED = "answered", "abstained", "refused"
 LOAD_S = 300.0
-"""To load and check a model."""
+"""Time limit in seconds for loading and checking a model."""
 
 
 class Row(BaseModel):
-    """What became of one study. `reason` says why it was refused or why the model can't tell."""
+    """Outcome of one study. `reason` says why it was refused or why the model cannot tell."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,22 +43,22 @@ class Row(BaseModel):
     probabilities: dict[str, float] = {}
     details: dict[str, Any] = {}
     sha256: str = ""
-    """Of the study's files, one after the other."""
+    """SHA-256 of the study's files, concatenated."""
     duration_ms: float = 0
 
 
 class Model(BaseModel):
-    """What answers, and on what."""
+    """The model, its task and its inference settings."""
 
     model_config = ConfigDict(frozen=True)
 
     folder: str
-    """The bundle."""
+    """Folder of the bundle."""
     settings: runtimes.InferenceSettings
 
 
 class Answers:
-    """The process that answers; `ask` gives a row, whatever the study does to it."""
+    """The process that answers; `ask` returns a row even if the study ends that process."""
 
     def __init__(self, model: Model, place: str, max_s: float, serve: Callable[..., None] | None = None) -> None:
         self._model, self._place, self._most_s = model, place, max_s
@@ -66,7 +66,8 @@ class Answers:
         self._process: Any = None
 
     def ask(self, study: Files) -> Row:
-        """StageError where the model does not load or the store stays away: that is no study's fault."""
+        """Returns the row of `study`. Raises StageError if the model does not load or the store stays unavailable,
+        which no study can cause."""
         if self._process is None:
             self._start()
         try:
@@ -106,7 +107,7 @@ class Answers:
 
 @contextmanager
 def answers(model: Model, place: str, max_s: float) -> Iterator[Answers]:
-    """A process that answers studies of `place`, at most `max_s` for one; it ends with the context."""
+    """Yields a process that answers studies of `place`, each in at most `max_s` seconds; it ends with the context."""
     started = Answers(model, place, max_s)
     try:
         yield started
@@ -119,7 +120,7 @@ def refused(study: str, reason: str, sha256: str = "") -> Row:
 
 
 def _serve(pipe: Connection, model: Model, place: str) -> None:
-    """In the process: load once, then a row for each study that comes."""
+    """Runs in the process: loads the model once, then sends a row for each study received."""
     try:
         opened = runtimes.open(model.folder, model.settings)
     except Exception as error:
@@ -138,7 +139,7 @@ def _serve(pipe: Connection, model: Model, place: str) -> None:
 
 
 def answered(study: Files, place: str, model: runtimes.OpenModel) -> Row:
-    """The row of one study."""
+    """Returns the row of one study."""
     digest = hashlib.sha256()
     try:
         contents = [storage.content(place, name) for name in study.files]
@@ -170,7 +171,8 @@ def answered(study: Files, place: str, model: runtimes.OpenModel) -> Row:
 
 
 def _read(study: Files, contents: list[bytes]) -> Study:
-    """One file is read from memory; files that belong together go to a folder of their own, where their names count."""
+    """Reads one file from memory; files that belong together are written to a temporary folder, since their names
+    matter."""
     if len(contents) == 1:
         return read_study(contents[0])
     with tempfile.TemporaryDirectory(prefix="echoplane-") as folder:

@@ -1,4 +1,4 @@
-"""Which files are one study: each file for a task that answers files, else the files of one folder together."""
+"""Groups files into studies: each file alone for a task that answers files, otherwise the files of one folder."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ from echoplane.tasks import by_name
 ALONE = (".zip",)
 NIFTI = (".nii", ".nii.gz")
 PLANES = ("sa", "la_2ch", "la_4ch")
-"""NIfTI files by which one study comes in planes, as the UK Biobank names them."""
+"""Names of NIfTI files that are planes of one study, as the UK Biobank names them."""
 WHOLE = "."
-"""Name of a study whose files lie in the place itself."""
+"""Name of a study whose files lie directly in the root of the given folder."""
 
 
 class Files(BaseModel):
@@ -23,11 +23,11 @@ class Files(BaseModel):
     name: str
     files: tuple[str, ...]
     state: str
-    """Sizes and times: another state is another study to answer."""
+    """Sizes and modification times of the files; a study whose state differs is answered again."""
 
 
 def studies_in(files: Iterable[Stored], task: str) -> list[Files]:
-    """The studies among `files`, by name."""
+    """Returns the studies among `files`, by name."""
     groups: dict[str, list[Stored]] = {}
     for file in files:
         groups.setdefault(_study(file.name, task), []).append(file)

@@ -1,4 +1,4 @@
-"""The rows of a batch as results.json, results.csv and report.html."""
+"""Writes the rows of a batch as results.json, results.csv and report.html."""
 
 import csv
 import json
@@ -15,11 +15,11 @@ RESEARCH_USE = "Research use only. Not a medical device."
 COLUMNS = ("study", "outcome", "label", "title", "confidence", "reason", "warnings", "sha256")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 SHOWN = 1000
-"""Rows on the page; those without an answer come first."""
+"""Maximum number of rows on the page; those without an answer come first."""
 
 
 def counts(rows: Sequence[Row]) -> dict[str, Any]:
-    """Studies by outcome and answers by label."""
+    """Returns the number of studies by outcome and of answers by label."""
     outcomes = Counter(row.outcome for row in rows)
     labels = Counter(row.label for row in rows if row.outcome == ANSWERED)
     return {
@@ -30,7 +30,7 @@ def counts(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def write_tables(rows: Sequence[Row], model: dict[str, Any], folder: Path) -> None:
-    """The three files in `folder`; `model` says what answered."""
+    """Writes the three files to `folder`; `model` describes the model."""
     found = {"schema": 1, "model": model, "counts": counts(rows), "research_use": RESEARCH_USE}
     studies = [row.model_dump(mode="json", exclude_defaults=True) for row in rows]
     (folder / "results.json").write_text(json.dumps(found | {"studies": studies}, indent=1) + "\n")
@@ -43,7 +43,7 @@ def write_tables(rows: Sequence[Row], model: dict[str, Any], folder: Path) -> No
 
 
 def _write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A row a study; measures, where a task gives them, in columns of their own."""
+    """Writes one row per study; if a task gives measures, each has its own column."""
     measures = list(dict.fromkeys(name for row in rows for name in row.details.get("measures", {})))
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -55,7 +55,8 @@ def _write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def _cell(value: Any) -> str:
-    """Text that a spreadsheet would run as a formula is quoted: a file may have any name."""
+    """Returns `value` as a cell; text that a spreadsheet would run as a formula is quoted, since a file may have any
+    name."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -1,14 +1,14 @@
-"""The command `echoplane`: a thin call of the stages, one subcommand each, `predict` and `measure`.
+"""The command `echoplane`: a thin wrapper of the stages, one subcommand each, `predict` and `measure`.
 
-Options are the fields of the stage's config and their help is the line under each field, so that the two can't part.
-What a subcommand needs is imported when it runs: `echoplane --help` stays quick.
+Options are the fields of the stage's config, and their help is the line under each field, so they cannot drift apart.
+A subcommand imports what it needs when it runs, so that `echoplane --help` stays quick.
 
-command   what a subcommand is, and what all share
+command   the class of a subcommand, and what all subcommands share
 stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset find-patient`
-deid      deid, and what is done by hand after it: accept, pseudonym
+deid      deid, and the manual steps after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
-drift     whether studies in service look like the accepted ones
+drift     comparison of studies in service with the accepted ones
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
 """
@@ -37,7 +37,7 @@ exit status: 0 done, 1 failed, 2 wrong call, 3 done but for some inputs that wer
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code. An error is one line on standard error and never names a patient."""
+    """Runs the command line and returns the exit code. An error is one line on standard error and names no patient."""
     name, rest = _chosen(sys.argv[1:] if arguments is None else arguments)
     try:
         command = COMMANDS[name]
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         again = "goes on from the last finished part" if COMMANDS[name].goes_on else "begins anew"
         return _fail(name, f"stopped; the same call {again}.", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read us is gone; without this, flushing at exit would complain.
+        # The reader of our output is gone; without this, flushing at exit would raise an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _chosen(arguments: list[str]) -> tuple[str, list[str]]:
-    """The subcommand and what follows it; ends with help or version where that was asked."""
+    """Returns the subcommand and its arguments; prints help or version and exits if they are requested."""
     from echoplane import __version__
 
     width = max(map(len, COMMANDS)) + 2

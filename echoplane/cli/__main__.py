@@ -1,4 +1,4 @@
-"""`python -m echoplane.cli`, where the command is not installed."""
+"""Entry point of `python -m echoplane.cli`, if the command is not installed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a subcommand is, and what all of them share: their help, JSON or lines, exit codes."""
+"""The class of a subcommand, and what all subcommands share: help, output as JSON or lines, exit codes."""
 
 import argparse
 import contextlib
@@ -16,8 +16,8 @@ SOME_INPUTS_REFUSED = 3
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand: what it does in a line, a call to copy, what runs it on the arguments after its name, and whether
-    a call that was stopped goes on when it is repeated."""
+    """One subcommand: its title in one line, an example call, the function that runs it on the arguments after its
+    name, and a flag that says if repeating an interrupted call resumes it."""
 
     title: str
     example: str
@@ -25,7 +25,7 @@ class Command:
     goes_on: bool = True
 
     def parser(self, name: str) -> argparse.ArgumentParser:
-        """A parser with help and `--json`; `run` adds the rest."""
+        """Returns a parser with help and `--json`; `run` adds the other options."""
         parser = argparse.ArgumentParser(
             f"echoplane {name}",
             description=f"{self.title[0].upper()}{self.title[1:]}.",
@@ -41,13 +41,13 @@ class Command:
 
 @contextlib.contextmanager
 def progress_apart(as_json: bool) -> Iterator[None]:
-    """With JSON on standard output, progress goes to standard error."""
+    """Sends progress to standard error if standard output carries JSON."""
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield
 
 
 def report(name: str, counts: dict[str, Any], as_json: bool, *, set_aside: int = 0, **more: Any) -> int:
-    """Print what a stage made; the exit status, which says whether inputs were set aside."""
+    """Prints the result of a stage and returns the exit status, which says if inputs were set aside."""
     from echoplane.stages.stage import flat
 
     if as_json:
@@ -60,7 +60,7 @@ def report(name: str, counts: dict[str, Any], as_json: bool, *, set_aside: int =
 
 
 def empty(folder: Path) -> Path:
-    """The folder, which may not hold anything yet."""
+    """Returns `folder`, made if absent. Raises ConfigError if it is not empty."""
     from echoplane.stages.stage import ensure_folder
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -1,4 +1,4 @@
-"""`echoplane deid`, and what a person does by hand after it: release a file, find a pseudonym."""
+"""`echoplane deid`, and the manual steps after it: release a file, find a pseudonym."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def _key_parser(name: str, title: str, example: str) -> argparse.ArgumentParser:
 
 
 def run_accept(arguments: list[str]) -> int:
-    """Release one quarantined file whose pixels a person has looked at."""
+    """Releases one quarantined file whose pixels a person has inspected."""
     from echoplane.deid import accept, load_key
     from echoplane.deid.folder import policy_of
 
@@ -50,7 +50,7 @@ def run_accept(arguments: list[str]) -> int:
 
 
 def run_pseudonym(arguments: list[str]) -> int:
-    """The pseudonym of an id on standard input: an argument would stay in the shell's history."""
+    """Prints the pseudonym of an id read from standard input: an argument would be kept in the shell's history."""
     from echoplane.deid import load_key
 
     title = "Print the pseudonym of a patient id, which is read from standard input."

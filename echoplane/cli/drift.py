@@ -1,4 +1,4 @@
-"""`echoplane drift`: whether studies in service still look like the accepted ones."""
+"""`echoplane drift`: compares studies in service with those that the model was accepted on."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from echoplane.cli.command import progress_apart
 
 
 def run_drift(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Print what drifts and since when; the exit status is 0 whether or not anything does."""
+    """Prints which streams drift and since when; the exit status is 0 with or without drift."""
     from echoplane.stages import drift
     from echoplane.stages.options import add_fields, config_of
 

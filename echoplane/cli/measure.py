@@ -8,7 +8,8 @@ from echoplane.cli.command import progress_apart
 
 
 def run_measure(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Figures, masks and a report of one cine; a cine that can't be measured says why."""
+    """Prints the measures of one cine and writes masks and a report; a cine that cannot be measured is refused with a
+    reason."""
     from echoplane.stages import measure
     from echoplane.stages.options import add_fields, config_of
 

@@ -1,4 +1,4 @@
-"""`echoplane predict`: a model's answers to files, each as it comes."""
+"""`echoplane predict`: prints a model's answer to each file."""
 
 import argparse
 import json
@@ -14,7 +14,8 @@ from echoplane.errors import ConfigError, InputError
 
 
 def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Each file's answer as it comes; a file that can't be answered says why and the next one follows."""
+    """Prints each file's answer as soon as it is known; a file that cannot be answered gets a reason, and the next
+    follows."""
     from echoplane.runtimes import Precision
 
     parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a DICOM clip")
@@ -34,7 +35,7 @@ def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 
 
 def _model(asked: argparse.Namespace) -> Any:
-    """The model, checked on its own example before it answers anybody."""
+    """Returns the model, which has passed its golden check."""
     from echoplane import bundle, runtimes
 
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +48,7 @@ def _model(asked: argparse.Namespace) -> Any:
 
 
 def _champion(task: str, folder: Path) -> tuple[Any, Mapping[str, str]]:
-    """The bundle, and the tags that say what it was evaluated on."""
+    """Returns the champion's bundle, and the tags that record its inference settings."""
     from echoplane.adapters.registry import Registry
 
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -100,7 +101,8 @@ def _print_answer(path: Path, found: Any, asked: argparse.Namespace, model: Any)
 
 
 def _print_refusal(path: Path, number: int, why: str, asked: argparse.Namespace) -> None:
-    """Files are numbered on standard error, which is kept in logs: a file's name may be a patient's."""
+    """Prints the reason; standard error, which logs keep, gets only the file's number, since its name may name a
+    patient."""
     if asked.json:
         print(json.dumps({"file": str(path), "error": why}), flush=True)
     print(f"echoplane predict: file {number} of {len(asked.files)}: {why}", file=sys.stderr, flush=True)

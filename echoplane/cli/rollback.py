@@ -9,7 +9,7 @@ from echoplane.errors import ConfigError
 
 
 def run_rollback(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Move the alias and print both versions; services follow within their ECHOPLANE_POLL_S."""
+    """Moves the alias and prints both versions; services follow within their ECHOPLANE_POLL_S."""
     parser.add_argument("task", help="the task whose champion is replaced")
     parser.add_argument("--reason", required=True, help="why; it is kept in the registry, so name no patient")
     parser.add_argument("--to", default="", metavar="VERSION", help="a version by number. Default: the previous one")

@@ -1,4 +1,4 @@
-"""The stages as subcommands: config from the options, run, what it made."""
+"""The stages as subcommands: reads the config from the options, runs the stage and prints its result."""
 
 import argparse
 import importlib
@@ -9,11 +9,11 @@ from echoplane.cli.command import empty, progress_apart, report
 from echoplane.errors import ConfigError
 
 FIND_PATIENT = ("find-patient", "forget")
-"""The second is the name of version 0.1.0, which is accepted for one more version."""
+"""Names of the subcommand; the second is the one of version 0.1.0, accepted for one more version."""
 
 
 def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """A stage by its name: config from the options, run, what it made."""
+    """Runs the stage `name` with a config from the options, and prints its result."""
     from echoplane.stages.options import add_fields, config_of
 
     stage = importlib.import_module(f"echoplane.stages.{name}")
@@ -32,7 +32,7 @@ def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) 
 
 
 def _check_task(samples: str, task: str) -> None:
-    """What is trained is what the samples are labelled for; TASK says that this is what was meant."""
+    """Raises ConfigError unless the samples are labelled for `task`, which the user names to confirm it."""
     from echoplane.stages.stage import Manifest
 
     found = json.loads((Manifest.read(samples, "`samples`").path / "dataset.json").read_bytes())["task"]
@@ -63,7 +63,7 @@ def run_dataset(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 
 
 def run_find_patient(arguments: list[str]) -> int:
-    """List what learned from a patient."""
+    """Lists everything that learned from a patient."""
     from echoplane.stages import find_patient
 
     parser = argparse.ArgumentParser(

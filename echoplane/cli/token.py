@@ -9,7 +9,7 @@ from echoplane.errors import ConfigError
 
 
 def run_token(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
-    """Change or list a token file; a new token is printed once and never again."""
+    """Changes or lists a token file; a new token is printed only once."""
     parser.add_argument("action", choices=["new", "list", "remove"])
     parser.add_argument("name", nargs="?", help="who uses the token; it stands in the audit log")
     parser.add_argument("--file", type=Path, required=True, help="the service's ECHOPLANE_TOKEN_FILE")

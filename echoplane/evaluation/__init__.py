@@ -1,1 +1,1 @@
-"""A bundle on a test set: scores, figures with intervals, subgroups, report."""
+"""Evaluates a bundle on a test set: scores, figures with intervals, subgroups, report."""

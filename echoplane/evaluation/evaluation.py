@@ -1,4 +1,5 @@
-"""The figures of a scored test set, as `evaluation.json`: plain data that the gate, the report and MLflow read."""
+"""The figures of a scored test set, `evaluation.json`: plain data that the promotion gate, the report and MLflow
+read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +17,21 @@ from echoplane.runtimes import OpenModel
 from echoplane.tasks import Rows, Task
 
 SUBGROUP_RESAMPLES = 400
-"""Fewer than for the whole: a dozen groups, and nothing is decided on their intervals."""
+"""Bootstrap resamples per subgroup; fewer than for all patients, since there are a dozen groups and no decision depends
+on their intervals."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the figures were measured under."""
+    """Conditions under which the figures were measured."""
 
     resamples: int = RESAMPLES
     seed: int = 0
 
 
 def check_test_set(catalogue: pa.Table, data_digest: str, split_id: str, bundle: Bundle) -> pa.Table:
-    """The catalogue's test rows; ConfigError where they are not those that `bundle` was kept from."""
+    """Returns the catalogue's test rows. Raises ConfigError unless catalogue and split are those that `bundle` was made
+    from."""
     for name, found, expected in (
         ("catalogue", data_digest, bundle.spec.data_digest),
         ("split", split_id, bundle.spec.split_id),
@@ -46,7 +49,8 @@ def check_test_set(catalogue: pa.Table, data_digest: str, split_id: str, bundle:
 
 
 def evaluation(scores: pa.Table, catalogue: pa.Table, model: OpenModel, conditions: Conditions) -> dict[str, Any]:
-    """All figures, and the task's own details. A figure is {value, low, high}: the 95% interval, patients resampled."""
+    """Returns all figures and the task's own details. A figure is {value, low, high}, where low and high bound the 95%
+    interval of a bootstrap over patients."""
     bundle = model.bundle
     task, rows = bundle.task, as_rows(scores)
     intervals = bootstrap(rows, task.summary, conditions.resamples, conditions.seed)
@@ -90,7 +94,7 @@ def _subgroups(rows: Rows, column: str, task: Task, seed: int) -> dict[str, Any]
 
 
 def _latency(scores: pa.Table) -> dict[str, float]:
-    """From the study's files to the answer, without HTTP."""
+    """Returns percentiles in ms of the time from a study's files to the answer, without HTTP."""
     latency_N = scores["latency_ms"].to_numpy()
     return {
         "p50": float(np.percentile(latency_N, 50)),
@@ -101,7 +105,8 @@ def _latency(scores: pa.Table) -> dict[str, float]:
 
 
 def _data(catalogue: pa.Table) -> dict[str, int]:
-    """What the gate asks of the data: over all splits, since training data travel in the weights."""
+    """Returns what the promotion gate checks of the data: over all splits, since a model's weights may reveal training
+    data."""
     splits_of: dict[str, set[str]] = {}
     for patient, split in zip(catalogue["patient"].to_pylist(), catalogue["split"].to_pylist(), strict=True):
         splits_of.setdefault(patient, set()).add(split)

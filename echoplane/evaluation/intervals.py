@@ -1,7 +1,7 @@
-"""Confidence intervals by bootstrap. Clips of one patient resemble each other, so patients are drawn, not clips.
+"""Confidence intervals by bootstrap. Samples of one patient are correlated, so patients are resampled, not samples.
 
-The interval is the plain percentile one (Efron and Tibshirani 1993, chapter 13). Where every clip is right it is a
-point: it cannot see an error that the test set does not hold, so read it together with the number of patients.
+The interval is the plain percentile interval (Efron and Tibshirani 1993, chapter 13). If every sample is right it has
+zero width: it cannot show an error that the test set does not contain, so read it together with the number of patients.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +19,9 @@ COVERED_PERCENT = (2.5, 97.5)
 def bootstrap(
     rows: Rows, summary: Summary, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The 95% interval of every figure of `summary` over `rows`, resampling patients.
+    """Returns the 95% interval of every figure of `summary` over `rows`, resampling patients.
 
-    A figure that a resample lacks (no clip of that label was drawn) is left out of its own percentiles.
+    A figure that a resample lacks, because it has no sample of that label, is left out of its own percentiles.
     """
     draws = [summary(take(rows, drawn)) for drawn in resampled(rows["patient"], resamples, seed)]
     return _percentiles(draws, list(summary(rows)))
@@ -30,9 +30,9 @@ def bootstrap(
 def bootstrap_difference(
     rows: Rows, others: Rows, summary: Summary, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The 95% interval of `summary(rows) - summary(others)`, whose rows are the same clips in the same order.
+    """Returns the 95% interval of `summary(rows) - summary(others)`; both hold the same samples in the same order.
 
-    Both are drawn together, a patient with all of the clips at once.
+    Both are resampled together, each patient with all of their samples.
     """
     draws = [
         difference(summary(take(rows, drawn)), summary(take(others, drawn)))
@@ -42,12 +42,12 @@ def bootstrap_difference(
 
 
 def difference(figures: Mapping[str, float], others: Mapping[str, float]) -> Figures:
-    """Of every figure that both have."""
+    """Returns the difference of every figure that both have."""
     return {name: value - others[name] for name, value in figures.items() if name in others}
 
 
 def resampled(patient_N: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Row indices of `resamples` draws of as many patients as there are, with replacement."""
+    """Yields the row indices of `resamples` draws of as many patients as there are, with replacement."""
     _, patient_of_row, rows_of_patient = np.unique(patient_N, return_inverse=True, return_counts=True)
     groups = np.split(np.argsort(patient_of_row, kind="stable"), np.cumsum(rows_of_patient)[:-1])
     rng = np.random.default_rng(seed)

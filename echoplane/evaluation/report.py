@@ -1,4 +1,4 @@
-"""The evaluation as a page with pictures."""
+"""The evaluation as an HTML page with plots."""
 
 import io
 from collections.abc import Callable
@@ -20,7 +20,7 @@ BLUE, GREY = "#2b6cb0", "#718096"
 
 
 def write_report(evaluation: dict[str, Any], folder: Path) -> None:
-    """A picture of each kind of detail that the evaluation has, and `report.html`, which needs no other file."""
+    """Writes a plot for each kind of detail that the evaluation has, and `report.html`, which needs no other file."""
     titles = {label.name: label.title for label in by_name(evaluation["task"]).labels()}
     pictures = {
         name: _png(draw(evaluation, titles)) for name, (detail, draw) in PICTURES.items() if evaluation.get(detail)
@@ -39,13 +39,13 @@ def write_report(evaluation: dict[str, Any], folder: Path) -> None:
 
 
 def _overlaps(figures: dict[str, Any]) -> list[tuple[str, str]]:
-    """Structure and end of systole of each `dice/STRUCTURE/END`."""
+    """Returns structure and phase (end diastole or end systole) of each figure `dice/STRUCTURE/PHASE`."""
     parts = [name.split("/", 2) for name in figures if name.startswith("dice/")]
     return [(part[1], part[2]) for part in parts if len(part) == 3]
 
 
 def agreement_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
-    """A Bland-Altman plot of each measure: difference against mean, bias, 95% limits."""
+    """Returns a Bland-Altman plot of each measure: difference against mean, bias, 95% limits of agreement."""
     agreement = evaluation["agreement"]
     rows = -(-len(agreement) // 3)
     figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
@@ -64,7 +64,7 @@ def agreement_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figu
 
 
 def confusion_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
-    """Percent of each true row."""
+    """Returns the confusion matrix in percent of each true label."""
     confusion = evaluation["confusion"]
     percent_KK = np.array(confusion["percent"])
     names = [titles[name] for name in confusion["labels"]]
@@ -83,7 +83,7 @@ def confusion_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figu
 
 
 def reliability_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
-    """Accuracy against confidence; on the diagonal a model means what it says (Guo et al. 2017)."""
+    """Returns accuracy against confidence; a calibrated model lies on the diagonal (Guo et al. 2017)."""
     bins = evaluation["reliability"]
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.add_subplot()
@@ -106,11 +106,11 @@ def reliability_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Fi
 
 
 def recall_figure(evaluation: dict[str, Any], titles: dict[str, str]) -> Figure:
-    """Recall of each label with its interval."""
+    """Returns a plot of the recall of each label with its interval."""
     figures = evaluation["figures"]
     shown = [(title, figures[f"recall/{name}"]) for name, title in titles.items() if f"recall/{name}" in figures]
     values = np.array([f["value"] for _, f in shown])
-    # A percentile interval need not hold the figure itself; a bar's whisker can't be negative.
+    # A percentile interval may exclude the figure itself; an error bar cannot have a negative length.
     below = np.maximum(0, values - [f["low"] for _, f in shown])
     above = np.maximum(0, [f["high"] for _, f in shown] - values)
     figure = Figure(figsize=(7.2, 0.32 * len(shown) + 1.2), layout="constrained")
@@ -128,7 +128,7 @@ PICTURES: dict[str, tuple[str, Callable[[dict[str, Any], dict[str, str]], Figure
     "reliability": ("reliability", reliability_figure),
     "agreement": ("agreement", agreement_figure),
 }
-"""Of each picture the detail that it needs, and what draws it."""
+"""Detail that each plot needs, and the function that draws it."""
 
 
 def _png(figure: Figure) -> bytes:

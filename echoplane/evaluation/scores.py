@@ -1,4 +1,4 @@
-"""Scoring a test split: one row a study, by the very function that serving calls."""
+"""Scores of a test split: one row per study, computed by the same function that serving calls."""
 
 import time
 from collections.abc import Callable
@@ -29,18 +29,19 @@ SCHEMA = pa.schema(
         *(pa.field(f"{name}_ms", pa.float64(), nullable=False) for name in ("latency", "preprocess", "inference")),
     ]
 )
-"""Columns of every task; its own `score` adds others."""
+"""Columns common to all tasks; a task's `score` adds its own."""
 
 
 FEATURE, EMBEDDING = "feature_", "embedding"
-"""How each study looked, which drift is judged against: a column for each input feature, and the embedding."""
+"""Prefix and name of the columns that describe each input, against which drift is measured: one per input feature, and
+the embedding."""
 
 
 def score(table: pa.Table, studies: Path, model: OpenModel, on_progress: Callable[[int, int], None]) -> pa.Table:
-    """The scores of the catalogue rows `table`, whose uris start from `studies`, sorted by sample.
+    """Scores the catalogue rows `table`, whose uris are relative to `studies`, and returns the rows sorted by sample.
 
-    One study after the other and alone in its batch: as it will be served, and so that latencies mean something.
-    StageError for a study that changed or that can't be answered.
+    Studies are scored one after the other, each alone in its batch, as they will be served; otherwise the latencies
+    would mean nothing. Raises StageError for a study that changed or cannot be answered.
     """
     rows = sorted(table.to_pylist(), key=lambda row: row["sample"])
     common, own = [], []
@@ -59,7 +60,7 @@ def _joined(scores: pa.Table, own: list[dict[str, Any]]) -> pa.Table:
 
 
 def _score(row: dict[str, Any], studies: Path, model: OpenModel) -> tuple[dict[str, Any], ...]:
-    """The columns of every task, and this task's own."""
+    """Returns the columns common to all tasks, and those of this task."""
     path = studies / row["uri"]
     check_unchanged(path, row["sha256"], row["sample"])
     start = time.perf_counter()
@@ -85,7 +86,7 @@ def _score(row: dict[str, Any], studies: Path, model: OpenModel) -> tuple[dict[s
 
 
 def input_columns(given: Answer) -> dict[str, Any]:
-    """Returns how the answered study looked, as columns: its features and its embedding."""
+    """Returns the features and the embedding of the answered study as columns."""
     features = {f"{FEATURE}{name}": value for name, value in given.features.items()}
     return features | {EMBEDDING: given.embedding.astype(np.float32).tolist()}
 
@@ -99,7 +100,7 @@ def read_scores(path: Path) -> pa.Table:
 
 
 def as_rows(scores: pa.Table) -> Rows:
-    """Scores as the columns that a task's `summary` takes; a column of lists as a matrix."""
+    """Returns scores as the columns that a task's `summary` takes; a column of lists becomes a matrix."""
     return {name: _column(scores[name]) for name in scores.column_names}
 
 

@@ -1,1 +1,1 @@
-"""Watching models in service: metric names and their bounded labels."""
+"""Monitoring of models in service: metrics with bounded labels, the prediction log, drift detection."""

@@ -26,17 +26,17 @@ Number = TypeVar("Number", float, np.ndarray)
 WINDOW = 200
 """Studies of one window of the label test."""
 THRESHOLD = 40_000.0
-"""Evidence that raises an alarm: 1 false alarm in 200 windows of 200 studies on average, at most."""
+"""Evidence that raises an alarm: at most 1 false alarm in 200 windows of 200 studies on average."""
 LABEL_LEVEL = 0.005
 """Probability of a false alarm of the label test per window. Together with THRESHOLD: 1 in 100 windows."""
 MAX_POOL = 20_000
 """Maximum number of values that a new one is ranked among. Earlier values stay; later ones are not added."""
 MAX_HISTORY = 4_000
-"""Studies that the start of a drift is looked for in."""
+"""Number of the latest studies among which the start of a drift is searched."""
 JUMP = 0.01
 """Share of its stake that the Simple Jumper moves between its bets per study."""
 BETS = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
-"""Slopes of each bet on the rank (high or low) and on its distance from the middle (extreme); the last one waits."""
+"""Slopes of each bet on the rank (high or low) and on its distance from the middle (extreme); the last does not bet."""
 
 
 def gains(p_value: Number) -> list[Number]:
@@ -50,7 +50,7 @@ def gains(p_value: Number) -> list[Number]:
 class RankStream:
     """Evidence that one continuous stream drifts from its reference.
 
-    `reference`: values of the validation studies, one per study. `seed` breaks ties between equal values.
+    `reference` holds one value per validation study. `seed` breaks ties between equal values.
     """
 
     reference: Sequence[float]
@@ -66,7 +66,7 @@ class RankStream:
         self._random = np.random.default_rng(self.seed)
 
     def add(self, value: float) -> None:
-        """Rank one study's `value`; a value that is not finite counts as the most extreme one."""
+        """Ranks one study's `value`; a value that is not finite counts as the most extreme."""
         value = float(value) if math.isfinite(value) else math.inf
         p_value = self._rank(value)
         if len(self._pool) < MAX_POOL:
@@ -90,14 +90,14 @@ class RankStream:
         (the estimate of a CUSUM test; Page 1954)."""
         if not self.p_values:
             return 0
-        winning = int(np.argmax(self._stakes[:-1]))  # the last bet waits
+        winning = int(np.argmax(self._stakes[:-1]))  # the last one does not bet
         logs = np.log(gains(np.array(self.p_values))[winning])
         return int(np.argmax(np.cumsum(logs[::-1]))) + 1
 
 
 @dataclass(frozen=True)
 class LabelChange:
-    """The label test's finding of one window: `label` is the one whose share changed most."""
+    """Result of the label test on one window: `label` is the one whose share changed most."""
 
     p_value: float
     label: str
@@ -130,7 +130,7 @@ def compare_labels(
 
 @dataclass(frozen=True)
 class Alarm:
-    """One task drifts: `stream` says what changed most, `studies` for how many studies it has."""
+    """Alarm for one task: `stream` is the one that changed most, `studies` the number of studies since the change."""
 
     stream: str
     studies: int
@@ -139,10 +139,10 @@ class Alarm:
 
 
 class TaskMonitor:
-    """Watches one task of one model version.
+    """Monitors one task of one model version.
 
-    `streams`: reference values by name of stream, one per validation study. `labels`: how many validation studies
-    were answered with each label. An alarm stays until `restart`.
+    `streams`: reference values by name of stream, one per validation study. `labels`: number of validation studies
+    answered with each label. An alarm stays until `restart`.
     """
 
     def __init__(self, streams: Mapping[str, Sequence[float]], labels: Mapping[str, int], *, seed: int = 0) -> None:
@@ -154,7 +154,7 @@ class TaskMonitor:
         self.restart()
 
     def restart(self) -> None:
-        """Begins anew from the reference, with no evidence and no alarm."""
+        """Starts again from the reference, with no evidence and no alarm."""
         self.streams = {
             name: RankStream(values, seed=self._seed + number)
             for number, (name, values) in enumerate(sorted(self._reference.items()))
@@ -165,11 +165,12 @@ class TaskMonitor:
 
     @property
     def evidence(self) -> float:
-        """Mean evidence over the streams; THRESHOLD raises the alarm."""
+        """Mean evidence over the streams; an alarm is raised at THRESHOLD."""
         return sum(stream.evidence for stream in self.streams.values()) / len(self.streams)
 
     def add(self, values: Mapping[str, float], label: str) -> Alarm | None:
-        """Takes one answered study; returns the alarm if there is one. Raises KeyError if a stream's value lacks."""
+        """Adds one answered study and returns the alarm if there is one. Raises KeyError if the value of a stream is
+        missing."""
         for name, stream in self.streams.items():
             stream.add(values[name])
         self.studies += 1

@@ -1,7 +1,8 @@
-"""Every metric of the service. Labels are bounded: route templates, configured tasks, versions, views, outcomes and
-stages; never a path, a file name or anything from a file.
+"""Every metric of the service. Labels are bounded: route templates, configured tasks, versions, predicted labels,
+outcomes and stages; never a path, a file name or any text from a file.
 
-Import this after PROMETHEUS_MULTIPROC_DIR is set where several processes are to be summed; BentoML sets it."""
+Import this module after PROMETHEUS_MULTIPROC_DIR is set if several processes are to be summed; BentoML sets it.
+"""
 
 import os
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ MODEL_LOADS = Counter("echoplane_model_loads", "Models loaded into a slot or ref
 
 @dataclass(frozen=True)
 class ModelLabels:
-    """Which model an answer came from, as metrics name it; `bundle` is the first 12 digits of its id."""
+    """Labels that identify the model behind an answer; `bundle` is the first 12 digits of its id."""
 
     task: str
     version: str
@@ -72,7 +73,7 @@ def model_in_service(model: ModelLabels, *, serving: bool) -> None:
 
 
 def answered(task: str, version: str, label: str | None, timings_ms: dict[str, float]) -> None:
-    """Count one answer; a label of None is "cannot tell"."""
+    """Counts one answer; a label of None means "cannot tell"."""
     outcome = "abstained" if label is None else "answered"
     ANSWERS.labels(task, version, label or CANNOT_TELL, outcome).inc()
     for stage, elapsed_ms in timings_ms.items():
@@ -80,12 +81,12 @@ def answered(task: str, version: str, label: str | None, timings_ms: dict[str, f
 
 
 def refused(task: str | None, kind: str) -> None:
-    """Count one study that got no answer; `kind` is the end of the problem's type."""
+    """Counts one study that got no answer; `kind` is the last part of the problem's type."""
     PROBLEMS.labels(task or NO_TASK, kind).inc()
 
 
 def exposition() -> bytes:
-    """All metrics in Prometheus' text format, summed over the processes of the service."""
+    """Returns all metrics in the text format of Prometheus, summed over the processes of the service."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

@@ -1,8 +1,8 @@
 """The prediction log: one row per answered study, without patient, UID or free text.
 
-A row is a line of JSON (schema 1, `Row`). The service appends rows to files in a folder; `echoplane drift` reads them.
-Writing is off the path of a request: rows wait in a bounded queue for a thread that writes them at least once per
-FLUSH_S. What cannot be kept is dropped and counted, and never delays or fails an answer.
+A row is one line of JSON (schema 1, `Row`). The service appends rows to files in a folder; `echoplane drift` reads
+them. Writing does not delay a request: rows wait in a bounded queue for a thread that writes them at least once per
+FLUSH_S. A row that cannot be kept is dropped and counted, and never delays or fails an answer.
 """
 
 import base64
@@ -23,9 +23,9 @@ from echoplane.errors import ConfigError
 from echoplane.monitoring import metrics
 
 FLUSH_S = 0.5
-"""Time that a row waits for others at most; a process that is killed loses no older one."""
+"""Maximum time in seconds that a row waits for others; a process that is killed loses no older row."""
 MAX_WAITING = 4_096
-"""Rows in memory. The thread writes some 50,000 per second: more than this wait only if the disk stands still."""
+"""Maximum number of rows in memory. The thread writes some 50,000 per second, so more wait only if the disk stalls."""
 MAX_FILE_BYTES = 64 << 20
 MIB = 1 << 20
 SUFFIX = ".jsonl"
@@ -40,22 +40,22 @@ class Row(BaseModel):
 
     schema_version: Literal[1] = 1
     time: datetime
-    """When it was answered, UTC."""
+    """Time of the answer, UTC."""
     request_id: str
-    """Feedback on the answer joins by this."""
+    """Id of the request, by which feedback is joined to the answer."""
     task: str
     model_version: str
-    """MLflow's number; empty for a bundle folder."""
+    """Version number in MLflow; empty for a bundle folder."""
     bundle: str
     """Id of the bundle."""
     site: str
     """Label of the caller's access token; "none" without authentication."""
     label: str | None
-    """None for "cannot tell"."""
+    """Predicted label; None for "cannot tell"."""
     confidence: float | None
-    """None for a task that has none."""
+    """Confidence; None for a task that gives none."""
     features: Mapping[str, float]
-    """How the input looks: see `echoplane.runtimes.features`."""
+    """Features of the input: see `echoplane.runtimes.features`."""
     embedding: str
     """The network's embedding, float16, base64."""
     timings_ms: Mapping[str, float]
@@ -68,7 +68,7 @@ def now() -> datetime:
 
 
 def packed(embedding: np.ndarray) -> str:
-    """Returns `embedding` as a row holds it."""
+    """Returns `embedding` as a row stores it."""
     return base64.b64encode(np.asarray(embedding, "<f2").tobytes()).decode()
 
 
@@ -78,7 +78,7 @@ def unpacked(text: str) -> np.ndarray:
 
 
 class PredictionLog:
-    """Appends rows to files below `folder`, of `max_mib` in all; one instance per process.
+    """Appends rows to files below `folder`, up to `max_mib` in total; one instance per process.
 
     Raises ConfigError if the folder cannot be written.
     """
@@ -96,14 +96,14 @@ class PredictionLog:
         self._thread.start()
 
     def add(self, row: Row) -> None:
-        """Take `row` for writing; drops and counts it if too many wait."""
+        """Queues `row` for writing; drops and counts it if too many wait."""
         if self._waiting.qsize() >= MAX_WAITING:
             metrics.LOG_ROWS.labels("dropped").inc()
         else:
             self._waiting.put(row)
 
     def close(self) -> None:
-        """Write what waits, and end."""
+        """Writes the waiting rows and ends."""
         self._waiting.put(None)
         self._thread.join()
         self._file.close()
@@ -143,7 +143,7 @@ class PredictionLog:
         return sum(path.stat().st_size for path in self._folder.glob(f"*{SUFFIX}"))
 
     def _next_file(self) -> BinaryIO:
-        """Opens a new file, which no other process has: its name holds the time and the process."""
+        """Opens a new file that no other process uses: its name holds the time and the process."""
         name = f"predictions-{now():%Y%m%dT%H%M%S%f}-{os.getpid()}{SUFFIX}"
         return (self._folder / name).open("ab")
 
@@ -151,8 +151,8 @@ class PredictionLog:
 def read_rows(folder: Path, task: str) -> Iterator[Row]:
     """Yields the rows of `task` below `folder`, oldest first.
 
-    A last line that was cut when its process ended is passed over. Raises ConfigError if there is no log, or a line
-    is no row.
+    A last line that is incomplete because its process ended is skipped. Raises ConfigError if there is no log, or a
+    line is not a row.
     """
     paths = sorted(folder.rglob(f"*{SUFFIX}"))
     if not paths:
@@ -163,7 +163,7 @@ def read_rows(folder: Path, task: str) -> Iterator[Row]:
 
 def _rows(path: Path) -> Iterator[Row]:
     lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line feed was cut
+    for number, line in enumerate(lines[:-1], start=1):  # text after the last line feed is incomplete
         try:
             yield Row.model_validate_json(line)
         except ValidationError:

@@ -1,4 +1,4 @@
-"""What answered studies looked like when the model was accepted, and each new one beside it."""
+"""Reference for drift: the values of accepted studies, and the values of a new study in the same streams."""
 
 import math
 from collections import Counter
@@ -14,7 +14,7 @@ CANNOT_TELL = "cannot-tell"
 
 @dataclass(frozen=True)
 class Reference:
-    """`streams`: one value per accepted study by name of stream; `labels`: how often each label was answered.
+    """`streams` holds one value per accepted study by name of stream; `labels` the number of studies with each label.
 
     `centre` and `scale` (feature) are mean and standard deviation of the embeddings.
     """
@@ -25,7 +25,7 @@ class Reference:
     scale: np.ndarray
 
     def values(self, row: Row) -> dict[str, float]:
-        """Returns one answered study's value of each stream; NaN if the study does not have it."""
+        """Returns one answered study's value in each stream; NaN if the study has none."""
         own = {
             **row.features,
             "confidence": math.nan if row.confidence is None else row.confidence,
@@ -40,7 +40,8 @@ def reference_of(
     features: Mapping[str, Sequence[float]],
     embeddings: np.ndarray,
 ) -> Reference:
-    """Returns the reference made of accepted studies: one entry of each sequence, and one row of `embeddings`, each."""
+    """Returns the reference of the accepted studies; each sequence has one entry, and `embeddings` one row, per
+    study."""
     centre, scale = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
     streams = {name: tuple(map(float, values)) for name, values in features.items()}
     if stated := [value for value in confidence if value is not None]:
@@ -50,6 +51,6 @@ def reference_of(
 
 
 def distances(embeddings: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Returns how far each of `embeddings` (study, feature) lies from `centre`: root mean square of the deviations in
-    units of `scale`, (study)."""
+    """Returns the distance of each of `embeddings` (study, feature) from `centre`: root mean square of the deviations
+    in units of `scale`, (study)."""
     return np.sqrt((((embeddings - centre) / scale) ** 2).mean(axis=1))

@@ -16,7 +16,7 @@ from echoplane.monitoring.drift import THRESHOLD, WINDOW
 
 
 def write_report(found: dict[str, Any], evidence: list[float], path: Path) -> None:
-    """Writes the page, which needs no other file: what `found` says, and the evidence after each study."""
+    """Writes the page, which needs no other file: the results in `found`, and the evidence after each study."""
     template = resources.files(__package__).joinpath("report.html").read_text()
     path.write_text(render(template, found=found, picture=data_uri(_picture(evidence))), encoding="utf-8")
 
