@@ -1,4 +1,4 @@
-"""What a measured cine leaves behind: figures, masks, a report, and DICOM objects."""
+"""Output files of a measured cine MR study: measures, masks, a report, and DICOM objects."""
 
 from echoplane.cmr.files import write_measures
 from echoplane.cmr.report import write_report

@@ -1,4 +1,4 @@
-"""Volume curves of one study as the shapes of one SVG picture. Axes: T phase."""
+"""Coordinates of an SVG chart of one study's volume curves. Axes: T phase."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ DRAWN = {"lv-cavity": "LV cavity", "rv-cavity": "RV cavity", "lv-myocardium": "L
 
 
 def chart(found: Segmentation, stack: Cine, colours: dict[int, str]) -> dict[str, Any]:
-    """Lines by structure, ticks of both axes, and where end diastole and end systole are."""
+    """Returns the line of each structure, the ticks of both axes, and the positions of end diastole and end systole."""
     curves = {s: found.curves[s.name] for s in STRUCTURES if s.name in DRAWN and s.name in found.curves}
     highest = max((float(curve.size_T.max()) for curve in curves.values()), default=0.0)
     top, step = _scale(highest)
@@ -47,7 +47,7 @@ def chart(found: Segmentation, stack: Cine, colours: dict[int, str]) -> dict[str
 
 
 def _scale(highest: float) -> tuple[float, float]:
-    """Top of the axis and the step of its ticks: 1, 2 or 5 times a power of ten, four to eight of them."""
+    """Returns the top of the axis and the step of its four to eight ticks: 1, 2 or 5 times a power of ten."""
     highest = max(highest, 1e-9)
     power = 10.0 ** np.floor(np.log10(highest / 4))
     step = next(float(k * power) for k in (1, 2, 5, 10) if highest / (k * power) <= 8)
@@ -63,7 +63,7 @@ def _moment(t: int, stack: Cine) -> str:
 
 
 def _apart(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Names beside the curves' ends, 14 pixels from each other at least."""
+    """Moves the names at the ends of the curves to a minimum distance of 14 pixels from each other."""
     last = -np.inf
     for line in sorted(lines, key=lambda line: line["end"][1]):
         x, y = line["end"]

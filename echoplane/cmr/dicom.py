@@ -1,6 +1,6 @@
-"""A measured cine as DICOM: masks as a segmentation (PS3.3 A.51), figures as a structured report (PS3.16 TID 1500).
+"""Results as DICOM: masks as a segmentation (PS3.3 A.51), measures as a structured report (PS3.16 TID 1500).
 
-Both belong to the study of the cine that they were made from and carry its patient, as PS3.3 asks.
+Both belong to the study of the cine that they were made from and carry its patient, as PS3.3 requires.
 Axes: Z slice, H row, W column."""
 
 import copy
@@ -66,29 +66,29 @@ TYPE_2 = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
     *("StudyTime", "ReferringPhysicianName"),
 )
-"""What must be there, if empty, and what de-identified files often lack."""
+"""Attributes that must be present but may be empty, and that de-identified files often lack."""
 TYPE_1 = ("FrameOfReferenceUID", "PixelSpacing", "SliceThickness")
-"""What a segmentation takes from its source and can't be without."""
+"""Attributes that a segmentation takes from its source images and that must have a value."""
 
 
 @dataclass(frozen=True)
 class End:
-    """One end of systole, as a viewer tells its segmentation from the other's."""
+    """End diastole or end systole: attributes by which a viewer distinguishes the two segmentations."""
 
     name: str
     title: str
     series_number: int
     brightness: float
-    """Of the colours of the segments."""
+    """Factor of the brightness of the segments' colours."""
 
 
 ED, ES = End("ED", "end diastole", 900, 1.0), End("ES", "end systole", 901, 0.6)
 
 
 def dicom_objects(found: Segmentation, study: Study, source: Path) -> tuple[dict[str, Dataset], tuple[str, ...]]:
-    """Segmentations at end diastole and end systole and the report that refers to them, by their file's name.
+    """Returns segmentations at end diastole and end systole and the report that refers to them, by file name.
 
-    What the files of the cine do not allow is left out, with a warning for each that says why.
+    Objects that cannot be made from the files of the cine are left out, each with a warning that states the reason.
     """
     cine = study.cines[0]
     objects: dict[str, Dataset] = {}
@@ -108,7 +108,10 @@ def dicom_objects(found: Segmentation, study: Study, source: Path) -> tuple[dict
 
 
 def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
-    """The files that the stack was read from, by SOP instance UID."""
+    """Returns the data sets that the stack was read from, by SOP instance UID.
+
+    Raises UnusableStudy if they are not single MR slices, cannot all be read again, or lack their study or series UID.
+    """
     wanted = {uid for uid, _ in cine.sources.values()}
     paths: Iterable[Path] = sorted(source.rglob("*")) if source.is_dir() else [source]
     found = {}
@@ -141,9 +144,10 @@ def _check_attributes(images: Iterable[Dataset], keywords: Iterable[str]) -> Non
 
 
 def as_segmentation(found: Segmentation, cine: Cine, end: End, images: Mapping[str, Dataset]) -> hd.seg.Segmentation:
-    """Every slice of one phase (an object holds a place once), one binary segment a structure.
+    """Returns a segmentation of every slice of one phase, with one binary segment per structure.
 
-    Raises UnusableStudy if the slices lack attributes that it needs or have several frames of reference.
+    It covers one phase because an object may hold each slice position only once. Raises UnusableStudy if the slices
+    lack attributes that it needs or have several frames of reference.
     """
     phase = found.ed if end is ED else found.es
     slices = [(z, uid) for (t, z), (uid, _) in sorted(cine.sources.items()) if t == phase]
@@ -173,7 +177,7 @@ def as_segmentation(found: Segmentation, cine: Cine, end: End, images: Mapping[s
 
 
 def _in_one_series(image: Dataset, first: Dataset) -> Dataset:
-    """The image as highdicom takes it, which asks for one series; the true ones are written afterwards."""
+    """Returns the image with the series UID of `first`: highdicom requires one series. The true ones are set later."""
     if image.SeriesInstanceUID == first.SeriesInstanceUID:
         return image
     moved = copy.deepcopy(image)
@@ -182,7 +186,10 @@ def _in_one_series(image: Dataset, first: Dataset) -> Dataset:
 
 
 def _referenced_series(images: Iterable[Dataset]) -> list[Dataset]:
-    """The Common Instance Reference module (PS3.3 C.12.2): a breath hold per slice makes a series per slice."""
+    """Returns the series of the Common Instance Reference module (PS3.3 C.12.2).
+
+    There are several if each slice was scanned in its own breath hold, as its own series.
+    """
     series: dict[str, Dataset] = {}
     for image in images:
         item = series.setdefault(str(image.SeriesInstanceUID), Dataset())
@@ -213,9 +220,9 @@ def _segment(value: int, end: End) -> hd.seg.SegmentDescription:
 def as_report(
     found: Segmentation, images: list[Dataset], segmentations: Mapping[str, Dataset | None] = MappingProxyType({})
 ) -> hd.sr.Comprehensive3DSR:
-    """The figures that are known, a measurement group (TID 1501) per chamber, and what to read with them as comments.
+    """Returns the report: one measurement group (TID 1501) per chamber with the known measures, and comments.
 
-    Each figure refers to the segments of the `segmentations` (by the name of their phase) that it was taken from.
+    Each measure refers to the segments it was taken from; `segmentations` are by the name of their phase.
     """
     algorithm = hd.sr.AlgorithmIdentification(name=MODEL, version=__version__)
     groups = [
@@ -227,7 +234,7 @@ def as_report(
         )
         for chamber in MEASURES
         if (measurements := _measurements(found, chamber, algorithm, segmentations))
-        or chamber == LV_CAVITY  # a report needs a group
+        or chamber == LV_CAVITY  # a report needs at least one group
     ]
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -277,7 +284,7 @@ def _measurements(
 def _segments_of(
     measure: str, chamber: int, segmentations: Mapping[str, Dataset | None]
 ) -> list[hd.sr.SourceImageForMeasurement]:
-    """References to the segments that a measure was taken from: of one phase, or of both."""
+    """Returns references to the segments that a measure was taken from, at one phase or at both."""
     value = MYOCARDIUM if measure == "lvm_g" else chamber
     if value not in SHOWN["short-axis"]:
         return []
@@ -296,8 +303,10 @@ def _segments_of(
 
 
 def _comments(found: Segmentation) -> hd.sr.ContainerContentItem:
-    """Flags, warnings and what the figures are not for: texts beside the measurements, where TID 1500 has qualitative
-    evaluations of the whole; highdicom has no argument for them."""
+    """Returns flags, warnings and the research use note as texts in the report's qualitative evaluations (TID 1500).
+
+    highdicom has no argument for evaluations of the report as a whole.
+    """
     container = hd.sr.ContainerContentItem(
         name=_concept(QUALITATIVE_EVALUATIONS), relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
     )

@@ -1,4 +1,4 @@
-"""`measures.json`, `measures.csv` and `mask.nii.gz` of one measured cine.
+"""Writer of `measures.json`, `measures.csv` and the NIfTI masks of one measured study.
 
 Axes: T phase, Z slice, H row, W column."""
 
@@ -17,11 +17,11 @@ from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 RESEARCH_USE = "Research use only. Not a medical device."
 DICOM_OBJECTS = ("segmentation-ed.dcm", "segmentation-es.dcm", "report.dcm")
 OUTPUTS = ("measures.json", "measures.csv", "report.html", *FOUND.values(), *DICOM_OBJECTS)
-"""Every file that an answer may have."""
+"""Names of all files that a result may consist of."""
 
 
 def write_measures(found: Segmentation, study: Study, model: dict[str, str], folder: Path) -> None:
-    """Write the three files, and a mask for each long axis cine. `model` says what answered."""
+    """Writes the three files, and a mask for each long axis cine. `model` identifies the model used."""
     (folder / "measures.json").write_text(json.dumps(as_json(found, study, model), indent=1) + "\n")
     (folder / "measures.csv").write_text(as_csv(found))
     for name, content in found.files(study).items():
@@ -29,7 +29,7 @@ def write_measures(found: Segmentation, study: Study, model: dict[str, str], fol
 
 
 def as_json(found: Segmentation, study: Study, model: dict[str, str]) -> dict[str, Any]:
-    """Plain data: the task's details, what is known of the input, and which model answered."""
+    """Returns plain data: the task's details, the known properties of the input, and the model used."""
     stack = study.cines[0]
     return {
         "schema": 1,
@@ -50,7 +50,7 @@ def as_json(found: Segmentation, study: Study, model: dict[str, str]) -> dict[st
 
 
 def as_csv(found: Segmentation) -> str:
-    """One header row and one of figures, blank where not known; the flags' names last."""
+    """Returns a header row and a row of measures, empty if unknown; the last column holds the names of the flags."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*HEADERS.values(), "flags"])

@@ -1,4 +1,4 @@
-"""One page a cardiologist can check: contours on every slice at end diastole and end systole, the moving heart, curves.
+"""HTML report for visual checks: contours on every slice at end diastole and end systole, a cine loop, and curves.
 
 The page needs no other file. Axes: T phase, Z slice, H row, W column, C colour."""
 
@@ -20,12 +20,13 @@ from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
 from echoplane.tasks.cmr_segmentation.structures import COLOURS, STRUCTURES
 
 DRAWING_ORDER = (3, 2, 1, 4, 5)
-"""Muscle by its outer contour: its inner one is the cavity's, drawn over it."""
+"""Structures in the order in which their contours are drawn. Only the outer contour of the myocardium is drawn; its
+inner contour is that of the cavity, drawn over it."""
 TILE, LOOP_TILE = 200, 320
-"""Side of one slice on the page, in pixels; of one that moves."""
+"""Side of one slice in the report, in pixels: in a still picture, and in the cine loop."""
 MAX_LOOP_PHASES = 30
 LOOP_PLACES = (0.25, 0.5, 0.75)
-"""Of the slices with a heart in them, from one end of the stack to the other."""
+"""Positions of the slices of the loop, as shares of the slices that show the heart, from one end of the stack on."""
 CARDS = (
     ("lvef_percent", "LV ejection fraction", "%"),
     ("lvedv_ml", "LV end diastole", "mL"),
@@ -34,11 +35,11 @@ CARDS = (
     ("rvef_percent", "RV ejection fraction", "%"),
     ("rvedv_ml", "RV end diastole", "mL"),
 )
-"""What is read first."""
+"""Measures in the large cards at the top of the report: name, title, unit."""
 
 
 def write_report(found: Segmentation, cines: tuple[Cine, ...], path: Path) -> None:
-    """The page of one study at `path`."""
+    """Writes the report of one study to `path`."""
     stack, doubtful = cines[0], found.doubtful
     masks = found.masks[stack.plane]
     pages = {
@@ -69,7 +70,7 @@ def _shown(value: float | None) -> str | None:
 
 
 def _known(stack: Cine) -> list[tuple[str, str]]:
-    """What the files say of the short axis stack."""
+    """Returns the properties of the short axis stack that the files state, with titles."""
     rows, columns = stack.voxels_TZHW.shape[2:]
     known = [("short axis", f"{stack.phases} phases, {stack.slices} slices, {rows} x {columns} pixels")]
     pixel = f"{stack.spacing_mm[0]:.2f} x {stack.spacing_mm[1]:.2f} mm" if stack.spacing_mm else "not stated"
@@ -91,14 +92,14 @@ def _hex(rgb: tuple[int, int, int]) -> str:
 
 
 def _both_ends(cine: Cine, labels_TZHW: np.ndarray) -> np.ndarray:
-    """A long axis plane where its atria are largest and smallest."""
+    """Returns a picture of a long axis plane at the phases in which its atria are largest and smallest."""
     size_T = (labels_TZHW > 0).sum(axis=(1, 2, 3))
     box = heart_box(labels_TZHW, cine.spacing_mm)
     return np.hstack([tile(cine, labels_TZHW, int(t), 0, box) for t in (size_T.argmax(), size_T.argmin())])
 
 
 def montage(cine: Cine, labels_TZHW: np.ndarray, phase: int) -> np.ndarray:
-    """Every slice of one phase with its contours, cut to the heart, RGB (row, column, 3)."""
+    """Returns every slice of one phase with its contours, cropped to the heart, RGB (row, column, 3)."""
     box = heart_box(labels_TZHW, cine.spacing_mm)
     tiles = [tile(cine, labels_TZHW, phase, z, box) for z in range(cine.slices)]
     columns = min(5, len(tiles))
@@ -109,7 +110,8 @@ def montage(cine: Cine, labels_TZHW: np.ndarray, phase: int) -> np.ndarray:
 def tile(
     cine: Cine, labels_TZHW: np.ndarray, phase: int, z: int, box: tuple[slice, slice], side: int = TILE
 ) -> np.ndarray:
-    """One slice as readers see it, `side` x `side`; its greys are those of the heart, not of the chest wall's fat."""
+    """Returns one slice with contours, turned for display, `side` x `side`; its grey range is that of the heart, so
+    that bright fat of the chest wall does not darken it."""
     low, high = np.percentile(cine.voxels_TZHW[0][:, *_inside(box)][cine.present_TZ[0]], (1, 99))
     turn = display_turn(cine.affine, cine.plane)
     grey_HW = np.clip((cine.voxels_TZHW[phase, z].astype(np.float32) - low) * 255 / max(high - low, 1e-6), 0, 255)
@@ -127,8 +129,11 @@ def tile(
 
 
 def heart_box(labels_TZHW: np.ndarray, spacing_mm: tuple[float, float] | None) -> tuple[slice, slice]:
-    """A square in the patient around all that was found, with a margin; around the whole picture where nothing was. It
-    may reach beyond the picture: cut to it, it would be no square, and the heart shown longer than it is."""
+    """Returns the crop around all structures with a margin, or around the whole picture if there are none.
+
+    It is square in mm, and may reach beyond the picture: if clipped, it would not be square, and the heart would look
+    distorted.
+    """
     sides = np.array(spacing_mm or (1.0, 1.0)) / min(spacing_mm or (1.0, 1.0))
     found, shape = np.argwhere(labels_TZHW.any(axis=(0, 1))), np.array(labels_TZHW.shape[2:])
     if len(found):
@@ -147,13 +152,13 @@ def _inside(box: tuple[slice, slice]) -> tuple[slice, slice]:
 
 
 def _cut(picture_HW: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-    """The picture in `box`, 0 beyond its borders."""
+    """Returns the picture in `box`, 0 beyond its borders."""
     beyond = [(max(0, -along.start), max(0, along.stop - n)) for along, n in zip(box, picture_HW.shape, strict=True)]
     return np.pad(picture_HW[_inside(box)], beyond)
 
 
 def loop(cine: Cine, labels_TZHW: np.ndarray) -> bytes:
-    """A slice near the base, one in the middle and one near the apex over the beat, as a GIF."""
+    """Returns a GIF of a slice near the base, one in the middle and one near the apex over the beat."""
     filled = np.flatnonzero(labels_TZHW.any(axis=(0, 2, 3)))
     slices = filled if len(filled) else np.arange(cine.slices)
     chosen = sorted({int(slices[round(place * (len(slices) - 1))]) for place in LOOP_PLACES})

@@ -1,18 +1,18 @@
-"""Segmentation of cine MR (Bai et al., arXiv 1710.09289): a study's cines in, masks, measures and flags out.
+"""Segmentation of cine MR (Bai et al., arXiv 1710.09289): turns the cines of a study into masks, measures and flags.
 
-This half is numpy alone, for training and serving.
+All modules but the last two use numpy without torch, and serve both training and inference.
 
-preparation   cines -> the network's input
-inference     the network over a study, in parts; what is kept of its outputs
-answers       that -> masks
-base_plane    where the left ventricle ends at its base
+preparation   preprocessing: cines -> the network's input
+inference     the network over a study, batch by batch, and a summary of its outputs
+answers       postprocessing: that summary -> masks
+base_plane    the basal end of the left ventricle
 figures       masks -> measures and flags
-structures    what is segmented, and which source of labels drew what
-drawn         readers' masks -> training samples
-calibrating   when an answer is flagged as unsure
-scoring       masks and measures against readers': rows, figures, failures
-cleaning, measures, overlap, quality, coverage   masks, volumes, distances, flags
-networks, learning                     the torch half
+structures    the classes, the planes that show them, and partially annotated label maps
+drawn         annotated masks -> training samples
+calibrating   the threshold under which a result is flagged as unsure
+scoring       comparison of masks and measures with annotations: rows, figures, failures
+cleaning, measures, overlap, quality, coverage   mask clean-up, volumes, distances, quality control flags
+networks, learning                               the parts that need torch
 """
 
 from typing import Literal
@@ -67,12 +67,12 @@ HEADLINE = ("dice/lv-cavity", "dice/lv-myocardium", "dice/rv-cavity", "mae/lvef_
 
 
 def accepts(study: Study) -> bool:
-    """A cine MR, whose short axis may be beside long axes."""
+    """Returns True if the study holds cine MR: a short axis stack, with or without long axis cines."""
     return bool(study.cines)
 
 
 def labels() -> tuple[Label, ...]:
-    """The classes of a mask, in the order of the network's outputs."""
+    """Returns the classes of a mask, in the order of the network's outputs."""
     return tuple(Label(s.name, s.title, s.code, "DCM" if s.value == 0 else "SCT", s.meaning) for s in STRUCTURES)
 
 
@@ -85,7 +85,10 @@ def about(thresholds: Thresholds) -> str:
 
 
 def example(seed: int) -> Study:
-    """A bright cavity in a dark ring that beats, on noise: 2 phases of 3 slices, 64 x 64 pixels of 1.5 mm."""
+    """Returns a small synthetic study: a beating bright cavity in a dark ring, on noise.
+
+    It has 2 phases of 3 slices, 64 x 64 pixels of 1.5 mm.
+    """
     rng = np.random.default_rng(seed)
     row, column = np.mgrid[:64, :64]
     voxels_TZHW = rng.integers(40, 90, (2, 3, 64, 64))

@@ -1,4 +1,4 @@
-"""From what `inference` kept of the network's outputs to masks on the input's grid; `figures` measures these.
+"""Postprocessing: turns the outputs that `inference` kept into masks on the input's grid, which `figures` measures.
 
 Axes: B row of the batch, T phase, Z slice, H row, W column."""
 
@@ -22,7 +22,7 @@ from echoplane.tasks.cmr_segmentation.thresholds import Thresholds
 
 
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Segmentation:
-    """Masks on the input's grid, measures and flags from what `infer` kept of the outputs."""
+    """Returns masks on the input's grid, measures and flags, from the records that `infer` returned."""
     agreement, outputs = _mirrored_dice(outputs, place), averaged(outputs, place)
     raw = {cine.plane: _on_grid(outputs["classes"], number, cine, place) for number, cine in enumerate(study.cines)}
     masks, warnings = clean_masks(raw, study)
@@ -37,7 +37,7 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
 
 
 def clean_masks(raw: Mapping[str, np.ndarray], study: Study) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Return the masks by plane without what cannot belong to a structure, and warnings on what was removed."""
+    """Returns the masks by plane without voxels that cannot belong to their structure, and warnings on the removal."""
     masks = {cine.plane: _cleaned(raw[cine.plane], cine) for cine in study.cines}
     stack = study.cines[0]
     ed, _ = _ends(masks[stack.plane], stack)
@@ -49,7 +49,7 @@ def clean_masks(raw: Mapping[str, np.ndarray], study: Study) -> tuple[dict[str, 
 
 
 def _ends(labels_TZHW: np.ndarray, stack: Cine) -> tuple[int, int]:
-    """Phases of end diastole and end systole."""
+    """Returns the phases of end diastole and end systole."""
     lv_T = measuring.volume_curve(labels_TZHW, LV_CAVITY, stack).size_T
     return measuring.end_diastole(lv_T, stack.covers_beat), measuring.end_systole(lv_T)
 
@@ -61,7 +61,7 @@ def _cleaned(raw_TZHW: np.ndarray, cine: Cine) -> np.ndarray:
 
 
 def _on_grid(classes_BHW: np.ndarray, number: int, cine: Cine, place: Mapping[str, Any]) -> np.ndarray:
-    """The classes of cine `number` on its own grid (T, Z, H, W); 0 where the files hold no slice."""
+    """Returns the classes of cine `number` on its own grid (T, Z, H, W); 0 in slices that the files do not hold."""
     labels_TZHW = np.zeros(cine.voxels_TZHW.shape, np.uint8)
     rows, columns = place["sides"][number]
     turn = display_turn(cine.affine, cine.plane)
@@ -77,7 +77,7 @@ def _on_grid(classes_BHW: np.ndarray, number: int, cine: Cine, place: Mapping[st
 
 
 def _enlarged(labels_HW: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """To another grid, each structure's share of a pixel interpolated: smooth edges, no stairs."""
+    """Resamples a label map to another grid by interpolating each class's share of a pixel, for smooth edges."""
     present = np.unique(labels_HW)
     shares = [
         cv2.resize((labels_HW == k).astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR) for k in present
@@ -86,7 +86,7 @@ def _enlarged(labels_HW: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def expected_dice(outputs: np.ndarray, place: Mapping[str, Any], phases: tuple[int, ...]) -> float:
-    """The lowest Dice of the LV cavity that the network's probabilities promise at `phases` of the short axis."""
+    """Returns the lowest Dice of the LV cavity over `phases` of the short axis, as the probabilities predict it."""
     count, lowest = len(place["rows"]) - place["mirrored"], 1.0
     for phase in phases:
         rows = [k for k, (number, t, _) in enumerate(place["rows"][:count]) if number == 0 and t == phase]
@@ -97,7 +97,7 @@ def expected_dice(outputs: np.ndarray, place: Mapping[str, Any], phases: tuple[i
 
 
 def _mirrored_dice(outputs: np.ndarray, place: Mapping[str, Any]) -> dict[str, float | None]:
-    """Dice of the LV cavity between the answer and that to the mirrored slices, a mirrored phase each."""
+    """Returns, per mirrored phase, the Dice of the LV cavity between the masks of the plain and the mirrored slices."""
     by_phase: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     for k, other in pairs(place):
         plain, mirrored = outputs["classes"][k], outputs["classes"][other][:, ::-1]

@@ -1,9 +1,9 @@
-"""Where the left ventricle ends at its base: slices through atrium or outflow tract are not counted as ventricle.
+"""Basal end of the left ventricle: slices through atrium or outflow tract are not counted as ventricle.
 
-With long axis cines the mitral valve is where the left atrium ends. Without them a basal slice counts if muscle
-surrounds at least half of its blood (SCMR: Schulz-Menger et al., J Cardiovasc Magn Reson 2020; 22: 19). Systole pulls
-the valve to the apex, so no slice beyond the base of end diastole belongs to the ventricle at another phase.
-Axes: T phase, Z slice, H row, W column."""
+With long axis cines, the mitral valve is taken to lie where the left atrium ends. Without them, a basal slice counts as
+ventricle if myocardium surrounds at least half of its blood (SCMR: Schulz-Menger et al., J Cardiovasc Magn Reson 2020;
+22: 19). In systole the valve moves towards the apex, so no slice beyond the base of end diastole belongs to the
+ventricle at another phase. Axes: T phase, Z slice, H row, W column."""
 
 from collections.abc import Mapping
 
@@ -14,22 +14,24 @@ from echoplane.study.cine import Cine
 from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY, MYOCARDIUM
 
 MIN_SURROUNDED = 0.5
-"""Share of the cavity's outline along muscle from which on a basal slice is ventricle."""
+"""Minimum share of the cavity's outline along myocardium for a basal slice to count as ventricle."""
 MAX_REMOVED_SLICES = 2
-"""Basal slices with a cavity that may be removed at one phase; more speaks against the masks that said so."""
+"""Maximum number of basal slices with a cavity that may be removed at one phase; if there are more, the masks that
+suggest it are more likely wrong, and none is removed."""
 ANNULUS_SHARE = 0.1
-"""Part of the atrium nearest to the apex whose mean place is taken for the valve."""
+"""Share of the atrium, nearest to the apex, whose mean position is taken as that of the valve."""
 MIN_ATRIUM_PIXELS = 30
 VALVE_MARGIN_SLICES = 0.25
-"""How far beyond the valve the middle of a slice must lie to be atrium: breath holds differ by some millimetres."""
+"""Minimum distance beyond the valve, in slices, of the middle of a slice that counts as atrium: the position of the
+heart differs by some millimetres between breath holds."""
 
 
 def ventricle_without_atrium(
     labels_TZHW: np.ndarray, stack: Cine, ed: int, valve_T: np.ndarray | None
 ) -> tuple[np.ndarray, int]:
-    """Return the labels without LV cavity beyond the base, and in how many slices (over all phases) some was removed.
+    """Returns the labels without LV cavity beyond the base, and the number of slices (over all phases) that changed.
 
-    `valve_T` is the place of the mitral valve in slices, see `valve_slices`.
+    `valve_T` is the position of the mitral valve in slices, see `valve_slices`.
     """
     cavity_TZ = (labels_TZHW == LV_CAVITY).any(axis=(2, 3))
     if not cavity_TZ[ed].any():
@@ -54,7 +56,7 @@ def ventricle_without_atrium(
 
 
 def from_base(labels_ZHW: np.ndarray) -> np.ndarray:
-    """Slice numbers from base to apex: the cavity is wider towards the base."""
+    """Returns the slice numbers from base to apex; the base is the end towards which the cavity is wider."""
     area_Z = (labels_ZHW == LV_CAVITY).sum(axis=(1, 2)).astype(float)
     there, numbers = np.flatnonzero(area_Z), np.arange(len(area_Z))
     wider_first = not len(there) or area_Z[there] @ (there - there.mean()) <= 0  # missing slices do not count
@@ -62,14 +64,14 @@ def from_base(labels_ZHW: np.ndarray) -> np.ndarray:
 
 
 def surrounded_share(labels_HW: np.ndarray) -> float:
-    """Share of the outline of the LV cavity that runs along muscle; NaN without a cavity."""
+    """Returns the share of the LV cavity's outline that runs along myocardium; NaN without a cavity."""
     cavity_HW = (labels_HW == LV_CAVITY).astype(np.uint8)
     outline_HW = (cv2.dilate(cavity_HW, np.ones((3, 3), np.uint8)) > 0) & (cavity_HW == 0)
     return float((labels_HW[outline_HW] == MYOCARDIUM).mean()) if outline_HW.any() else float("nan")
 
 
 def _open_slices(labels_ZHW: np.ndarray, order: np.ndarray) -> list[int]:
-    """The most basal slices with a cavity that muscle does not surround; none if there are too many of them."""
+    """Returns the most basal slices whose cavity myocardium does not surround; none if there are too many of them."""
     found = []
     for z in order:
         share = surrounded_share(labels_ZHW[z])
@@ -82,9 +84,9 @@ def _open_slices(labels_ZHW: np.ndarray, order: np.ndarray) -> list[int]:
 
 
 def valve_slices(masks: Mapping[str, np.ndarray], cines: Mapping[str, Cine], stack: Cine) -> np.ndarray | None:
-    """Place of the mitral valve at every phase of the stack, in slices of it (T); NaN or None where nothing shows it.
+    """Returns the position of the mitral valve at every phase of the stack, in slices of it (T); None if unknown.
 
-    It is the mean over long axis planes of where the left atrium, by its masks, comes nearest to the apex.
+    It is the mean over long axis planes of the point at which the mask of the left atrium comes nearest to the apex.
     """
     if stack.affine is None or stack.slices < 2:
         return None
@@ -99,7 +101,10 @@ def valve_slices(masks: Mapping[str, np.ndarray], cines: Mapping[str, Cine], sta
 
 
 def _atrium_ends(labels_TZHW: np.ndarray, cine: Cine, to_slices: np.ndarray, stack: Cine) -> np.ndarray:
-    """Where the left atrium of one long axis cine ends towards the apex, at every phase of the stack, in slices."""
+    """Returns the apical end of the left atrium of one long axis cine, at every phase of the stack, in slices.
+
+    NaN at phases at which the atrium is missing or too small.
+    """
     places_T = np.full(stack.phases, np.nan)
     middle = (stack.slices - 1) / 2
     for t in range(stack.phases):

@@ -1,8 +1,8 @@
-"""When an answer is flagged as unsure: fitted on validation patients.
+"""Calibration: the threshold under which a result is flagged as unsure, fitted on validation patients.
 
-The network's own expected Dice of the LV cavity, from its probabilities, is the confidence of an answer. There is no
-temperature, for that expectation is made of the probabilities as they are. Axes: B row of a batch, N sample, H row,
-W column."""
+The confidence of a result is the Dice of the LV cavity that the network expects of itself, computed from its
+probabilities. There is no temperature scaling: the expected Dice uses the probabilities as they are.
+Axes: B row of a batch, N sample, H row, W column."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,13 +16,13 @@ from echoplane.tasks.cmr_segmentation.thresholds import Thresholds
 from echoplane.tasks.task import Calibration, Validated
 
 ASKED = 0.85
-"""Expected Dice under which an answer is flagged, as far as validation lets it."""
+"""Expected Dice under which a result is flagged, unless validation asks for a lower threshold."""
 GOOD, MAX_GOOD_FLAGGED = 0.90, 0.10
-"""No more than this share of the validation patients at or above this Dice may be flagged."""
+"""At most the share MAX_GOOD_FLAGGED of the validation patients with a Dice of GOOD or more may be flagged."""
 
 
 def calibrate(batches: Iterable[Validated]) -> Calibration:
-    """The threshold, from validation slices of the short axis; BundleError where there is none."""
+    """Fits the threshold on validation slices. Raises BundleError if none of them shows the LV cavity."""
     sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(5))
     for output, target_BHW, sample_B in batches:
         for name, counts in zip(sample_B, _counts(output, target_BHW), strict=True):
@@ -48,13 +48,16 @@ def calibrate(batches: Iterable[Validated]) -> Calibration:
 
 
 def abstention(expected_N: np.ndarray, dice_N: np.ndarray) -> float:
-    """ASKED, or lower where too many good answers would lie under it."""
+    """Returns ASKED, or a lower threshold if too many good results would lie under it."""
     good_N = np.sort(expected_N[dice_N >= GOOD])
     return min(ASKED, float(good_N[int(MAX_GOOD_FLAGGED * len(good_N))])) if len(good_N) else ASKED
 
 
 def _counts(output: np.ndarray, target_BHW: np.ndarray) -> np.ndarray:
-    """Of each slice, LV cavity alone: pixels shared, guessed, true, and the network's own mass and inside (B, 5)."""
+    """Returns figures of the LV cavity per slice (B, 5): pixels shared, predicted and annotated, `mass` and `inside`.
+
+    `mass` and `inside` are those of `inference.condense`.
+    """
     planes = [plane_of(target_HW) for target_HW in target_BHW]
     condensed = condense(output, planes)
     known_BHW = target_BHW & bits(tuple(range(CLASSES)))

@@ -1,4 +1,4 @@
-"""From raw class maps to masks: what can't belong to a structure is removed.
+"""Clean-up of the network's class maps: removes voxels that cannot belong to their structure.
 
 Axes: T phase, Z slice, H row, W column."""
 
@@ -9,20 +9,21 @@ from scipy import ndimage
 from echoplane.tasks.cmr_segmentation.structures import BACKGROUND, LV_CAVITY, MYOCARDIUM, RV_CAVITY
 
 REACH_PIXELS = 3
-"""Slices move between breath holds: near the apex the cavity of one need not touch that of the next."""
+"""Distance up to which the cavities of neighbouring slices count as connected: the heart moves between breath holds,
+so near the apex the cavity of one slice need not touch that of the next."""
 NOTCH = np.ones((2, 2), bool)
-"""What a notch of the cavity must hold to be a papillary muscle."""
+"""Smallest shape that must fit into a notch of the cavity for the notch to count as papillary muscle."""
 BRIDGE = 0.25
-"""Half the width of a bridge between two chambers, at most, against the radius of the cavity."""
+"""Maximum half width of a bridge between two chambers, as a share of the radius of the cavity."""
 SMALL_PIXELS = 10
-"""A component over this is a second structure (Bai et al.: 10 px)."""
+"""Size in pixels above which a second component counts as a separate structure (Bai et al.: 10 px)."""
 
 
 def cleaned_stack(labels_ZHW: np.ndarray, present_Z: np.ndarray | None = None) -> np.ndarray:
-    """Return one phase of the short axis without parts that lie apart from the heart.
+    """Returns one phase of the short axis without components that are separate from the heart.
 
-    Slices that the files do not hold (`present_Z` is False) are passed over: a gap in the files does not end the heart,
-    so the slices on both of its sides count as neighbours.
+    Slices that the files do not hold (`present_Z` is False) are skipped: the slices on both sides of such a gap count
+    as neighbours.
     """
     if present_Z is not None and not present_Z.all():
         cleaned_ZHW = np.zeros_like(labels_ZHW)
@@ -50,9 +51,9 @@ def cleaned_stack(labels_ZHW: np.ndarray, present_Z: np.ndarray | None = None) -
 
 
 def on_one_axis(cavity_ZHW: np.ndarray) -> np.ndarray:
-    """The cavity without chambers that it runs into at the base, which a bridge narrower than half of it joins.
+    """Returns the cavity without other chambers that a bridge narrower than half of it connects to it at the base.
 
-    Of the parts of a slice, the one stays that lies over most of the cavity in the other slices.
+    Of the parts of a slice, the one that overlaps most with the cavity of the other slices is kept.
     """
     out, others_HW = cavity_ZHW.copy(), cavity_ZHW.sum(axis=0)
     for kept_HW, mask_HW in zip(out, cavity_ZHW, strict=True):
@@ -70,15 +71,15 @@ def on_one_axis(cavity_ZHW: np.ndarray) -> np.ndarray:
 
 
 def filled(mask_HW: np.ndarray) -> np.ndarray:
-    """The mask without holes."""
+    """Returns the mask with its holes filled."""
     contours, _ = cv2.findContours(mask_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.zeros(mask_HW.shape, np.uint8), contours, -1, 1, cv2.FILLED) > 0
 
 
 def with_papillary(cavity_HW: np.ndarray, muscle_HW: np.ndarray) -> np.ndarray:
-    """The cavity with the papillary muscles that notch it, as readers contour it: muscle inside its convex hull.
+    """Returns the cavity including the papillary muscles, as annotators contour it: myocardium inside its convex hull.
 
-    Slivers along a straight border stay muscle: a hull of pixels is always a little larger than what it surrounds.
+    Slivers along a straight border remain myocardium: a hull of pixels is always a little larger than its contents.
     """
     contours, _ = cv2.findContours(cavity_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
@@ -90,7 +91,7 @@ def with_papillary(cavity_HW: np.ndarray, muscle_HW: np.ndarray) -> np.ndarray:
 
 
 def bounding_box(labels: np.ndarray) -> tuple[slice, ...]:
-    """What holds every labelled voxel: the rest of a picture costs nothing then."""
+    """Returns the box around all labelled voxels, to limit the work to it; the whole array if none is labelled."""
     if not labels.any():
         return tuple(slice(0, n) for n in labels.shape)
     box = []
@@ -101,7 +102,7 @@ def bounding_box(labels: np.ndarray) -> tuple[slice, ...]:
 
 
 def cleaned_slice(labels_HW: np.ndarray, structures: tuple[int, ...]) -> np.ndarray:
-    """One long axis picture: the largest part of each structure."""
+    """Returns the largest component of each structure of one long axis picture."""
     out = np.zeros_like(labels_HW)
     for structure in structures[1:]:
         out[largest(labels_HW == structure)] = structure
@@ -109,9 +110,9 @@ def cleaned_slice(labels_HW: np.ndarray, structures: tuple[int, ...]) -> np.ndar
 
 
 def largest(mask: np.ndarray, reach: int = 0) -> np.ndarray:
-    """The largest connected part (face neighbours) of a mask; the mask itself where it is whole or empty.
+    """Returns the largest connected component (face neighbours) of a mask; the mask itself if it is whole or empty.
 
-    Parts whose outlines come within `reach` pixels of each other in the plane hang together.
+    Before labelling, each slice is dilated by `reach` pixels, so components that are close to each other are joined.
     """
     if not mask.any():
         return mask
@@ -127,6 +128,6 @@ def largest(mask: np.ndarray, reach: int = 0) -> np.ndarray:
 
 
 def component_sizes(mask_HW: np.ndarray) -> list[int]:
-    """Pixels of each connected part, the largest first."""
+    """Returns the number of pixels of each connected component, the largest first."""
     parts, count = ndimage.label(mask_HW)
     return sorted(np.bincount(parts.ravel(), minlength=count + 1)[1:].tolist(), reverse=True)

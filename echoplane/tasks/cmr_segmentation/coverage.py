@@ -1,7 +1,7 @@
-"""Whether the slices of a stack cover the ventricle: flags on volumes that rest on slices nobody scanned.
+"""Coverage of the ventricle by the slices of a stack: flags on volumes that depend on slices that were not scanned.
 
-A slice that is missing between two others is interpolated; that is a warning as long as little volume hangs on it.
-Axes: T phase, Z slice, H row, W column."""
+A slice that is missing between two others is interpolated. This is a warning if little of the volume depends on it,
+else a flag. Axes: T phase, Z slice, H row, W column."""
 
 import numpy as np
 
@@ -12,24 +12,24 @@ from echoplane.tasks.cmr_segmentation.quality import Flag
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, RV_CAVITY
 
 MAX_ESTIMATED_SHARE = 0.05
-"""Share of a volume that may hang on how missing slices are interpolated before the volume is doubtful."""
+"""Maximum share of a volume that may depend on how missing slices are interpolated; above it, the volume is flagged."""
 MAX_MISSING_IN_A_ROW = 1
 CUT_AREA_SHARE = 0.65
-"""Cavity area of the last slice of a stack, against the largest slice, beyond which the ventricle goes on."""
+"""Cavity area of the last slice, as a share of the largest slice, above which the stack ends before the apex."""
 CUT_SURROUNDED, CUT_RV_SHARE = 0.95, 0.3
-"""Share of the cavity's outline along muscle, and area of the right ventricle against its largest slice, from which on
-a slice at end systole lies below the base."""
+"""Minimum share of the cavity's outline along myocardium, and minimum area of the right ventricle as a share of its
+largest slice, for a slice at end systole to lie below the base."""
 MAX_MISSING_AT_BASE = 0.25
-"""Slices between the mitral valve at end diastole and the edge of the first slice."""
+"""Maximum distance, in slices, from the mitral valve at end diastole to the edge of the first slice."""
 MAX_GROWTH = 0.2
-"""Growth of a basal slice in systole, against the largest slice at end diastole."""
+"""Maximum growth of the cavity of a basal slice in systole, as a share of the largest slice at end diastole."""
 
 
 def missing_slice_flags(counts_TZ: np.ndarray, stack: Cine, ed: int, es: int) -> list[Flag]:
-    """Flag volumes that hang on slices without a picture; `counts_TZ` are pixels of the cavity.
+    """Flags volumes that depend on missing slices; `counts_TZ` are pixels of the cavity.
 
-    Whoever selects two phases leaves out the ends of the stack at end systole, where the ventricle is shorter: of such
-    a stack these are no gaps.
+    Files of end diastole and end systole alone often lack the outer slices at end systole, because the ventricle is
+    shorter then: in such a stack, these are no gaps.
     """
     known_TZ = known_slices(stack)
     if not stack.covers_beat:
@@ -44,17 +44,17 @@ def missing_slice_flags(counts_TZ: np.ndarray, stack: Cine, ed: int, es: int) ->
 
 
 def _ends(known_Z: np.ndarray) -> np.ndarray:
-    """The slices before the first and after the last known one."""
+    """Returns a mask of the slices before the first and after the last known one."""
     there = np.flatnonzero(known_Z)
     numbers = np.arange(len(known_Z))
     return (numbers < there[0]) | (numbers > there[-1]) if len(there) else np.ones(len(known_Z), bool)
 
 
 def estimated_share(counts_Z: np.ndarray, present_Z: np.ndarray) -> float:
-    """Return how much of the volume of one phase depends on the way in which missing slices were estimated.
+    """Returns the share of the volume of one phase that depends on how missing slices were estimated.
 
-    The area of a slice that is missing between two others may be that of either: half their difference is at stake. Of
-    several missing slices in a row, and of one at an end of the stack, the whole area of the larger neighbour is.
+    The area of a slice that is missing between two others may be that of either: half their difference is uncertain.
+    For several missing slices in a row, and for one at an end of the stack, it is the area of the larger neighbour.
     """
     total, at_stake = float(counts_Z.sum()), 0.0
     for first, last in gaps(present_Z):
@@ -69,13 +69,13 @@ def estimated_share(counts_Z: np.ndarray, present_Z: np.ndarray) -> float:
 
 
 def gaps(present_Z: np.ndarray) -> list[tuple[int, int]]:
-    """First and last slice of each run of slices that are not there."""
+    """Returns the first and last slice of each run of missing slices."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], present_Z, [True]]).astype(int)))
     return [(int(first), int(end) - 1) for first, end in edges.reshape(-1, 2)]
 
 
 def repeated_slice_flags(stack: Cine) -> list[Flag]:
-    """Flag neighbouring slices that hold the same pictures: one of them is not where it says."""
+    """Flags neighbouring slices that hold the same pictures: the position of one of them is wrong."""
     repeated = [
         z
         for z in range(stack.slices - 1)
@@ -92,11 +92,11 @@ def repeated_slice_flags(stack: Cine) -> list[Flag]:
 
 
 def stack_end_flags(labels_TZHW: np.ndarray, stack: Cine, ed: int, es: int, valve_T: np.ndarray | None) -> list[Flag]:
-    """Flag a stack that begins below the base or ends above the apex: volume beyond it is missing from all figures.
+    """Flags a stack that begins below the base or ends above the apex: all volumes lack the part beyond it.
 
-    Long axis planes show where the base is (`valve_T`, see `base_plane.valve_slices`). Without them: the slice through
-    the base has muscle around a part of its cavity only, and hardly any right ventricle, at end systole. The last slice
-    at the apex has a small cavity.
+    Long axis planes show the position of the base (`valve_T`, see `base_plane.valve_slices`). Without them, a slice
+    through the base is recognised at end systole: myocardium surrounds only a part of its cavity, and there is hardly
+    any right ventricle. The last slice at the apex has a small cavity.
     """
     lv_Z, rv_Z = ((labels_TZHW[ed] == k).sum(axis=(1, 2)) for k in (LV_CAVITY, RV_CAVITY))
     order = from_base(labels_TZHW[ed])
@@ -119,7 +119,7 @@ def stack_end_flags(labels_TZHW: np.ndarray, stack: Cine, ed: int, es: int, valv
 
 
 def growth_flags(labels_TZHW: np.ndarray, stack: Cine, ed: int, es: int) -> list[Flag]:
-    """Flag a slice of the basal half whose cavity grows in systole: it shows atrium or outflow tract."""
+    """Flags a slice of the basal half whose cavity grows in systole: it shows atrium or outflow tract."""
     ed_Z, es_Z = ((labels_TZHW[t] == LV_CAVITY).sum(axis=(1, 2)).astype(float) for t in (ed, es))
     basal = from_base(labels_TZHW[ed])[: (stack.slices + 1) // 2]
     basal = basal[stack.present_TZ[ed, basal] & stack.present_TZ[es, basal]]

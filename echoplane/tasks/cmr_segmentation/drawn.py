@@ -1,6 +1,6 @@
-"""What readers drew, as training samples and as volumes.
+"""Annotated masks as training samples and as volumes.
 
-Only end diastole and end systole are learnt from, as in the paper. Axes: K sample, T phase, Z slice, H row,
+Only end diastole and end systole are used for training, as in the paper. Axes: K sample, T phase, Z slice, H row,
 W column."""
 
 import cv2
@@ -15,7 +15,7 @@ from echoplane.tasks.task import Prepared, Samples, Truth
 
 
 def samples(study: Study, prepared: Prepared, truth: Truth) -> Samples:
-    """Each slice that readers drew at either end of systole, image and target; the label is its plane."""
+    """Returns image and target of each slice annotated at end diastole or end systole; the label is its plane."""
     masks = checked(truth, study)
     phases = {plane: both_ends(labels, masks) for plane, labels in masks.labels.items()}
     made, strata = [], []
@@ -35,7 +35,7 @@ def samples(study: Study, prepared: Prepared, truth: Truth) -> Samples:
 
 
 def _target(labels_HW: np.ndarray, cine: Cine, masks: Masks, size: tuple[int, int]) -> np.ndarray:
-    """As the network sees the slice: turned, and resampled where the slice is."""
+    """Returns the target as the network sees the slice: turned for display, and resampled if the slice was."""
     target_HW = target_of(labels_HW, cine.plane, drawn_classes(masks, cine.plane))
     target_HW[labels_HW == UNDRAWN] = unknown_of(target_HW)
     shown_HW = np.ascontiguousarray(turned(target_HW, display_turn(cine.affine, cine.plane)))
@@ -43,13 +43,16 @@ def _target(labels_HW: np.ndarray, cine: Cine, masks: Masks, size: tuple[int, in
 
 
 def drawn_classes(masks: Masks, plane: str) -> tuple[int, ...]:
-    """The classes of a plane that its readers drew."""
+    """Returns the annotated classes of a plane."""
     values = {s.value for s in STRUCTURES if masks.drawn is None or s.name in masks.drawn}
     return tuple(k for k in SHOWN[plane][1:] if k in values)
 
 
 def both_ends(labels_TZHW: np.ndarray, masks: Masks) -> tuple[int, int]:
-    """The phases in which the plane's first structure (LV cavity, or an atrium) is largest and smallest."""
+    """Returns the annotated phases in which the plane's first structure is largest and smallest.
+
+    That structure is the LV cavity or an atrium. In the short axis the phases are end diastole and end systole.
+    """
     known_T = np.flatnonzero((labels_TZHW != UNDRAWN).any(axis=(1, 2, 3)))
     first = min(set(np.unique(labels_TZHW).tolist()) - {0, UNDRAWN}, default=0)
     size_T = (labels_TZHW[known_T] == first).sum(axis=(1, 2, 3))
@@ -57,7 +60,7 @@ def both_ends(labels_TZHW: np.ndarray, masks: Masks) -> tuple[int, int]:
 
 
 def checked(truth: Truth, study: Study) -> Masks:
-    """The masks, each class of which belongs to its plane; UnusableStudy otherwise."""
+    """Returns the masks. Raises UnusableStudy if a class does not belong to its plane, or if `truth` is no mask."""
     if not isinstance(truth, Masks):
         raise UnusableStudy("a cine MR is trained on masks, not on a label.")
     names = {s.name for s in STRUCTURES}

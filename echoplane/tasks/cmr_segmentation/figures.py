@@ -1,4 +1,4 @@
-"""Figures of one study from its masks, whoever drew these: the network, or a person who corrected them.
+"""Measures and flags of one study from its masks, made by the network or corrected by a person.
 
 Axes: T phase, Z slice, H row, W column."""
 
@@ -28,7 +28,7 @@ from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN
 
 @dataclass(frozen=True)
 class Segmentation(task.Segmentation):
-    """`label` is "measured", or None where a flag says that the figures may be wrong."""
+    """Masks, measures and flags of one study; `label` is "measured", or None if a flag says that they may be wrong."""
 
     measures: dict[str, float | None] = field(default_factory=dict)
     curves: dict[str, measuring.Curve] = field(default_factory=dict)
@@ -36,10 +36,10 @@ class Segmentation(task.Segmentation):
     es: int = 0
     flags: tuple[Flag, ...] = ()
     mask_flags: tuple[Flag, ...] = ()
-    """Those of `flags` that say how the masks were made, whatever is measured from them."""
+    """The subset of `flags` that concerns how the masks were made, and holds for every measurement of them."""
 
     def details(self) -> dict[str, Any]:
-        """Measures by name with their unit, curves, phases and flags."""
+        """Returns measures by name (the unit is its suffix), curves, phases and flags as plain data."""
         return {
             "measures": {name: rounded(value) for name, value in self.measures.items()},
             "ed_phase": self.ed,
@@ -57,12 +57,12 @@ class Segmentation(task.Segmentation):
 
     @property
     def doubtful(self) -> tuple[str, ...]:
-        """The measures that a flag concerns, in the order of the report."""
+        """Names of the measures that a flag concerns, in the order of the report."""
         concerned = {name for flag in self.flags for name in flag.measures}
         return tuple(name for name in self.measures if name in concerned)
 
     def files(self, study: Study) -> dict[str, bytes]:
-        """A NIfTI mask on the grid of each cine, with its affine."""
+        """Returns a NIfTI mask by file name, one per cine, on its grid and with its affine."""
         return {FOUND[cine.plane]: write_nifti(self.masks[cine.plane], cine) for cine in study.cines}
 
 
@@ -80,10 +80,10 @@ def from_masks(
     ed: int | None = None,
     es: int | None = None,
 ) -> Segmentation:
-    """Measure masks by plane, uint8 (phase, slice, row, column) on the grids of the study's cines.
+    """Measures masks by plane, uint8 (phase, slice, row, column) on the grids of the study's cines.
 
-    `ed` and `es` are the phases to measure at, by default those that the volumes show. `flags` and `warnings` are what
-    is known of how the masks were made.
+    `ed` and `es` are the phases to measure at, by default those found from the volumes. `flags` and `warnings` are
+    those of how the masks were made.
     """
     stack = study.cines[0]
     labels_TZHW = masks[PLANES[0]]
@@ -95,7 +95,7 @@ def from_masks(
     by_structure = {
         (cine.plane, k): masks[cine.plane][:, 0] == k for cine in study.cines[1:] for k in SHOWN[cine.plane][1:]
     }
-    found = measuring.ventricles(labels_TZHW, stack, ed, es) if lv_T.any() else {}  # no heart has no volume, not 0 mL
+    found = measuring.ventricles(labels_TZHW, stack, ed, es) if lv_T.any() else {}  # no heart: no volume, not 0 mL
     found |= measuring.atria(by_structure, {cine.plane: cine for cine in study.cines})
     valve_T = valve_slices(masks, {cine.plane: cine for cine in study.cines}, stack)
     all_flags = (*flags, *_flags(labels_TZHW, stack, lv_T, found, ed, es, valve_T))
@@ -114,7 +114,7 @@ def from_masks(
 
 
 def remeasured(found: Segmentation, study: Study, ed: int | None, es: int | None) -> Segmentation:
-    """The same masks measured at other phases than those that the volumes show."""
+    """Measures the same masks at phases that a person chose."""
     if ed is None and es is None:
         return found
     again = from_masks(

@@ -1,7 +1,7 @@
-"""The network over a whole study, in parts, and what is kept of its outputs.
+"""Inference over a whole study in several batches, and a summary of the network's outputs.
 
-Of a whole cine, the network sees the first phase of the short axis whole and the later ones around what it has found
-so far: a heart does not move about in the chest, and most of the picture is not heart.
+In a whole cine, the network sees the first phase of the short axis in full, and later phases cropped to the heart found
+so far: the heart stays in its place, and most of the picture is not heart.
 Axes: B row of the batch, H row, W column, K class."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,22 +16,22 @@ from echoplane.tasks.cmr_segmentation.structures import BACKGROUND, CLASSES, PLA
 from echoplane.tasks.task import Prepared, Run
 
 ROWS_AT_ONCE = 16
-"""Rows of a batch that are run together: a cine of 500 slices must not need 500 slices' activations."""
+"""Maximum number of rows that are run together: a cine of 500 slices must not need the activations of 500 slices."""
 MARGIN = 24
-"""Pixels at least that later phases are seen beyond what earlier ones showed of the heart: more than it moves from one
-phase to the next, and what the network needs to see beside it."""
+"""Minimum margin, in pixels, of the crop of later phases around the heart found in earlier ones: more than the heart
+moves from one phase to the next, plus the context that the network needs."""
 STEP = 16
-"""Windows begin and end at multiples of this, as the network's coarsest level counts: it computes there what it would
-in the whole picture."""
+"""Crops begin and end at multiples of this, the stride of the network's coarsest level: so it computes the same values
+there as in the whole picture."""
 NEGLIGIBLE = -12.0
-"""Logit against background under which a pixel's other classes are not worth an exponential: 6 in a million."""
+"""Logit relative to background at or under which a class is treated as absent: a probability of 6 in a million."""
 
 Window = tuple[slice, slice]
-"""Rows and columns of the network's input."""
+"""Crop of the network's input: rows and columns."""
 
 
 def infer(run: Run, prepared: Prepared) -> np.ndarray:
-    """A record of each row of the batch (see `condense`)."""
+    """Runs the network and returns one record per row of the batch (see `condense`)."""
     place, batch = prepared.place, prepared.batch
     side = batch.shape[1:]
     seen_HW, found = np.zeros(side, np.intp), []
@@ -45,9 +45,9 @@ def infer(run: Run, prepared: Prepared) -> np.ndarray:
 
 
 def _parts(place: Mapping[str, Any]) -> Iterator[tuple[slice, bool]]:
-    """The rows that are run together, and whether they are later phases of a short axis stack.
+    """Yields the rows that are run together, and True if they are later phases of a short axis stack.
 
-    Where slices are averaged with their mirrored copies there are two phases at most, and no later ones to speak of.
+    If slices are averaged with their mirrored copies there are at most two phases, and none counts as later.
     """
     rows = place["rows"]
     stack = [row for row in rows[: len(rows) - place["mirrored"]] if row[0] == 0]
@@ -59,10 +59,10 @@ def _parts(place: Mapping[str, Any]) -> Iterator[tuple[slice, bool]]:
 
 
 def around(seen_HW: np.ndarray) -> Window:
-    """MARGIN beyond the heart, to the next STEP; all of the picture where none was seen.
+    """Returns the crop around the heart with MARGIN, rounded out to STEP; the whole picture if no heart was found.
 
-    `seen_HW` counts the slices that showed a structure at each place, on sides that are multiples of STEP. The heart is
-    the part of it that hangs together and was seen most.
+    `seen_HW` counts, per pixel, the slices that showed a structure; its sides are multiples of STEP. The heart is its
+    connected component with the largest sum.
     """
     parts, count = ndimage.label(seen_HW > 0)
     if not count:
@@ -87,12 +87,14 @@ def condense(
     *,
     probabilities: bool = False,
 ) -> np.ndarray:
-    """A record a row of `output` (B, K, H, W), which lies from `corner` on in pictures of `side`; all else is
-    background. Without a side, whole pictures.
+    """Returns one record per row of the logits `output` (B, K, H, W).
 
-    It holds `classes` (row, column) and, for each class, `mass` (the sum of its probability) and `inside` (that sum
-    over the pixels of the class): 2 inside / (mass + pixels) is the Dice that the network expects of itself. With
-    `probabilities`, `p` (class, row, column) holds these too, at a hundred times the memory.
+    `output` is a crop that begins at `corner` of pictures of size `side`; pixels outside it are background. Without
+    `side`, it is the whole picture.
+
+    A record holds `classes` (row, column) and, for each class, `mass` (the sum of its probability) and `inside` (that
+    sum over the pixels of the class): 2 inside / (mass + pixels) is the Dice that the network expects of itself. With
+    `probabilities`, the record also holds them as `p` (class, row, column), which takes a hundred times the memory.
     """
     side = side or output.shape[2:]
     fields = [("classes", "u1", side), ("mass", "f4", CLASSES), ("inside", "f4", CLASSES)]
@@ -115,19 +117,19 @@ def condense(
 
 
 def _box(worth_HW: np.ndarray) -> Window:
-    """The smallest box around the pixels that are worth a look; of one pixel where there are none."""
+    """Returns the smallest box around the pixels that may be other than background; one pixel if there are none."""
     rows, columns = bounding_box(worth_HW) if worth_HW.any() else (slice(0, 1), slice(0, 1))
     return rows, columns
 
 
 def _moved(box: Window, corner: tuple[int, int]) -> Window:
-    """A box of a window that begins at `corner`, in the whole picture."""
+    """Returns the box, given within a crop that begins at `corner`, in coordinates of the whole picture."""
     rows, columns = (slice(along.start + by, along.stop + by) for along, by in zip(box, corner, strict=True))
     return rows, columns
 
 
 def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...], box: Window) -> None:
-    """The record of one row from the probabilities of its plane's classes in `box`; all else is background."""
+    """Fills the record of one row from the probabilities of its plane's classes in `box`; the rest is background."""
     highest = p_KHW.argmax(axis=0)
     others = row["classes"].size - highest.size
     row["classes"][:] = BACKGROUND
@@ -139,10 +141,10 @@ def _fill(row: np.void, p_KHW: np.ndarray, shown: tuple[int, ...], box: Window) 
 
 
 def averaged(outputs: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
-    """The short axis rows from the mean of the probabilities of each slice and of its mirrored copy.
+    """Returns the outputs with each short axis slice averaged with its mirrored copy (mean of the probabilities).
 
-    Only where every short axis slice has one (`place["averaged"]`): in a whole cine two phases alone have, and would
-    differ in kind from their neighbours. Other studies' outputs are returned as they are.
+    This needs a mirrored copy of every short axis slice (`place["averaged"]`). In a whole cine only two phases have
+    one; averaging them would make them inconsistent with their neighbours, so such outputs are returned as they are.
     """
     if not place["averaged"]:
         return outputs
@@ -155,7 +157,7 @@ def averaged(outputs: np.ndarray, place: Mapping[str, Any]) -> np.ndarray:
 
 
 def pairs(place: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """The row of each slice that is also shown mirrored, and the row of its mirrored copy."""
+    """Returns the row of each slice that has a mirrored copy, and the row of that copy."""
     count = len(place["rows"]) - place["mirrored"]
     row_of = {tuple(row): k for k, row in enumerate(place["rows"][:count])}
     return [(row_of[tuple(place["rows"][k])], k) for k in range(count, len(place["rows"]))]

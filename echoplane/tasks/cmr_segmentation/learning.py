@@ -1,4 +1,4 @@
-"""The torch half of cmr-segmentation: networks, loss and augmentation.
+"""Training of cmr-segmentation in torch: configuration, loss and augmentation.
 
 A training sample is uint8 (2, row, column): the image and its target (see `structures`). Axes: B batch, K class,
 H row, W column."""
@@ -24,64 +24,68 @@ from echoplane.tasks.cmr_segmentation.structures import (
 )
 
 FAR_BELOW = -60.0
-"""A logit that softmax turns into nothing. Much less would take ten times as long: an exponential that underflows."""
+"""Logit whose probability is negligible. A much lower one underflows in the exponential, which is ten times slower."""
 SMOOTH_PIXELS = 50
-"""Added to both sides of a Dice: a slice without the structure asks for nothing, softly."""
+"""Smoothing constant added to numerator and denominator of the soft Dice, for slices without the structure."""
 KNOT_PIXELS = 24
-"""Distance of the points between which a bent slice is interpolated: about half of a ventricle."""
+"""Spacing of the control points of the elastic deformation: about half a ventricle."""
 
 
 class Network(BaseModel):
-    """Which network, and how large. Kind fcn with width 16 is the paper's."""
+    """Architecture and size of the network. The paper's network is kind fcn with width 16."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: Literal["fcn", "unet"] = "unet"
-    """The paper's network, or a U-Net."""
+    """Architecture: fcn (the paper's network) or unet."""
     width: int = Field(default=32, ge=4)
-    """Channels of the first level; the paper's levels double them, the U-Net's have 1, 2.5, 4 and 6 times as many."""
+    """Channels of the first level; each level of fcn doubles them, those of unet have 1, 2.5, 4 and 6 times as many."""
     root: bool = True
-    """Whether the U-Net sees the square root of grey."""
+    """True to give the U-Net the square root of the grey values."""
 
 
 class Augmentation(BaseModel):
-    """How a training slice is changed. The paper: rotation sigma 10 degrees, scale sigma 0.2, clipped at 3 sigma."""
+    """Augmentation of training slices. The paper: rotation sigma 10 degrees, scale sigma 0.2, clipped at 3 sigma."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     crop: int = Field(default=112, multiple_of=16)
-    """Side of what is cut out, in pixels of the network."""
+    """Side of the square crop, in pixels of the network's input."""
     elsewhere: float = Field(default=0.2, ge=0, le=1)
-    """Share of crops cut anywhere; the others are centred on the heart, roughly."""
+    """Share of crops at a random position; the others are centred near the heart."""
     shift: float = Field(default=16.0, ge=0)
-    """Deviation of a crop's centre from the heart's, in pixels."""
+    """Standard deviation of a crop's centre from the heart's, in pixels."""
     rotation_degrees: float = Field(default=25.0, ge=0)
-    """Deviation of the turn. More than the paper's: scanners turn the field of view with the patient."""
+    """Standard deviation of the rotation. It is larger than the paper's: scanners turn the field of view with the
+    patient."""
     quarter_turns: float = Field(default=0.15, ge=0, le=1)
-    """Share of short axis slices turned by any multiple of 90 degrees first: pictures without an affine lie any way up.
-    Long axis planes come from files that say how they lie, and are turned to one way (`display_turn`)."""
+    """Share of short axis slices first turned by a random multiple of 90 degrees: pictures without an affine can have
+    any orientation. Long axis planes come from files that state their orientation, and are turned to a standard one
+    (`display_turn`)."""
     mirrored: float = Field(default=0.5, ge=0, le=1)
-    """Share of short axis slices shown mirrored, as agreement is tested with. Never of long axis planes: left and right
-    atrium look alike, and side tells them apart."""
+    """Share of short axis slices flipped horizontally; inference also compares its results with flipped slices. Long
+    axis planes are never flipped: left and right atrium look alike and are distinguished by their side."""
     scale: float = Field(default=0.15, ge=0, lt=0.33)
-    """Deviation of the enlargement."""
+    """Standard deviation of the scale factor."""
     stretch: float = Field(default=0.1, ge=0, lt=0.33)
-    """Deviation of the enlargement of columns against rows."""
+    """Standard deviation of the stretch of columns relative to rows."""
     bend: float = Field(default=3.0, ge=0)
-    """Largest deviation of a smooth displacement, in pixels: hearts of other shapes than those that were drawn."""
+    """Maximum standard deviation of the elastic deformation, in pixels: it gives hearts of shapes that are not in the
+    training data."""
     regreyed: float = Field(default=1.0, ge=0, le=1)
-    """Share of crops whose greys are changed as follows. Where an edge lies in a blurred picture depends on how bright
-    both sides are: only crops with their own greys can teach that."""
+    """Share of crops whose grey values are changed by the settings below. The position of an edge in a blurred picture
+    depends on the brightness of both sides; only crops with their original grey values can teach that."""
     gamma: float = Field(default=0.35, ge=0)
-    """Deviation of the logarithm of the grey curve's exponent: fat outshines blood in some fields of view."""
+    """Standard deviation of the logarithm of gamma: in some fields of view fat is brighter than blood."""
     gain: float = Field(default=0.4, ge=0)
-    """Deviation of the logarithm of brightness: a coil can see one end of a stack three times as bright."""
+    """Standard deviation of the logarithm of the brightness: near the coil, one end of a stack can be three times as
+    bright."""
     bias: float = Field(default=0.3, ge=0)
-    """Deviation of the logarithm of a slope of brightness from one side to the other."""
+    """Standard deviation of the logarithm of a brightness gradient across the picture."""
     noise: float = Field(default=6.0, ge=0)
-    """Largest deviation of added noise, in grey levels."""
+    """Maximum standard deviation of the added noise, in grey levels."""
     blur: float = Field(default=1.0, ge=0)
-    """Largest deviation of a Gaussian blur in a quarter of the slices, in pixels."""
+    """Maximum standard deviation of the Gaussian blur, in pixels; a quarter of the changed slices is blurred."""
 
 
 def network(config: Network) -> nn.Module:
@@ -90,12 +94,12 @@ def network(config: Network) -> nn.Module:
 
 
 def parts(samples: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image and target; the label is the sample's stratum, which only sampling looks at."""
+    """Returns images and targets; the labels are the samples' strata, which only sampling uses."""
     return np.ascontiguousarray(samples[:, 0]), np.ascontiguousarray(samples[:, 1])
 
 
 def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Dice of the LV cavity, slice by slice; 1 where neither has one."""
+    """Returns the Dice of the LV cavity per slice; 1 if neither the prediction nor the target has one."""
     shown_BK = _table("shown", output)[(target[:, 0, 0] >> PLANE_SHIFT).long()]
     guess = output.masked_fill(~shown_BK[:, :, None, None], FAR_BELOW).argmax(dim=1) == LV_CAVITY
     truth = (target & (bits(tuple(range(CLASSES))))) == 1 << LV_CAVITY
@@ -104,10 +108,10 @@ def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def loss(output: torch.Tensor, target: torch.Tensor, dice: float = 1.0) -> torch.Tensor:
-    """Cross entropy of "one of the classes that the pixel may be", and `dice` times one minus the soft Dice.
+    """Returns the cross entropy over the classes that each pixel may be, plus `dice` times one minus the soft Dice.
 
-    `output` (B, K, H, W) logits, `target` (B, H, W) uint8 (see `structures`). Classes of other planes take no part;
-    the Dice of a class counts slices whose source drew it.
+    `output` is (B, K, H, W) logits, `target` (B, H, W) uint8 (see `structures`). Classes of other planes are masked;
+    the Dice of a class counts only slices in which it is annotated.
     """
     shown_BK = _table("shown", output)[(target[:, 0, 0] >> PLANE_SHIFT).long()]
     logits = output.float().masked_fill(~shown_BK[:, :, None, None], FAR_BELOW)
@@ -118,11 +122,11 @@ def loss(output: torch.Tensor, target: torch.Tensor, dice: float = 1.0) -> torch
 
 
 def _soft_dice(p: torch.Tensor, may_be: torch.Tensor, shown_BK: torch.Tensor) -> torch.Tensor:
-    """Of the classes but background, where a source drew them: half the mean over slices, in which a small cavity
-    counts as much as a large one, and half the mean over classes, with the batch as one volume.
+    """Returns the soft Dice of the annotated classes other than background, as the mean of two means.
 
-    A source drew a class in a slice where it says of some pixel, outside of its structures, that it is not of the
-    class. Pixels that may be of the class or not (beyond the picture's edge) count for neither side.
+    One mean is over slices, in which a small cavity counts as much as a large one; the other is over classes, with the
+    batch as one volume. A class counts as annotated in a slice if the target says of some pixel outside the annotated
+    structures that it is not of the class. Pixels of which this is unknown (beyond the picture's edge) are ignored.
     """
     sure = may_be & (may_be.sum(dim=1, keepdim=True) == 1)
     structure = sure[:, 1:].any(dim=1, keepdim=True)
@@ -138,26 +142,26 @@ def _soft_dice(p: torch.Tensor, may_be: torch.Tensor, shown_BK: torch.Tensor) ->
 
 
 def _table(name: str, like: torch.Tensor) -> torch.Tensor:
-    """`shown`: plane by class; `bit`: of each class."""
+    """Returns a lookup table: `shown` (plane, class) is True if the plane shows the class; `bit` (class) is its bit."""
     if name == "bit":
         return torch.tensor([1 << k for k in range(CLASSES)], dtype=torch.uint8, device=like.device)
     return torch.tensor([[k in SHOWN[plane] for k in range(CLASSES)] for plane in PLANES], device=like.device)
 
 
 def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """uint8 (2, row, column) to (2, crop, crop): turned, scaled, bent, cut out, and its greys changed."""
+    """Augments a sample, uint8 (2, row, column) to (2, crop, crop), in geometry and in grey values."""
     image_HW, target_HW = sample
     x, y = _sources(cv2.invertAffineTransform(_matrix(target_HW, rng, config)), rng, config)
     image = cv2.remap(image_HW, x, y, cv2.INTER_LINEAR)
     target = cv2.remap(target_HW, x, y, cv2.INTER_NEAREST, borderValue=unknown_of(target_HW))
-    # no draw where every crop is changed: training goes on with the random numbers that it had before there was a share
+    # if every crop is changed, no random number is drawn, so runs from before this setting existed stay reproducible
     if config.regreyed == 1 or rng.random() < config.regreyed:
         image = _regreyed(image, rng, config)
     return np.stack([image, target])
 
 
 def _sources(inverse: np.ndarray, rng: np.random.Generator, config: Augmentation) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the slice each pixel of the crop comes from, x and y (crop, crop): affine, and bent smoothly."""
+    """Returns the source position x and y (crop, crop) of each pixel of the crop: affine plus elastic deformation."""
     along = np.arange(config.crop, dtype=np.float32)
     x, y = (
         np.float32(row[0]) * along[None] + np.float32(row[1]) * along[:, None] + np.float32(row[2]) for row in inverse
@@ -171,7 +175,7 @@ def _sources(inverse: np.ndarray, rng: np.random.Generator, config: Augmentation
 
 
 def _matrix(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """The affine map from the slice to the crop (2, 3), in OpenCV's order (x, y)."""
+    """Returns the random affine map from the slice to the crop (2, 3), in OpenCV's order (x, y)."""
     angle, scale, stretch = np.clip(rng.normal(0, 1, 3), -3, 3) * (
         np.radians(config.rotation_degrees),
         config.scale,
@@ -190,7 +194,7 @@ def _matrix(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentatio
 
 
 def _centre(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Where a crop is centred, (x, y): about what was drawn, else about the middle; or anywhere."""
+    """Returns the centre of a crop (x, y): near the annotated structures, else near the middle, or at random."""
     rows, columns = target_HW.shape
     if rng.random() < config.elsewhere:
         return rng.uniform(0, 1, 2) * (columns, rows)
@@ -200,7 +204,7 @@ def _centre(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentatio
 
 
 def _regreyed(image_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Grey curve, slope of the coil, blur, noise."""
+    """Changes the grey values: gamma, brightness and its gradient, blur, noise."""
     grey = (image_HW.astype(np.float32) / 255) ** np.float32(np.exp(np.clip(rng.normal(0, config.gamma), -0.9, 0.9)))
     slope = np.linspace(-1, 1, len(grey), dtype=np.float32)
     across, down = rng.normal(0, config.bias, 2).astype(np.float32)

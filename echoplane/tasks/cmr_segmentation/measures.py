@@ -1,7 +1,8 @@
 """Volumes, function and mass from masks, as Bai et al. (arXiv 1710.09289) define them.
 
-Every slice counts whole (Simpson's sum of slices); nothing is interpolated at base or apex. Where spacings are not
-known there are no volumes: counts of pixels and ratios only. Axes: T phase, Z slice, H row, W column."""
+Volumes are sums of slices (area times slice spacing, known as Simpson's method); nothing is interpolated at base or
+apex. If spacings are unknown there are no volumes, only counts of pixels and ratios.
+Axes: T phase, Z slice, H row, W column."""
 
 from dataclasses import dataclass
 
@@ -12,10 +13,10 @@ from echoplane.tasks.cmr_segmentation.structures import LEFT_ATRIUM, LV_CAVITY, 
 
 MYOCARDIUM_G_PER_ML = 1.05
 LATER_ED = 1.10
-"""The paper takes phase 0 as end diastole. A study whose largest LV volume exceeds that of phase 0 by this factor does
-not start there; then the largest is taken, and that is said."""
+"""Factor between the largest LV volume and that of phase 0 up to which phase 0 is end diastole, as in the paper. Above
+it, the phase of the largest volume is taken instead, and a warning is added."""
 MAX_TIME_GAP = 0.2
-"""Share of the beat between two pictures of a slice over which its area is interpolated in time."""
+"""Maximum time between two pictures of a slice, as a share of the beat, over which its area is interpolated in time."""
 HEADERS = {
     "lvedv_ml": "LVEDV (mL)",
     "lvesv_ml": "LVESV (mL)",
@@ -32,23 +33,23 @@ HEADERS = {
     "rav_max_ml": "RAV max (mL)",
     "rav_min_ml": "RAV min (mL)",
 }
-"""Columns of measures.csv, the paper's, by the names of measures.json."""
+"""Columns of measures.csv, as in the paper, by the names used in measures.json."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A structure's size at every phase: mL where spacings are known, else counts of pixels."""
+    """Size of a structure at every phase, in mL if spacings are known, else in pixels."""
 
     size_T: np.ndarray
     unit: str
-    """mL or pixels."""
+    """Unit of the sizes: mL or pixels."""
 
 
 def slice_counts(labels_TZHW: np.ndarray, structure: int, cine: Cine) -> np.ndarray:
-    """Pixels of `structure` (T, Z), estimated for slices that the files do not hold.
+    """Returns the pixels of `structure` per phase and slice (T, Z), estimated for slices that the files do not hold.
 
-    A slice that is there shortly before and after is interpolated over time, one that is missing between others over
-    space. At the ends of the stack a missing slice counts 0.
+    A missing slice is interpolated over time if it is present shortly before and after, else between its neighbours.
+    At the ends of the stack a missing slice counts 0.
     """
     counts_TZ = (labels_TZHW == structure).sum(axis=(2, 3)).astype(float)
     if cine.present_TZ.all():
@@ -66,7 +67,7 @@ def slice_counts(labels_TZHW: np.ndarray, structure: int, cine: Cine) -> np.ndar
 
 
 def known_slices(cine: Cine) -> np.ndarray:
-    """Whether each slice (T, Z) has a picture, or one shortly before and one shortly after in a whole beat."""
+    """Returns True for each slice (T, Z) with a picture, or, in a whole beat, with one shortly before and after."""
     known_TZ = cine.present_TZ.copy()
     if not cine.covers_beat:
         return known_TZ
@@ -85,24 +86,27 @@ def volume_curve(labels_TZHW: np.ndarray, structure: int, cine: Cine) -> Curve:
 
 
 def end_diastole(lv_T: np.ndarray, covers_beat: bool) -> int:
-    """Phase 0 as in the paper; the largest volume where the cine does not start at end diastole."""
+    """Returns the phase of end diastole: 0 as in the paper, or the largest volume's if the cine starts elsewhere."""
     largest = int(lv_T.argmax())
     starts_there = lv_T[largest] <= LATER_ED * lv_T[0] if covers_beat else lv_T[largest] <= lv_T[0]
     return 0 if starts_there else largest
 
 
 def end_systole(lv_T: np.ndarray) -> int:
-    """The phase of the smallest LV volume."""
+    """Returns the phase of end systole, that of the smallest LV volume."""
     return int(lv_T.argmin())
 
 
 def ejection_fraction_percent(end_diastolic: float, end_systolic: float) -> float | None:
-    """100 (EDV - ESV) / EDV; volumes or, where slices are equal, counts."""
+    """Returns 100 (EDV - ESV) / EDV, from volumes or, for slices of equal spacing, from counts of pixels."""
     return float(100 * (end_diastolic - end_systolic) / end_diastolic) if end_diastolic > 0 else None
 
 
 def heart_rate_bpm(cine: Cine) -> float | None:
-    """As the scanner counted, else 60 / (T dt); None where the phases cover no whole beat, or no heart beats so."""
+    """Returns the heart rate stated by the scanner, else 60 / (T dt).
+
+    None if the phases do not cover a whole beat, or if the rate is implausible.
+    """
     if not cine.covers_beat:
         return None
     rate = cine.heart_rate_bpm or (60_000 / (cine.phases * cine.frame_time_ms) if cine.frame_time_ms else 0.0)
@@ -110,7 +114,8 @@ def heart_rate_bpm(cine: Cine) -> float | None:
 
 
 def ventricles(labels_TZHW: np.ndarray, cine: Cine, ed: int, es: int) -> dict[str, float | None]:
-    """All measures of the short axis stack; None where spacings, rate or the right ventricle are not known."""
+    """Returns all measures of the short axis stack; None for those that need an unknown spacing or rate, or a right
+    ventricle that was not found."""
     lv, rv, wall = (volume_curve(labels_TZHW, k, cine) for k in (LV_CAVITY, RV_CAVITY, MYOCARDIUM))
     known = lv.unit == "mL"
     rate = heart_rate_bpm(cine)
@@ -127,7 +132,7 @@ def ventricles(labels_TZHW: np.ndarray, cine: Cine, ed: int, es: int) -> dict[st
     }
     if not known:
         found = dict.fromkeys(found)
-    if not rv.size_T.any():  # as no heart: no volume, not 0 mL
+    if not rv.size_T.any():  # without a right ventricle: no volume, not 0 mL
         found |= dict.fromkeys(("rvedv_ml", "rvesv_ml", "rvsv_ml"))
     found["lvef_percent"] = ejection_fraction_percent(lv.size_T[ed], lv.size_T[es])
     found["rvef_percent"] = ejection_fraction_percent(rv.size_T[ed], rv.size_T[es])
@@ -135,7 +140,7 @@ def ventricles(labels_TZHW: np.ndarray, cine: Cine, ed: int, es: int) -> dict[st
 
 
 def long_axis_length_mm(mask_HW: np.ndarray, spacing_mm: tuple[float, float]) -> float:
-    """Length of an atrium: the chord of its mask along its principal axis, through its middle. 0 for an empty mask."""
+    """Returns an atrium's length, the chord of its mask along its principal axis through its centre; 0 if empty."""
     points = np.argwhere(mask_HW) * spacing_mm
     if len(points) < 3:
         return 0.0
@@ -147,15 +152,15 @@ def long_axis_length_mm(mask_HW: np.ndarray, spacing_mm: tuple[float, float]) ->
 
 
 def area_length_ml(area_mm2: float, other_area_mm2: float, length_mm: float) -> float | None:
-    """8 / (3 pi) A1 A2 / L; with one plane both areas are its own."""
+    """Returns 8 / (3 pi) A1 A2 / L; with one plane, A1 and A2 are the same."""
     return 8 / (3 * np.pi) * area_mm2 * other_area_mm2 / length_mm / 1000 if length_mm > 0 else None
 
 
 def atrial_curve(masks_THW: list[np.ndarray], spacings_mm: list[tuple[float, float]]) -> np.ndarray:
-    """Volume (mL) at every phase from one plane, or from two (biplane); NaN where the atrium is not there.
+    """Returns the volume (mL) at every phase from one plane, or from two (biplane); NaN if the atrium is not visible.
 
-    Two planes are matched by their place in the beat, at the phases of the one that has fewer; L is the shorter of both
-    lengths (ASE, Lang et al. 2015).
+    Two planes are matched by relative time in the beat, at the phases of the one that has fewer; L is the shorter of
+    both lengths (ASE, Lang et al. 2015).
     """
     phases = min(len(mask) for mask in masks_THW)
     volumes_T = np.full(phases, np.nan)
@@ -169,7 +174,10 @@ def atrial_curve(masks_THW: list[np.ndarray], spacings_mm: list[tuple[float, flo
 
 
 def atria(masks_THW: dict[tuple[str, int], np.ndarray], cines: dict[str, Cine]) -> dict[str, float | None]:
-    """Largest and smallest volumes of the atria; `masks_THW` by (plane, structure). Biplane where both planes are."""
+    """Returns the largest and smallest volumes of the atria, biplane if both planes are present.
+
+    `masks_THW` is by (plane, structure).
+    """
     found: dict[str, float | None] = {}
     for name, structure in (("lav", LEFT_ATRIUM), ("rav", RIGHT_ATRIUM)):
         planes = [plane for plane, k in masks_THW if k == structure and cines[plane].spacing_mm]

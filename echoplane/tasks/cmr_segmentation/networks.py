@@ -1,7 +1,8 @@
 """The two networks: the fully convolutional one of Bai et al. (arXiv 1710.09289) and a U-Net with the same input.
 
-uint8 images go in; scaling to [0, 1] is inside, so that a bundle needs none. The U-Net can take the root first:
-beside bright fat, blood and muscle lie close together at the dark end. Sides are multiples of 16.
+Inputs are uint8 images; the networks scale them to [0, 1], so that a bundle needs no scaling. The U-Net can take the
+square root first: next to bright fat, blood and myocardium are both dark and hard to separate. Sides are multiples of
+16.
 Axes: B batch, C channel, H row, W column, K class, F feature."""
 
 import torch
@@ -9,11 +10,11 @@ from torch import nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
-"""Of each level of the paper's network; the first of levels 1 to 4 has stride 2."""
+"""Number of convolutions per level of the paper's network; the first one of levels 1 to 4 has stride 2."""
 HEAD = (32, 64)
-"""Channels of each level before upsampling, and of the two 1x1 convolutions after it."""
+"""Number of channels of each level before upsampling, and of the two 1x1 convolutions after it."""
 GROWTH = (1, 2.5, 4, 6)
-"""Channels of the U-Net's levels against its first: deep levels have few places, so that width costs little there."""
+"""Channels of the U-Net's levels relative to the first: deep levels have few pixels, so width costs little there."""
 
 
 def _block(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
@@ -33,11 +34,11 @@ def _pointwise(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Fcn(nn.Module):
-    """The paper's network: five levels, each brought to full size by a fixed bilinear upsampling and concatenated.
+    """The paper's network: five levels, each upsampled to full size by fixed bilinear interpolation, and concatenated.
 
     A 1x1 convolution commutes with bilinear upsampling, whose weights sum to 1: the first convolution over the 160
-    concatenated channels is done level by level before upsampling, and the results are added. The function is the
-    paper's; at levels 1 to 4 it costs 4 to 256 times less. `as_published` computes it in the paper's order.
+    concatenated channels is done level by level before upsampling, and the results are added. The result is that of
+    the paper; at levels 1 to 4 it costs 4 to 256 times less. `as_published` computes it in the paper's order.
     """
 
     def __init__(self, width: int, classes: int, as_published: bool = False) -> None:
@@ -67,7 +68,7 @@ class Fcn(nn.Module):
         return self.join(torch.cat([_enlarged(y, size) for y in squeezed], dim=1))
 
     def _commuted(self, squeezed: list[torch.Tensor], size: torch.Size) -> torch.Tensor:
-        """Level by level from the deepest, each enlarged by 2: interpolating in steps would differ, so once each."""
+        """Convolves each level, then upsamples it once to full size; upsampling in steps would give other values."""
         parts = self.join.weight.split(HEAD[0], dim=1)
         return sum(
             (_enlarged(nn.functional.conv2d(y, part), size) for y, part in zip(squeezed, parts, strict=True)),
@@ -78,8 +79,8 @@ class Fcn(nn.Module):
 class UNet(nn.Module):
     """Encoder and decoder with skips (Ronneberger et al. 2015) over half the resolution.
 
-    Four neighbouring pixels become four channels on the way in, and four channels a class become four pixels on the
-    way out (Shi et al. 2016): nothing is lost, and the layers that cost most run on a quarter of the places.
+    At the input, four neighbouring pixels become four channels; at the output, four channels per class become four
+    pixels (Shi et al. 2016). No information is lost, and the most expensive layers run on a quarter of the pixels.
     """
 
     def __init__(self, width: int, classes: int, root: bool = True) -> None:

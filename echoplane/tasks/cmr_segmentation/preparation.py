@@ -1,8 +1,8 @@
-"""A study's cines as the network takes them: the only preprocessing there is, for training and serving.
+"""Preprocessing of a study's cines for the network, the same for training and serving.
 
-Rows of a batch are slices: of the short axis stack all phases and slices that the files hold, then the long axis
-cines, then the mirrored copies by which the network is compared with itself. Axes: B row of the batch, T phase,
-Z slice, H row, W column."""
+Rows of a batch are slices: first all phases and slices of the short axis stack that the files hold, then the long axis
+cines, then mirrored copies, which check whether the network's result is the same for a flipped picture.
+Axes: B row of the batch, T phase, Z slice, H row, W column."""
 
 import cv2
 import numpy as np
@@ -15,26 +15,29 @@ from echoplane.tasks.cmr_segmentation.structures import PLANES
 from echoplane.tasks.task import Prepared
 
 SYSTOLE = 0.35
-"""Where in the beat the second mirrored phase lies: near end systole."""
+"""Position of the second mirrored phase, as a share of the beat: near end systole."""
 
 
 class Preprocessing(BaseModel):
-    """How a cine becomes the network's input. The paper: 1st to 99th percentile to [0, 1], no resampling."""
+    """Settings of the preprocessing. The paper: 1st to 99th percentile to [0, 1], no resampling."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     percentiles: tuple[float, float] = (1.0, 99.0)
-    """Of a cine's values; they become black and white."""
+    """Percentiles of a cine's values that become black and white."""
     pixel_mm: float = Field(default=1.4, gt=0)
-    """To what pixels are resampled, but only where theirs are outside `pixel_range_mm`."""
+    """Pixel size to which slices are resampled, if their own is outside `pixel_range_mm`."""
     pixel_range_mm: tuple[float, float] = (1.0, 2.0)
-    """Pixels that the network takes as they are."""
+    """Range of pixel sizes that are not resampled."""
     largest_side: int = Field(default=384, multiple_of=16)
-    """Slices larger than this are reduced, whatever their pixels."""
+    """Maximum side of a slice in pixels; larger slices are reduced, whatever their pixel size."""
 
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
-    """Every slice as uint8 (row of the batch, row, column); UnusableStudy where function can't be measured."""
+    """Returns every slice as uint8 (row of the batch, row, column).
+
+    Raises UnusableStudy if cardiac function cannot be measured from the study.
+    """
     cines = study.cines
     if not cines or cines[0].plane != PLANES[0]:
         raise UnusableStudy("there is no short axis cine in the study. Send a cine MR series, NIfTI or DICOM.")
@@ -59,12 +62,12 @@ def preprocess(study: Study, config: Preprocessing) -> Prepared:
 
 
 def mirrored_phases(phases: int) -> tuple[int, int]:
-    """The phases that are also shown mirrored: the first, and one near end systole (of two, the other)."""
+    """Returns the phases of which mirrored copies are made: the first, and one near end systole (of two, the other)."""
     return 0, max(1, round(SYSTOLE * phases))
 
 
 def _slices(cine: Cine, config: Preprocessing) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The slices that the files hold, (B, H, W) uint8, as readers see them; and which (phase, slice) each is."""
+    """Returns the slices that the files hold, (B, H, W) uint8, turned for display, and the (phase, slice) of each."""
     found = [(int(t), int(z)) for t, z in np.argwhere(cine.present_TZ)]
     low, high = grey_range(cine, config.percentiles)
     turn = _turn(cine)
@@ -80,7 +83,7 @@ def _slices(cine: Cine, config: Preprocessing) -> tuple[np.ndarray, list[tuple[i
 
 
 def grey_range(cine: Cine, percentiles: tuple[float, float]) -> tuple[float, float]:
-    """The values that become black and white, from at most two million voxels of the slices that are there."""
+    """Returns the values that become black and white, from at most two million voxels of the slices present."""
     values = cine.voxels_TZHW[cine.present_TZ].ravel()
     low, high = np.percentile(values[:: max(1, values.size // 2_000_000)], percentiles)
     return float(low), float(max(high, low + 1e-6))
@@ -91,7 +94,7 @@ def _turn(cine: Cine) -> tuple[bool, bool, bool]:
 
 
 def network_size(cine: Cine, config: Preprocessing) -> tuple[int, int]:
-    """Rows and columns that the network sees of one slice, before padding."""
+    """Returns the rows and columns of one slice in the network's input, before padding."""
     rows, columns = turned(np.empty(cine.voxels_TZHW.shape[2:], bool), _turn(cine)).shape
     scale_rows = scale_columns = 1.0
     if cine.spacing_mm:
@@ -104,6 +107,6 @@ def network_size(cine: Cine, config: Preprocessing) -> tuple[int, int]:
 
 
 def _padded(slices_BHW: np.ndarray, side: tuple[int, ...]) -> np.ndarray:
-    """With black below and to the right."""
+    """Pads slices with black below and to the right."""
     _, rows, columns = slices_BHW.shape
     return np.pad(slices_BHW, ((0, 0), (0, side[0] - rows), (0, side[1] - columns)))

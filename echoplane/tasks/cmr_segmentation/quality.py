@@ -1,7 +1,7 @@
-"""What a cardiologist should look at before believing the figures: flags, each with a sentence.
+"""Quality control flags: what a cardiologist should check before relying on the measures, each with a sentence.
 
-The paper's three rules for atria (Bai et al., arXiv 1710.09289), and ours for the ventricles. A flag says that the
-answer may be wrong; what was missing from the input is a warning, not a flag.
+The three rules for the atria are the paper's (Bai et al., arXiv 1710.09289), those for the ventricles are our own. A
+flag says that the result may be wrong; data missing from the input are a warning, not a flag.
 Axes: T phase, Z slice, H row, W column."""
 
 from collections.abc import Mapping
@@ -28,7 +28,8 @@ PLAUSIBLE = {
     "rvef_percent": (5, 85),
     "lvco_l_min": (1, 20),
 }
-"""Wider than any heart: outside of it the masks are to blame, or the spacing. A large heart alone is no error."""
+"""Plausible range of measures, wider than that of real hearts: a value outside of it means that the masks or the
+spacing are wrong. A large heart alone is no error."""
 LV_MEASURES = ("lvedv_ml", "lvesv_ml", "lvsv_ml", "lvef_percent", "lvco_l_min", "lvm_g")
 RV_MEASURES = ("rvedv_ml", "rvesv_ml", "rvsv_ml", "rvef_percent")
 SYSTOLIC_MEASURES = ("lvesv_ml", "lvsv_ml", "lvef_percent", "lvco_l_min")
@@ -42,27 +43,28 @@ CONCERNED = {
     "base-cut": (*LV_MEASURES, *RV_MEASURES),
     "stroke-volumes": ("lvsv_ml", "lvef_percent", "lvco_l_min", "rvsv_ml", "rvef_percent"),
 }
-"""Measures by the name of the flag that concerns them; other flags concern those of the left ventricle."""
+"""Measures that each flag concerns, by the flag's name; flags not listed concern those of the left ventricle."""
 ATRIAL_MEASURES = {LEFT_ATRIUM: ("lav_max_ml", "lav_min_ml"), RIGHT_ATRIUM: ("rav_max_ml", "rav_min_ml")}
 MAX_STROKE_DIFFERENCE = 0.6
-"""Between the ventricles, against the larger stroke volume."""
+"""Maximum difference of the stroke volumes of both ventricles, as a share of the larger one."""
 LARGEST_STEP = 0.25
-"""Of the largest volume, from one phase to the next: with 20 phases or more no ventricle fills so fast."""
+"""Maximum change from one phase to the next, as a share of the largest volume: with 20 phases or more, no ventricle
+fills faster."""
 MIN_MIRRORED_DICE = 0.85
-"""Between the answer and that to the mirrored picture."""
+"""Minimum Dice between the masks of the plain and the mirrored picture."""
 DOUBLED = 2.0
 MAX_REMOVED = 0.5
-"""Of what was taken for LV cavity, in parts that lie apart: more, and the wrong part may have stayed."""
+"""Maximum share of the raw LV cavity that the clean-up may remove; above it, the wrong component may have been kept."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A stable name, and a sentence for people."""
+    """Quality control flag: a stable name, and a sentence for the reader."""
 
     name: str
     sentence: str
     concerns: tuple[str, ...] = ()
-    """The measures that may be wrong, if the name does not say which."""
+    """Names of the measures that may be wrong, if CONCERNED does not list them for this flag."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class Flag:
 
 
 def ventricle_flags(labels_TZHW: np.ndarray, lv_T: np.ndarray, ed: int, es: int, stack: Cine) -> list[Flag]:
-    """Flags of the ventricles in a short axis stack."""
+    """Returns the flags of the ventricles in a short axis stack."""
     flags = []
     if not (labels_TZHW[ed] == LV_CAVITY).any():
         return [Flag("no-lv", "No left ventricle was found: this may be no short axis cine of a heart.")]
@@ -89,7 +91,7 @@ def ventricle_flags(labels_TZHW: np.ndarray, lv_T: np.ndarray, ed: int, es: int,
 
 
 def removed_flags(labels_TZHW: np.ndarray, raw_TZHW: np.ndarray, phases: tuple[int, ...]) -> list[Flag]:
-    """Flag a clean-up that took away more than MAX_REMOVED of the raw LV cavity at `phases`."""
+    """Flags a clean-up that removed more than MAX_REMOVED of the raw LV cavity at `phases`."""
     raw = sum(int((raw_TZHW[t] == LV_CAVITY).sum()) for t in phases)
     kept = sum(int(((raw_TZHW[t] == LV_CAVITY) & (labels_TZHW[t] == LV_CAVITY)).sum()) for t in phases)
     share = 1 - kept / raw if kept else 0.0  # without a cavity, `no-lv` says more
@@ -99,7 +101,7 @@ def removed_flags(labels_TZHW: np.ndarray, raw_TZHW: np.ndarray, phases: tuple[i
 
 
 def stroke_volume_flags(measures: Mapping[str, float | None]) -> list[Flag]:
-    """Flag ventricles whose stroke volumes differ by more than a leaking valve or a shunt usually explains."""
+    """Flags ventricles whose stroke volumes differ by more than a leaking valve or a shunt usually explains."""
     left, right = measures.get("lvsv_ml"), measures.get("rvsv_ml")
     if left is None or right is None or max(left, right) <= 0:
         return []
@@ -120,7 +122,7 @@ def plausibility_flags(measures: Mapping[str, float | None], titles: dict[str, s
 
 
 def agreement_flags(mirrored_dice: dict[str, float | None], confidence: float, least: float) -> list[Flag]:
-    """Where the network contradicts itself, or is unsure."""
+    """Flags masks that differ from those of the mirrored picture, and a `confidence` under `least`."""
     flags = [
         Flag("mirror", f"The mirrored picture at {name} gives another LV cavity (Dice {value:.2f}).")
         for name, value in mirrored_dice.items()
@@ -136,7 +138,10 @@ def agreement_flags(mirrored_dice: dict[str, float | None], confidence: float, l
 
 
 def atrium_flags(plane: str, raw_THW: np.ndarray, structures: tuple[int, ...]) -> list[Flag]:
-    """The paper's rules: an atrium vanishes, has two parts over 10 px, or its area doubles or halves between phases."""
+    """Flags an atrium that vanishes, has two parts over 10 px, or doubles or halves its area between two phases.
+
+    These are the paper's rules.
+    """
     flags = []
     for structure in structures[1:]:
         title, concerns = f"{STRUCTURES[structure].title} in the {plane} plane", ATRIAL_MEASURES[structure]
@@ -160,5 +165,5 @@ def _gaps(there_Z: np.ndarray) -> int:
 
 
 def _largest_step(lv_T: np.ndarray) -> float:
-    """Largest change between neighbouring phases against the largest volume."""
+    """Returns the largest change between neighbouring phases, as a share of the largest volume."""
     return float(np.abs(np.diff(lv_T)).max() / max(lv_T.max(), 1e-9))

@@ -1,7 +1,7 @@
-"""How right masks and measures are: a study's row, the figures of many, and what they stand beside.
+"""Evaluation of masks and measures: one row per study, figures over all studies, and published reference values.
 
-Dice, distances and Bland-Altman as in Bai et al. (arXiv 1710.09289), per structure and phase; classes and voxels that
-readers did not draw do not count. Axes: N row (one scored study), T phase, Z slice, H row, W column."""
+Dice, distances and Bland-Altman are as in Bai et al. (arXiv 1710.09289), per structure and phase; classes and voxels
+that are not annotated do not count. Axes: N row (one scored study), T phase, Z slice, H row, W column."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from echoplane.tasks.cmr_segmentation.structures import PLANES, SHOWN, STRUCTURE
 from echoplane.tasks.task import Result, Rows, Truth
 
 FAILED = 0.80
-"""Mean Dice of the LV cavity under which an answer counts as failed."""
+"""Mean Dice of the LV cavity under which a result counts as failed."""
 PAPER = (
     "Bai et al. 2018, J Cardiovasc Magn Reson 20:65 (arXiv 1710.09289): the network against its readers; "
     "from memory, so compare with the paper before quoting"
@@ -43,12 +43,15 @@ REFERENCE: dict[str, tuple[float | None, float | None]] = {
     "mae/rvedv_ml": (8.5, 9.2),
     "mae/rvesv_ml": (7.2, None),
 }
-"""What others reached: PAPER, which gives both phases together, and READERS."""
+"""Published values for comparison, by figure: from PAPER, which gives both phases together, and from READERS."""
 
 
 def score(result: Result, study: Study, truth: Truth) -> dict[str, Any]:
-    """`dice/STRUCTURE/PHASE` and both distances likewise, `dice/STRUCTURE` over all of them; of each measure the value,
-    its truth and their difference; the flags' names. NaN where there is none."""
+    """Returns the row of one study; values that do not exist are NaN.
+
+    It holds `dice/STRUCTURE/PHASE` and both distances likewise, `dice/STRUCTURE` as the mean over phases, the value of
+    each measure, its ground truth and their difference, and the names of the flags.
+    """
     masks = checked(truth, study)
     if not isinstance(result, Segmentation):
         raise TypeError("a segmentation is scored")
@@ -63,7 +66,7 @@ def score(result: Result, study: Study, truth: Truth) -> dict[str, Any]:
     for name in measuring.HEADERS:
         measured, expected = result.measures.get(name), known.get(name)
         if measured is None and expected is not None:
-            measured = 0.0  # what was not found is wrong by all of it, or failures would improve the means
+            measured = 0.0  # a missing structure counts as 0, or failures would improve the means
         row[f"measured/{name}"] = float("nan") if measured is None else float(measured)
         row[f"truth/{name}"] = float("nan") if expected is None else float(expected)
         row[f"error/{name}"] = row[f"measured/{name}"] - row[f"truth/{name}"]
@@ -71,7 +74,7 @@ def score(result: Result, study: Study, truth: Truth) -> dict[str, Any]:
 
 
 def _places(plane: str, ends: tuple[int, int]) -> list[tuple[str, int]]:
-    """Names and phases of both ends of systole: an atrium is largest where a ventricle is smallest."""
+    """Returns the names of both scored phases, and their numbers: ed and es, or max and min of an atrium."""
     if plane == PLANES[0]:
         return [("ed", ends[0]), ("es", ends[1])]
     return [(f"{plane}/max", ends[0]), (f"{plane}/min", ends[1])]
@@ -90,7 +93,7 @@ COLUMNS = tuple(_columns())
 
 
 def _overlaps(found_TZHW: np.ndarray, cine: Cine, masks: Masks) -> dict[str, float]:
-    """Dice and distances of one plane at both ends of systole."""
+    """Returns Dice and distances of one plane at its two scored phases."""
     truth_TZHW, row = masks.labels[cine.plane], {}
     for end, t in _places(cine.plane, both_ends(truth_TZHW, masks)):
         looked_at = truth_TZHW[t] != UNDRAWN
@@ -105,9 +108,10 @@ def _overlaps(found_TZHW: np.ndarray, cine: Cine, masks: Masks) -> dict[str, flo
 
 
 def true_measures(masks: Masks, study: Study) -> dict[str, float | None]:
-    """The measures of what was drawn, by the formulas of the answers; those of structures not drawn are left out.
+    """Returns the measures of the annotated masks, by the same formulas as for the network's masks.
 
-    A stack of which some slices were not looked at has no volumes.
+    Measures of structures that are not annotated are left out. A stack with slices that are not annotated has no
+    volumes.
     """
     stack, found = study.cines[0], {}
     labels_TZHW = masks.labels.get(stack.plane)
@@ -131,8 +135,10 @@ def _structure(measure: str) -> str:
 
 
 def summary(rows: Rows) -> dict[str, float]:
-    """Means over studies of what each row holds (Dice and distances), bias and mean absolute error of each measure;
-    NaN is left out. `flagged` is the share of answers that carry a flag."""
+    """Returns means over studies of Dice and distances, and bias and mean absolute error of each measure.
+
+    NaN is left out. `flagged` is the share of results that carry a flag.
+    """
     figures = {}
     for name, column in rows.items():
         if name.startswith(tuple(f"{kind}/" for kind in KINDS)) and np.isfinite(column).any():
@@ -144,12 +150,12 @@ def summary(rows: Rows) -> dict[str, float]:
 
 
 def showing(rows: Rows) -> dict[str, np.ndarray]:
-    """Rows whose readers drew a structure."""
+    """Returns the rows in which each structure is annotated, by its name."""
     return {s.name: np.flatnonzero(np.isfinite(rows[f"dice/{s.name}"])) for s in STRUCTURES[1:]}
 
 
 def details(rows: Rows) -> dict[str, Any]:
-    """Agreement of each measure (Bland and Altman 1986) with its points, what others reached, and failures by name."""
+    """Returns the agreement of each measure (Bland and Altman 1986) with its points, published values, and failures."""
     return {
         "agreement": {name: found for name in measuring.HEADERS if (found := _agreement(rows, name))},
         "reference": {name: {"paper": paper, "readers": readers} for name, (paper, readers) in REFERENCE.items()},
@@ -159,7 +165,7 @@ def details(rows: Rows) -> dict[str, Any]:
 
 
 def _agreement(rows: Rows, name: str) -> dict[str, Any] | None:
-    """Bias, limits, mean absolute error and the points (truth, measured); None where nothing was compared."""
+    """Returns bias, limits, mean absolute error and the points (truth, measured); None if nothing was compared."""
     measured_N, truth_N = rows[f"measured/{name}"], rows[f"truth/{name}"]
     both = np.isfinite(measured_N) & np.isfinite(truth_N)
     if not both.any():
@@ -169,7 +175,7 @@ def _agreement(rows: Rows, name: str) -> dict[str, Any] | None:
 
 
 def _failures(rows: Rows) -> list[dict[str, Any]]:
-    """Studies whose LV cavity was missed, or that were flagged, the worst first."""
+    """Returns the studies whose LV cavity has a Dice under FAILED, or that were flagged, the worst first."""
     lv_N = rows["dice/lv-cavity"]
     listed = np.flatnonzero((lv_N < FAILED) | np.asarray(rows["abstained"], bool))
     return [

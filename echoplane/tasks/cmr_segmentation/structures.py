@@ -1,9 +1,9 @@
-"""What is segmented: structures, the planes that show them, and which of them a source of labels drew.
+"""Classes of the segmentation, the planes that show them, and training targets for partially annotated label maps.
 
-Numbers are those of Bai et al. (arXiv 1710.09289), not those of ACDC, which counts the other way.
+Class numbers are those of Bai et al. (arXiv 1710.09289), not those of ACDC, which has the reverse order.
 A pixel of a training target is one byte, `may_be | plane bits`: the low six bits are the classes that the pixel may be,
-the high two its plane. A source that drew the LV cavity alone says "LV cavity" or "any other of this plane", so that a
-class it never drew is neither rewarded nor punished. Axes: H row, W column."""
+the high two its plane. If only the LV cavity is annotated, a pixel is "LV cavity" or "any other class of this plane",
+so that classes that are not annotated do not affect the loss. Axes: H row, W column."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ CLASSES = 6
 
 @dataclass(frozen=True)
 class Structure:
-    """One class of a mask; codes are SNOMED CT, as DICOM's CID 3010 and 12305 list them."""
+    """Class of a mask; codes are SNOMED CT, as DICOM's CID 3010 and 12305 list them."""
 
     value: int
     name: str
@@ -39,13 +39,13 @@ COLOURS = {
     LEFT_ATRIUM: (255, 190, 60),
     RIGHT_ATRIUM: (200, 110, 255),
 }
-"""RGB of each structure's contour, on the page and in DICOM viewers."""
+"""Colour (RGB) of each structure's contour, in the report and in DICOM viewers."""
 SHOWN: dict[str, tuple[int, ...]] = {
     "short-axis": (BACKGROUND, LV_CAVITY, MYOCARDIUM, RV_CAVITY),
     "2-chamber": (BACKGROUND, LEFT_ATRIUM),
     "4-chamber": (BACKGROUND, LEFT_ATRIUM, RIGHT_ATRIUM),
 }
-"""Classes of each plane, in the paper's order. A class of another plane is masked in the loss and in the answer."""
+"""Classes of each plane, in the paper's order. Classes of other planes are masked in the loss and in the result."""
 PLANES: tuple[str, ...] = tuple(SHOWN)
 PLANE_SHIFT = CLASSES
 
@@ -55,9 +55,9 @@ def bits(classes: tuple[int, ...]) -> int:
 
 
 def target_of(labels_HW: np.ndarray, plane: str, drawn: tuple[int, ...] | None = None) -> np.ndarray:
-    """Training target (row, column) uint8 of a label map in which only the classes `drawn` were drawn (None: all).
+    """Returns the training target (row, column) uint8 of a label map whose annotated classes are `drawn` (None: all).
 
-    Pixels of no drawn class may be any class of the plane that was not drawn, background included.
+    A pixel of no annotated class may be any class of the plane that is not annotated, background included.
     """
     shown = SHOWN[plane]
     kept = shown[1:] if drawn is None else drawn
@@ -69,11 +69,11 @@ def target_of(labels_HW: np.ndarray, plane: str, drawn: tuple[int, ...] | None =
 
 
 def plane_of(target_HW: np.ndarray) -> str:
-    """The plane that every byte of a target names."""
+    """Returns the plane of a target, which each of its bytes states."""
     return PLANES[int(target_HW.flat[0]) >> PLANE_SHIFT]
 
 
 def unknown_of(target_HW: np.ndarray) -> int:
-    """The target byte of a pixel of which nothing is known, in the same plane."""
+    """Returns the target byte of an unknown pixel, which may be any class of the plane."""
     plane = plane_of(target_HW)
     return bits(SHOWN[plane]) | PLANES.index(plane) << PLANE_SHIFT

@@ -1,4 +1,4 @@
-"""When an answer is flagged as unsure, as `bundle.json` keeps it."""
+"""Threshold under which a result is flagged as unsure, as stored in `bundle.json`."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from echoplane.tasks import task
 
 
 class Thresholds(task.Thresholds):
-    """The network's probabilities are taken as they are, without a temperature."""
+    """Thresholds of the task. There is no temperature: the network's probabilities are used as they are."""
 
     abstain_below: float = Field(ge=0, le=1)
-    """An expected Dice of the LV cavity under this is flagged."""
+    """Expected Dice of the LV cavity under which a result is flagged."""
