@@ -1,4 +1,4 @@
-"""Components of `batch`: the plan, the answers of a part, the tables."""
+"""Components of `batch`: the plan, the answers of one part, the tables."""
 
 from typing import List  # noqa: UP035 (Kubeflow's compiler reads the annotation)
 
@@ -19,7 +19,7 @@ def batch_plan(
     part_size: int,
     plan: dsl.Output[dsl.Artifact],
 ) -> List[str]:  # noqa: UP006
-    """List the studies, pin the model that answers them all, and divide them into parts; gives the parts' numbers."""
+    """Lists the studies, pins the model that answers them, divides them into parts and returns the parts' numbers."""
     from echoplane.stages import batch
     from echoplane.stages.step import step
 
@@ -45,7 +45,7 @@ def batch_part(
     study_timeout_s: int,
     rows: dsl.Output[dsl.Artifact],
 ) -> str:
-    """Answer the studies of one part; what can't be answered gets its reason and stops nothing. Gives the manifest."""
+    """Answers the studies of one part; a study that cannot be answered gets its reason. Returns the manifest."""
     from echoplane.stages import batch
     from echoplane.stages.step import step
 
@@ -65,7 +65,7 @@ def batch_results(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Gather all parts into results.csv (`table`), results.json (`answers`) and a page."""
+    """Gathers all parts into results.csv (`table`), results.json (`answers`) and a page."""
     import shutil
 
     from echoplane.stages import batch

@@ -16,7 +16,7 @@ def dataset(
     task: str = "echo-view-video",
     public: str = "",
 ) -> None:
-    """Catalogue the studies, split them by patient, and write the shards that training reads."""
+    """Catalogues the studies, splits them by patient, and writes the shards that training reads."""
     from echoplane.stages import dataset
     from echoplane.stages.step import step
 

@@ -16,7 +16,7 @@ def deid(
     deidentified: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Remove the patient from every study; what can't be cleared is set aside, never passed on."""
+    """Removes the patient's identity from every study; a file that cannot be cleared is set aside, never passed on."""
     from echoplane.stages import deid
     from echoplane.stages.step import step
 

@@ -7,7 +7,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def ended(root: str, report: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskFinalStatus) -> str:
-    """Report how the run ended and why, last of all steps; gives promoted, refused, succeeded or failed."""
+    """Reports the run's outcome and its reason, as the last step: returns promoted, refused, succeeded or failed."""
     import os
     import sys
     from pathlib import Path

@@ -18,7 +18,7 @@ def evaluate(
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Run the bundle on the unseen patients, on the runtime and at the precision that will serve it."""
+    """Runs the bundle on the unseen patients, on the runtime and at the precision that will serve it."""
     import shutil
 
     from echoplane.stages import evaluate
@@ -53,7 +53,7 @@ def evaluate_without_confusion(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Evaluate a task that has no classes to confuse: Kubeflow shows every output, also one that is never filled."""
+    """Evaluates a task without a confusion matrix: Kubeflow would show that output even if it were never filled."""
     import shutil
 
     from echoplane.stages import evaluate

@@ -12,7 +12,7 @@ def export(
     checkpoint: dsl.Input[dsl.Model],
     bundle: dsl.Output[dsl.Model],
 ) -> None:
-    """Calibrate the trained network on validation patients and seal it as a bundle: the folder that is served."""
+    """Calibrates the trained network on validation patients and writes it as a bundle: the folder that is served."""
     from echoplane.stages import export
     from echoplane.stages.step import step
 

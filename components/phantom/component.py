@@ -15,7 +15,7 @@ def phantom(
     studies: dsl.Output[dsl.Dataset],
     kind: str = "echo",
 ) -> None:
-    """Make synthetic patients, so that a run needs no data; none where `source` is given."""
+    """Makes synthetic patients, so that a run needs no data; none if `source` is given."""
     from echoplane.stages import phantom
     from echoplane.stages.step import step
 

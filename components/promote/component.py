@@ -15,7 +15,7 @@ def promote(
     metrics: dsl.Output[dsl.Metrics],
     reasons: dsl.Output[dsl.Markdown],
 ) -> None:
-    """Register the bundle in MLflow and let the gate decide whether it serves; a refusal is an answer, not an error."""
+    """Registers the bundle in MLflow and applies the promotion gate; a refusal is a result, not an error."""
     import shutil
 
     from echoplane.stages import promote

@@ -18,7 +18,7 @@ def train(
     checkpoint: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Train the task's network with Ray; an interrupted run goes on from its last checkpoint."""
+    """Trains the task's network with Ray; an interrupted run resumes from its last checkpoint."""
     from echoplane.stages import train
     from echoplane.stages.step import step
 

@@ -1,4 +1,4 @@
-"""The tasks, by name. A further task is one package, and one line here or in the entry points of its distribution.
+"""Tasks by name. A further task is one package, and one line here or in the entry points of its distribution.
 
 An installed distribution registers a task in the group `echoplane.tasks`: `name = "its.package"`.
 """
@@ -62,22 +62,23 @@ GROUP = "echoplane.tasks"
 
 
 def names() -> tuple[str, ...]:
-    """The tasks that are installed, those of echoplane first."""
+    """Returns the names of the installed tasks, those of echoplane first."""
     return (*BUILT_IN, *(name for name in _others() if name not in _BUILT_IN))
 
 
 def by_name(name: str) -> Task:
-    """The numpy half of task `name`."""
+    """Returns the numpy half of task `name`."""
     return as_task(importlib.import_module(_module(name)))
 
 
 def learning(name: str) -> Learning:
-    """The torch half of task `name`; importing it imports torch."""
+    """Returns the torch half of task `name`; importing it imports torch."""
     return importlib.import_module(f"{_module(name)}.learning")
 
 
 def sources_of_others() -> list[Path]:
-    """The source files of tasks outside of echoplane: an edited one never meets an old result."""
+    """Returns the source files of tasks outside echoplane: they are part of the cache key, so that an edited file never
+    reuses an old result."""
     found = [importlib.util.find_spec(module) for module in _others().values()]
     folders = [Path(spec.origin).parent for spec in found if spec and spec.origin]
     return sorted(path for folder in folders for path in folder.rglob("*.py"))
@@ -85,7 +86,7 @@ def sources_of_others() -> list[Path]:
 
 @functools.cache
 def _others() -> dict[str, str]:
-    """Modules of tasks that other distributions register."""
+    """Returns the modules of tasks that other distributions register."""
     return {point.name: point.value for point in sorted(metadata.entry_points(group=GROUP))}
 
 

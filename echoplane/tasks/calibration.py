@@ -1,6 +1,7 @@
-"""Temperature and thresholds of confidence and energy, fitted on validation clips that no weight was fitted on.
+"""Temperature and thresholds of confidence and energy, fitted on validation clips, which were not used for training.
 
-Axes: N clip, R row of a batch, K label."""
+Axes: N clip, R row of a batch, K label.
+"""
 
 from collections.abc import Iterable
 
@@ -13,20 +14,21 @@ from echoplane.tasks.task import Calibration, Validated
 MIN_CLIPS = 20
 TEMPERATURES = (0.2, 10.0)
 ANSWERED_ACCURACY = 0.99
-"""What the clips that are answered should reach."""
+"""Target accuracy of the clips that are answered."""
 MIN_SURE_SHARE = 0.01
-"""At least this share of validation clips lies under the threshold: a clip less sure than 99 in 100 of them is
-unlike what the model was fitted on."""
+"""Minimum share of validation clips below the threshold: a clip less confident than 99 in 100 of them is unlike the
+training data."""
 MAX_ABSTAINED = 0.10
-"""More "cannot tell" than this is no use to anybody, whatever accuracy it buys."""
+"""Maximum share of "cannot tell": with more the model is of no use, whatever its accuracy on the rest."""
 UNFAMILIAR_SHARE = 0.005
-"""Share of validation clips whose energy lies under the lowest that is answered."""
+"""Share of validation clips whose energy is below the lowest that is answered."""
 ALWAYS_ANSWERED = 0.9
-"""The threshold never exceeds this: validation clips may all be surer than any clip of another clinic."""
+"""Maximum of the threshold: validation clips may all be more confident than any clip of another clinic."""
 
 
 def calibrate(logits_NK: np.ndarray, truth_N: np.ndarray) -> Calibration:
-    """Temperature, then threshold; BundleError under MIN_CLIPS clips, which would fit noise."""
+    """Fits the temperature, then the threshold. Raises BundleError if there are fewer than MIN_CLIPS clips, which would
+    fit noise."""
     if len(logits_NK) < MIN_CLIPS:
         raise BundleError(f"{len(logits_NK)} validation clips; at least {MIN_CLIPS} are needed to calibrate.")
     temperature = fit_temperature(logits_NK, truth_N)
@@ -59,8 +61,8 @@ def _sentence(temperature: float, figures: dict[str, float]) -> str:
 
 
 def calibrate_samples(batches: Iterable[Validated]) -> Calibration:
-    """`calibrate` over a classifier's validation batches; a sample of several rows gets their mean logits, as
-    `interpret` does."""
+    """Runs `calibrate` on a classifier's validation batches; a sample of several rows gets their mean logits, as in
+    `interpret`."""
     parts = list(batches)
     if not parts:
         raise BundleError("the dataset has no validation sample; a bundle can't be calibrated without.")
@@ -72,12 +74,12 @@ def calibrate_samples(batches: Iterable[Validated]) -> Calibration:
 
 
 def fit_temperature(logits_NK: np.ndarray, truth_N: np.ndarray) -> float:
-    """The temperature of least negative log likelihood (Guo et al. 2017, arXiv 1706.04599).
+    """Returns the temperature of minimum negative log likelihood (Guo et al. 2017, arXiv 1706.04599).
 
-    Where every clip is right, that would be the lowest temperature there is and a confidence of 1 for everything.
-    So one clip's worth of the likelihood is given to the best wrong label, as Platt (1999) gives one to each class.
+    If every clip is right, that would be the lowest temperature allowed and a confidence of 1 for everything. So one
+    clip's worth of the likelihood is given to the best wrong label, as Platt (1999) gives one to each class.
     """
-    from scipy import optimize  # not for those who only answer
+    from scipy import optimize  # imported here: inference does not need it
 
     logits_NK = np.asarray(logits_NK, float)
     doubt = 1 / (len(logits_NK) + 2)
@@ -97,8 +99,8 @@ def fit_temperature(logits_NK: np.ndarray, truth_N: np.ndarray) -> float:
 
 
 def abstention_threshold(confidence_N: np.ndarray, correct_N: np.ndarray) -> float:
-    """The lowest confidence from which answered clips reach ANSWERED_ACCURACY, bounded:
-    MIN_SURE_SHARE of the clips lie under it, no more than MAX_ABSTAINED, and it is at most ALWAYS_ANSWERED."""
+    """Returns the lowest confidence from which answered clips reach ANSWERED_ACCURACY, bounded: at least MIN_SURE_SHARE
+    and at most MAX_ABSTAINED of the clips lie below it, and it is at most ALWAYS_ANSWERED."""
     order = np.argsort(confidence_N)
     sorted_N, right_N = confidence_N[order], correct_N[order]
     accuracy_from_N = right_N[::-1].cumsum()[::-1] / np.arange(len(right_N), 0, -1)

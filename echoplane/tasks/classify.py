@@ -1,6 +1,7 @@
-"""What every classifying task shares: softmax, a study's row, and the figures of a set of scored studies.
+"""Shared parts of the classifying tasks: softmax, a study's row, and the figures of a set of scored studies.
 
-Axes: N row (one scored study), K label, B bin."""
+Axes: N row (one scored study), K label, B bin.
+"""
 
 from typing import Any
 
@@ -12,25 +13,26 @@ from echoplane.tasks.task import Prepared, Result, Rows, Samples, Truth, probabi
 
 
 class Thresholds(task.Thresholds):
-    """What turns logits into a label or "cannot tell"."""
+    """Thresholds that turn logits into a label or "cannot tell"."""
 
     temperature: float = Field(gt=0)
-    """Divides the logits (Guo et al. 2017, arXiv 1706.04599)."""
+    """Divisor of the logits (Guo et al. 2017, arXiv 1706.04599)."""
     abstain_below: float = Field(ge=0, le=1)
-    """A confidence under this answers "cannot tell"."""
+    """Confidence below which the answer is "cannot tell"."""
     min_energy: float | None = None
-    """An input of lower energy is unlike what was learnt and answers "cannot tell"; None if it was not fitted."""
+    """Minimum energy of an input: below it the input is unlike the training data and the answer is "cannot tell"; None
+    if not fitted."""
 
 
 def energy(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the summed exponentials over the last axis: the higher, the more familiar is an input
-    (Liu et al. 2020, arXiv 2010.03759)."""
+    """Returns the logarithm of the summed exponentials over the last axis: the higher, the more familiar the input (Liu
+    et al. 2020, arXiv 2010.03759)."""
     highest = logits.max(axis=-1)
     return np.asarray(highest + np.log(np.exp(logits - highest[..., None]).sum(axis=-1)))
 
 
 def unfamiliar(logits_RK: np.ndarray, thresholds: Thresholds) -> str:
-    """Returns why the rows of one study are unlike what the model learnt; empty if they are not."""
+    """Returns the reason why the rows of one study are unlike the training data; empty if they are not."""
     found = float(energy(np.asarray(logits_RK, np.float64).mean(axis=0)))
     if thresholds.min_energy is None or found >= thresholds.min_energy:
         return ""
@@ -38,28 +40,28 @@ def unfamiliar(logits_RK: np.ndarray, thresholds: Thresholds) -> str:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
+    """Returns the softmax over the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def confusion_matrix(truth_N: np.ndarray, predicted_N: np.ndarray, labels: int) -> np.ndarray:
-    """Counts (truth, predicted)."""
+    """Returns counts (truth, predicted)."""
     return np.bincount(truth_N * labels + predicted_N, minlength=labels * labels).reshape(labels, labels)
 
 
 def expected_calibration_error(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = 10) -> float:
-    """Mean gap between confidence and accuracy over equal bins (Naeini 2015), weighted by their counts."""
+    """Returns the mean gap between confidence and accuracy over equal bins (Naeini 2015), weighted by their counts."""
     bin_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
     gap = np.bincount(bin_N, confidence_N - correct_N, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence_N))
 
 
 def summarise(rows: Rows, names: list[str]) -> dict[str, float]:
-    """Accuracy, top-2, macro precision, recall and F1, calibration error, abstentions, recall by label.
+    """Returns accuracy, top-2, macro precision, recall and F1, calibration error, abstentions, recall by label.
 
-    Abstained answers count by their most probable label, so that a model gains nothing by abstaining; a label
-    absent from the truth is left out of the means.
+    Abstained answers count by their most probable label, so that a model gains nothing by abstaining; a label absent
+    from the truth is left out of the means.
     """
     truth_N, probabilities_NK = np.asarray(rows["truth"]), np.asarray(rows["probabilities"])
     predicted_N = probabilities_NK.argmax(axis=1)
@@ -84,7 +86,7 @@ def summarise(rows: Rows, names: list[str]) -> dict[str, float]:
 
 
 def labelled(prepared: Prepared, truth: Truth, names: list[str]) -> Samples:
-    """Every row of the batch under the study's label."""
+    """Returns every row of the batch under the study's label."""
     return Samples(prepared.batch, (names.index(str(truth)),) * len(prepared.batch))
 
 
@@ -96,7 +98,7 @@ def about(thresholds: Thresholds, labels: int) -> str:
 
 
 def score(result: Result, truth: Truth, names: list[str]) -> dict[str, Any]:
-    """A row's own columns: the truth and all probabilities."""
+    """Returns a row's own columns: the truth and all probabilities."""
     return {
         "truth": names.index(str(truth)),
         "truth_label": str(truth),
@@ -105,12 +107,12 @@ def score(result: Result, truth: Truth, names: list[str]) -> dict[str, Any]:
 
 
 def showing(rows: Rows, names: list[str]) -> dict[str, np.ndarray]:
-    """Rows by their true label."""
+    """Returns the rows by their true label."""
     return {name: np.flatnonzero(rows["truth"] == k) for k, name in enumerate(names)}
 
 
 def details(rows: Rows, names: list[str]) -> dict[str, Any]:
-    """Confusion matrix, reliability diagram, and the wrong answers."""
+    """Returns the confusion matrix, the reliability diagram, and the wrong answers."""
     correct_N = rows["probabilities"].argmax(axis=1) == rows["truth"]
     return {
         "confusion": confusion(rows, names),
@@ -120,14 +122,16 @@ def details(rows: Rows, names: list[str]) -> dict[str, Any]:
 
 
 def confusion(rows: Rows, names: list[str]) -> dict[str, Any]:
-    """Counts and percent along true rows, labels in their display order: views that are confused stand together."""
+    """Returns counts and percent along true rows, labels in their display order, in which easily confused views are
+    neighbours."""
     counts_KK = confusion_matrix(rows["truth"], rows["probabilities"].argmax(axis=1), len(names))
     percent_KK = 100 * counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
     return {"labels": names, "counts": counts_KK.tolist(), "percent": percent_KK.round(1).tolist()}
 
 
 def reliability(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """The reliability diagram's bars: of each bin with clips, its range, count, mean confidence and accuracy."""
+    """Returns the bars of the reliability diagram: range, count, mean confidence and accuracy of each bin with
+    clips."""
     bin_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
     return [
         {
@@ -143,7 +147,7 @@ def reliability(confidence_N: np.ndarray, correct_N: np.ndarray, bins: int = 10)
 
 
 def _misclassified(rows: Rows, names: list[str]) -> list[dict[str, Any]]:
-    """Clips whose most probable label is wrong, the surest first: what a person should look at."""
+    """Returns the clips whose most probable label is wrong, the most confident first, for review by a person."""
     said_N = rows["probabilities"].argmax(axis=1)
     wrong = [
         {

@@ -1,6 +1,8 @@
-"""What the echo view tasks share of a picture: its scan region, its size, and whether it shows anything at all.
+"""Shared picture processing of the echo view tasks: scan region, size, and a check that the picture shows anything at
+all.
 
-Axes: T frame, H row, W column."""
+Axes: T frame, H row, W column.
+"""
 
 import itertools
 from collections.abc import Collection
@@ -13,16 +15,17 @@ from echoplane.study.study import Instance, Region
 
 IMAGE_KINDS = ("tissue", "colour-flow")
 CHECKED = 120
-"""Rows and columns, at most, on which a picture is checked."""
+"""Maximum number of rows and columns at which a picture is checked."""
 MIN_STRUCTURE = 15
-"""Grey levels between the darkest and the brightest parts of a picture. Real ones have at least 90, the faintest
-synthetic ones 39, white noise 5."""
+"""Minimum difference in grey levels between the darkest and the brightest parts of a picture. Real ones have at least
+90, the faintest synthetic ones 39, white noise 5."""
 MIN_NEIGHBOUR_CORRELATION = 0.6
-"""Of adjacent pixels. Real pictures have at least 0.87, synthetic ones 0.77, white noise 0.0."""
+"""Minimum correlation of adjacent pixels. Real pictures have at least 0.87, synthetic ones 0.77, white noise 0.0."""
 MAX_STILL_CHANGE = 0.35
-"""Mean change in grey levels between frames of a frozen picture: lossy compression changes about as much."""
+"""Maximum mean change in grey levels between frames of a frozen picture: lossy compression changes about as much."""
 MIN_FRAME_CORRELATION = 0.2
-"""Of frames one after the other. Frames with less have nothing in common: a beating heart has at least 0.6."""
+"""Minimum correlation of successive frames. Frames with less have nothing in common: a beating heart has at least
+0.6."""
 
 
 def scan_region(clip: Instance, kinds: Collection[str] = IMAGE_KINDS) -> tuple[Region, tuple[str, ...]]:
@@ -53,7 +56,7 @@ def decoded_side(clip: Instance, region: Region, pixels: int) -> int:
 
 
 def crop(frame_HW: np.ndarray, region: Region, clip: Instance) -> np.ndarray:
-    """Returns the region of a frame that may have been decoded at a smaller scale."""
+    """Returns the region of a frame, which may have been decoded at a smaller scale."""
     down, across = frame_HW.shape[0] / clip.rows, frame_HW.shape[1] / clip.columns
     top, bottom = round(region.top * down), round(region.bottom * down)
     left, right = round(region.left * across), round(region.right * across)
@@ -61,7 +64,7 @@ def crop(frame_HW: np.ndarray, region: Region, clip: Instance) -> np.ndarray:
 
 
 def letterbox(frame_HW: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Fits a frame into `rows` x `columns`, its aspect kept, black around."""
+    """Returns a frame fitted into `rows` x `columns`, its aspect kept, with a black margin."""
     scale = min(rows / frame_HW.shape[0], columns / frame_HW.shape[1])
     height, width = (max(1, round(side * scale)) for side in frame_HW.shape)
     box = np.zeros((rows, columns), np.uint8)
@@ -71,7 +74,8 @@ def letterbox(frame_HW: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def reason_for_doubt(frames_THW: list[np.ndarray], frame_count: int) -> str:
-    """Returns why no view can be seen in cropped frames: no structure, noise, or no motion; empty if none applies.
+    """Returns the reason why no view can be seen in cropped frames: no structure, noise, or no motion; empty if none
+    applies.
 
     `frame_count` is that of the file: a still is not expected to move.
     """
@@ -97,21 +101,21 @@ def _small(frame_HW: np.ndarray) -> np.ndarray:
 
 
 def _structure(frame_HW: np.ndarray) -> float:
-    """Difference between bright and dark parts, each a twelfth of the sides, in grey levels."""
+    """Returns the difference in grey levels between bright and dark parts, each a twelfth of the sides."""
     parts = cv2.resize(frame_HW, (12, 12), interpolation=cv2.INTER_AREA).astype(float)
     low, high = np.percentile(parts, (5, 95))
     return float(high - low)
 
 
 def _neighbour_correlation(frame_HW: np.ndarray) -> float:
-    """Correlation of adjacent lit pixels, along rows or columns, whichever is higher."""
+    """Returns the correlation of adjacent lit pixels, along rows or columns, whichever is higher."""
     pairs = ((frame_HW[:, :-1], frame_HW[:, 1:]), (frame_HW[:-1], frame_HW[1:]))
     lit = [(a[(a > 0) & (b > 0)], b[(a > 0) & (b > 0)]) for a, b in pairs]
     return max(_correlation(a, b) for a, b in lit)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """0 if one of the two is constant."""
+    """Returns the correlation; 0 if one of the two is constant."""
     if len(one) < 2 or one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])

@@ -1,7 +1,7 @@
-"""The contract of a task: what every folder under `echoplane/tasks` gives.
+"""Contract of a task: the functions and constants that every package under `echoplane/tasks` defines.
 
-A task is a module. Its numpy half (the module itself) serves training and serving alike; its torch half, the
-module's `learning`, is loaded by name and only where a network is trained or exported.
+A task is a module. Its numpy half (the module itself) is used in training and serving alike; its torch half, the
+module's `learning`, is loaded by name and only if a network is trained or exported.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,20 +16,20 @@ from echoplane.study.masks import Masks
 from echoplane.study.study import Study
 
 Rows = Mapping[str, np.ndarray]
-"""A table of scored studies as columns of equal length: `patient`, `sample`, `confidence`, `abstained`, the subgroups,
-and what the task's `score` gave of each."""
+"""Table of scored studies as columns of equal length: `patient`, `sample`, `confidence`, `abstained`, the subgroups,
+and the columns of the task's `score`."""
 Truth = str | Masks | float
-"""What a study shows: the name of its label, what readers drew on it, or a measured value."""
+"""Ground truth of a study: the name of its label, its annotated masks, or a measured value."""
 Run = Callable[[np.ndarray], np.ndarray]
-"""A loaded model: some rows of a batch, whole or cut to a window, to their outputs."""
+"""Loaded model: maps some rows of a batch, whole or cropped to a window, to their outputs."""
 Validated = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""A batch of validation samples: the network's outputs, the targets (as `Learning.parts` gives them), and the name of
+"""Batch of validation samples: the network's outputs, the targets (as returned by `Learning.parts`), and the name of
 the sample that each row belongs to."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """One answer of a classifier, or one measured quantity: its `name` on the wire, `title` for people, DICOM code."""
+    """One answer of a classifier, or one measured quantity: `name` in data, `title` for people, and DICOM code."""
 
     name: str
     title: str
@@ -40,9 +40,9 @@ class Label:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study as the network takes it: `batch` whose first axis is the network's, `place` says where it came from.
+    """Study as the network's input: `batch`, whose first axis is the network's, and `place`, its geometry in the study.
 
-    `place` is plain data: what `interpret` needs to put an answer back on the input's grid.
+    `place` is plain data: all that `interpret` needs to put an answer back on the input's grid.
     """
 
     batch: np.ndarray
@@ -51,17 +51,18 @@ class Prepared:
 
 
 class Thresholds(BaseModel):
-    """What turns outputs into an answer, fitted on validation data. A task derives its own from this."""
+    """Thresholds that turn outputs into an answer, fitted on validation data. A task derives its own from this
+    class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     abstain_below: float | None = Field(default=None, ge=0, le=1)
-    """A confidence under this answers "cannot tell"; None for a task that never does."""
+    """Confidence below which the answer is "cannot tell"; None for a task that never abstains."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on validation data, its figures there, and the sentence that says so on the model card."""
+    """Thresholds fitted on validation data, their figures there, and the sentence about them on the model card."""
 
     thresholds: Thresholds
     figures: dict[str, float]
@@ -70,10 +71,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a network learns from one study: `samples` (sample, ...) uint8, and the `label` of each.
+    """Training samples of one study: `samples` (sample, ...) uint8, and the `label` of each.
 
-    A classifier's label is the place of its truth among the labels. Elsewhere it is a stratum: sampling shows every
-    label equally often. `values` are what a network that measures shall answer for each.
+    A classifier's label is the index of its truth among the labels. For other tasks it is a stratum: sampling shows
+    every label equally often. `values` are the targets of a network that measures.
     """
 
     samples: np.ndarray
@@ -83,157 +84,165 @@ class Samples:
 
 @dataclass(frozen=True)
 class Result:
-    """The answer. `label` is None for "cannot tell", `confidence` None for a task that has none."""
+    """Answer to a study. `label` is None for "cannot tell", `confidence` None for a task that has none."""
 
     label: str | None
     confidence: float | None = None
     warnings: tuple[str, ...] = ()
 
     def details(self) -> dict[str, Any]:
-        """What a task answers beyond a label, as plain data."""
+        """Returns the results beyond a label, as plain data."""
         return {}
 
     def files(self, study: Study) -> dict[str, bytes]:
-        """What a task answers as files, by name."""
+        """Returns the result files, by name."""
         return {}
 
 
 @dataclass(frozen=True)
 class Classification(Result):
-    """One of the task's labels. `probabilities` are in the order of the labels."""
+    """Answer that is one of the task's labels. `probabilities` are in the order of the labels."""
 
     probabilities: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Segmentation(Result):
-    """Masks, uint8 (phase, slice, row, column) by plane, on the grid of the study."""
+    """Answer that is masks, uint8 (phase, slice, row, column) by plane, on the grid of the study."""
 
     masks: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Measurement(Result):
-    """A measured quantity, whose name is the label."""
+    """Answer that is a measured quantity, whose name is the label."""
 
     value: float = float("nan")
     unit: str = ""
 
     def details(self) -> dict[str, Any]:
-        """The value by name, and its unit."""
+        """Returns the value by name, and its unit."""
         return {"measures": {self.label: self.value}, "unit": self.unit}
 
 
 def probabilities_of(result: Result) -> dict[str, float]:
-    """The probability of each label; none for an answer that is no classification."""
+    """Returns the probability of each label; empty for an answer that is not a classification."""
     return result.probabilities if isinstance(result, Classification) else {}
 
 
 class Task(Protocol):
-    """What a task's module gives."""
+    """Members of a task's module."""
 
     NAME: str
     Preprocessing: type[BaseModel]
     Thresholds: type[Thresholds]
     MODALITY: str
-    """DICOM modality of the studies that it accepts."""
+    """DICOM modality of the studies that the task accepts."""
     STUDY: Literal["file", "folder"]
-    """What a data set holds a study as: one DICOM file, or a folder of files that belong together."""
+    """Form of a study in a data set: one DICOM file, or a folder of files that belong together."""
     TRUTH: Literal["label", "masks", "value"]
-    """How a data set says what a study shows: see `Truth`."""
+    """Form of the ground truth in a data set: see `Truth`."""
     TRUTH_COLUMN: str
-    """Column of labels.csv that holds it; empty for masks, which lie beside the study."""
+    """Column of labels.csv that holds the truth; empty for masks, which lie beside the study."""
     HEADLINE: tuple[str, ...]
-    """The figures of `summary` that say most, the foremost first."""
+    """Most informative figures of `summary`, the most important first."""
 
     def labels(self) -> tuple[Label, ...]:
-        """Names, codes and display order."""
+        """Returns the labels with their names and codes, in display order."""
         ...
 
     def accepts(self, study: Study) -> bool:
-        """True if the study is of the modality and kind that this task answers; several tasks may accept one study."""
+        """Returns True if the study is of the modality and kind that this task answers; several tasks may accept one
+        study."""
         ...
 
     def preprocess(self, study: Study, config: Any) -> Prepared:
-        """The network's input; UnusableStudy where the study can't be answered."""
+        """Returns the network's input. Raises UnusableStudy if the study cannot be answered."""
         ...
 
     def infer(self, run: Run, prepared: Prepared) -> np.ndarray:
-        """What `interpret` needs of the network's answers to `prepared`, a row for each of its batch.
+        """Returns the part of the network's outputs for `prepared` that `interpret` needs, one row per row of its
+        batch.
 
-        A large batch is run in parts, and little is kept of each: masks of a whole cine fit where probabilities would
-        not. A part may be cut to where earlier ones found something.
+        A large batch is run in parts, and only a reduced result of each is kept: masks of a whole cine fit in memory
+        where probabilities would not. A part may be cropped to where earlier parts detected something.
         """
         ...
 
     def interpret(self, outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Any) -> Result:
-        """The answer to one study from what `infer` kept of all rows of its batch."""
+        """Returns the answer to one study from the rows that `infer` returned."""
         ...
 
     def samples(self, study: Study, prepared: Prepared, truth: Truth) -> Samples:
-        """What training and validation show of one study."""
+        """Returns the samples of one study for training and validation."""
         ...
 
     def calibrate(self, batches: Iterable[Validated]) -> Calibration:
-        """Thresholds from validation batches, which come one after the other: outputs of all of them may not fit."""
+        """Returns thresholds fitted on validation batches, which are yielded one at a time: the outputs of all of them
+        may not fit in memory."""
         ...
 
     def about(self, thresholds: Any) -> str:
-        """What an answer is, in a sentence for the model card."""
+        """Returns a sentence for the model card that describes an answer."""
         ...
 
     def score(self, result: Result, study: Study, truth: Truth) -> dict[str, Any]:
-        """How right an answer is, as a row's own columns: numbers (NaN where there is none), text, lists of numbers."""
+        """Returns the correctness of an answer, as a row's own columns: numbers (NaN if undefined), text, lists of
+        numbers."""
         ...
 
     def summary(self, rows: Rows) -> dict[str, float]:
-        """The figures of a set of scored studies; every interval and every comparison is made of this function."""
+        """Returns the figures of a set of scored studies; every interval and every comparison is computed with this
+        function."""
         ...
 
     def showing(self, rows: Rows) -> dict[str, np.ndarray]:
-        """Which rows show each label, by its name: no floor is asked for what too few patients show."""
+        """Returns the rows that show each label, by its name: a label with too few patients is not held to a
+        minimum."""
         ...
 
     def details(self, rows: Rows) -> dict[str, Any]:
-        """What an evaluation says beyond figures, as plain data: a confusion matrix, agreement, failures by name."""
+        """Returns the evaluation's results beyond figures, as plain data: a confusion matrix, agreement, failures by
+        name."""
         ...
 
     def example(self, seed: int) -> Study:
-        """A synthetic input: a simple moving pattern, never a patient."""
+        """Returns a synthetic input: a simple moving pattern, never a patient."""
         ...
 
 
 class Learning(Protocol):
-    """What a task's `learning` module gives: training only, torch inside."""
+    """Members of a task's `learning` module, used for training only; it imports torch."""
 
     Network: type[BaseModel]
     Augmentation: type[BaseModel]
 
     def network(self, config: Any) -> Any:
-        """A torch module: one tensor in (what `preprocess` gives), `(output, embedding)` out."""
+        """Returns a torch module: one tensor in (the output of `preprocess`), `(output, embedding)` out."""
         ...
 
     def parts(self, samples: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The network's input and the loss's target from samples (batch, ...) and their labels or values (batch).
+        """Returns the network's input and the loss's target from samples (batch, ...) and their labels or values
+        (batch).
 
-        A classifier's target is the label, a measurement's the value; a mask lies in the sample beside its image, so
-        that both move together.
+        A classifier's target is the label, a measurement's the value; a mask is stored in the sample beside its image,
+        so that augmentation moves both together.
         """
         ...
 
     def loss(self, output: Any, target: Any) -> Any:
-        """A scalar tensor; ignores classes that a source never labelled."""
+        """Returns a scalar tensor; classes that a source never labelled are ignored."""
         ...
 
     def score(self, output: Any, target: Any) -> Any:
-        """How right each output is, (batch) from 0 to 1: what a validation reports as accuracy."""
+        """Returns the correctness of each output, (batch) from 0 to 1, reported as the validation accuracy."""
         ...
 
     def augment(self, sample: np.ndarray, rng: np.random.Generator, config: Any) -> np.ndarray:
-        """One training sample changed at random; every sample comes out in one shape."""
+        """Returns one training sample changed at random; every sample has the same output shape."""
         ...
 
 
 def as_task(module: ModuleType) -> Task:
-    """The module seen as a task; the names are checked by tests/unit/test_contracts.py."""
+    """Returns the module typed as a task; tests/unit/test_contracts.py checks its members."""
     return module

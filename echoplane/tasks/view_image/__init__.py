@@ -1,8 +1,8 @@
 """View of an echo picture (Madani et al. 2018, arXiv 1706.08658): a still, or frames of a clip; one of 15 views.
 
-Each frame is answered alone, at 60 x 80 pixels as in the paper; a clip's view is that of the mean probability of its
-frames. Doppler and M-mode are also known from the header alone, by the type of the region. This half is numpy alone.
-Axes: T frame, H row, W column, R row of the batch, K label.
+Each frame is classified alone, at 60 x 80 pixels as in the paper; a clip's view is that of the mean probability of its
+frames. Doppler and M-mode can also be known from the header alone, by the type of the region. This module uses numpy
+only. Axes: T frame, H row, W column, R row of the batch, K label.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,18 +43,18 @@ KINDS = (*IMAGE_KINDS, *STRIP_KINDS, "spectral")
 
 
 class Preprocessing(BaseModel):
-    """How a still or a clip becomes the network's input."""
+    """Settings that turn a still or a clip into the network's input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     frames: int = Field(8, ge=1)
-    """Most frames of a clip that are answered, evenly spread over all of it."""
+    """Maximum number of frames of a clip that are classified, evenly spread over all of it."""
     rows: int = Field(60, ge=32)
     """Rows of the network's input, in pixels (Madani et al. 2018: 60)."""
     columns: int = Field(80, ge=32)
     """Columns of the network's input, in pixels (Madani et al. 2018: 80)."""
     use_header: bool = True
-    """Whether a region of Doppler or M-mode in the header decides, whatever the pixels show."""
+    """True if a Doppler or M-mode region in the header decides the view, whatever the pixels show."""
 
 
 def labels() -> tuple[Label, ...]:
@@ -62,7 +62,7 @@ def labels() -> tuple[Label, ...]:
 
 
 def accepts(study: Study) -> bool:
-    """One ultrasound still or clip."""
+    """Returns True for one ultrasound still or clip."""
     return not study.cines and len(study.instances) == 1 and study.instances[0].modality == MODALITY
 
 
@@ -108,9 +108,11 @@ def infer(run: Run, prepared: Prepared) -> np.ndarray:
 
 
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
-    """Returns the view of the mean probability over frames, that of the header first; none if the picture is doubtful.
+    """Returns the view in the header if it states one, else that of the mean probability over frames; none if the
+    picture is doubtful.
 
-    The mean of probabilities rather than a count of votes: an unsure frame weighs less."""
+    Probabilities are averaged rather than votes counted, so that an uncertain frame weighs less.
+    """
     logits_RK = np.asarray(outputs, np.float64) / thresholds.temperature
     probabilities_K = classify.softmax(logits_RK).mean(axis=0)
     if stated := str(place.get("stated", "")):

@@ -1,7 +1,8 @@
-"""The torch half of echo-view-image: two networks, loss and augmentation.
+"""Torch half of echo-view-image: two networks, loss and augmentation.
 
-One uint8 tensor goes in; normalisation is inside, so that a bundle needs none. An ensemble is one network, its members
-side by side. Axes: B batch, C channel, H row, W column, K label."""
+The input is one uint8 tensor; normalisation is part of the network, so that a bundle needs none. An ensemble is one
+network with its members in parallel. Axes: B batch, C channel, H row, W column, K label.
+"""
 
 from typing import Literal
 
@@ -16,7 +17,7 @@ from echoplane.tasks.view_image import labels
 
 UNLABELLED = -1
 MEAN, DEVIATION = 51.0, 51.0
-"""Grey level of a scan region, in round figures; the first batch norm takes up the rest."""
+"""Mean and deviation of grey in a scan region, rounded; the first batch norm corrects the rest."""
 
 
 class Network(BaseModel):
@@ -25,43 +26,43 @@ class Network(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: Literal["residual", "vgg"] = "residual"
-    """vgg is the paper's: six convolutions, batch norm before activation, max pooling, dense layers of 1028 and 512.
-    Its filter counts and dropout rates are published in a figure only; ours are our own choice."""
+    """Kind of network. vgg is the paper's: six convolutions, batch norm before activation, max pooling, dense layers of
+    1028 and 512. Its filter counts and dropout rates are published in a figure only; ours are our own choice."""
     width: int = Field(default=16, ge=4)
     """Channels of the first convolution."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Share of the features that is blanked in training."""
+    """Share of the features that is set to zero in training."""
     members: int = Field(default=1, ge=1)
-    """Networks whose logits are averaged."""
+    """Number of networks whose logits are averaged."""
 
 
 class Augmentation(BaseModel):
-    """How a training picture is changed. Never mirrored: RV and LV keep their sides on real screens."""
+    """Random changes of a training picture. It is never mirrored: on real screens RV and LV have fixed sides."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rotation_degrees: float = Field(default=8.0, ge=0)
-    """Largest turn either way (Madani et al. 2018: 10)."""
+    """Maximum rotation either way (Madani et al. 2018: 10)."""
     shift: float = Field(default=0.07, ge=0, lt=1)
-    """Largest shift in each direction, as a share of the side."""
+    """Maximum shift in each direction, as a share of the side."""
     zoom: float = Field(default=0.16, ge=0, lt=1)
-    """Largest enlargement or reduction, beside 1."""
+    """Maximum enlargement or reduction, as a difference of the factor from 1."""
     stretch: float = Field(default=0.12, ge=0, lt=1)
-    """Largest further change of the rows alone, beside 1."""
+    """Maximum further scaling of the rows alone, as a difference of the factor from 1."""
     gamma: float = Field(default=0.6, ge=0)
-    """Largest logarithm of the exponent of the grey curve: the dynamic range that an operator turns."""
+    """Maximum logarithm of the exponent of the grey curve: the dynamic range that an operator sets."""
     gain: float = Field(default=0.45, ge=0)
-    """Largest logarithm of the factor of brightness."""
+    """Maximum logarithm of the brightness factor."""
     field: float = Field(default=0.35, ge=0)
-    """Largest deviation of the logarithm of a smooth field of gain: regions of a picture fade."""
+    """Maximum deviation of the logarithm of a smooth field of gain: regions of a picture fade."""
     speckle: float = Field(default=0.35, ge=0)
-    """Largest deviation of multiplied noise."""
+    """Maximum deviation of multiplied noise."""
     blur: float = Field(default=0.3, ge=0, le=1)
     """Share of pictures that are blurred by 3 x 3 pixels."""
 
 
 class Residual(nn.Module):
-    """Two convolutions past a shortcut (He et al. 2016)."""
+    """Residual block: two convolutions with a shortcut (He et al. 2016)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ def _convolution(channels_in: int, channels_out: int, stride: int = 1) -> list[n
 
 
 def _residual_trunk(width: int) -> tuple[nn.Module, int]:
-    """Features (batch, feature) of a small residual network, and their number."""
+    """Returns the layers to the features (batch, feature) of a small residual network, and the number of features."""
     trunk = nn.Sequential(
         *_convolution(1, width, 2),
         *_convolution(width, 2 * width, 2),
@@ -103,7 +104,7 @@ def _residual_trunk(width: int) -> tuple[nn.Module, int]:
 
 
 def _vgg_trunk(width: int, dropout: float) -> tuple[nn.Module, int]:
-    """Features of the paper's network. Each convolution but the last is followed by 2 x 2 max pooling."""
+    """Returns the same for the paper's network. Each convolution but the last is followed by 2 x 2 max pooling."""
     channels = [1, width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
     layers: list[nn.Module] = []
     for k in range(6):
@@ -124,13 +125,13 @@ class Member(nn.Module):
         self.classify = nn.Linear(features, len(labels()))
 
     def forward(self, picture_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # TensorRT takes uint8 at the input alone: cast before anything else
+        # TensorRT takes uint8 as the network's input only: cast before anything else
         embedding = self.trunk((picture_BHW.float()[:, None] - MEAN) / DEVIATION)
         return self.classify(self.dropout(embedding)), embedding
 
 
 class Ensemble(nn.Module):
-    """The members' mean logits, and their embeddings side by side."""
+    """Members in parallel: their mean logits, and their embeddings concatenated."""
 
     def __init__(self, config: Network) -> None:
         super().__init__()
@@ -157,16 +158,18 @@ def parts(samples: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """1 where the most probable label is the right one."""
+    """Returns 1 for each output whose most probable label is the right one, else 0."""
     return (output.argmax(dim=1) == target).float()
 
 
 def loss(
     output: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.1, outlier_weight: float = 0.5
 ) -> torch.Tensor:
-    """Mean cross entropy over labelled pictures; UNLABELLED ones, which show no view, are drawn to even probabilities.
+    """Returns the mean cross entropy over labelled pictures; UNLABELLED ones, which show no view, are pushed to even
+    probabilities.
 
-    Outlier exposure (Hendrycks et al. 2019, arXiv 1812.04606), so that what shows no view gets no confident answer.
+    Outlier exposure (Hendrycks et al. 2019, arXiv 1812.04606), so that a picture without a view gets no confident
+    answer.
     """
     labelled = target != UNLABELLED
     total = functional.cross_entropy(
@@ -177,7 +180,7 @@ def loss(
 
 
 def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """uint8 (row, column) changed at random: framing, grey curve, regional gain, speckle, blur."""
+    """Returns uint8 (row, column) changed at random: framing, grey curve, regional gain, speckle, blur."""
     picture_HW = _moved(sample, rng, config).astype(np.float32)
     picture_HW *= np.exp(_smooth(rng, sample.shape) * rng.uniform(0, config.field))
     exponent, gain = np.exp(rng.uniform(-config.gamma, config.gamma)), np.exp(rng.uniform(-config.gain, config.gain))
@@ -192,7 +195,7 @@ def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) 
 
 
 def _moved(picture_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Turned, zoomed, stretched and shifted by one matrix; black comes in from outside."""
+    """Returns the picture rotated, scaled, stretched and shifted by one matrix; the margin is black."""
     rows, columns = picture_HW.shape
     angle = rng.uniform(-config.rotation_degrees, config.rotation_degrees)
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, 1 + rng.uniform(-config.zoom, config.zoom))
@@ -204,6 +207,6 @@ def _moved(picture_HW: np.ndarray, rng: np.random.Generator, config: Augmentatio
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """A smooth field of deviation 1."""
+    """Returns a smooth field of deviation 1."""
     coarse = rng.standard_normal((4, 5), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))

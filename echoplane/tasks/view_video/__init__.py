@@ -1,7 +1,7 @@
-"""View of an echo clip (TTESlowFast, Cheng et al. 2025): a clip in, one of twelve views out.
+"""View of an echo clip (TTESlowFast, Cheng et al. 2025): one clip, one of twelve views.
 
-The paper's clip length, input size and pathways are not published; ours are our own choice. This half is numpy
-alone and is the only preprocessing there is, for training and serving. Axes: T frame, H row, W column, K label.
+The paper's clip length, input size and pathways are not published; ours are our own choice. This module uses numpy only
+and is the only preprocessing, for training and serving. Axes: T frame, H row, W column, K label.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ TRUTH_COLUMN = "view"
 MODALITY = "US"
 HEADLINE = ("accuracy", "f1", "calibration_error", "abstained")
 ASSUMED_FRAME_TIME_MS = 1000 / 30
-"""Where a file does not say: the commonest cine rate."""
+"""Frame time of a file that states none: that of the most common cine rate."""
 
 
 class Preprocessing(AcceptsFormerNames):
@@ -52,9 +52,9 @@ class Preprocessing(AcceptsFormerNames):
     size: int = Field(64, ge=32)
     """Rows and columns of the network's input, in pixels."""
     span_s: float = Field(1.0, gt=0)
-    """Time over which the frames are spread: 1 s is one beat at 60 a minute."""
+    """Time over which the frames are spread: 1 s is one beat at 60 per minute."""
     min_frames: int = Field(4, ge=2)
-    """Clips with fewer frames are refused: there is no motion to see."""
+    """Minimum number of frames; a clip with fewer is refused, because it shows no motion."""
 
 
 def labels() -> tuple[Label, ...]:
@@ -62,13 +62,13 @@ def labels() -> tuple[Label, ...]:
 
 
 def accepts(study: Study) -> bool:
-    """One ultrasound clip."""
+    """Returns True for one ultrasound clip."""
     clips = study.instances
     return not study.cines and len(clips) == 1 and clips[0].modality == MODALITY and clips[0].frame_count > 1
 
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
-    """One clip as uint8 (1, frame, row, column): the scan region, letterboxed, frames evenly over `span_s`."""
+    """Returns one clip as uint8 (1, frame, row, column): the scan region, letterboxed, frames evenly over `span_s`."""
     clip = with_scan_region(study.only)
     _check(clip, config)
     indices = sample_frames(clip.frame_count, clip.frame_time_ms or ASSUMED_FRAME_TIME_MS, config)
@@ -84,12 +84,13 @@ def preprocess(study: Study, config: Preprocessing) -> Prepared:
 
 
 def infer(run: Run, prepared: Prepared) -> np.ndarray:
-    """One clip's logits."""
+    """Returns one clip's logits."""
     return run(prepared.batch)
 
 
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
-    """The mean of the batch's logits, at temperature, against the threshold; no label if the clip is doubtful."""
+    """Returns the label of the mean of the batch's logits, at temperature and against the threshold; none if the clip
+    is doubtful."""
     probabilities_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
     best = int(probabilities_K.argmax())
     confidence = float(probabilities_K[best])
@@ -133,7 +134,7 @@ def details(rows: Rows) -> dict[str, Any]:
 
 
 def example(seed: int) -> Study:
-    """A bright disc that swells and shrinks on noise, 24 frames of 120 x 160 at 25 Hz."""
+    """Returns a bright disc that swells and shrinks on noise, 24 frames of 120 x 160 at 25 Hz."""
     rng = np.random.default_rng(seed)
     row, column = np.mgrid[:120, :160]
     radius = 25 + 10 * np.sin(np.linspace(0, 2 * np.pi, 24, endpoint=False))
@@ -145,7 +146,7 @@ def example(seed: int) -> Study:
 
 
 def sample_frames(frame_count: int, frame_time_ms: float, config: Preprocessing) -> list[int]:
-    """`frames` indices spread over the first `span_s` of a clip, or over all of a shorter one."""
+    """Returns `frames` indices spread over the first `span_s` of a clip, or over all of a shorter one."""
     spanned = min(frame_count, max(config.min_frames, 1000 * config.span_s / frame_time_ms))
     return [min(int(i * spanned / config.frames), frame_count - 1) for i in range(config.frames)]
 

@@ -1,7 +1,8 @@
-"""The torch half of echo-view-video: SlowFast (Feichtenhofer et al. 2019, arXiv 1812.03982), loss, augmentation.
+"""Torch half of echo-view-video: SlowFast (Feichtenhofer et al. 2019, arXiv 1812.03982), loss, augmentation.
 
-One uint8 tensor goes in; normalisation and the two pathways are inside, so that a bundle needs neither. Axes: B batch,
-C channel, T frame, H row, W column, K label."""
+The input is one uint8 tensor; normalisation and the two pathways are part of the network, so that a bundle needs
+neither. Axes: B batch, C channel, T frame, H row, W column, K label.
+"""
 
 import contextlib
 import sys
@@ -19,7 +20,7 @@ from echoplane.tasks.view_video import labels
 
 UNLABELLED = -1
 MEAN, DEVIATION = 40.0, 50.0
-"""Grey level of a scan region, in round figures over the vendors; the first batch norm takes up the rest."""
+"""Mean and deviation of grey in a scan region, rounded over the vendors; the first batch norm corrects the rest."""
 
 
 class Network(BaseModel):
@@ -28,42 +29,42 @@ class Network(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     depth: Literal[18, 50, 101] = 18
-    """Layers of the residual network, bottleneck blocks at every depth."""
+    """Number of layers of the residual network, with bottleneck blocks at every depth."""
     width: int = Field(default=16, ge=8)
     """Channels after the slow pathway's first convolution."""
     beta: int = Field(default=8, ge=1)
-    """The fast pathway has this many times fewer channels than the slow one; divides `width`."""
+    """Number by which the slow pathway's channels are divided for the fast pathway; divides `width`."""
     alpha: int = Field(default=4, ge=1)
-    """The slow pathway sees every alpha-th frame; divides the number of frames."""
+    """Step between the frames that the slow pathway sees; divides the number of frames."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Part of the embedding that is blanked in training."""
+    """Share of the embedding that is set to zero in training."""
 
 
 class Augmentation(BaseModel):
-    """How a training clip is changed. Never mirrored: some views differ by their side alone."""
+    """Random changes of a training clip. It is never mirrored: some views differ by their side alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rotation_degrees: float = Field(default=10.0, ge=0)
-    """Largest turn either way (Madani et al. 2018: 10)."""
+    """Maximum rotation either way (Madani et al. 2018: 10)."""
     shift: float = Field(default=0.08, ge=0, lt=1)
-    """Largest shift in each direction, in parts of the side."""
+    """Maximum shift in each direction, as a share of the side."""
     zoom: float = Field(default=0.12, ge=0, lt=1)
-    """Largest enlargement or reduction, as a factor beside 1."""
+    """Maximum enlargement or reduction, as a difference of the factor from 1."""
     gain: float = Field(default=0.25, ge=0, lt=1)
-    """Largest change of brightness, as a factor beside 1."""
+    """Maximum change of brightness, as a difference of the factor from 1."""
     gamma: float = Field(default=0.3, ge=0, lt=1)
-    """Largest change of the exponent beside 1: the dynamic range that an operator turns."""
+    """Maximum difference of the grey curve's exponent from 1: the dynamic range that an operator sets."""
     noise: float = Field(default=12.0, ge=0)
-    """Largest deviation of multiplied noise, in grey levels at mid grey."""
+    """Maximum deviation of multiplied noise, in grey levels at mid grey."""
     speed: float = Field(default=0.25, ge=0, lt=1)
-    """Largest slowing down, as a part of 1, starting anywhere: heart and frame rates vary. Time is never reversed."""
+    """Maximum slowdown, as a share of 1, starting anywhere: heart and frame rates vary. Time is never reversed."""
     erase: float = Field(default=0.25, ge=0, lt=1)
-    """Largest side of a rectangle blanked in half of the clips (a shadow), in parts of the side."""
+    """Maximum side of a rectangle blanked in half of the clips (a shadow), as a share of the side."""
 
 
 class SlowFast(nn.Module):
-    """uint8 (batch, frame, row, column) to (logits (batch, label), embedding (batch, feature))."""
+    """SlowFast network: uint8 (batch, frame, row, column) to (logits (batch, label), embedding (batch, feature))."""
 
     def __init__(self, config: Network) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class SlowFast(nn.Module):
         self.classify = nn.Linear(features, len(labels()))
 
     def forward(self, clip_BTHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # TensorRT takes uint8 at the input alone: cast before anything else
+        # TensorRT takes uint8 as the network's input only: cast before anything else
         fast_BCTHW = (clip_BTHW.float()[:, None] - MEAN) / DEVIATION
         # a list of its own: the trunk overwrites its items
         embedding = self.trunk([fast_BCTHW[:, :, :: self.alpha], fast_BCTHW]).flatten(1)
@@ -102,12 +103,13 @@ def parts(samples: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """1 where the most probable label is the right one."""
+    """Returns 1 for each output whose most probable label is the right one, else 0."""
     return (output.argmax(dim=1) == target).float()
 
 
 def loss(output: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.05) -> torch.Tensor:
-    """Mean cross entropy over labelled clips; target UNLABELLED counts for nothing, and none labelled gives 0."""
+    """Returns the mean cross entropy over labelled clips; a target of UNLABELLED is ignored, and a batch without labels
+    gives 0."""
     total = nn.functional.cross_entropy(
         output, target, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
     )
@@ -115,7 +117,7 @@ def loss(output: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.
 
 
 def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """uint8 (frame, row, column) changed at random: one motion and one grey curve for the whole clip."""
+    """Returns uint8 (frame, row, column) changed at random: one motion and one grey curve for the whole clip."""
     clip_THW = sample[_frames(len(sample), rng, config)]
     clip_THW = _moved(clip_THW, rng, config)
     clip_THW = cv2.LUT(clip_THW, _grey_curve(rng, config))
@@ -127,38 +129,39 @@ def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) 
 
 
 def _frames(count: int, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Frame numbers of a slower clip: neighbours may repeat, the order never turns."""
+    """Returns frame numbers of a slower clip: neighbours may repeat, the order is never reversed."""
     step = 1 - rng.uniform(0, config.speed)
     first = rng.uniform(0, 1 - step) * (count - 1)
     return np.minimum(first + step * np.arange(count) + 0.5, count - 1).astype(int)
 
 
 def _moved(clip_THW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Turned, zoomed and shifted by one matrix; black comes in from outside."""
+    """Returns the clip rotated, scaled and shifted by one matrix; the margin is black."""
     rows, columns = clip_THW.shape[1:]
     angle = rng.uniform(-config.rotation_degrees, config.rotation_degrees)
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, 1 + rng.uniform(-config.zoom, config.zoom))
     matrix[:, 2] = matrix[:, 2] + rng.uniform(-config.shift, config.shift, 2) * (columns, rows)
-    # frames as channels: one call turns them all (OpenCV takes up to 128)
+    # frames as channels: one call transforms them all (OpenCV takes up to 128)
     turned_HWT = cv2.warpAffine(np.ascontiguousarray(clip_THW.transpose(1, 2, 0)), matrix, (columns, rows))
     return np.ascontiguousarray(turned_HWT.transpose(2, 0, 1))
 
 
 def _grey_curve(rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """A lookup table of gain and gamma."""
+    """Returns a lookup table of gain and gamma."""
     gain, gamma = 1 + rng.uniform(-config.gain, config.gain), 1 + rng.uniform(-config.gamma, config.gamma)
     return np.rint(np.clip(255 * gain * np.linspace(0, 1, 256) ** gamma, 0, 255)).astype(np.uint8)
 
 
 def _speckled(clip_THW: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Multiplied by noise, as speckle is: black stays black. Coarse bytes are cheaper than a normal deviate."""
+    """Returns the clip multiplied by noise, as speckle is: black stays black. Coarse bytes are cheaper than a normal
+    deviate."""
     bytes_THW = np.frombuffer(rng.bytes(clip_THW.size), np.int8).reshape(clip_THW.shape)
     change_THW = clip_THW.astype(np.int32) * bytes_THW * int(deviation * 256 / 74) >> 15
     return np.clip(clip_THW + change_THW, 0, 255).astype(np.uint8)
 
 
 def _erase(clip_THW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> None:
-    """Blank one rectangle in every frame, in place."""
+    """Blanks one rectangle in every frame, in place."""
     rows, columns = clip_THW.shape[1:]
     height, width = (rng.uniform(0, config.erase, 2) * (rows, columns)).astype(int)
     top, left = rng.integers(0, rows - height), rng.integers(0, columns - width)
@@ -167,9 +170,9 @@ def _erase(clip_THW: np.ndarray, rng: np.random.Generator, config: Augmentation)
 
 @contextlib.contextmanager
 def _without_torchvision() -> Iterator[None]:
-    """A stand-in for the one name of torchvision that pytorchvideo imports and SlowFast never calls.
+    """Substitutes the one name of torchvision that pytorchvideo imports and SlowFast never calls.
 
-    The real one imports torch._dynamo: 4 s on two cores against 0.1. It is put back before anybody else looks.
+    The real one imports torch._dynamo: 4 s on two cores against 0.1. It is restored before any other code imports it.
     """
     names = ("torchvision", "torchvision.ops")
     if "torchvision" in sys.modules or "pytorchvideo.models.head" in sys.modules:
