@@ -1,7 +1,7 @@
-"""A real MLflow server beside a run on one machine: SQLite, artifacts through the server, 127.0.0.1.
+"""A local MLflow server for a run on one machine: SQLite, artifacts through the server, 127.0.0.1.
 
 As a program (`python -m echoplane.adapters.local_mlflow`) it starts `mlflow server` and ends it, with all its workers,
-as soon as the process that asked for it is gone.
+as soon as the process that started it is gone.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ import psutil
 from echoplane.errors import StageError
 
 SETTINGS = {
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and 2 GB less
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves eight processes and 2 GB
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
 DATABASE = "mlflow.db"
 WHOLE = "whole"
-"""A file beside the database that says its tables are complete."""
+"""Name of a file beside the database that marks its tables as complete."""
 START_S = 180
 POLL_S = 0.2
 
 
 @contextlib.contextmanager
 def local_server(folder: str | Path, port: int | None = None) -> Iterator[str]:
-    """The URI of a server that keeps everything under `folder`, ready to answer; it ends with the context.
+    """Yields the URI of a healthy server that keeps everything under `folder`; it ends with the context.
 
-    It also ends when this process is killed. StageError where it is not up in START_S seconds; `server.log` under
-    `folder` says why. Starting takes about 10 s: where there is other work meanwhile, call `start_server` and, later,
+    It also ends if this process is killed. Raises StageError if it is not up in START_S seconds; `server.log` under
+    `folder` has the reason. Starting takes about 10 s: to do other work meanwhile, call `start_server` and, later,
     `wait_until_healthy`.
     """
     server, uri = start_server(folder, port)
@@ -48,7 +48,7 @@ def local_server(folder: str | Path, port: int | None = None) -> Iterator[str]:
 
 
 def start_server(folder: str | Path, port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:
-    """Start without waiting: the process and the URI at which it will answer."""
+    """Starts the server without waiting; returns its process and its URI."""
     folder = Path(folder).resolve()
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -64,9 +64,9 @@ def start_server(folder: str | Path, port: int | None = None) -> tuple[subproces
 
 
 def wait_until_healthy(server: subprocess.Popen[bytes], uri: str, folder: Path) -> None:
-    """Return when the server answers and its database is marked whole, so that it may be killed from then on.
+    """Returns when the server is healthy and its database is marked complete, from when on it may be killed safely.
 
-    StageError where it ended or takes longer than START_S.
+    Raises StageError if it ended or takes longer than START_S.
     """
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
@@ -80,14 +80,14 @@ def wait_until_healthy(server: subprocess.Popen[bytes], uri: str, folder: Path) 
 
 
 def answers(uri: str) -> bool:
-    """Whether the server at `uri` is up; its tables are complete then."""
+    """Returns True if the server at `uri` is healthy; its tables are complete then."""
     with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{uri}/health", timeout=2):  # noqa: S310
         return True
     return False
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
-    """End it and all that it started."""
+    """Ends the server and all its child processes."""
     with contextlib.suppress(psutil.NoSuchProcess):
         _kill(psutil.Process(server.pid))
     server.wait()
@@ -100,7 +100,7 @@ def free_port() -> int:
 
 
 def _serve(parent: int, folder: Path, port: int) -> int:
-    """Run the server until it ends or `parent` does."""
+    """Runs the server until it or `parent` ends."""
     try:
         asked_by = psutil.Process(parent)
     except psutil.NoSuchProcess:
@@ -109,7 +109,7 @@ def _serve(parent: int, folder: Path, port: int) -> int:
     command += ["--backend-store-uri", f"sqlite:///{folder / DATABASE}", "--serve-artifacts"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     whole = folder / WHOLE
-    if not whole.exists():  # killed while it made its tables: such a database can neither be used nor finished
+    if not whole.exists():  # killed while it made its tables: such a database can neither be used nor completed
         (folder / DATABASE).unlink(missing_ok=True)
     server = subprocess.Popen(command)
     while server.poll() is None and asked_by.is_running() and asked_by.status() != psutil.STATUS_ZOMBIE:
@@ -122,7 +122,7 @@ def _serve(parent: int, folder: Path, port: int) -> int:
 
 
 def _kill(process: psutil.Process) -> None:
-    """With every descendant: uvicorn's worker would keep the port."""
+    """Kills a process with all its descendants: uvicorn's worker would keep the port."""
     for one in [*process.children(recursive=True), process]:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()

@@ -1,4 +1,4 @@
-"""A bundle as an MLflow pyfunc, loaded by module name: nothing is pickled."""
+"""A bundle as an MLflow pyfunc, loaded by module name; nothing is pickled."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from echoplane.tasks import probabilities_of
 
 
 class BundleModel:
-    """What `mlflow.pyfunc.load_model` wraps: in float32, which is the same on every processor."""
+    """The model that `mlflow.pyfunc.load_model` wraps, in float32, which gives the same results on every processor."""
 
     def __init__(self, folder: str | Path) -> None:
         self._model = runtimes.open(folder, InferenceSettings(precision="f32"))
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Of each study (its path or its file's bytes; one, a list, or a frame's first column) the answer."""
+        """Returns the answer to each study. A study is a path or the bytes of a file; `model_input` is one study, a
+        list, or a data frame whose first column holds studies."""
         return [self._answer(file) for file in _files(model_input)]
 
     def _answer(self, file: str | Path | bytes) -> dict[str, Any]:
@@ -39,5 +40,5 @@ def _files(model_input: Any) -> list[str | Path | bytes]:
 
 
 def _load_pyfunc(path: str) -> BundleModel:
-    """Called by MLflow, which fixes the name."""
+    """Loads the model; MLflow calls this function and prescribes its name."""
     return BundleModel(path)

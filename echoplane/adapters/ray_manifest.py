@@ -1,4 +1,4 @@
-"""The RayJob (KubeRay, ray.io/v1) that trains: a head and workers on the step's volume, within what the site allows."""
+"""The RayJob (KubeRay, ray.io/v1) for training: head and workers on the step's volume, within what the site allows."""
 
 import os
 import shlex
@@ -13,51 +13,53 @@ from echoplane.errors import ConfigError
 
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"
 LABELS = {"app.kubernetes.io/part-of": "echoplane", "app.kubernetes.io/component": "ray"}
-"""Of the job and its pods: the chart's NetworkPolicy finds the pods by them."""
+"""Labels of the job and its pods; the chart's NetworkPolicy selects the pods by them."""
 USER = 10001
 """User of the worker image."""
 HEAD_TRIES = 10
-"""Heads that may be lost. A training that fails by itself is not tried again: see `rayjob.FAILED`."""
+"""Number of heads that may be lost. A training that fails by itself is not retried: see `rayjob.FAILED`."""
 MAX_DURATION_S = 72 * 3600
-"""Time limit of the step that trains, too: KubeRay ends a job after that, also one that never got its pods."""
+"""Time limit in seconds of the RayJob and of the step that trains. KubeRay then ends the job, even if it never got its
+pods."""
 SMALL_STORE = {"object-store-memory": str(OBJECT_STORE_BYTES)}
 DRIVER, LOG = "echoplane.adapters.rayjob", "driver.log"
 IMAGES, CLAIMS, NODE_KEYS = "ECHOPLANE_RAY_IMAGES", "ECHOPLANE_RAY_CLAIMS", "ECHOPLANE_RAY_NODE_KEYS"
-"""Variables from the chart's ConfigMap: what a run's parameters may name, separated by commas."""
+"""Variables from the chart's ConfigMap with the comma-separated images, claims and node keys that a run may name."""
 DEFAULT_CLAIM = "echoplane-data"
 
 
 class RayCluster(BaseModel):
-    """Nodes of a RayJob's pods, and the resources of each."""
+    """Placement of a RayJob's pods and the resources of each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     volume: str
     """Claim of the volume that holds `root`, mounted by the step and by every Ray pod."""
     mount: str = "/echoplane"
-    """Where the volume is mounted, in all of them."""
+    """Path at which all of them mount the volume."""
     image: str = ""
-    """Image of head and workers. Left out: the variable ECHOPLANE_IMAGE, which the pipeline sets to the step's own."""
+    """Image of head and workers. If omitted, the variable ECHOPLANE_IMAGE, which the pipeline sets to the step's own
+    image."""
     cpu: float = Field(default=1, ge=0.05)
-    """Cores that each worker requests; it computes with as many threads, rounded down, and with one at least. Less than
-    1 lets a small node run it beside everything else, slowly."""
+    """Cores that each worker requests; it uses as many threads, rounded down, and at least one. A value below 1 lets a
+    small node run a worker beside other pods, slowly."""
     head_cpu: float = Field(default=0.25, ge=0.05)
     """Cores that the head requests. Nothing trains there."""
     min_workers: int | None = Field(default=None, ge=1)
-    """Training begins, and after a loss goes on, with as few workers as this, and takes more when there are more. Left
-    out: it waits for all of them. Other numbers of workers give other weights, none of them wrong."""
+    """Minimum number of workers with which training starts, and continues after a loss; it uses more if there are more.
+    If omitted, it waits for all. The weights depend on the number of workers; none of them are wrong."""
     memory_gib: int = Field(default=4, ge=1)
-    """Memory of each worker, and of the head."""
+    """Memory in GiB of each worker, and of the head."""
     node_selector: dict[str, str] = {}
     """Labels of the nodes that may run workers."""
     tolerations: list[dict[str, Any]] = []
-    """Taints that workers may stand on."""
+    """Taints that workers tolerate."""
 
 
 def check_allowed(cluster: RayCluster) -> None:
     """Raises ConfigError if a run's parameters name an image, a claim or nodes that the site does not allow.
 
-    Whoever may start a run could otherwise mount any volume of the namespace into any image.
+    Otherwise anyone who may start a run could mount any volume of the namespace into any image.
     """
     own_image = os.environ.get("ECHOPLANE_IMAGE", "")
     if not (cluster.image or own_image):
@@ -92,7 +94,7 @@ def rayjob(name: str, storage: Path, cluster: RayCluster, workers: int, gpu: boo
         "metadata": {"name": name, "labels": LABELS, "ownerReferences": _owner()},
         "spec": {
             "entrypoint": kept,
-            # the operator submits the job itself: no third pod, which could not be made to meet a site's rules
+            # the operator submits the job itself: a third pod could not be made to meet a site's policies
             "submissionMode": "HTTPMode",
             "backoffLimit": HEAD_TRIES,
             "activeDeadlineSeconds": MAX_DURATION_S,
@@ -112,10 +114,10 @@ def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]
         "rayStartParams": {"num-cpus": "1", **SMALL_STORE},
         "template": _pod(cluster, "ray-worker", cluster.cpu, gpu),
     }
-    # nothing trains on the head: its death is the job's, a worker's is not
+    # nothing trains on the head: the job ends with it, but not with a worker
     parameters = {"num-cpus": "0", "dashboard-host": "0.0.0.0", **SMALL_STORE}  # noqa: S104
     head = {"rayStartParams": parameters, "template": _pod(cluster, "ray-head", cluster.head_cpu)}
-    # KubeRay makes a token and gives it to these pods alone: jobs are taken from nobody else
+    # KubeRay makes a token and gives it to these pods alone: no other client can submit jobs
     return {
         "rayVersion": version("ray"),
         "authOptions": {"mode": "token"},

@@ -1,9 +1,10 @@
-"""Train with Ray Train: several workers, a checkpoint per epoch, resumed after a worker or everything was killed.
+"""Trains with Ray Train: several workers, one checkpoint per epoch, resumed if a worker or everything was killed.
 
 The loop is `echoplane.training`; what Ray adds is marked [1] to [4]. The first worker renames each checkpoint into
-place on the shared storage, and it counts from that moment. One that is reported to Ray Train would count only after
-the controller, on the head, has polled every worker: a head that is lost before costs a second interval. The driver
-learns the progress of the workers from a small file beside the checkpoints."""
+place on the shared storage, and it counts from that moment. A checkpoint reported to Ray Train would count only after
+the controller, on the head, has polled every worker; losing the head before that would cost a second interval. The
+driver reads the workers' progress from a small file beside the checkpoints.
+"""
 
 import contextlib
 import json
@@ -30,7 +31,7 @@ from echoplane.training.config import TrainConfig
 from echoplane.training.loop import Wrap, train
 
 ENVIRONMENT = {
-    # start-up: watchers and tables that a single training run has no use for
+    # skipped at start-up: watchers and tables that a single training run does not use
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
@@ -44,29 +45,30 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",
 }
 THREADS = "ECHOPLANE_TRAINING_THREADS"
-"""Cores of one worker, where they are not an equal part of the machine's."""
+"""Variable with the cores of one worker; unset, each worker gets an equal part of the machine's."""
 OBJECT_STORE_BYTES = 100 << 20
-"""Nothing but configs and small metrics passes through it; samples are mapped from files."""
+"""Size of Ray's object store. It carries only configs and small metrics; samples are memory-mapped from files."""
 SHORT_PATH = 16
-"""Characters of a temporary folder under which Ray's sockets still fit the 107 of a Unix socket's path."""
+"""Maximum length of a temporary folder's path with which Ray's sockets fit the 107 characters of a Unix socket's
+path."""
 TRIES = 3
 POLL_S = 0.5
 CHECKPOINTS, CHECKPOINTS_KEPT = "checkpoints", 2
 FAILURE = "failure.txt"
-"""Why training can't succeed, however often it is tried: written by a worker, read by the driver."""
+"""Name of the file with the reason why no retry can succeed; a worker writes it, the driver reads it."""
 
 Progress = Callable[[int, int, float | None], None]
 """Called with the steps done, the total, and the loss of the last step (None before the first)."""
 
 
 class Job(BaseModel):
-    """Settings of every worker; `network` and `augmentation` are complete settings of the task's own classes."""
+    """Settings shared by all workers; `network` and `augmentation` are complete settings of the task's own classes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
     samples: str
-    """Folder of the dataset stage, reachable by every worker."""
+    """Folder of the dataset stage, accessible to every worker."""
     network: dict[str, Any]
     augmentation: dict[str, Any]
     training: TrainConfig
@@ -77,15 +79,15 @@ def fit(
 ) -> State:
     """Returns the final state of `job`, trained by `workers` processes that keep their checkpoints under `storage`.
 
-    With `fewest`, training begins and goes on with as few workers as that. A `storage` that an interrupted call left
-    behind is resumed, with the same number of steps at the end. Raises StageError if training fails more often than
-    TRIES, or for a reason that another try would meet again.
+    With `fewest`, training starts and continues with as few workers as that. If an interrupted call left checkpoints in
+    `storage`, training resumes from them and ends after the same number of steps. Raises StageError if training fails
+    more often than TRIES, or for a reason that a retry cannot change.
     """
     storage.mkdir(parents=True, exist_ok=True)
     (storage / FAILURE).unlink(missing_ok=True)
     with told(storage, job.training.steps, on_progress):
         os.environ |= {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
-        import ray  # here: it reads the environment above, and takes seconds
+        import ray  # imported here: it reads the environment above, and takes seconds
 
         with _cluster(ray, workers):
             _fit(job, storage, (fewest, workers) if fewest else workers, gpu)
@@ -119,7 +121,7 @@ def _fit(job: Job, storage: Path, workers: int | tuple[int, int], gpu: bool) -> 
 
 
 def save_checkpoint(state: State, storage: Path) -> None:
-    """Write `state` so that it counts at once, and remove all but the newest checkpoints."""
+    """Writes `state` so that it counts at once, and removes all but the newest checkpoints."""
     folder = _folder(storage, state.steps)
     folder.mkdir(parents=True, exist_ok=True)
     write_state(state, folder)
@@ -128,7 +130,7 @@ def save_checkpoint(state: State, storage: Path) -> None:
 
 
 def latest_checkpoint(storage: Path) -> int:
-    """Returns the steps of the newest whole checkpoint; 0 if there is none."""
+    """Returns the steps of the newest complete checkpoint; 0 if there is none."""
     return max(_checkpoints(storage), default=0)
 
 
@@ -141,7 +143,7 @@ def _folder(storage: Path, steps: int) -> Path:
 
 
 def _resumed(storage: Path, world: int) -> State | None:
-    """Returns the state to resume from. The first worker looks for it; the others take the same, whatever they see."""
+    """Returns the state to resume from. The first worker looks for it; the others use the same, whatever they see."""
     steps = torch.tensor([latest_checkpoint(storage)])
     if world > 1:
         torch.distributed.broadcast(steps, src=0)
@@ -149,16 +151,16 @@ def _resumed(storage: Path, world: int) -> State | None:
 
 
 def _worker(settings: dict[str, Any]) -> None:
-    """Runs in one Ray worker: tells the loop what it has of the whole."""
+    """Runs in one Ray worker and gives the loop its rank and its share of the cores."""
     import cv2
     import ray.train
     import ray.train.torch
 
     job, storage = Job(**settings["job"]), Path(settings["storage"])
     if (storage / FAILURE).exists():
-        return  # another worker has found that no try can succeed
+        return  # another worker has found that no retry can succeed
     context = ray.train.get_context()
-    # a pod sees all cores of its node, and has a few of them
+    # a pod sees all cores of its node, but may use only some
     cores = int(os.environ.get(THREADS) or (os.cpu_count() or 1) // context.get_local_world_size())
     torch.set_num_threads(max(1, cores))
     cv2.setNumThreads(1)
@@ -166,7 +168,7 @@ def _worker(settings: dict[str, Any]) -> None:
         train_resumably(
             job,
             storage,
-            wrap=ray.train.torch.prepare_model,  # [2] join the gradients
+            wrap=ray.train.torch.prepare_model,  # [2] average the gradients
             rank=context.get_world_rank(),  # [1] each worker its part of every batch
             world=context.get_world_size(),
         )
@@ -178,7 +180,7 @@ def _worker(settings: dict[str, Any]) -> None:
 def train_resumably(
     job: Job, storage: Path, *, wrap: Wrap = lambda module: module, rank: int = 0, world: int = 1
 ) -> None:
-    """Train from the newest checkpoint of `storage`, and leave one there after each epoch."""
+    """Trains from the newest checkpoint of `storage`, and writes one there after each epoch."""
     learning = learning_of(job.task)
     state = _resumed(storage, world)
     tell = _telling(storage) if rank == 0 else lambda done, total, loss: None
@@ -201,7 +203,7 @@ def train_resumably(
 
 @contextlib.contextmanager
 def _cluster(ray: Any, workers: int) -> Iterator[None]:
-    """The Ray cluster that RAY_ADDRESS names, or one of our own on this machine, gone afterwards."""
+    """Connects to the Ray cluster that RAY_ADDRESS names, or starts one on this machine and removes it afterwards."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS")
@@ -210,7 +212,7 @@ def _cluster(ray: Any, workers: int) -> Iterator[None]:
         if address:
             ray.init(address=address, **quiet)
         else:
-            # "local": a head that was killed leaves a note behind, and the default would try to join it
+            # "local": a killed head leaves its address behind, and the default would try to join it
             ray.init(
                 address="local",
                 num_cpus=workers,
@@ -227,7 +229,7 @@ def _cluster(ray: Any, workers: int) -> Iterator[None]:
 
 
 def _scratch() -> Path:
-    """A private folder for Ray (which opens its own, inside, to everybody); those of killed runs go."""
+    """Returns a private folder for Ray, whose own folder inside is open to everybody; removes those of killed runs."""
     folder = Path(tempfile.gettempdir())
     if len(str(folder)) > SHORT_PATH:
         folder = Path("/tmp")  # noqa: S108 (mkdtemp makes a private folder in it)
@@ -239,7 +241,7 @@ def _scratch() -> Path:
 
 
 def _telling(storage: Path) -> Callable[[int, int, float | None], None]:
-    """For the first worker: writes how far it is, seldom enough that the driver misses nothing."""
+    """Returns the first worker's progress function, which writes to a file at most once per two polls of the driver."""
     last = [0.0]
 
     def tell(done: int, total: int, loss: float | None) -> None:
@@ -254,7 +256,8 @@ def _telling(storage: Path) -> Callable[[int, int, float | None], None]:
 
 @contextlib.contextmanager
 def told(storage: Path, total: int, on_progress: Progress) -> Iterator[None]:
-    """For the driver: passes on what the first worker writes, and that time goes by before it does."""
+    """Reports to `on_progress`, in the driver, what the first worker writes; it reports at every poll, even before
+    that."""
     ended = threading.Event()
 
     def watch() -> None:

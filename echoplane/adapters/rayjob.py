@@ -1,11 +1,13 @@
-"""Train on a Ray cluster of Kubernetes: a RayJob (KubeRay, ray.io/v1) of a head and workers, followed to its end.
+"""Trains on a Ray cluster of Kubernetes: a RayJob (KubeRay, ray.io/v1) of head and workers, followed to its end.
 
-The job's pods and this one share a volume. Settings go in by `job.json`, the log, how far it is and the weights come
-out by files beside it, so that the step needs no right but to its RayJobs. A job that lost its head is started again
-by KubeRay and goes on from the last checkpoint. However this call ends, its RayJob goes. Where it is killed and can do
-nothing (memory; a run that is terminated, whose pod Kubeflow keeps), the driver misses its sign of life and ends.
+The job's pods and this one share a volume. Settings are passed in `job.json`; log, progress and weights come back in
+files beside it, so the step needs no permission except for its RayJobs. If a job loses its head, KubeRay starts it
+again and it continues from the last checkpoint. The RayJob is deleted however this call ends. If this process is killed
+and cannot delete it (out of memory; a terminated run, whose pod Kubeflow keeps), the driver notices that its heartbeat
+stops, and ends.
 
-As a program (`python -m echoplane.adapters.rayjob FOLDER`) it is what the RayJob runs."""
+The RayJob runs this module as a program (`python -m echoplane.adapters.rayjob FOLDER`).
+"""
 
 import contextlib
 import json
@@ -26,12 +28,13 @@ from echoplane.training.checkpoint import State, read_state, write_state
 
 POLL_S = 2.0
 LOST_S = 60.0
-"""For how long the API server may fail to answer."""
+"""Maximum time in seconds for which the API server may be unavailable."""
 FORGOTTEN_S = 300.0
-"""After so long without a sign of life of the step nobody wants the weights."""
+"""Time in seconds without a heartbeat of the step after which the weights are no longer wanted."""
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 JOB, RESULT, ALIVE, FAILED = "job.json", "result", "alive", "failed.txt"
-"""Files beside the checkpoints. FAILED holds why another head would fail as well: KubeRay tries again in any case."""
+"""Names of files beside the checkpoints. FAILED holds the reason why another head would fail as well, since KubeRay
+retries in any case."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ log = logging.getLogger(__name__)
 def fit_on_cluster(
     job: Job, storage: Path, *, cluster: RayCluster, workers: int, gpu: bool, on_progress: Progress
 ) -> State:
-    """As `fit`, by a RayJob in this pod's namespace. StageError says why it failed."""
+    """Trains like `fit`, in a RayJob in this pod's namespace. Raises StageError with the reason if it fails."""
     storage.mkdir(parents=True, exist_ok=True)
     asked = {"job": job.model_dump(mode="json"), "workers": workers, "fewest": cluster.min_workers, "gpu": gpu}
     (storage / JOB).write_text(json.dumps(asked))
@@ -53,7 +56,7 @@ def fit_on_cluster(
 
 
 def _api() -> tuple[Any, str]:
-    """The custom objects of the cluster that this pod runs in, and its namespace."""
+    """Returns the client for custom objects of this pod's cluster, and the pod's namespace."""
     from kubernetes import client, config
 
     try:
@@ -68,7 +71,7 @@ def _api() -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _created(api: Any, namespace: str, body: dict[str, Any]) -> Iterator[None]:
-    """The RayJob `body`, gone afterwards; one that an earlier try left behind goes first."""
+    """Creates the RayJob `body` and deletes it afterwards; one that an earlier call left behind is deleted first."""
     name = body["metadata"]["name"]
     _delete(api, namespace, name)
     api.create_namespaced_custom_object(GROUP, VERSION, namespace, KIND, body)
@@ -77,12 +80,12 @@ def _created(api: Any, namespace: str, body: dict[str, Any]) -> Iterator[None]:
     finally:
         try:
             _delete(api, namespace, name)
-        except StageError as error:  # what was trained is there, or why it failed is on its way
+        except StageError as error:  # the weights are there, or the reason of the failure is on its way
             log.warning("%s", error)
 
 
 def _delete(api: Any, namespace: str, name: str) -> None:
-    """Delete it with its pods, and wait until it is gone."""
+    """Deletes the RayJob with its pods, and waits until it is gone."""
     from kubernetes.client import ApiException
 
     deadline = time.monotonic() + LOST_S
@@ -98,14 +101,14 @@ def _delete(api: Any, namespace: str, name: str) -> None:
 
 
 def _follow(api: Any, namespace: str, name: str, log_file: Path) -> None:
-    """Pass the driver's log on until the job is complete; StageError with its reason where it failed."""
+    """Prints the driver's log until the job is complete. Raises StageError with the reason if it failed."""
     shown, stage, heard = log_file.stat().st_size if log_file.exists() else 0, "", time.monotonic()
     while True:
         _give_sign_of_life(log_file.parent)
         try:
             status = api.get_namespaced_custom_object(GROUP, VERSION, namespace, KIND, name).get("status", {})
             heard = time.monotonic()
-        except Exception as error:  # an API server that restarts is no reason to give a training run up
+        except Exception as error:  # an API server that restarts is no reason to abort a training run
             if getattr(error, "status", None) == 404 or time.monotonic() - heard > LOST_S:
                 raise StageError(f"RayJob {name} can't be read any more ({type(error).__name__}).") from error
             status = {}
@@ -123,12 +126,12 @@ def _follow(api: Any, namespace: str, name: str, log_file: Path) -> None:
 
 
 def _give_sign_of_life(storage: Path) -> None:
-    with contextlib.suppress(OSError):  # a full volume is told by what needs it
+    with contextlib.suppress(OSError):  # a full volume is reported by whatever needs it
         (storage / ALIVE).write_text(str(time.time()))
 
 
 def _end_when_forgotten(storage: Path) -> None:
-    """In the driver: end it when the step's sign of life stays the same. Clocks of two nodes are not compared."""
+    """Ends the driver if the step's heartbeat does not change. The clocks of two nodes are not compared."""
     seen, since = "", time.monotonic()
     while time.monotonic() - since < FORGOTTEN_S:
         time.sleep(POLL_S)
@@ -136,7 +139,7 @@ def _end_when_forgotten(storage: Path) -> None:
             if (now := (storage / ALIVE).read_text()) != seen:
                 seen, since = now, time.monotonic()
     _say(f"the step that asked for this has given no sign of life for {FORGOTTEN_S:.0f} s: training ends.")
-    os._exit(1)  # from a thread; the checkpoints stay
+    os._exit(1)  # called from a thread; the checkpoints are kept
 
 
 def _reason(status: dict[str, Any]) -> str:
@@ -145,7 +148,7 @@ def _reason(status: dict[str, Any]) -> str:
 
 
 def _pass_on(log_file: Path, shown: int) -> int:
-    """Write what was added to the log after byte `shown`; how many bytes are shown now."""
+    """Prints what was added to the log after byte `shown`; returns the number of bytes printed in total."""
     if not log_file.exists():
         return shown
     with log_file.open("rb") as file:
@@ -163,7 +166,8 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Turns SIGTERM into an exception, so that the RayJob is deleted on the way out. A step does so by itself."""
+    """Turns SIGTERM into an exception, so that the RayJob is deleted before exit. A step installs such a handler
+    itself."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -179,7 +183,8 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _telling_of_losses() -> Progress:
-    """Says where training goes on after a worker or the head was lost: at its start the first worker has no loss."""
+    """Returns a progress function that logs where training resumes after a worker or the head was lost: when it starts,
+    the first worker has no loss."""
     most = 0
     last: tuple[int, float | None] = (0, None)
 
@@ -193,7 +198,7 @@ def _telling_of_losses() -> Progress:
 
 
 def drive(storage: Path) -> None:
-    """Inside the RayJob: train on its cluster, and leave the weights where the step finds them."""
+    """Runs inside the RayJob: trains on its cluster, and writes the weights to where the step finds them."""
     asked = json.loads((storage / JOB).read_text())
     job = Job(**asked["job"])
     threading.Thread(target=_end_when_forgotten, args=(storage,), daemon=True).start()

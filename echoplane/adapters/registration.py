@@ -1,6 +1,6 @@
-"""Writing to the registry: a run with the evaluation, a version with the bundle, a decision, aliases.
+"""Writes to the registry: a run with the evaluation, a version with the bundle, a decision, aliases.
 
-Everything may be repeated: a bundle is registered once, an evaluation recorded once, a decision carried out once.
+Every call may be repeated: a bundle is registered once, an evaluation recorded once, a decision applied once.
 """
 
 import json
@@ -31,14 +31,16 @@ EVALUATION_TAG, DECIDED_TAG = "evaluation", "decided"
 OUTCOME_TAG, PASSED = "decision", "passed"
 PYFUNC = "echoplane.adapters.pyfunc"
 NEEDED = ("numpy", "openvino", "onnxruntime", "opencv-python-headless", "pydantic", "pydicom", "simplejpeg")
-"""What the pyfunc imports beside echoplane itself, which is on no package index."""
+"""Packages that the pyfunc imports besides echoplane itself, which is on no package index."""
 
 
 def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) -> Version:
-    """The version that holds `bundle`, with the evaluation in folder `evaluation` recorded; `digest` is the folder's.
+    """Returns the version that holds `bundle`, and records the evaluation in folder `evaluation`, whose digest is
+    `digest`.
 
-    Found where it is registered, else made: a pyfunc by module name, without pickle. Its tags are those that it would
-    have with this evaluation. MLflow keeps those that a version has until `apply_decision`: serving follows them.
+    The version is created unless it is registered already, as a pyfunc by module name, without pickle. The returned
+    tags are those that it would have with this evaluation. MLflow keeps the tags of an existing version until
+    `apply_decision`, since serving follows them.
     """
     version, recorded = registry.version_of(bundle.spec.task, bundle.id), _tag_of(EVALUATION_TAG, digest)
     figures = json.loads((evaluation / "evaluation.json").read_text())
@@ -55,7 +57,8 @@ def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) 
 
 
 def baseline(registry: Registry, version: Version) -> Version | None:
-    """Whom `version` has to match: the champion, or, where `version` is that itself, the one it followed."""
+    """Returns the version that `version` must match: the champion or, if `version` is the champion, the one before
+    it."""
     champion = registry.champion(version.name)
     if champion and champion.number == version.number:
         return registry.by_alias(version.name, PREVIOUS)
@@ -65,10 +68,10 @@ def baseline(registry: Registry, version: Version) -> Version | None:
 def apply_decision(
     registry: Registry, version: Version, baseline: Version | None, decision: Mapping[str, Any], digest: str
 ) -> None:
-    """Tell MLflow the decision (artifact, tags) and, where it passed, move the aliases: previous, then champion.
+    """Records the decision in MLflow (artifact, tags) and, if it passed, moves the aliases: previous, then champion.
 
-    Done once for a decision of that `digest`: an alias that a person moved since, in a rollback, stays where it is.
-    What was accepted once keeps its figures, and how it is served, through a later refusal.
+    A decision with this `digest` is applied only once, so an alias that a person has moved since, in a rollback, is not
+    moved again. A version that was accepted before keeps its figures and inference settings if it is refused later.
     """
     stored, decided = registry.by_number(version.name, version.number).tags, _tag_of(DECIDED_TAG, digest)
     if decided in stored:
@@ -88,13 +91,13 @@ def apply_decision(
 
 
 def _tag_of(kind: str, digest: str) -> str:
-    """The tag by which a version remembers one evaluation, or one decision, of several."""
+    """Returns the tag by which a version records one of several evaluations or decisions."""
     return f"{kind}.{digest[:16]}"
 
 
 @contextmanager
 def _run(registry: Registry, bundle: Bundle) -> Iterator[str]:
-    """The run that the environment names (MLFLOW_RUN_ID), left running for whoever started it, or one of our own."""
+    """Yields the run that the environment names (MLFLOW_RUN_ID), which is left running for its owner, or a new run."""
     import mlflow
 
     if joined := os.environ.get("MLFLOW_RUN_ID"):
@@ -131,8 +134,8 @@ def _log_evaluation(
 
 
 def _create(registry: Registry, bundle: Bundle, tags: Mapping[str, str]) -> str:
-    """A new version of the task's model, its number. It has its tags from the start: one without could not be found
-    again after an interruption, and the bundle would be registered twice."""
+    """Creates a new version of the task's model and returns its number. It has its tags from the start: without them it
+    could not be found again after an interruption, and the bundle would be registered twice."""
     import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
 
@@ -158,7 +161,7 @@ def _create(registry: Registry, bundle: Bundle, tags: Mapping[str, str]) -> str:
 
 
 def _metrics(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Every figure and its interval, patients, clips and latency; MLflow allows `/` in a name."""
+    """Returns every figure and its interval, and patients, samples and latency; MLflow allows `/` in a name."""
     metrics = {"patients": float(figures["patients"]), "clips": float(figures["clips"])}
     for name, figure in figures["figures"].items():
         metrics |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}

@@ -1,8 +1,7 @@
 """The model registry: an MLflow server over HTTP, the source of truth for which bundle serves.
 
-Everything here needs no more than mlflow-skinny; writing to the registry is in `registration`. A registered model is
-called as its task. Aliases: `champion` serves, `previous` is what a rollback returns to, `challenger` answers shadow
-traffic.
+This module needs only mlflow-skinny; writing to the registry is in `registration`. A registered model is named after
+its task. Aliases: `champion` serves, `previous` is the target of a rollback, `challenger` answers shadow traffic.
 """
 
 import contextlib
@@ -20,28 +19,28 @@ from echoplane.errors import BundleError, ConfigError, RegistryUnavailable
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
 EVALUATION_FOLDER = "evaluation"
-"""Where a run keeps what the evaluate stage wrote."""
+"""Folder of a run's artifacts with the output of the evaluate stage."""
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # its own default keeps trying a dead server for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's default keeps retrying a dead server for minutes
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the address may hold a password
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # its warnings are of git, pip and the user's name, which an image has none of; what fails is an exception
+    # its warnings concern git, pip and the user's name, which an image lacks; failures are exceptions
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "GIT_PYTHON_REFRESH": "quiet",
-    # else the server names the object store to its clients, which need not reach it, and may not
+    # else the server refers its clients to the object store, which they may be unable to reach
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
-"""What the environment sets already stands."""
+"""Defaults for MLflow's variables; a variable that is already set is kept."""
 SERVER_ERROR = 500
-"""And above: MLflow's statuses for a server, a database or an object store that is away."""
+"""Smallest of MLflow's statuses for a server, a database or an object store that is unavailable."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One registered bundle: `name` is its task, `tags` has runtime, precision and threads that it was evaluated on."""
+    """One registered bundle: `name` is its task; `tags` has the runtime, precision and threads of its evaluation."""
 
     name: str
     number: str
@@ -50,10 +49,10 @@ class Version:
 
 
 class Registry:
-    """The registry at `tracking_uri`; ConfigError for another address than a server's.
+    """The registry at `tracking_uri`. Raises ConfigError if that is not the address of a server.
 
-    Methods raise BundleError where the server does not answer. MLflow keeps one address a process, so one process
-    talks to one registry.
+    Methods raise BundleError if the server does not answer. MLflow keeps one address per process, so a process can use
+    only one registry.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -69,7 +68,7 @@ class Registry:
         self.client: Any = mlflow.MlflowClient(tracking_uri)
 
     def champion(self, task: str) -> Version | None:
-        """What serves `task`; None where nothing has been promoted."""
+        """Returns the version that serves `task`; None if nothing has been promoted."""
         return self.by_alias(task, CHAMPION)
 
     def by_alias(self, task: str, alias: str) -> Version | None:
@@ -79,26 +78,27 @@ class Registry:
             try:
                 return _version(self.client.get_model_version_by_alias(task, alias))
             except MlflowException as error:
-                # No such model, and a model without the alias, which MLflow calls an invalid parameter.
+                # No such model, or a model without the alias, which MLflow calls an invalid parameter.
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
 
     def by_number(self, task: str, number: str) -> Version:
-        """Version `number` of a task's model; BundleError where there is none."""
+        """Returns version `number` of a task's model. Raises BundleError if it does not exist."""
         with answering():
             return _version(self.client.get_model_version(task, number))
 
     def version_of(self, task: str, bundle_id: str) -> Version | None:
-        """The version that holds a bundle; None where it is not registered."""
+        """Returns the version that holds a bundle; None if it is not registered."""
         with answering():
             found = self.client.search_model_versions(f"name = '{task}' and tags.{BUNDLE_TAG} = '{bundle_id}'")
         return _version(min(found, key=lambda v: int(v.version))) if found else None
 
     def download(self, version: Version, folder: str | Path) -> Bundle:
-        """Bring a version's bundle to `folder`, whole or not at all; BundleError where it is not the one registered.
+        """Downloads a version's bundle to `folder`, completely or not at all. Raises BundleError if it is not the one
+        registered.
 
-        What is at `folder` already is replaced.
+        Anything already at `folder` is replaced.
         """
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ class Registry:
         return read(folder)
 
     def download_scores(self, version: Version, folder: Path) -> Path:
-        """The scores.parquet of the evaluation behind a version, into `folder`."""
+        """Downloads the scores.parquet of a version's evaluation into `folder` and returns its path."""
         run = version.tags[RUN_TAG]
         return self._download(f"runs:/{run}/{EVALUATION_FOLDER}/scores.parquet", str(folder))
 
@@ -131,9 +131,10 @@ class Registry:
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """What MLflow and HTTP raise becomes a BundleError that names no address: it may hold a password.
+    """Turns exceptions of MLflow and HTTP into a BundleError that names no address, since that may hold a password.
 
-    A RegistryUnavailable where it may answer later."""
+    The error is a RegistryUnavailable if a retry may succeed.
+    """
     import requests
     from mlflow.exceptions import MlflowException
 

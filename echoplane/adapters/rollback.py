@@ -1,4 +1,5 @@
-"""Rollback: the alias `champion` returns to the version before it, or to a named one; audit tags say who and why."""
+"""Rollback: moves the alias `champion` back to the previous version, or to a named one; audit tags record who and
+why."""
 
 import json
 from datetime import UTC, datetime
@@ -12,10 +13,10 @@ MAX_REASON = 500
 
 
 def roll_back(registry: Registry, task: str, *, by: str, reason: str, to: str = "") -> tuple[Version, Version]:
-    """Move the champion to version `to`, or to the previous one; returns the old and the new champion.
+    """Moves the champion to version `to`, or to the previous one; returns the old and the new champion.
 
-    Raises BundleError if there is none, or if it never passed the promotion gate. The alias `previous` is removed:
-    the same call again then changes nothing, and cannot bring the bad model back.
+    Raises BundleError if there is none, or if it never passed the promotion gate. The alias `previous` is removed, so
+    that repeating the call changes nothing and cannot bring back the bad model.
     """
     champion = registry.champion(task)
     if champion is None:
@@ -33,7 +34,7 @@ def roll_back(registry: Registry, task: str, *, by: str, reason: str, to: str = 
 
 
 def _audit(registry: Registry, champion: Version, target: Version, by: str, reason: str) -> None:
-    """Write the record before the alias moves: a rollback without a record cannot be."""
+    """Writes the record before the alias moves, so there is no rollback without a record."""
     now = datetime.now(UTC)
     record = {
         "action": "rollback",

@@ -1,1 +1,1 @@
-"""The stages: one file each, with its frozen `Config` and its `run(config)`. Command, component and test call that."""
+"""The stages: one file each, with its frozen `Config` and `run(config)`, which command, component and test all call."""

@@ -1,10 +1,10 @@
-"""The stage `batch`: a folder or a bucket of studies -> a table of answers, one row a study.
+"""Stage `batch`: answers the studies of a folder or a bucket and writes a table with one row per study.
 
-Three parts, which a pipeline runs as steps of its own and the command one after the other: the plan (which model,
-which studies, in which parts), the answers of each part, the tables. A study that can't be answered has its reason in
-its row and stops nothing. A part that was interrupted goes on after its last row.
+It has three parts, which a pipeline runs as separate steps and the command one after the other: the plan (model,
+studies, parts), the answers of each part, the tables. A study that cannot be answered has the reason in its row and
+stops nothing. A part that was interrupted continues after its last row.
 
-File names stand in the tables: give studies that are de-identified.
+File names appear in the tables, so the studies must be de-identified.
 """
 
 import os
@@ -33,30 +33,30 @@ PlanManifest = Annotated[str, From(("batch-plan",))]
 
 
 class PlanConfig(StageConfig):
-    """Which studies, which model, how many at once."""
+    """Plans which model answers which studies, in which parts."""
 
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "model"})
 
     studies: StudiesManifest = ""
-    """Manifest of the `phantom` or `deid` stage. Left out, or without studies, where `source` is given."""
+    """Manifest of the `phantom` or `deid` stage. Omit it, or give one without studies, if `source` is given."""
     source: str = ""
-    """Folder of de-identified studies, or s3://BUCKET/PREFIX; read with all below it."""
+    """Folder of de-identified studies, or s3://BUCKET/PREFIX; read with all its subfolders."""
     task: str = "echo-view-video"
     """Task that answers each study."""
     model: str = "champion"
-    """What answers: champion, previous, the number of a registered version, or the folder of a bundle."""
+    """Model that answers: champion, previous, the number of a registered version, or the folder of a bundle."""
     tracking_uri: str = ""
-    """Address of the MLflow server. Left out: MLFLOW_TRACKING_URI."""
+    """Address of the MLflow server. If omitted, the variable MLFLOW_TRACKING_URI."""
     runtime: Literal["", RuntimeName] = ""
-    """Left out: the one that the model was evaluated on."""
+    """Runtime. If omitted, the one of the model's evaluation."""
     precision: Literal["", Precision] = ""
-    """Left out: the one that the model was evaluated at."""
+    """Precision. If omitted, the one of the model's evaluation."""
     part_size: int = Field(100, ge=1)
-    """Studies in one part: what is answered by one step, and what an interruption costs at most."""
+    """Number of studies in one part, which one step answers; the maximum that an interruption can lose."""
 
 
 class PartConfig(StageConfig):
-    """One part of a plan."""
+    """Answers one part of a plan."""
 
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "plan", "part"})
 
@@ -65,11 +65,11 @@ class PartConfig(StageConfig):
     part: str
     """Number of the part, from 0."""
     study_timeout_s: float = Field(120, gt=0)
-    """A study that takes longer is refused."""
+    """Maximum time in seconds for one study; a study that takes longer is refused."""
 
 
 class ResultsConfig(StageConfig):
-    """All parts of a plan."""
+    """Gathers the answers of all parts of a plan."""
 
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "parts"})
 
@@ -80,14 +80,14 @@ class ResultsConfig(StageConfig):
 
 
 class Config(PlanConfig):
-    """Answer every study of a folder or a bucket."""
+    """Answers every study of a folder or a bucket."""
 
     study_timeout_s: float = Field(120, gt=0)
-    """A study that takes longer is refused."""
+    """Maximum time in seconds for one study; a study that takes longer is refused."""
 
 
 class Answering(BaseModel):
-    """Which model answers and on what: `name` says it to people."""
+    """The model that answers and its inference settings; `name` is the text shown to people."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -97,7 +97,7 @@ class Answering(BaseModel):
     settings: InferenceSettings
 
     def described(self) -> dict[str, Any]:
-        """As one table of names and values, for results.json and the page."""
+        """Returns one table of names and values, for results.json and the page."""
         return self.model_dump(exclude={"settings"}) | self.settings.model_dump()
 
 
@@ -110,7 +110,7 @@ class Plan(BaseModel):
 
 
 def run(config: Config) -> Manifest:
-    """The tables of all studies: plan, parts and tables in this process, each made or found finished."""
+    """Runs plan, parts and tables in this process, reusing what is finished; returns the manifest of the tables."""
     planned = plan(PlanConfig(**config.model_dump(exclude={"study_timeout_s"})))
     path = str(planned.path / "manifest.json")
     made = [
@@ -121,7 +121,7 @@ def run(config: Config) -> Manifest:
 
 
 def plan(config: PlanConfig) -> Manifest:
-    """The studies in parts and the model beside them, so that all parts are answered by the same."""
+    """Divides the studies into parts and stores the model beside them, so that the same model answers all parts."""
     place = _place(config)
     answering, bring = retry_while_unavailable(lambda: _model(config))
     studies = studies_in(storage.listed(place), answering.task)
@@ -155,7 +155,7 @@ def _place(config: PlanConfig) -> str:
 
 
 def _model(config: PlanConfig) -> tuple[Answering, Callable[[Path], Any]]:
-    """Which model, and what brings its bundle to a folder."""
+    """Returns the choice of model, and a function that fetches its bundle into a folder."""
     if "/" in config.model:
         bundle = read(config.model)
         settings = InferenceSettings(precision="f32")
@@ -197,7 +197,7 @@ def _copied(bundle: Bundle, folder: Path) -> None:
 
 
 def part(config: PartConfig) -> Manifest:
-    """A row for each study of one part. The same studies and model are found finished, in whatever plan they are."""
+    """Writes a row for each study of one part. A finished part of the same studies and model is reused, in any plan."""
     folder = config.input("plan").path
     planned = Plan.model_validate_json((folder / PLAN).read_bytes())
     if not config.part.isdigit() or int(config.part) >= len(planned.parts):
@@ -213,7 +213,7 @@ def part(config: PartConfig) -> Manifest:
 
 
 def _answer(studies: Sequence[Files], place: str, model: Model, max_s: float, path: Path) -> list[Row]:
-    """The rows of `studies`, each appended to the file at `path` as it comes; rows that are there are kept."""
+    """Returns the rows of `studies`, appending each to the file at `path`; rows that are there already are kept."""
     rows = list(_kept(path))
     path.write_text("".join(f"{row.model_dump_json()}\n" for row in rows), encoding="utf-8")
     done, progress = {row.study for row in rows}, printed("batch")
@@ -229,8 +229,8 @@ def _answer(studies: Sequence[Files], place: str, model: Model, max_s: float, pa
 
 
 def _kept(path: Path) -> Iterator[Row]:
-    """The whole rows that an interrupted run left; its last may be cut off."""
-    # not splitlines: names hold what it takes for the end of a line
+    """Yields the complete rows that an interrupted run left; the last one may be truncated."""
+    # not splitlines: names may hold characters that it takes for the end of a line
     for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
         yield Row.model_validate_json(line)
 
@@ -241,7 +241,7 @@ def _result(rows: Sequence[Row]) -> StageResult:
 
 
 def results(config: ResultsConfig) -> Manifest:
-    """results.csv, results.json and report.html over all parts, by study."""
+    """Writes results.csv, results.json and report.html over all parts, sorted by study."""
     folder = config.input("plan").path
     planned = Plan.model_validate_json((folder / PLAN).read_bytes())
     parts = config.inputs("parts")

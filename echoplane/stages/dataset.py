@@ -1,7 +1,8 @@
-"""The stage `dataset`: de-identified or public studies -> catalogue, split, shards.
+"""Stage `dataset`: turns de-identified or public studies into catalogue, split and shards.
 
 The folder holds `catalogue.parquet`, `clips-NNNN.npy`, `index.parquet` and `dataset.json` (task, preprocessing, split
-rule, split_id, data_digest)."""
+rule, split_id, data_digest).
+"""
 
 import hashlib
 import json
@@ -23,35 +24,35 @@ from echoplane.tasks import by_name
 
 SYNTHETIC = "synthetic patients of echoplane"
 SHOWN = {"label": "a label", "masks": "masks", "value": "a value"}
-"""What a study must come with, by the kind of truth."""
+"""Ground truth that a study must have, in words, by its kind."""
 
 
 class Config(StageConfig):
-    """Catalogue, split by patient and prepare de-identified studies."""
+    """Catalogues de-identified studies, splits them by patient and prepares samples."""
 
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
 
     studies: StudiesManifest
-    """Manifest of the stage that left the studies: `deid`, or `phantom` for synthetic cine MR."""
+    """Manifest of the stage that made the studies: `deid`, or `phantom` for synthetic cine MR."""
     task: str = "echo-view-video"
-    """What the labels are for."""
+    """Task that the labels or masks are for."""
     preprocessing: dict[str, Any] = {}
     """Settings of the task's preprocessing that differ from its defaults; they travel in the bundle."""
     split: SplitRule = SplitRule()
-    """Which patients train, validate and test."""
+    """Rule that assigns patients to training, validation and test."""
     public: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
-    """Who published the studies without their patients' identity, such as "Sunnybrook cine MR, CC0": they need no
-    de-identification then. Left out: the report of `deid` lies beside them."""
+    """Publisher of studies that were published without patient identity, such as "Sunnybrook cine MR, CC0"; they need
+    no de-identification. If omitted, the report of `deid` must lie beside the studies."""
     site: str = "local"
-    """Where the studies come from, as subgroup tables name it; never read from a file."""
+    """Origin of the studies, as subgroup tables name it; never read from a file."""
     max_studies: int = Field(default=50, ge=1)
-    """Studies that one patient can plausibly have; a pseudonym with more is refused."""
+    """Maximum plausible number of studies of one patient; a pseudonym with more is refused."""
     workers: int = Field(default=2, ge=1)
-    """Processes that decode. Results do not depend on it."""
+    """Processes that decode. The result does not depend on it."""
 
 
 def run(config: Config) -> Manifest:
-    """The dataset of `config`, made or found finished."""
+    """Makes the dataset of `config`, or finds it finished."""
     preprocessing = _preprocessing(config)
     return run_stage("dataset", config, lambda folder: _work(config, preprocessing, folder))
 
@@ -105,9 +106,10 @@ def _preprocessing(config: Config) -> BaseModel:
 
 
 def _proof(manifest: Manifest, public: str) -> tuple[str, dict[str, str] | None]:
-    """The proof that the studies name nobody, and the SHA-256 by path of each file that it covers; None covers all.
+    """Returns the proof that the studies name nobody, and the SHA-256 by path of each file that it covers; None covers
+    all.
 
-    The proof is who published the studies, or the digest of the de-identification report beside them.
+    The proof is the publisher of the studies, or the digest of the de-identification report beside them.
     """
     if public:
         return f"{PUBLIC}{public}", None
@@ -128,9 +130,9 @@ def _proof(manifest: Manifest, public: str) -> tuple[str, dict[str, str] | None]
 
 
 def _cleared(path: Path, sha256: str | None) -> dict[str, str]:
-    """The SHA-256 of each file that the report at `path` lists as written, by path.
+    """Returns the SHA-256 of each file that the report at `path` lists as written, by path.
 
-    Raises ConfigError unless the report is the very one that `deid` wrote.
+    Raises ConfigError unless the report is exactly the one that `deid` wrote.
     """
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -142,7 +144,8 @@ def _cleared(path: Path, sha256: str | None) -> dict[str, str]:
 
 
 def _refuse_uncleared(table: pa.Table, cleared: dict[str, str] | None) -> None:
-    """StageError where a study is not as the report lists it; not named, since its own name may be a patient's."""
+    """Raises StageError if a study differs from the report; the error does not name it, since its name may name a
+    patient."""
     rows = table.select(["uri", "sha256"]).to_pylist()
     uncleared = 0 if cleared is None else sum(cleared.get(row["uri"]) != row["sha256"] for row in rows)
     if uncleared:

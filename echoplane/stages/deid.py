@@ -1,9 +1,9 @@
-"""Stage `deid`: DICOM in, de-identified DICOM out, with the view labels joined to the new instances.
+"""Stage `deid`: removes patient identity from DICOM and joins the view labels to the new instances.
 
-What goes in is either the phantom stage's studies or a folder of one's own (`source`). Quarantine still holds
-patients: it lies apart, under `ROOT/quarantine` (mode 0700), outside the stage's folder, digest and manifest, so that
-no later step and no artifact can carry it. The key never enters a config, a manifest or a log; a one-way fingerprint
-of it joins the stage's key, so that another key means other pseudonyms and a run of its own.
+The input is either the output of the phantom stage or the user's own folder (`source`). Quarantine still holds patient
+data: it is kept separately, under `ROOT/quarantine` (mode 0700), outside the stage's folder, digest and manifest, so
+that no later step and no artifact can contain it. The key never enters a config, a manifest or a log; a one-way
+fingerprint of it joins the stage's cache key, so another key means other pseudonyms and a separate result.
 """
 
 import csv
@@ -41,7 +41,7 @@ from echoplane.study.views import VIDEO_VIEWS
 
 KEY_VARIABLE = "ECHOPLANE_DEID_KEY"
 PHANTOM_KEY = b"echoplane phantoms: invented patients, no secret"
-"""Never used for `source`: whoever knows a key can find a patient by trying every id."""
+"""Key for synthetic patients, never used for `source`: anyone who knows a key can find a patient by trying every id."""
 OWN_NAMES = {
     "dicom",
     "quarantine",
@@ -56,15 +56,15 @@ OWN_NAMES = {
 }
 VIEW = "view"
 COLUMN = re.compile(r"[a-z][a-z0-9_]{0,40}")
-"""Name of what a labels file says of each file."""
+"""Column name of a measured value in a labels file."""
 NUMBER = re.compile(r"-?[0-9]{1,4}(\.[0-9]{1,3})?")
 """A measured number. Longer ones could be a date or an id."""
 ROWS_NAMED = 5
-"""Wrong rows of a labels file that an error names; a whole column may be wrong."""
+"""Maximum number of wrong rows of a labels file that an error lists; a whole column may be wrong."""
 
 
 class Labels(BaseModel):
-    """What files show, by their path: a view, or a number under the name of what was measured."""
+    """Labels of files by their path: a view, or a number with the name of the measured quantity."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,22 +76,23 @@ class Config(StageConfig):
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "source", "labels", "key_file", "workers"})
 
     studies: Annotated[str, From(("phantom",))] = ""
-    """Manifest of the phantom stage. Left out, or without studies, where `source` is given."""
+    """Manifest of the phantom stage. Omit it, or give one without studies, if `source` is given."""
     source: str = ""
-    """Folder of one's own DICOM, read with all its subfolders."""
+    """Input folder of DICOM files, read with all its subfolders."""
     labels: str = ""
-    """CSV file with the columns file (relative to `source`) and one of what the files show: view, or a measured number
-    under its own name, such as lvef_percent. Without it, ViewCodeSequence names the views."""
+    """CSV file with the columns file (relative to `source`) and one label: view, or a measured number under its own
+    name, such as lvef_percent. If omitted, ViewCodeSequence gives the views."""
     key_file: str = ""
-    """File that holds the pseudonym key, 32 bytes or more, in hex; or the variable ECHOPLANE_DEID_KEY holds it."""
+    """File with the pseudonym key, at least 32 bytes in hex. If omitted, the variable ECHOPLANE_DEID_KEY."""
     policy: Policy = Policy()
-    """What is kept, removed and refused."""
+    """Policy: what is kept, removed and refused."""
     workers: int = Field(default_factory=default_workers, ge=1)
-    """Processes that de-identify side by side."""
+    """Processes that de-identify in parallel."""
 
 
 def run(config: Config) -> Manifest:
-    """De-identified studies under `ROOT/deid`; what could not be cleared lies under `ROOT/quarantine`."""
+    """Writes de-identified studies under `ROOT/deid`; files that could not be cleared are kept under
+    `ROOT/quarantine`."""
     source, labels, key = _inputs(config)
     apart = Path(config.root).resolve() / "quarantine"
 
@@ -104,12 +105,13 @@ def run(config: Config) -> Manifest:
 
 
 def into(folder: Path, config: Config) -> Manifest:
-    """De-identify straight into `folder`, with quarantine/ and manifest.json in it: for people, not for pipelines.
+    """De-identifies directly into `folder`, with quarantine/ and manifest.json in it: for interactive use, not
+    pipelines.
 
-    An interrupted call is repeated to go on; a folder that holds anything else, or is of another policy or key, is
-    refused.
+    Repeating an interrupted call resumes it. A folder that holds anything else, or was made with another policy or key,
+    is refused.
     """
-    # hidden names are what a kill leaves of a file that was being written
+    # hidden names are left by a kill while a file was being written
     if folder.is_dir() and not {path.name for path in folder.glob("[!.]*")} <= OWN_NAMES:
         raise ConfigError("DST holds files that are not of an earlier call; give a new folder.")
     source, labels, key = _inputs(config)
@@ -133,7 +135,7 @@ def into(folder: Path, config: Config) -> Manifest:
 
 
 def _inputs(config: Config) -> tuple[Path, Labels, Any]:
-    """The folder to read, the labels by file, and the key."""
+    """Returns the folder to read, the labels by file, and the key."""
     from echoplane.deid import load_key
 
     source = _source(config)
@@ -142,7 +144,7 @@ def _inputs(config: Config) -> tuple[Path, Labels, Any]:
 
 
 def _source(config: Config) -> Path:
-    """One's own folder or the phantoms'; ConfigError for both and for neither."""
+    """Returns the user's folder or that of the phantom stage. Raises ConfigError if both or neither are given."""
     upstream = _phantoms(config)
     if (upstream is not None) == bool(config.source):
         raise ConfigError("give either the phantom stage's studies or `source`, the folder of your own DICOM.")
@@ -154,7 +156,8 @@ def _source(config: Config) -> Path:
 
 
 def _phantoms(config: Config) -> Studies | None:
-    """What the phantom stage made; None if it made nothing or is not given. ConfigError for other than DICOM."""
+    """Returns the output of the phantom stage; None if it is empty or not given. Raises ConfigError if it is not
+    DICOM."""
     studies = config.input("studies").stated(Studies) if config.studies else None
     if studies and studies.unit != "file":
         raise ConfigError("`studies` are folders of cine MR, which hold no DICOM of patients; `dataset` reads them.")
@@ -162,7 +165,8 @@ def _phantoms(config: Config) -> Studies | None:
 
 
 def _key_file(config: Config) -> Path | None:
-    """Where the key is; None for the environment's. Phantoms alone may go without: their key is made beside them."""
+    """Returns the key's file; None if the environment has the key. Only synthetic patients need none: theirs is written
+    here."""
     if config.key_file:
         return Path(config.key_file)
     if os.environ.get(KEY_VARIABLE):
@@ -176,19 +180,21 @@ def _key_file(config: Config) -> Path | None:
 
 
 def _phantom_key(path: Path) -> Path:
-    """A key for invented patients. It is the same everywhere, so that the same phantoms fall into the same split."""
+    """Writes the key for synthetic patients. It is the same everywhere, so that the same patients get the same
+    split."""
     write_atomically(path, f"{hashlib.sha256(PHANTOM_KEY).hexdigest()}\n".encode(), mode=0o600)
     return path
 
 
 def _extra_key(config: Config, key: Any, labels: Labels) -> str:
-    """What the config can't hold: the state of one's own folder, the labels, and which key it is."""
+    """Returns the part of the cache key that the config cannot hold: state of the source folder, labels, and the key's
+    fingerprint."""
     state = _folder_state(Path(config.source)) if config.source else []
     return digest_of([state, labels.model_dump(), key.fingerprint()])
 
 
 def _folder_state(folder: Path) -> list[list[Any]]:
-    """Relative path, size and time of every file: enough to see a change without reading gigabytes."""
+    """Returns relative path, size and time of every file, which shows a change without reading gigabytes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [[str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
@@ -212,7 +218,8 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: La
 
 
 def _policy(config: Config) -> Policy:
-    """The phantoms' machines are invented too: no list of real ones has their names, which subgroup tables show."""
+    """Returns the policy extended by the synthetic scanners' names, which no list of real ones holds and subgroup
+    tables show."""
     phantoms = _phantoms(config)
     words = phantoms.device_words if phantoms else ()
     return config.policy.model_copy(update={"extra_words": (*config.policy.extra_words, *words)})
@@ -228,9 +235,9 @@ def _move_apart(quarantine: Path, apart: Path) -> None:
 
 
 def read_labels(path: Path, source: Path) -> Labels:
-    """What each file of `source` shows. An error names rows, never what they hold: a file name may name a patient.
+    """Reads the label of each file of `source`. Errors name rows, never their content: a file name may name a patient.
 
-    Views are known by name; every other column holds numbers, so that no text of a patient passes through.
+    Views are recognised by name; every other column must hold numbers, so that no patient text passes through.
     """
     rows = list(_rows(path))
     (column,) = set(rows[0]) - {"file"} if rows and len(rows[0]) == 2 and "file" in rows[0] else {""}
@@ -266,7 +273,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _within(source: Path, file: str) -> bool:
-    """Whether `file` is a file under `source`, and not above it."""
+    """Returns True if `file` is a file below `source`, not outside it."""
     path = (source / file).resolve()
     return path.is_relative_to(source.resolve()) and path.is_file()
 

@@ -1,4 +1,4 @@
-"""`echoplane drift`: the prediction log of a model against the studies that it was accepted on."""
+"""`echoplane drift`: compares the prediction log of a model with the studies that it was accepted on."""
 
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,20 @@ from echoplane.stages.outputs import Evaluation
 from echoplane.stages.stage import Manifest
 
 MIN_REFERENCE = 200
-"""Fewer accepted studies are no reference: ranks among them are too coarse to show anything."""
+"""Minimum number of accepted studies; ranks among fewer are too coarse to show anything."""
 
 
 class Config(BaseModel):
-    """Tell whether studies in service still look like those that the model was accepted on."""
+    """Tests if studies in service still resemble those that the model was accepted on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     evaluation: str
-    """Manifest of the `evaluate` stage that the model was accepted by: its test studies are the reference."""
+    """Manifest of the `evaluate` stage on which the model was accepted; its test studies are the reference."""
     predictions: str
-    """Folder of the prediction log, as the service's setting ECHOPLANE_PREDICTION_LOG names it."""
+    """Folder of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG."""
     out: str = ""
-    """File for a page with pictures, such as drift.html. Left out: no page."""
+    """File for a page with plots, such as drift.html. If omitted, no page is written."""
     seed: int = Field(default=0, ge=0)
     """Seed that breaks ties between equal values."""
 
@@ -72,7 +72,7 @@ def read_reference(scores: Path) -> Reference:
 
 
 def replay(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[float]:
-    """Gives `rows` to `monitor` one after the other; returns the evidence after each."""
+    """Adds `rows` to `monitor` one after the other; returns the evidence after each."""
     evidence = []
     for row in rows:
         monitor.add(reference.values(row), row.label or CANNOT_TELL)
@@ -102,7 +102,7 @@ def _alarm(alarm: Alarm) -> dict[str, Any]:
 
 
 def streams_table(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[dict[str, Any]]:
-    """Returns each stream's evidence and its mean now (over the drifted studies, or all) and when accepted."""
+    """Returns each stream's evidence, its mean now (over the drifted studies, or all) and its mean at acceptance."""
     last = rows[-(monitor.alarm.studies if monitor.alarm else len(rows)) :]
     seen = [reference.values(row) for row in last]
     table = [
@@ -118,7 +118,7 @@ def streams_table(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -
 
 
 def sites_table(monitor: TaskMonitor, rows: list[Row]) -> list[dict[str, Any]]:
-    """Returns, for each site, how the drifted studies rank in the alarm's stream: 0.5 is like the accepted ones."""
+    """Returns how the drifted studies of each site rank in the alarm's stream: 0.5 resembles the accepted ones."""
     if monitor.alarm is None or monitor.alarm.label:
         return []
     ranks: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""The stage `ended`: the last step of a pipeline, which reports how the run ended and why, whatever the others did."""
+"""Stage `ended`: the last step of a pipeline, which reports how the run ended and why, even if other steps failed."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -10,7 +10,8 @@ from echoplane.stages.stage import flat
 from echoplane.stages.step import Record, records
 
 SUCCEEDED = ("SUCCEEDED", "COMPLETE", "CACHED")
-"""Kubeflow's words for steps that all succeeded: in its API, its metadata store, and for a run found in its cache."""
+"""Kubeflow's states for steps that all succeeded: in its API, in its metadata store, and for a run found in its
+cache."""
 
 Outcome = Literal["promoted", "refused", "succeeded", "failed"]
 HEADLINES: dict[Outcome, str] = {
@@ -31,7 +32,7 @@ class Config(BaseModel):
     run: str
     """Name of the run, with which the names of its pods begin."""
     state: str
-    """Kubeflow's word for the end of the steps before this one."""
+    """Kubeflow's state for the end of the steps before this one."""
 
 
 def run(config: Config) -> tuple[Outcome, str]:
@@ -41,7 +42,8 @@ def run(config: Config) -> tuple[Outcome, str]:
 
 
 def outcome(state: str, steps: Sequence[Record]) -> Outcome:
-    """Returns how the run ended. A model that the gate refused is a run that succeeded, and is worth another word."""
+    """Returns the outcome of the run. If the gate refused the model, the run succeeded but has an outcome of its
+    own."""
     if state not in SUCCEEDED or any(step.reason for step in steps):
         return "failed"
     for step in steps:
@@ -87,7 +89,7 @@ def _plain(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(steps: Sequence[Record]) -> Iterator[str]:
-    """Yields the lists of sentences among the counts, such as why the gate refused a model."""
+    """Yields the lists of sentences among the counts, such as the reasons why the gate refused a model."""
     for step in steps:
         for name, value in step.counts.items():
             if isinstance(value, list) and value and all(isinstance(one, str) and " " in one for one in value):

@@ -1,4 +1,5 @@
-"""The stage `evaluate`: the bundle on the test split's studies -> scores.parquet, evaluation.json, report.html."""
+"""Stage `evaluate`: runs the bundle on the test split's studies; writes scores.parquet, evaluation.json,
+report.html."""
 
 import json
 from pathlib import Path
@@ -17,28 +18,29 @@ from echoplane.stages.stage import BundleManifest, DatasetManifest, Manifest, St
 
 
 class Config(StageConfig):
-    """Score a bundle on the studies of patients that its training never saw."""
+    """Scores a bundle on the studies of patients that its training never saw."""
 
     studies: StudiesManifest
-    """Manifest of the stage that left the studies, as the dataset got it: the files, as serving gets them."""
+    """Manifest of the stage that made the studies, as given to the dataset stage; evaluation reads the files, as
+    serving does."""
     samples: DatasetManifest
     """Manifest of the `dataset` stage."""
     bundle: BundleManifest
     """Manifest of the `export` stage."""
     runtime: RuntimeName = "openvino"
-    """What will serve the bundle."""
+    """Runtime that will serve the bundle."""
     precision: Precision = "f32"
-    """The precision that will serve it."""
+    """Precision that will serve the bundle."""
     threads: int = Field(DEFAULT_THREADS, ge=1)
-    """Cores for one study."""
+    """Cores per study."""
     resamples: int = Field(2000, ge=100)
-    """Draws of patients behind each interval."""
+    """Bootstrap resamples of patients behind each interval."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of the bootstrap."""
 
 
 def run(config: Config) -> Manifest:
-    """The evaluation of `config`, made or found finished."""
+    """Makes the evaluation of `config`, or finds it finished."""
     return run_stage("evaluate", config, lambda folder: _work(config, folder))
 
 
@@ -77,7 +79,7 @@ def _work(config: Config, folder: Path) -> StageResult:
 
 
 def headline(found: dict[str, Any]) -> dict[str, float]:
-    """The task's foremost figure with its interval, and the others that say most."""
+    """Returns the task's primary figure with its interval, and its other headline figures."""
     first, *others = (name for name in found["headline"] if name in found["figures"])
     figure = found["figures"][first]
     figures = {first: figure["value"], f"{first}_low": figure["low"], f"{first}_high": figure["high"]}
@@ -85,6 +87,6 @@ def headline(found: dict[str, Any]) -> dict[str, float]:
 
 
 def read_figures(evaluated: Manifest) -> dict[str, Any]:
-    """Returns what `evaluation.json` of a finished evaluation holds."""
+    """Returns the content of `evaluation.json` of a finished evaluation."""
     figures: dict[str, Any] = json.loads((evaluated.path / "evaluation.json").read_text())
     return figures

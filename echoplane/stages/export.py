@@ -1,4 +1,4 @@
-"""The stage `export`: a checkpoint -> a sealed bundle (model.onnx, weights, golden input, card, bundle.json)."""
+"""Stage `export`: turns a checkpoint into a finished bundle (model.onnx, weights, golden input, card, bundle.json)."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from echoplane.tasks import Calibration, by_name
 
 
 class Config(StageConfig):
-    """Export a trained network, calibrate it on validation clips and seal it as a bundle."""
+    """Exports a trained network, calibrates it on validation samples and finalises it as a bundle."""
 
     samples: DatasetManifest
     """Manifest of the `dataset` stage that the network was trained on."""
@@ -25,7 +25,7 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> Manifest:
-    """The sealed bundle of `config`, made or found finished."""
+    """Makes the bundle of `config`, or finds it finished."""
     return run_stage("export", config, lambda folder: _work(config, folder))
 
 
@@ -46,7 +46,7 @@ def _fitted(calibration: Calibration) -> Counts:
 
 
 def _check_same_data(training: Training, dataset: dict[str, Any]) -> None:
-    """A model calibrated on another split's validation clips may have seen them in training."""
+    """Raises ConfigError if training used another dataset: it may have seen that dataset's validation samples."""
     for name in ("task", "split_id", "data_digest"):
         if getattr(training, name) != dataset[name]:
             raise ConfigError(

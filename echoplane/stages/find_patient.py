@@ -1,7 +1,7 @@
-"""Consent withdrawn: which datasets hold a patient, and which models learned from him or her.
+"""Consent withdrawn: finds the datasets that hold a patient, and the models that learned from the patient.
 
-Pseudonyms alone are compared: the person who knows the patient's id gets the pseudonym from `echoplane deid pseudonym`.
-Nothing is removed here: a list says what to make again without the patient, and what to take out of service.
+Only pseudonyms are compared: the person who knows the patient's id gets the pseudonym from `echoplane deid pseudonym`.
+Nothing is removed; the list shows what to make again without the patient, and what to take out of service.
 """
 
 import json
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Found(BaseModel):
-    """Folders below the root that know the patient."""
+    """Folders below the root that hold data of the patient or learned from it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,17 +33,17 @@ class Found(BaseModel):
     bundles: list[str] = Field(default=[])
     """Bundles that were trained or calibrated on the patient, by the digest of their data."""
     unreadables: list[str] = Field(default=[])
-    """Catalogues and records that can't be read: what an interrupted or damaged folder knows is not known."""
+    """Catalogues and records that cannot be read, so it is not known if they contain the patient."""
 
 
 def run(root: Path, pseudonym: str) -> Found:
-    """All that learned from the patient with this pseudonym, as paths relative to `root`."""
+    """Returns everything that learned from the patient with this pseudonym, as paths relative to `root`."""
     if not root.is_dir():
         raise ConfigError("`root` is not a folder; give the folder of the stages.")
     unreadable: list[Path] = []
     read_splits = _read(root, "catalogue.parquet", lambda path: _splits(path, pseudonym), unreadable)
     splits = {path: found for path, found in read_splits if found}
-    # a test patient is looked at, nothing learns from her
+    # a model is only evaluated on a test patient and learns nothing from one
     digests = {file_sha256(path) for path, found in splits.items() if found & set(SHARDED)}
     trainings = [path for path, seen in _read(root, "training.json", _seen, unreadable) if pseudonym in seen]
     bundles = [path for path, digest in _read(root, "bundle.json", _data_digest, unreadable) if digest in digests]
@@ -54,7 +54,8 @@ def run(root: Path, pseudonym: str) -> Found:
 
 
 def _read(root: Path, name: str, read: Callable[[Path], T], unreadable: list[Path]) -> Iterator[tuple[Path, T]]:
-    """Each file called `name` with what `read` finds in it; one that can't be read joins `unreadable` instead."""
+    """Yields each file called `name` with what `read` returns for it; an unreadable file is added to `unreadable`
+    instead."""
     for path in sorted(root.rglob(name)):
         try:
             yield path, read(path)

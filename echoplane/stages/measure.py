@@ -1,4 +1,4 @@
-"""Measuring one cine: from whatever holds it to figures, masks and a report. `echoplane measure` calls this."""
+"""Measures one cine and writes figures, masks and a report. `echoplane measure` calls this."""
 
 import contextlib
 import shutil
@@ -20,7 +20,7 @@ from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import NAME, Segmentation, from_masks, remeasured
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "cmr-segmentation"
-"""The bundle that comes with the checkout."""
+"""The bundle that is part of the repository."""
 
 
 class Config(BaseModel):
@@ -29,28 +29,29 @@ class Config(BaseModel):
     cine: str
     """A NIfTI or Enhanced MR file, a folder of MR DICOM, of NIfTI or of pictures, or a zip of any of these."""
     out: str
-    """A folder outside of CINE for measures.json, measures.csv, mask.nii.gz and report.html; an earlier answer in it is
+    """Folder outside CINE for measures.json, measures.csv, mask.nii.gz and report.html; an earlier result in it is
     replaced."""
     bundle: str = str(SHIPPED)
-    """The model's bundle; the shipped one by default."""
+    """Folder of the model's bundle; by default the shipped one."""
     precision: Precision = "auto"
-    """auto, f32 or bf16."""
+    """Precision: auto, f32 or bf16."""
     threads: int = Field(DEFAULT_THREADS, ge=1)
-    """Cores."""
+    """Cores to use."""
     ed: int | None = None
-    """Phase (from 0) to take for end diastole, if the one that the volumes show is wrong."""
+    """Phase (from 0) of end diastole, if the one found from the volumes is wrong."""
     es: int | None = None
-    """Phase (from 0) to take for end systole, likewise."""
+    """Phase (from 0) of end systole, if the one found from the volumes is wrong."""
     exclude_slices: str = ""
-    """Numbers of slices to leave out, from 1 as the report shows them, with commas: 1,10; they are interpolated."""
+    """Slices to leave out, from 1 as the report numbers them, separated by commas: 1,10; they are interpolated."""
     masks: str = ""
-    """A folder of masks that `measure` wrote and a person edited: these are measured, and no model is asked."""
+    """Folder of masks that `measure` wrote and a person edited: these are measured, and no model is run."""
     dicom: bool = False
     """Also write DICOM segmentations and a structured report, as far as the files of CINE, a DICOM series, allow."""
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Measure and write; the content of measures.json. InputError, and nothing written, where that can't be done."""
+    """Measures the cine, writes the results and returns the content of measures.json. Raises InputError if that is
+    impossible, and then writes nothing."""
     from echoplane import cmr
     from echoplane.cmr.files import as_json
 
@@ -80,7 +81,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str]]:
-    """The model's answer, and which model it was."""
+    """Returns the model's segmentation, and a description of the model."""
     settings = InferenceSettings(precision=config.precision, threads=config.threads)
     opened = runtimes.open(config.bundle, settings)
     read, used = opened.bundle, opened.runtime.settings
@@ -92,7 +93,7 @@ def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str
 
 
 def _of_person(masks: Path, study: Study) -> tuple[Segmentation, dict[str, str]]:
-    """Figures of masks that a person edited: nothing is cleaned, and no model vouches for them."""
+    """Returns measures of masks that a person edited, without cleaning and without a model's quality estimate."""
     edited = "the masks were edited by a person; nothing was removed from them, and no model checked them"
     warnings = (edited, *(warning for cine in study.cines for warning in cine.warnings))
     found = from_masks(read_edited_masks(masks, study), study, expected_dice=float("nan"), warnings=warnings)
@@ -107,7 +108,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _check_apart(source: Path, folder: Path) -> None:
-    """ConfigError where results would lie among the files of the cine, or in their place."""
+    """Raises ConfigError if results would be written among the files of the cine, or over them."""
     from echoplane.cmr.files import OUTPUTS
 
     if source.is_dir() and folder.is_relative_to(source):
@@ -120,10 +121,10 @@ def _check_apart(source: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _all_at_once(folder: Path) -> Iterator[Path]:
-    """A hidden folder to write to, whose files take the place of an earlier answer's at the end: never a mixture of two
-    patients', nor half an answer. Other files of `folder` stay.
+    """Yields a hidden folder whose files replace those of an earlier result at the end, so there is never a mixture of
+    two patients' files or half a result. Other files of `folder` are kept.
 
-    It lies inside `folder`, from where files can be moved even where that is a mounted volume.
+    It is made inside `folder`, so that files can be moved even if `folder` is a mounted volume.
     """
     from echoplane.cmr.files import OUTPUTS
 

@@ -1,4 +1,4 @@
-"""A stage's config as the options of a command: the line under each field is the option's help, and nothing else is."""
+"""A stage's config as command-line options; the help of an option is exactly the line under its field."""
 
 import argparse
 import contextlib
@@ -15,7 +15,8 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def add_fields(parser: argparse.ArgumentParser, config: type[BaseModel], positional: dict[str, str]) -> None:
-    """An option for each field of `config`; those in `positional` are arguments, or left out where that is empty."""
+    """Adds an option for each field of `config`; fields in `positional` become arguments, or are left out if empty
+    there."""
     for field, info in config.model_fields.items():
         name = positional.get(field)
         if name:
@@ -42,7 +43,8 @@ def _help(info: FieldInfo) -> str:
 
 
 def config_of(config: type[Config], values: dict[str, Any]) -> Config:
-    """The config from a call's strings; ConfigError names the option that is wrong, not its value."""
+    """Returns the config from a command's strings. Raises ConfigError, which names the wrong option but not its
+    value."""
     try:
         return config.model_validate({name: _value(value) for name, value in values.items()})
     except ValidationError as error:
@@ -50,7 +52,7 @@ def config_of(config: type[Config], values: dict[str, Any]) -> Config:
 
 
 def _value(value: Any) -> Any:
-    """A field that is no plain value (a list, a group of settings) is given as JSON."""
+    """Returns the value; a field that is not a scalar (a list, a group of settings) is given as JSON."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         with contextlib.suppress(ValueError):
             return json.loads(value)

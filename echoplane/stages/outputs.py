@@ -1,7 +1,7 @@
-"""What a stage states for later stages to decide on.
+"""Typed outputs on which later stages base decisions.
 
-Everything here is a typed field: a manifest that lacks one, or holds another, is refused. The summary of a manifest is
-for people; nothing decides on it.
+Every output is a typed field: a manifest that lacks one, or holds another, is refused. The counts of a manifest are for
+people; no stage depends on them.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,16 +20,16 @@ class Studies(_Output):
 
     kind: Literal["studies"] = "studies"
     unit: Literal["file", "folder"]
-    """A study is one DICOM file below dicom/, or a folder of files below studies/."""
+    """Kind of a study: one DICOM file below dicom/, or a folder of files below studies/."""
     count: int = Field(ge=0)
-    """Studies; 0 if the stage had none to make, because the user's own are read from elsewhere."""
+    """Number of studies; 0 if the stage made none because the user's own are read from elsewhere."""
     identity: Literal["none", "removed", "unknown"]
-    """"none": synthetic images without names. "removed": de-identified, file by file as report.json beside them lists.
-    "unknown": they may name somebody, real or invented."""
+    """Patient identity in the studies. "none": synthetic images without names. "removed": de-identified; report.json
+    beside them lists each file. "unknown": they may name a person, real or invented."""
     report_sha256: Sha256 | None = None
     """SHA-256 of report.json, for the identity "removed"."""
     device_words: tuple[str, ...] = ()
-    """Names of invented scanners, which no list of real ones holds."""
+    """Names of synthetic scanners, which no list of real ones holds."""
 
     @model_validator(mode="after")
     def _proven(self) -> "Studies":
@@ -39,7 +39,7 @@ class Studies(_Output):
 
 
 class Samples(_Output):
-    """A dataset: what its catalogue holds and how patients are divided."""
+    """A dataset: the content of its catalogue and the split of its patients."""
 
     kind: Literal["samples"] = "samples"
     task: str
@@ -84,7 +84,7 @@ Output = Annotated[
 
 
 class StageResult(BaseModel):
-    """What the work of a stage returns beside the files it wrote."""
+    """Result of a stage's work, besides the files that it wrote."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

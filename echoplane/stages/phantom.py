@@ -1,5 +1,5 @@
-"""Stage `phantom`: synthetic patients. Of ultrasound twelve clips each, as DICOM with invented names burned in; of cine
-MR three series each, as NIfTI with exact masks and nobody's name."""
+"""Stage `phantom`: makes synthetic patients. For ultrasound, twelve clips per patient, as DICOM with invented names
+burned in; for cine MR, three series per patient, as NIfTI with exact masks and without a name."""
 
 import functools
 import shutil
@@ -16,32 +16,34 @@ from echoplane.stages.stage import Manifest, StageConfig, digest_of, file_digest
 from echoplane.stages.workers import default_workers
 
 DICOM, STUDIES = "dicom", "studies"
-"""Where clips, and folders of cine MR, lie in the stage's folder, apart from its manifest."""
+"""Subfolders of the stage's folder with clips, and with folders of cine MR, apart from its manifest."""
 
 
 class Config(StageConfig):
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
 
     kind: Literal["echo", "cmr"] = "echo"
-    """Ultrasound clips, or cine MR."""
+    """Kind of data: ultrasound clips (echo), or cine MR (cmr)."""
     patients: int = Field(54, ge=0)
-    """Synthetic patients to make: twelve clips, or three cines, each. 54 leave over 20 to test on; 0 makes none."""
+    """Number of synthetic patients, each with twelve clips or three cines. 54 leave over 20 for testing; 0 makes
+    none."""
     seed: int = Field(1, ge=0)
-    """The same seed makes the same patients, to the last bit."""
+    """Seed; the same one gives bit-identical patients."""
     frames: int = Field(24, ge=8, le=500)
-    """Frames of each clip or cine: one beat or so."""
+    """Frames per clip or cine, about one heartbeat."""
     ranges: Literal["usual", "wide"] = "usual"
-    """What ultrasound scans are drawn from: a careful lab, or all that training for real patients needs."""
+    """Variation of the ultrasound scans: usual, as in a careful laboratory; wide, as training for real patients
+    needs."""
     stills: bool = False
-    """Whether each ultrasound patient also has stills of pulsed and continuous Doppler and of M-mode."""
+    """Also make stills of pulsed and continuous Doppler and of M-mode for each ultrasound patient."""
     source: str = ""
-    """Folder of one's own studies. Where it is given, no synthetic patients are made; cine MR is copied from it."""
+    """Folder of the user's own studies. If given, no synthetic patients are made; cine MR is copied from it."""
     workers: int = Field(default_factory=default_workers, ge=1)
-    """Processes that render side by side."""
+    """Processes that render in parallel."""
 
 
 def run(config: Config) -> Manifest:
-    """The cohort under `ROOT/phantom`; an empty one where there is nothing to make."""
+    """Makes the cohort under `ROOT/phantom`; it is empty if there is nothing to make."""
     if config.source and config.kind == "cmr":
         return _own_cines(config)
     if config.source:
@@ -51,7 +53,7 @@ def run(config: Config) -> Manifest:
 
 
 def _own_cines(config: Config) -> Manifest:
-    """One's own cine MR where the next stages look for it, once for what it holds."""
+    """Copies the user's cine MR to where later stages look for it; unchanged content is copied only once."""
     source = Path(config.source)
     if not source.is_dir():
         raise ConfigError("`source` is no folder; give the one that holds a folder a study.")
@@ -66,7 +68,7 @@ def _own_cines(config: Config) -> Manifest:
 
 
 def fill(folder: Path, config: Config) -> StageResult:
-    """Write the cohort into `folder`."""
+    """Writes the cohort into `folder`."""
     if config.patients == 0:
         return StageResult(counts={"patients": 0, "clips": 0}, output=Studies(unit="file", count=0, identity="unknown"))
     from echoplane.phantom import USUAL, WIDE, write_cohort
@@ -91,7 +93,7 @@ def fill(folder: Path, config: Config) -> StageResult:
 
 
 def fill_cmr(folder: Path, config: Config) -> StageResult:
-    """Write cine MR of as many synthetic patients into `folder`; those that are there already stay."""
+    """Writes the requested number of synthetic cine MR patients into `folder`; existing ones are kept."""
     from echoplane.dataset.parallel import in_order
     from echoplane.phantom.cine import write_mr_patient
 

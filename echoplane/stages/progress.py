@@ -1,15 +1,15 @@
-"""Progress of long work, for a person at a terminal or for a parent that passes lines on."""
+"""Progress of long work, for a terminal or for a parent process that relays lines."""
 
 import sys
 import time
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Called with what is done and the total."""
+"""Called with the amount done and the total."""
 
 
 def printed(stage: str, every_s: float = 1.0) -> Progress:
-    """A progress that prints "stage done/total elapsed" on standard output, at most once in `every_s`.
+    """Returns a function that prints "stage done/total elapsed" on standard output, at most once per `every_s`.
 
     On a terminal the line is redrawn in place; elsewhere every line ends in a newline.
     """

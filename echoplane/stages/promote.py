@@ -1,7 +1,9 @@
-"""The stage `promote`: register the bundle in MLflow, run the gate, write decision.json, move the aliases if it passed.
+"""Stage `promote`: registers the bundle in MLflow, runs the promotion gate, writes decision.json and moves the aliases
+if it passed.
 
-What is in MLflow lies outside of the stage's folder, so it is looked at on every run: a registry that lacks the bundle
-gets it again. Only the decision itself is kept as any stage's work is; whom it was measured against joins its key.
+The state of MLflow is outside the stage's folder, so it is checked on every run: a registry that lacks the bundle gets
+it again. Only the decision itself is stored like the result of any stage; the model that it was compared with joins its
+cache key.
 """
 
 import json
@@ -20,7 +22,7 @@ from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, 
 
 
 class Config(StageConfig):
-    """Register an evaluated bundle and make it the champion if it passes the gate."""
+    """Registers an evaluated bundle and makes it the champion if it passes the gate."""
 
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "tracking_uri", "policy"})
 
@@ -29,15 +31,15 @@ class Config(StageConfig):
     evaluation: Annotated[str, From(("evaluate",))]
     """Manifest of the `evaluate` stage."""
     tracking_uri: str = ""
-    """Address of the MLflow server. Left out: MLFLOW_TRACKING_URI."""
+    """Address of the MLflow server. If omitted, the variable MLFLOW_TRACKING_URI."""
     policy: str = "default"
-    """Path of a YAML policy, or "default" for the task's own that comes with echoplane."""
+    """Path of a YAML policy, or "default" for the task's own policy in echoplane."""
 
 
 def run(config: Config) -> Manifest:
-    """The decision on a bundle, carried out in MLflow; a refusal is a decision too.
+    """Decides on a bundle and applies the decision in MLflow; a refusal is a decision too.
 
-    A registry, or its object store, that is away for some minutes is waited for: all of it may be repeated.
+    Waits some minutes for a registry or object store that is unavailable: everything may be repeated.
     """
     die_with_runner()
     return retry_while_unavailable(lambda: _promoted(config))
@@ -70,7 +72,8 @@ def _promoted(config: Config) -> Manifest:
 def _measured(
     config: Config, registry: Any, version: Any, evaluated: Path, policy: Policy
 ) -> tuple[Manifest, Any | None]:
-    """The decision on `version`, and whom it was measured against: whoever serves when it is made."""
+    """Returns the decision on `version`, and the baseline that it was compared with, as it is when the decision is
+    made."""
     from echoplane.adapters.registration import baseline
 
     against = baseline(registry, version)
@@ -114,7 +117,7 @@ def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | No
 
 
 def _champion(registry: Any, version: Any) -> Champion | None:
-    """The baseline with its scores, out of the registry."""
+    """Returns the baseline with its scores, from the registry."""
     from echoplane.evaluation.scores import as_rows, read_scores
 
     if version is None:

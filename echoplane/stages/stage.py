@@ -1,8 +1,8 @@
-"""What every stage shares: its config, its done-manifest, its lock, and the watch on whoever started it.
+"""The parts that all stages share: config, manifest, lock, and the watch on the process that started a stage.
 
-A stage writes to `ROOT/<stage>/<key>.partial` and renames it to `ROOT/<stage>/<key>` when all is there; the key is
+A stage writes to `ROOT/<stage>/<key>.partial` and renames it to `ROOT/<stage>/<key>` when it is complete; the key is
 the digest of config, inputs and package source. The manifest inside is written last. A stage that finds its own
-finished folder verifies every file's digest and answers from it: that is the one mechanism of resuming.
+finished folder verifies every file's digest and returns that result: this is the only mechanism of resuming.
 """
 
 import contextlib
@@ -54,18 +54,18 @@ class StageConfig(AcceptsFormerNames):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root"})
-    """Fields that change where or how fast, but not what."""
+    """Fields that change where or how fast a stage runs, but not its result."""
 
     root: str
     """Folder under which all stages keep their data."""
 
     def input(self, name: str) -> "Manifest":
-        """The manifest that field `name` is the path of."""
+        """Returns the manifest at the path in field `name`."""
         (manifest,) = self.inputs(name)
         return manifest
 
     def inputs(self, name: str) -> list["Manifest"]:
-        """The manifests that field `name` holds the paths of, none if it is unset.
+        """Returns the manifests at the paths in field `name`; empty if it is unset.
 
         Raises ConfigError if one is no manifest, or is of a stage that the field does not accept.
         """
@@ -75,7 +75,7 @@ class StageConfig(AcceptsFormerNames):
 
 
 class Manifest(BaseModel):
-    """What a stage hands to the next: where its data lie and what they are, never the data."""
+    """Description of a stage's result for the next stage: location and digests of the data, never the data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,9 +87,9 @@ class Manifest(BaseModel):
     """Digest of every output file's path and content."""
     folder: str
     counts: Counts
-    """Figures for people; what a later stage decides on is in `output`."""
+    """Figures for people; later stages base decisions on `output`."""
     output: Output | None = None
-    """What later stages decide on."""
+    """Typed output on which later stages base decisions."""
     set_aside: int = 0
     """Inputs that were quarantined or refused."""
     duration_s: float
@@ -99,11 +99,11 @@ class Manifest(BaseModel):
         return Path(self.folder)
 
     def intact(self) -> bool:
-        """Whether every file in the folder is as the stage left it."""
+        """Returns True if every file in the folder is as the stage left it."""
         return digest_of(file_digests(self.path)) == self.digest
 
     def stated(self, kind: type[AnyOutput]) -> AnyOutput:
-        """The output, which must be of this kind; ConfigError if the manifest states none or another."""
+        """Returns the output, which must be of this kind. Raises ConfigError if the manifest has none or another."""
         if not isinstance(self.output, kind):
             raise ConfigError(
                 f"the manifest of `{self.stage}` does not state what is needed here ({kind.__name__}); "
@@ -116,7 +116,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, path: str | Path, name: str = "a file that was given") -> "Manifest":
-        """The manifest at `path`; ConfigError, which calls it `name`, where there is none."""
+        """Reads the manifest at `path`. Raises ConfigError, which calls the file `name`, if it is not a manifest."""
         try:
             return cls.model_validate_json(Path(path).read_bytes())
         except (OSError, ValueError) as error:
@@ -126,7 +126,7 @@ class Manifest(BaseModel):
 
 
 def flat(counts: Counts) -> Iterator[tuple[str, Any]]:
-    """Counts in one list: {"patients": {"train": 24}} gives "patients train", 24; what lies deeper is left out."""
+    """Yields counts as one list: {"patients": {"train": 24}} gives "patients train", 24; deeper levels are left out."""
     for name, value in counts.items():
         if isinstance(value, dict):
             yield from ((f"{name} {inner}", each) for inner, each in value.items() if not isinstance(each, dict))
@@ -135,7 +135,7 @@ def flat(counts: Counts) -> Iterator[tuple[str, Any]]:
 
 
 def ensure_folder(folder: Path, name: str) -> Path:
-    """`folder`, made where it is not there; ConfigError, which calls it `name`, where it can't be."""
+    """Returns `folder`, made if absent. Raises ConfigError, which calls it `name`, if it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -146,10 +146,11 @@ def ensure_folder(folder: Path, name: str) -> Path:
 def run_stage(
     stage: str, config: StageConfig, work: Callable[[Path], StageResult], *, extra_cache_key: str = ""
 ) -> Manifest:
-    """The manifest of `stage` under `config`: found finished and intact, or made by `work(folder)`.
+    """Returns the manifest of `stage` under `config`: found finished and intact, or made by `work(folder)`.
 
-    `work` fills the folder and returns its result; a folder that an interrupted run left behind is handed to it as it
-    is, so that it may go on. `extra_cache_key` joins the key: what the config can't hold, such as a key's fingerprint.
+    `work` fills the folder and returns its result; it receives the folder of an interrupted run unchanged, so that it
+    may resume. `extra_cache_key` joins the cache key: what the config cannot hold, such as the fingerprint of a secret
+    key.
     """
     key = stage_key(stage, config, extra_cache_key)
     final = Path(config.root).resolve() / stage / key[:16]
@@ -184,7 +185,7 @@ def _make(stage: str, key: str, final: Path, work: Callable[[Path], StageResult]
 
 
 def _finished(final: Path, key: str) -> Manifest | None:
-    """The manifest of a finished folder whose files are all as they were."""
+    """Returns the manifest of a finished folder; None if there is none or a file has changed."""
     if not (final / "manifest.json").exists():
         return None
     try:
@@ -195,16 +196,17 @@ def _finished(final: Path, key: str) -> Manifest | None:
 
 
 def _clear_away(final: Path) -> None:
-    """Remove a damaged result; under a hidden name, since half of one would stand in the way of the new."""
+    """Removes a damaged result, first renaming it to a hidden name: a half-removed one would block the new result."""
     hidden = final.with_name(f".{final.name}.damaged")
-    shutil.rmtree(hidden, ignore_errors=True)  # what an interrupted removal left
+    shutil.rmtree(hidden, ignore_errors=True)  # left by an interrupted removal
     if final.exists():
         final.replace(hidden)
         shutil.rmtree(hidden)
 
 
 def stage_key(stage: str, config: StageConfig, extra: str = "") -> str:
-    """Digest of stage, config (without `excluded_from_cache_key`), the inputs' digests and the package's source."""
+    """Returns the digest of stage, config (without `excluded_from_cache_key`), the inputs' digests and the package's
+    source."""
     settings = config.model_dump(mode="json", exclude=set(config.excluded_from_cache_key))
     for name in manifest_fields(type(config)) - config.excluded_from_cache_key:
         settings[name] = [manifest.digest for manifest in config.inputs(name)]
@@ -212,12 +214,12 @@ def stage_key(stage: str, config: StageConfig, extra: str = "") -> str:
 
 
 def manifest_fields(config: type[StageConfig]) -> set[str]:
-    """The fields of a config that are paths of manifests."""
+    """Returns the fields of a config that are paths of manifests."""
     return {name for name, field in config.model_fields.items() if any(isinstance(m, From) for m in field.metadata)}
 
 
 def _origin(config: type[StageConfig], name: str) -> From:
-    """Which stages the manifests of field `name` may be of."""
+    """Returns the marker with the stages whose manifests field `name` accepts."""
     (origin,) = (marker for marker in config.model_fields[name].metadata if isinstance(marker, From))
     return origin
 
@@ -231,7 +233,7 @@ def _accepted(path: str, name: str, origin: From) -> Manifest:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file under `folder` by relative path, without the manifest's own two."""
+    """Returns the SHA-256 of every file under `folder` by relative path, except the manifest's own two."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.parent / path.name not in (folder / "manifest.json", folder / "files.json"):
@@ -240,13 +242,14 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of plain data in canonical JSON."""
+    """Returns the SHA-256 of plain data in canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @functools.cache
 def package_digest() -> str:
-    """Digest of the source and data of the package and of registered tasks: edited code never meets an old result."""
+    """Returns the digest of source and data of the package and of registered tasks, so that changed code never reuses
+    an old result."""
     files = [p for p in sorted(PACKAGE.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
     named = [(str(p.relative_to(PACKAGE)), p) for p in files] + [(p.name, p) for p in sources_of_others()]
     return digest_of([[name, file_sha256(path)] for name, path in named])
@@ -254,9 +257,9 @@ def package_digest() -> str:
 
 @contextlib.contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock of a stage's folder; StageError where another run keeps it for longer than LOCK_WAIT_S.
+    """Holds the lock of a stage's folder. Raises StageError if another run keeps it for longer than LOCK_WAIT_S.
 
-    Each result has a lock of its own: runs with other settings, and the parts of one run, work side by side.
+    Each result has its own lock: runs with other settings, and the parts of one run, can work in parallel.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -284,9 +287,9 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 @functools.cache
 def die_with_runner() -> None:
-    """End this process and its children when the runner named by ECHOPLANE_RUNNER_PID is gone.
+    """Ends this process and its children if the runner named by ECHOPLANE_RUNNER_PID is gone.
 
-    A killed runner would otherwise leave a step training on, beside the next run's.
+    Otherwise a step of a killed runner would keep training, beside the next run's.
     """
     runner = os.environ.get("ECHOPLANE_RUNNER_PID")
     if runner:

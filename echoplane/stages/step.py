@@ -1,8 +1,8 @@
-"""A stage as a step of a pipeline: errors in a sentence, and a record of how it ended.
+"""A stage as a step of a pipeline: errors become one sentence, and a record of the outcome is written.
 
-Kubeflow 2.17 tells an exit handler that something failed, never what or why. So each step leaves `RECORDS/POD.json`
-under the root, and the run's last step, `ended`, reads the records of its run. The record is there from the step's
-start, and reports until its end that the step was killed: a step that gets signal 9 can't write any more.
+Kubeflow 2.17 tells an exit handler that something failed, but not what or why. So each step writes `RECORDS/POD.json`
+under the root, and the run's last step, `ended`, reads the records of its run. The record is written at the step's
+start and says, until the step ends, that it was killed: a step that gets signal 9 can write nothing more.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from echoplane.stages.stage import Counts, Manifest
 
 RECORDS = "runs"
 RUN_VARIABLE = "ECHOPLANE_RUN"
-"""Names the run on one machine. On a cluster pods are named after their run, and KFP_POD_NAME says how."""
+"""Variable that names the run on one machine. On a cluster the pod's name in KFP_POD_NAME begins with that of its
+run."""
 
 KILLED = (
     "did not come to its end: it was killed (memory, time limit, node), or its run was terminated. "
@@ -35,26 +36,26 @@ HandOn = Callable[[Manifest, str], Manifest]
 
 
 class Record(BaseModel):
-    """How one step ended."""
+    """Outcome of one step."""
 
     model_config = ConfigDict(frozen=True)
 
     stage: str
     reason: str = ""
-    """Why it failed; empty if it did not."""
+    """Reason of a failure; empty if it succeeded."""
     counts: Counts = {}
     folder: str = ""
     duration_s: float
     ended: str
-    """UTC, ISO 8601."""
+    """Time of the end, UTC, ISO 8601."""
 
 
 @contextlib.contextmanager
 def step(stage: str, root: str) -> Iterator[HandOn]:
     """Wraps a component's body; yields a function that publishes its manifest, `publish_manifest(manifest, path)`.
 
-    An error becomes its sentence and exit status 1, without traceback: ECHOPLANE_DEBUG=1 shows that. SIGTERM, by which
-    Kubernetes ends a pod, becomes exit status 143; what the body's `finally` clauses do happens before that.
+    An error becomes one sentence and exit status 1, without traceback; ECHOPLANE_DEBUG=1 shows it. SIGTERM, by which
+    Kubernetes ends a pod, becomes exit status 143, after the `finally` clauses of the body.
     """
     start, handed = time.monotonic(), list[Manifest]()
 
@@ -73,7 +74,7 @@ def step(stage: str, root: str) -> Iterator[HandOn]:
             duration_s=round(time.monotonic() - start, 2),
             ended=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
-        with contextlib.suppress(OSError):  # a root that can't be written is what the step itself complains of
+        with contextlib.suppress(OSError):  # if the root is not writable, the step itself reports that
             _leave(record, root)
 
     write_record(KILLED)
@@ -91,7 +92,7 @@ def step(stage: str, root: str) -> Iterator[HandOn]:
 
 @contextlib.contextmanager
 def _on_sigterm(write_record: Callable[[], None]) -> Iterator[None]:
-    """Writes the record in the handler itself: the container may be gone milliseconds after the signal."""
+    """Writes the record in the signal handler itself: the container may be gone milliseconds after the signal."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -117,6 +118,6 @@ def _leave(record: Record, root: str) -> None:
 
 
 def records(root: str | Path, run: str) -> list[Record]:
-    """What the steps of `run` left, in the order of their ends."""
+    """Returns the records of the steps of `run`, in the order of their ends."""
     found = [Record.model_validate_json(path.read_bytes()) for path in (Path(root) / RECORDS).glob(f"{run}-*.json")]
     return sorted(found, key=lambda record: record.ended)

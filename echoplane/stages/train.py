@@ -1,7 +1,8 @@
-"""The stage `train`: shards -> trained weights, by Ray Train.
+"""Stage `train`: trains weights on shards with Ray Train.
 
 The folder holds `checkpoint.safetensors` (weights) and `training.json` (task, preprocessing, network, augmentation,
-training settings, history, steps, split_id, data_digest, the patients seen)."""
+training settings, history, steps, split_id, data_digest, the patients seen).
+"""
 
 import inspect
 import json
@@ -25,11 +26,11 @@ from echoplane.tasks import Learning, Task
 from echoplane.training.config import TrainConfig
 
 RAY_FOLDER = "ray"
-"""Ray's checkpoints, in the unfinished folder alone."""
+"""Folder of Ray's checkpoints; it exists only while the stage is unfinished."""
 
 
 class Config(StageConfig):
-    """Train a task's network on a dataset."""
+    """Trains a task's network on a dataset."""
 
     excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "cluster"})
 
@@ -42,15 +43,16 @@ class Config(StageConfig):
     training: TrainConfig = TrainConfig()
     """Steps, batch, learning rate, seed, and the control experiment with shuffled labels."""
     workers: int = Field(default=2, ge=1)
-    """Processes that train together. On a CPU: as many as cores."""
+    """Processes that train together; on a CPU, as many as cores."""
     gpu: bool = False
-    """One GPU a worker."""
+    """Use one GPU per worker."""
     cluster: dict[str, Any] = {}
-    """Ray pods of Kubernetes to train on, such as {"volume": "echoplane-data"}. Left out: this process and its own."""
+    """Kubernetes cluster to train on by a RayJob, such as {"volume": "echoplane-data"}. If omitted, training runs in
+    local processes."""
 
 
 def run(config: Config) -> Manifest:
-    """The weights of `config`, trained or found finished; an interrupted run goes on from its last checkpoint."""
+    """Trains the weights of `config`, or finds them finished; an interrupted run continues from its last checkpoint."""
     return run_stage("train", config, lambda folder: _work(config, folder))
 
 
@@ -87,7 +89,7 @@ def _work(config: Config, folder: Path) -> StageResult:
 
 
 def _fit(config: Config, job: Any, storage: Path) -> Any:
-    """The trained state, by a RayJob where `cluster` says so, else by processes of this one."""
+    """Returns the trained state: by a RayJob if `cluster` is set, otherwise by local processes."""
     from echoplane.adapters.ray_manifest import RayCluster
     from echoplane.adapters.ray_training import fit
     from echoplane.adapters.rayjob import fit_on_cluster
@@ -103,7 +105,7 @@ def _fit(config: Config, job: Any, storage: Path) -> Any:
 
 
 def _check(config: Config, task: Task) -> None:
-    """ConfigError for what would only come out on the workers, or not at all."""
+    """Raises ConfigError for settings that would fail only on the workers, or have no effect."""
     if config.workers > config.training.batch:
         raise ConfigError(
             f"{config.workers} workers can't share a batch of {config.training.batch}; give fewer, or a larger `batch`."
@@ -113,7 +115,8 @@ def _check(config: Config, task: Task) -> None:
 
 
 def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:
-    """The complete settings of network and augmentation; ConfigError for one of them, or of the loss, that is not."""
+    """Returns the complete settings of network and augmentation. Raises ConfigError if one of them, or of the loss, is
+    invalid."""
     try:
         inspect.signature(learning.loss).bind(None, None, **config.training.loss)
     except TypeError as error:
@@ -128,7 +131,8 @@ def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:
 
 
 def _patients_seen(samples: Path) -> dict[str, list[str]]:
-    """Pseudonyms by split of what is trained and tuned on, none of them anywhere else in the catalogue."""
+    """Returns the pseudonyms of the training and validation splits. Raises ConfigError if a patient is in two
+    splits."""
     catalogue = read_catalogue(samples / "catalogue.parquet")
     index = read_shards(samples).index
     assert_disjoint(
@@ -139,7 +143,8 @@ def _patients_seen(samples: Path) -> dict[str, list[str]]:
 
 
 def printed_with_loss(stage: str, every_s: float = 1.0, waiting_s: float = 5.0) -> Callable[..., None]:
-    """Prints "stage done/total elapsed  loss": at most once in `every_s`, in `waiting_s` where nothing moved."""
+    """Returns a function that prints "stage done/total elapsed loss": at most once per `every_s`, or per `waiting_s`
+    without progress."""
     start, last_s, last_done = time.monotonic(), -waiting_s, -1
 
     def show(done: int, total: int, loss: float | None) -> None:

@@ -1,17 +1,17 @@
-"""How many processes a stage works with where nobody says: as many as cores, but no more than memory holds."""
+"""Default number of a stage's processes: one per core, but no more than memory holds."""
 
 import os
 from pathlib import Path
 
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Of this container, by cgroup version 2 and 1; "max" or an enormous number where there is none."""
+"""Files with this container's memory limit, for cgroup versions 2 and 1; "max" or a huge number means none."""
 GIB = 1 << 30
 
 
 def default_workers(limits: tuple[str, ...] = MEMORY_LIMITS) -> int:
-    """Cores, at most one process for each GiB that this container may use, at least 1.
+    """Returns the number of cores, limited to one process per GiB that this container may use, and at least 1.
 
-    A container sees all cores of its node: on 64 of them it would start what its memory can't hold.
+    A container sees all cores of its node: on 64 of them it would start more than its memory can hold.
     """
     cores = os.cpu_count() or 1
     for path in map(Path, limits):
