@@ -25,7 +25,7 @@ def test_every_study_of_a_folder_gets_a_row_and_the_last_step_counts_them(tmp_pa
     assert len(rows) == 5
     (page,) = root.glob("kfp/*/ended/report")
     assert ": succeeded" in page.read_text()
-    assert page.read_text().count("| batch_part |") == 2
+    assert page.read_text().count("| `batch_part` |") == 2
     (table,) = root.glob("kfp/*/batch-results/table")
     assert table.read_text() == (made.path / "results.csv").read_text()
 
