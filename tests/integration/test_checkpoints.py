@@ -21,7 +21,7 @@ from echoplane.training.checkpoint import State
 from echoplane.training.config import TrainConfig
 from tests.tiny_cohort import write_cohort
 
-INTERVAL = 20
+INTERVAL = 6
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -43,7 +43,7 @@ def job(samples: Path, steps: int) -> Job:
 
 
 def killed_after(job: Job, storage: Path, step: int) -> int:
-    """Kills a process that trains once it has reached `step`; returns the last step that it told."""
+    """Kills a process that trains once it has reached `step`; returns the last step that it reported."""
     process = multiprocessing.get_context("spawn").Process(target=train_resumably, args=(job, storage))
     process.start()
     while (done := _progress(storage, 0)[0]) < step:  # a spawned process: OpenCV's threads do not survive a fork
@@ -61,8 +61,8 @@ def test_k6_training_killed_at_random_steps_loses_at_most_one_interval_five_time
     rng, lost = np.random.default_rng(6), []
     for _ in range(5):
         target = latest_checkpoint(tmp_path) + int(rng.integers(INTERVAL + 1, 3 * INTERVAL))
-        told = killed_after(job(samples, 4000), tmp_path, target)
-        lost.append(told - latest_checkpoint(tmp_path))
+        reported = killed_after(job(samples, 4000), tmp_path, target)
+        lost.append(reported - latest_checkpoint(tmp_path))
     assert max(lost) <= INTERVAL, lost
     assert latest_checkpoint(tmp_path) >= 5 * INTERVAL, "no run went on from the one before"
 
