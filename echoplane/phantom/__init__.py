@@ -1,11 +1,11 @@
 """Synthetic patients: a beating 4D heart, an ultrasound probe over it, and DICOM with invented names.
 
-heart, landmarks, anatomy, valves, shapes   what lies where, and how it moves; known volumes
-probe, echo                                 where the probe is held, and what it sees
-ranges, optics                              what one scan is drawn from: usual, or wide for transfer to real patients
+heart, landmarks, anatomy, valves, shapes   geometry and motion of the anatomy; known volumes
+probe, echo                                 pose of the probe, and the simulated echo
+ranges, optics                              parameters of one scan: usual, or wide for transfer to real patients
 strips, strip_screen                        Doppler spectra and M-mode
 styles, screen, trace                       the machine's screen
-identity, patient, dicom, cohort            who, and files on disk
+identity, patient, dicom, cohort            invented patients, and files on disk
 """
 
 from echoplane.phantom.cohort import write_cohort, write_patient

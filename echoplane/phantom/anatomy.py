@@ -1,7 +1,7 @@
-"""What lies where: the tissue at any point of a patient at any moment, as signed distances (mm, negative inside).
+"""Anatomy: the tissue at any point of a patient in any phase, as signed distances (mm, negative inside).
 
-Parts that beat are measured in material coordinates, parts that do not in space. A scanner paints the parts in the
-order of `Part`, later over earlier: blood over the wall that encloses it, valves over blood.
+Parts that beat are defined in material coordinates, static parts in space. A scanner paints the parts in the order of
+`Part`, later over earlier: blood over the wall that encloses it, valves over blood.
 """
 
 from enum import IntEnum
@@ -17,7 +17,7 @@ from echoplane.phantom.valves import arterial_valve, cone_valve
 
 
 class Part(IntEnum):
-    """The parts of the body that are told apart, in the order in which they are painted."""
+    """Distinct parts of the body, in the order in which they are painted."""
 
     SOFT = 0
     LIVER = 1
@@ -37,7 +37,7 @@ class Part(IntEnum):
     PAPILLARY = 14
     AORTA_WALL = 15
     AORTA_BLOOD = 16
-    """With the part of the outflow tract that bulges beyond the ventricle's ellipsoid."""
+    """Blood of the aorta, with the part of the outflow tract that bulges beyond the ventricle's ellipsoid."""
     SPINE = 17
     VALVE = 18
 
@@ -45,14 +45,14 @@ class Part(IntEnum):
 Distances = dict[Part, Array]
 WALL_MM = {"rv": 4.0, "atrium": 2.6, "aorta": 1.7, "pulmonary": 1.6, "cava": 1.6}
 PERICARDIUM_MM = 2.4
-"""As ultrasound shows it."""
+"""Thickness of the pericardium as ultrasound shows it."""
 FAR = np.full((1, 1, 1), 99, np.float32)
-"""A distance that nothing is painted at, mm."""
+"""Distance at which nothing is painted, mm."""
 _Z = np.array([0.0, 0.0, 1.0])
 
 
 def tissue_at(heart: Heart, points: Points, phase: float) -> NDArray[np.uint8]:
-    """The `Part` at each point (arrays x, y, z of shape (1, n, m)) at one phase of the beat."""
+    """Returns the `Part` at each point (arrays x, y, z of shape (1, n, m)) at one phase of the beat."""
     moment = moments(heart, np.array([phase]))
     material = trace_back(heart, points, moment.contraction)
     parts = all_parts(heart, landmarks(heart), points, material, moment)
@@ -63,14 +63,14 @@ def tissue_at(heart: Heart, points: Points, phase: float) -> NDArray[np.uint8]:
 
 
 def all_parts(heart: Heart, marks: Landmarks, points: Points, material: Material, moment: Moment) -> Distances:
-    """Every part at points in space, in the order of painting."""
+    """Returns the distance to every part at points in space, in the order of painting."""
     still, beating = still_parts(heart, marks, points, moment), beating_parts(heart, marks, material, moment)
     both = {part: np.minimum(still[part], beating[part]) for part in still.keys() & beating.keys()}
     return dict(sorted((still | beating | both).items()))
 
 
 def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Moment) -> Distances:
-    """Everything that moves with the heart."""
+    """Returns the parts that move with the heart."""
     p = material.points
     length = np.float32(heart.lv_length_mm)
     above = p[2] - length
@@ -104,7 +104,7 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
 
 
 def still_parts(heart: Heart, marks: Landmarks, points: Points, moment: Moment) -> Distances:
-    """Everything that stays with the chest; the aorta widens with the pulse."""
+    """Returns the parts that stay with the chest; the aorta widens with the pulse."""
     pulse = np.float32(1.1) * moment.pulse
     arch = _long_tube(points, marks.arch, marks.arch_radii_mm)
     for line in marks.neck:
@@ -127,17 +127,17 @@ def still_parts(heart: Heart, marks: Landmarks, points: Points, moment: Moment) 
 
 
 def _tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
-    """A tube, or "far" where nothing of it is in reach."""
+    """Returns the distance to a tube, or FAR if none of it is in reach."""
     return shapes.tube(points, line, radii_mm) if _in_reach(points, line, radii_mm.max()) else FAR
 
 
 def _in_reach(points: Points, line: Vec, radius_mm: float) -> bool:
-    """Whether something of this radius around the line can lie among the points, by their bounding box."""
+    """Returns True if an object of this radius around the line can lie among the points, by their bounding box."""
     return _reached(_bounds(points), line, radius_mm)
 
 
 def _bounds(points: Points) -> tuple[Vec, Vec]:
-    """Lowest and highest coordinates."""
+    """Returns the lowest and the highest coordinates."""
     return np.array([float(p.min()) for p in points]), np.array([float(p.max()) for p in points])
 
 
@@ -148,7 +148,7 @@ def _reached(bounds: tuple[Vec, Vec], line: Vec, radius_mm: float) -> bool:
 
 
 def _long_tube(points: Points, line: Vec, radii_mm: Vec) -> Array:
-    """A tube taken segment by segment, so that those far from the points cost nothing."""
+    """Returns the distance to a tube, computed segment by segment, so that distant segments cost nothing."""
     whole, bounds = FAR, _bounds(points)
     for k in range(len(line) - 1):
         if _reached(bounds, line[k : k + 2], radii_mm[k : k + 2].max()):
@@ -162,7 +162,7 @@ def _radii(radius_mm: float, axes: Vector) -> Vector:
 
 
 def _atrium(p: Points, centre: Vec, radii_mm: Vector, valve: Vec, valve_radius_mm: float, inward_mm: Array) -> Array:
-    """An ellipsoid, its wall moved in by so much, with a neck to its valve."""
+    """Returns the distance to an ellipsoid with its wall moved in by `inward_mm`, and a neck to its valve."""
     body = shapes.ellipsoid(p, shapes.vector(centre), radii_mm) + inward_mm
     neck = shapes.tube(p, np.array([valve, centre]), np.array([valve_radius_mm - 2.0, 0.85 * min(radii_mm)]))
     # The round end of the neck would bulge through the valve; 3 mm of overlap leave no wall across its mouth.
@@ -170,7 +170,7 @@ def _atrium(p: Points, centre: Vec, radii_mm: Vector, valve: Vec, valve_radius_m
 
 
 def _uneven(heart: Heart, p: Points) -> Array:
-    """Bulges and trabeculae, about 2 mm by default: no chamber but the left ventricle has a smooth shape."""
+    """Returns bulges and trabeculae, about 2 mm by default: only the left ventricle has a smooth shape."""
     turns = np.random.default_rng(heart.seed).uniform(0, 6.28, 3)
     waves = [
         np.sin(axis * np.float32(k) + np.float32(t)) for axis, k, t in zip(p, (0.17, 0.15, 0.13), turns, strict=True)
@@ -179,7 +179,8 @@ def _uneven(heart: Heart, p: Points) -> Array:
 
 
 def _right_ventricle(marks: Landmarks, p: Points, uneven: Array) -> Array:
-    """Inflow and body as an ellipsoid cut at the tricuspid valve, and the outflow tract to the pulmonary valve."""
+    """Returns inflow and body as an ellipsoid cut at the tricuspid valve, and the outflow tract to the pulmonary
+    valve."""
     body = shapes.ellipsoid(p, shapes.vector(marks.rv), shapes.vector(marks.rv_radii_mm)) + uneven
     floor = shapes.half_space(p, shapes.vector(marks.tricuspid + _Z * 1.5), (0.1, -0.45, 0.887))
     start = marks.rv + np.array([6, 14, 0.12 * marks.rv_radii_mm[2]])
@@ -188,7 +189,7 @@ def _right_ventricle(marks: Landmarks, p: Points, uneven: Array) -> Array:
 
 
 def _papillary(heart: Heart, p: Points) -> Array:
-    """Two muscles that rise from the wall at a third of the cavity's length, heads towards the valve."""
+    """Returns two muscles that rise from the wall at a third of the cavity's length, their heads towards the valve."""
     muscles = []
     for azimuth_deg in (145.0, 250.0):
         out = np.array([np.cos(np.radians(azimuth_deg)), np.sin(np.radians(azimuth_deg)), 0])
@@ -219,7 +220,7 @@ def _valves(heart: Heart, marks: Landmarks, p: Points, moment: Moment) -> Array:
 
 
 def _spine(marks: Landmarks, points: Points) -> Array:
-    """Vertebral bodies bulge between the discs, 30 mm apart."""
+    """Returns the spine: vertebral bodies that bulge between the discs, 30 mm apart."""
     column = _tube(points, marks.spine, np.full(len(marks.spine), 17.0))
     along = shapes.half_space(points, shapes.vector(marks.spine[1]), shapes.vector(marks.body.superior))
     return column - np.float32(1.5) * np.abs(np.sin(along * np.float32(np.pi / 30)))

@@ -1,7 +1,7 @@
-"""What lies around the heart in an MR picture: lung, diaphragm, liver and bowel, chest wall, fat.
+"""Surroundings of the heart in an MR picture: lung, diaphragm, liver and bowel, chest wall, fat.
 
-The echo anatomy calls all of it soft tissue, which is enough for a probe between two ribs; a magnet sees the whole
-chest. All of it is still: breath is held. Places are told along the directions of the body, in mm from the heart's
+The echo anatomy treats all of it as soft tissue, which is enough for a probe between two ribs; MR shows the whole
+chest. All of it is static: breath is held. Positions are given along the directions of the body, in mm from the heart's
 middle. Axes: N, M rows and columns of a slice plane.
 """
 
@@ -25,24 +25,24 @@ class Chest:
 
     body: Body
     middle: tuple[float, float, float]
-    """The heart's middle, heart coordinates."""
+    """Middle of the heart, heart coordinates."""
     midline_mm: float
-    """The body's midline lies this far to the right of the heart."""
+    """Distance of the body's midline to the right of the heart's middle."""
     half_width_mm: float
     half_depth_mm: float
     fat_mm: float
-    """Under the skin."""
+    """Thickness of the fat under the skin."""
     wall_mm: float
-    """Muscle and ribs inside the fat."""
+    """Thickness of muscle and ribs inside the fat."""
     epicardial_mm: float
-    """Fat around the heart, before the lung begins."""
+    """Thickness of the fat around the heart, inside the lung."""
     diaphragm_mm: float
-    """Its height under the heart's middle."""
+    """Height of the diaphragm under the heart's middle."""
     seed: int
 
 
 def make_chest(heart: Heart, rng: np.random.Generator) -> Chest:
-    """A chest around `heart`: slim to obese, the diaphragm close under the heart."""
+    """Returns a chest around `heart`: slim to obese, the diaphragm close under the heart."""
     outer = heart.lv_radius_mm + heart.wall_mm
     return Chest(
         body=body_axes(heart),
@@ -59,7 +59,8 @@ def make_chest(heart: Heart, rng: np.random.Generator) -> Chest:
 
 
 def background(chest: Chest, points: Points, heart_mm: Array, texture: int) -> Array:
-    """Signal of everything but heart, vessels and spine at `points` (1, N, M); `heart_mm` is the distance to it.
+    """Returns the signal of everything but heart, vessels and spine at `points` (1, N, M); `heart_mm` is the distance
+    to it.
 
     Layers of one slice share their `texture`.
     """
@@ -78,26 +79,26 @@ def background(chest: Chest, points: Points, heart_mm: Array, texture: int) -> A
 
 
 def _along(chest: Chest, points: Points, name: str) -> Array:
-    """Where `points` lie along one direction of the body, (N, M)."""
+    """Returns the coordinate of `points` along one direction of the body, (N, M)."""
     axis = getattr(chest.body, name)
     return np.asarray(sum((p[0] - c) * float(a) for p, c, a in zip(points, chest.middle, axis, strict=True)))
 
 
 def _skin(chest: Chest, right: Array, front: Array) -> Array:
-    """Depth under the skin, negative outside. The heart lies in front of the chest's middle."""
+    """Returns the depth under the skin, negative outside. The heart lies in front of the chest's middle."""
     across = (right - chest.midline_mm) / chest.half_width_mm
     deep = (front + 0.42 * chest.half_depth_mm) / chest.half_depth_mm
     return np.asarray((1 - (np.abs(across) ** 2.4 + np.abs(deep) ** 2.4) ** (1 / 2.4)) * chest.half_depth_mm)
 
 
 def _paint(signal: Array, distance_mm: Array, value: Array | float, edge_mm: float = 1.6) -> Array:
-    """`value` where the distance is negative, mixed over the edge: a voxel holds both sides."""
+    """Returns `value` inside the part (negative distance), blended over the edge: a voxel there holds both sides."""
     share = np.clip(0.5 - distance_mm / edge_mm, 0, 1)
     return np.asarray(signal + share * (value - signal))
 
 
 def _abdomen(rng: np.random.Generator, shape: tuple[int, ...], right: Array) -> Array:
-    """Liver to the right; stomach, bowel and spleen to the left, in blobs of any signal."""
+    """Returns the liver to the right; stomach, bowel and spleen to the left, in blobs of any signal."""
     blobs, levels = _smooth(rng, shape, 11), rng.uniform(0.05, 1.1, 4).astype(np.float32)
     left = levels[np.digitize(blobs, [-0.7, 0.0, 0.8])] * (1 + 0.1 * _smooth(rng, shape, 2))
     liver = LIVER * rng.uniform(0.7, 1.5) * (1 + 0.5 * (_smooth(rng, shape, 3) > 1.7))
@@ -105,7 +106,7 @@ def _abdomen(rng: np.random.Generator, shape: tuple[int, ...], right: Array) -> 
 
 
 def _patches(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Vessels, airways and fat behind the breastbone."""
+    """Returns patches of vessels, airways and fat behind the breastbone."""
     levels: Array = rng.uniform(0.1, 1.1, 4).astype(np.float32)
     return levels[np.digitize(_smooth(rng, shape, 7), [-0.6, 0.2, 1.0])]
 
@@ -115,7 +116,7 @@ def _wall(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Array:
-    """Smooth noise of deviation 1 (`sigma` in pixels), made small and enlarged: it has no detail to lose."""
+    """Returns smooth noise of deviation 1 (`sigma` in pixels), computed small and enlarged: it has no fine detail."""
     step = max(1, int(sigma / 2))
     small = gaussian_filter(rng.standard_normal([-(-n // step) + 2 for n in shape]), sigma / step, mode="wrap")
     small = (small / (small.std() + 1e-9)).astype(np.float32)

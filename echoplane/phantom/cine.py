@@ -26,7 +26,7 @@ from echoplane.study.cine_files import MASK, NAMES
 from echoplane.study.nifti import write_nifti
 
 GREY = 800
-"""Stored value of blood: scanners write 12 bits."""
+"""Stored value of blood, for scanners that write 12 bits."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Scan:
 
 
 def scan_mr(patient: MrPatient, phases: NDArray[np.float64], spacing_mm: float = 10.0) -> tuple[Scan, ...]:
-    """The short axis stack and both long axis planes at these phases of the beat; pixels of 1.15 to 1.9 mm."""
+    """Returns the short axis stack and both long axis planes at these phases of the beat; pixels of 1.15 to 1.9 mm."""
     rng = np.random.default_rng([patient.seed, 99])
     grid = Grid(176, 176, float(rng.uniform(1.15, 1.9)), float(rng.uniform(5, 9)))
     series = [short_axis_planes(patient, spacing_mm)]
@@ -63,7 +63,7 @@ def _scan(patient: MrPatient, planes: list[Plane], grid: Grid, phases: NDArray[n
 
 
 def _affine(patient: MrPatient, planes: list[Plane], grid: Grid) -> NDArray[np.float64]:
-    """RAS from (column, row, slice): heart coordinates are turned to the body's directions."""
+    """Returns the RAS affine from (column, row, slice), with heart coordinates rotated to the body's directions."""
     body = body_axes(patient.heart)
     to_ras = np.stack([body.right, body.anterior, body.superior])
     first = planes[0]
@@ -77,7 +77,8 @@ def _affine(patient: MrPatient, planes: list[Plane], grid: Grid) -> NDArray[np.f
 
 
 def write_mr_patient(folder: Path, seed: int, *, phases: int = 20, field: str | None = None) -> list[Path]:
-    """`folder/mr-SEED/`, once and whole: sa, la_2ch and la_4ch (.nii.gz), `_mask`s, study.json and truth.json."""
+    """Writes `folder/mr-SEED/` atomically, unless it exists: sa, la_2ch and la_4ch (.nii.gz), `_mask`s, study.json and
+    truth.json."""
     final = folder / f"mr-{seed}"
     if final.is_dir():
         return sorted(final.iterdir())
@@ -98,7 +99,7 @@ def write_mr_patient(folder: Path, seed: int, *, phases: int = 20, field: str | 
 
 
 def truth(patient: MrPatient, stack: Scan) -> dict[str, float | str]:
-    """Volumes of the solid heart, and those that a perfect reader of its slices would find."""
+    """Returns the volumes of the solid heart, and those that a perfect reader of its slices would measure."""
     voxel_ml = (stack.cine.voxel_mm3 or 0) / 1000
     sizes = {k: (stack.labels_TZNM == k).sum(axis=(1, 2, 3)) * voxel_ml for k in (LV_CAVITY, MYOCARDIUM, RV_CAVITY)}
     lv_T, rv_T = sizes[LV_CAVITY], sizes[RV_CAVITY]

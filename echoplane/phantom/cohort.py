@@ -1,7 +1,7 @@
-"""Write studies to disk: one patient, or many over processes.
+"""Writes studies to disk: one patient, or many over processes.
 
-A patient is written under a temporary name and renamed when whole: a folder that has its final name is complete, and
-an interrupted run goes on where it stopped. The same seed gives the same bytes, whatever the number of workers.
+A patient is written under a temporary name and renamed when complete: a folder that has its final name is complete, and
+an interrupted run resumes where it stopped. The same seed gives the same bytes, whatever the number of workers.
 """
 
 import os
@@ -24,7 +24,7 @@ from echoplane.processes import processes
 def write_patient(
     folder: Path, seed: int, *, views: Sequence[str] | None = None, frames: int = 24, ranges: Ranges = USUAL
 ) -> list[Path]:
-    """Write one study to `folder/PATIENT_ID/IM00001 ...`, in an order that says nothing of the views."""
+    """Writes one study to `folder/PATIENT_ID/IM00001 ...`, in an order that does not reveal the views."""
     patient = make_patient(seed, ranges)
     final = folder / patient.identity.patient_id
     order = acquisition_order(seed, views or VIEW_NAMES)
@@ -46,12 +46,13 @@ def write_patient(
 
 
 def acquisition_order(seed: int, views: Sequence[str]) -> list[str]:
-    """The views as this patient's sonographer took them: shuffled, or file names would tell the view."""
+    """Returns the views in the order in which this patient's sonographer took them: shuffled, or file names would
+    reveal the view."""
     return [str(view) for view in np.random.default_rng([seed, 31]).permutation(list(views))]
 
 
 def _check(files: list[Path], frames: int) -> None:
-    """A study that is there already must be the one that was asked for."""
+    """Checks that a study that exists already is the one requested."""
     there = sorted(path.name for path in files[0].parent.iterdir())
     headers = [dcmread(files[0].parent / name, stop_before_pixels=True) for name in there]
     found = max((int(header.get("NumberOfFrames", 1)) for header in headers), default=0)
@@ -73,7 +74,8 @@ def write_cohort(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
-    """Write `patients` studies; `progress(done, total)` after each. All files, in the order of the seeds."""
+    """Writes `patients` studies, with a call of `progress(done, total)` after each; returns all files in the order of
+    the seeds."""
     seeds = [seed * 100_003 + k for k in range(patients)]
     workers = min(workers or len(os.sched_getaffinity(0)), max(patients, 1))
     written: dict[int, list[Path]] = {}

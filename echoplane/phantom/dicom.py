@@ -1,7 +1,8 @@
-"""Write a clip or a still as an ultrasound machine does: Ultrasound (Multi-frame) Image, JPEG Baseline 4:2:2, names
-everywhere.
+"""Writes a clip or a still as an ultrasound machine does: Ultrasound (Multi-frame) Image, JPEG Baseline 4:2:2, with
+names in many attributes.
 
-UIDs follow from the patient's seed, so that the same seed gives the same bytes (PS3.5 B.2: 2.25 and a UUID's integer).
+UIDs are derived from the patient's seed, so that the same seed gives the same bytes (PS3.5 B.2: 2.25 and a UUID's
+integer).
 """
 
 import hashlib
@@ -23,9 +24,9 @@ CREATOR = "HALCYON VANTIS 01"
 
 
 def uid(*parts: object) -> UID:
-    """Returns a UID of the 2.25 root that follows from `parts`."""
+    """Returns a UID of the 2.25 root that is derived from `parts`."""
     digest = hashlib.sha256("/".join(map(str, ("phantom", *parts))).encode()).digest()
-    # The bits of a version 4 UUID, as PS3.5 B.2 asks.
+    # The bits of a version 4 UUID, as PS3.5 B.2 requires.
     number = int.from_bytes(digest[:16], "big") & ~(0xF << 76) & ~(0x3 << 62) | (0x4 << 76) | (0x2 << 62)
     return UID(f"2.25.{number}")
 
@@ -121,7 +122,7 @@ def _study(dataset: Dataset, clip: Scan, patient: Patient) -> None:
 
 
 def _instance(clip: Scan) -> tuple[object, ...]:
-    """What tells instances of a patient apart; stills have a namespace of their own."""
+    """Returns the values that distinguish instances of a patient; stills have a namespace of their own."""
     kind = "instance" if isinstance(clip, EchoClip) else "still"
     return kind, clip.number, clip.seed
 
@@ -145,7 +146,7 @@ def _view(dataset: Dataset, clip: Scan) -> None:
 
 
 def _regions(clip: EchoClip) -> list[Dataset]:
-    """The tissue region (PS3.3 C.8.5.5), and on machines that tell of it the ECG's."""
+    """Returns the tissue region (PS3.3 C.8.5.5), and on machines that state it the ECG's."""
     tissue = _region(1, 1, clip.sector.box)
     tissue.RegionFlags = 2
     tissue.PhysicalUnitsXDirection = tissue.PhysicalUnitsYDirection = 3
@@ -165,14 +166,14 @@ def _regions(clip: EchoClip) -> list[Dataset]:
 
 
 def _strip_region(still: StripStill) -> Dataset:
-    """The spectrum or M-mode (PS3.3 C.8.5.5): seconds across, cm/s or cm down."""
+    """Returns the region of the spectrum or M-mode (PS3.3 C.8.5.5): seconds across, cm/s or cm down."""
     strip = still.strip
     formats = {"m-mode": (2, 1), "pw-doppler": (3, 3), "cw-doppler": (3, 4)}
     item = _region(*formats[strip.kind], still.box)
     item.RegionFlags = 2
     item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = 4, 3 if strip.kind == "m-mode" else 7
     item.PhysicalDeltaX = strip.seconds / (still.box[2] - still.box[0] + 1)
-    # Speed falls down the screen, depth grows.
+    # Speed decreases down the screen, depth increases.
     item.PhysicalDeltaY = strip.per_row / 10 if strip.kind == "m-mode" else -strip.per_row
     item.ReferencePixelX0, item.ReferencePixelY0 = 0, strip.baseline_row
     item.ReferencePixelPhysicalValueX = item.ReferencePixelPhysicalValueY = 0.0
@@ -210,6 +211,6 @@ def _pixels(dataset: Dataset, clip: Scan) -> None:
     dataset.LossyImageCompressionMethod = "ISO_10918_1"
     dataset.LossyImageCompressionRatio = f"{clip.rgb.size / sum(map(len, encoded)):.2f}"
     dataset.PixelData = encapsulate(encoded, has_bot=True)
-    # encapsulate() gives the bytes alone; their element must say that its length is open (PS3.5 A.4).
+    # encapsulate() returns the bytes only; the element must state that its length is undefined (PS3.5 A.4).
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True

@@ -26,16 +26,16 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Grid:
-    """Lines and samples of the two polar grids."""
+    """Numbers of lines and samples of the two polar grids."""
 
     coarse: Size = (72, 168)
     fine: Size = (128, 336)
 
 
 SCREEN = Grid()
-"""As fine as a machine's screen shows."""
+"""Grid as fine as a machine's screen shows."""
 THUMBNAIL = Grid((48, 84), (80, 120))
-"""For pictures of about 112 pixels per side: a quarter of the time."""
+"""Grid for pictures of about 112 pixels per side: a quarter of the time."""
 TEXTURE = 64
 SPECK_MM, GRAIN_MM = 0.7, 1.5
 """Edges of the cells of both textures, which repeat after TEXTURE of them."""
@@ -43,7 +43,7 @@ SPECK_MM, GRAIN_MM = 0.7, 1.5
 
 @dataclass(frozen=True)
 class Tissue:
-    """Maps on the coarse grid, (T, A, S): linear amplitudes of diffuse and mirror echoes."""
+    """Tissue maps on the coarse grid, (T, A, S): linear amplitudes of diffuse and mirror echoes."""
 
     diffuse: Array
     mirror: Array
@@ -59,7 +59,7 @@ def scan(
     defects: Defects = NO_DEFECTS,
     grid: Grid = SCREEN,
 ) -> NDArray[np.uint8]:
-    """Log-compressed echo strength, 0 to 255, (T, A, S) on the fine grid."""
+    """Returns the log-compressed echo strength, 0 to 255, (T, A, S) on the fine grid."""
     points = _points(pose, optics, grid.coarse)
     moment = moments(heart, phases)
     material = trace_back(heart, points, moment.contraction)
@@ -69,7 +69,7 @@ def scan(
 
 
 def _points(pose: Pose, optics: Optics, size: Size) -> Points:
-    """Points (1, A, S) of a polar grid in heart coordinates, mm."""
+    """Returns points (1, A, S) of a polar grid in heart coordinates, mm."""
     angle = np.linspace(-optics.half_angle_rad, optics.half_angle_rad, size[0])[:, None]
     depth = np.linspace(0, optics.depth_mm, size[1])[None, :]
     x, y, z = (
@@ -82,7 +82,7 @@ def _points(pose: Pose, optics: Optics, size: Size) -> Points:
 def _echoes(parts: Distances, material: Material, optics: Optics, look: Look, seed: int) -> Tissue:
     step_mm = optics.depth_mm / (parts[Part.PERICARDIUM].shape[-1] - 1)
     grain = _grain(seed % 8)[_cells(material.points, GRAIN_MM)]
-    # Beyond the heart lie fat and lung: less and less comes back.
+    # Beyond the heart lie fat and lung: the echo weakens with distance.
     far: Array = np.clip(parts[Part.PERICARDIUM], 0, 60)
     soft, floor = look.soft, look.far_floor
     diffuse = _amplitude(soft.diffuse_db) * (floor + (1 - floor) * np.exp(-far / look.far_decay_mm))
@@ -109,13 +109,13 @@ def _echoes(parts: Distances, material: Material, optics: Optics, look: Look, se
 
 
 def _haze(mirror: Array) -> Array:
-    """Side lobes: a strong mirror echo is also heard by the lines beside it."""
+    """Returns the side lobes: a strong mirror echo is also received by the neighbouring lines."""
     reach = round(0.29 * mirror.shape[1])
     return np.stack([cv2.blur(frame, (3, reach)) for frame in mirror]) * np.float32(0.07)
 
 
 def _from_db(level_db: Array) -> Array:
-    """Amplitude ratios."""
+    """Returns amplitude ratios."""
     return np.exp(level_db * np.float32(np.log(10) / 20))
 
 
@@ -124,7 +124,8 @@ def _amplitude(level_db: float) -> np.float32:
 
 
 def _facing(distance: Array, step_mm: float, floor_and_slope: tuple[float, float]) -> Array:
-    """Wall echo against that of a wall across the beam: fibres along the beam drop out (Miller 1983)."""
+    """Returns a wall's echo relative to that of a wall across the beam: fibres along the beam drop out (Miller
+    1983)."""
     slope = np.diff(distance, axis=-1, append=distance[..., -1:]) / np.float32(step_mm)
     floor, rise = floor_and_slope
     return np.float32(floor) + np.float32(rise) * np.minimum(slope * slope, 1)
@@ -132,14 +133,15 @@ def _facing(distance: Array, step_mm: float, floor_and_slope: tuple[float, float
 
 @cache
 def _texture(seed: int) -> NDArray[np.complex64]:
-    """Scatterers, (TEXTURE**3,): complex amplitudes."""
+    """Returns scatterers, (TEXTURE**3,): complex amplitudes."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal(2 * TEXTURE**3, dtype=np.float32).view(np.complex64)
 
 
 @cache
 def _grain(seed: int) -> NDArray[np.float32]:
-    """Slow change of echogenicity, (TEXTURE**3,): smooth noise of mean 0 and deviation 1 that repeats seamlessly."""
+    """Returns slow variation of echogenicity, (TEXTURE**3,): smooth noise of mean 0 and deviation 1 that repeats
+    seamlessly."""
     field = np.random.default_rng(seed).standard_normal((TEXTURE,) * 3)
     fine, broad = (gaussian_filter(field, sigma, mode="wrap") for sigma in (1.6, 4.5))
     mixed = fine / fine.std() + broad / broad.std()
@@ -147,13 +149,13 @@ def _grain(seed: int) -> NDArray[np.float32]:
 
 
 def _cells(points: Points, cell_mm: float) -> NDArray[np.int32]:
-    """Flat texture index of points; cells of `cell_mm`, repeated in all directions."""
+    """Returns the flat texture index of points; cells of `cell_mm`, repeated in all directions."""
     x, y, z = ((p * np.float32(1 / cell_mm)).astype(np.int32) & (TEXTURE - 1) for p in points)
     return np.asarray((x * TEXTURE + y) * TEXTURE + z)
 
 
 def _scatterers(material: Material, size: Size, seed: int, frame: int) -> NDArray[np.float32]:
-    """The texture at the fine grid's points, (A, S, 2)."""
+    """Returns the texture at the fine grid's points, (A, S, 2)."""
     index = np.zeros(size, np.int32)
     for axis in material.points:
         plane = np.ascontiguousarray(np.broadcast_to(axis, material.epicardium_mm.shape)[frame])
@@ -165,7 +167,7 @@ def _scatterers(material: Material, size: Size, seed: int, frame: int) -> NDArra
 def _detect(
     tissue: Tissue, material: Material, optics: Optics, defects: Defects, size: Size, seed: int
 ) -> NDArray[np.uint8]:
-    """Beamforming, envelope, gain and log compression, one frame at a time to stay in cache."""
+    """Applies beamforming, envelope, gain and log compression, one frame at a time to stay in cache."""
     rng = np.random.default_rng(optics.seed)
     fixed = _fixed(optics, defects, size, rng)
     noise = rng.standard_normal((4, *size), dtype=np.float32)
@@ -189,7 +191,8 @@ def _detect(
 
 
 def _blur(signal: NDArray[np.float32], optics: Optics, spread: float) -> NDArray[np.float32]:
-    """The point-spread function: lateral width goes with wavelength over aperture, axial with pulse length."""
+    """Applies the point-spread function: the lateral width follows wavelength over aperture, the axial width pulse
+    length."""
     lines, samples = signal.shape[:2]
     line_deg = np.degrees(2 * optics.half_angle_rad) / lines
     sigma_lateral = spread * 1.55 / optics.frequency_mhz / line_deg
@@ -201,7 +204,7 @@ def _blur(signal: NDArray[np.float32], optics: Optics, spread: float) -> NDArray
 
 @dataclass(frozen=True)
 class _Fixed:
-    """What stays on the screen while the heart moves, (A, S)."""
+    """Static parts of the picture while the heart moves, (A, S)."""
 
     pass_through: Array
     clutter: Array
@@ -217,7 +220,7 @@ def _fixed(optics: Optics, defects: Defects, size: Size, rng: np.random.Generato
     grain = cv2.GaussianBlur(rng.standard_normal(size, dtype=np.float32), (0, 0), sigmaX=2.0, sigmaY=5.0)
     grain = 1 + 0.5 * grain / grain.std()
     skin = 0.5 * np.exp(-depth_mm / 5) + 10 ** (optics.clutter_db / 20) * np.exp(-depth_mm / 28)
-    # Sound that goes back and forth between probe and skin: bands at a fixed spacing.
+    # Reverberation between probe and skin: bands at a fixed spacing.
     rings = 1 + 0.6 * np.cos(2 * np.pi * depth_mm / rng.uniform(7, 12)) * np.exp(-depth_mm / 30)
     clutter = np.abs(grain) * skin * rings
     noise = 10 ** ((optics.noise_db + 9 * depth**2 + tgc) / 20) * np.ones_like(contact)
@@ -230,7 +233,8 @@ def _fixed(optics: Optics, defects: Defects, size: Size, rng: np.random.Generato
 def _haze_of(
     defects: Defects, lines: NDArray[np.float64], depth_mm: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Speckled clutter that does not move with the heart, 1 at its place and fainter around it (Fatemi 2019)."""
+    """Returns speckled clutter that does not move with the heart, 1 at its position and fainter around it (Fatemi
+    2019)."""
     line, deep = defects.haze_place
     away_mm = np.hypot((lines - line) * depth_mm.max(), depth_mm - deep * depth_mm.max())
     grain = rng.standard_normal(away_mm.shape, dtype=np.float32)
@@ -239,7 +243,7 @@ def _haze_of(
 
 
 def _compress(level: Array, optics: Optics) -> NDArray[np.uint8]:
-    """Amplitude to grey: `dynamic_range_db` of decibels over 255 steps."""
+    """Converts amplitude to grey: `dynamic_range_db` of decibels over 255 steps."""
     scale = np.float32(255 * 20 / np.log(10) / optics.dynamic_range_db)
     top = np.float32(optics.dynamic_range_db + optics.gain_db - 2) * np.float32(255 / optics.dynamic_range_db)
     return np.clip(np.log(level + np.float32(1e-6)) * scale + top, 0, 255).astype(np.uint8)

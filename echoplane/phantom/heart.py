@@ -1,9 +1,9 @@
-"""One beating heart: its sizes, its landmarks and how its tissue moves. Nothing here knows a scanner.
+"""One beating heart: its sizes, its landmarks and the motion of its tissue, independent of any scanner.
 
 Heart coordinates, mm, right-handed: the origin is the endocardial apex of the left ventricle at end diastole; +z runs
 along its long axis to the base, +x to the septum (azimuth 0), +y to the anterior wall (azimuth 90 degrees).
-The shape is known at end diastole ("material" coordinates, capitals X Y Z). At any other moment a point in space is
-traced back to the material point that lies there, so that one still anatomy gives the whole cine.
+The shape is known at end diastole ("material" coordinates, capitals X Y Z). In any other phase a point in space is
+traced back to the material point that lies there, so that one static anatomy gives the whole cine.
 Wall tissue keeps its volume (Arts 1979); the cavity's volume has a closed form, hence EDV, ESV and EF are known.
 """
 
@@ -16,7 +16,7 @@ from echoplane.phantom.ranges import USUAL, HeartRanges
 from echoplane.phantom.shapes import Array, Points, Vector
 
 AXIS_SHARE = 1.6
-"""Cavity length over the ellipsoid's long semi-axis: 2 would be a whole ellipsoid, the base is cut at 1.6."""
+"""Ratio of cavity length to the ellipsoid's long semi-axis: 2 would be a whole ellipsoid, the base is cut at 1.6."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,22 @@ class Heart:
     torsion_deg: float
     heart_rate_bpm: float
     rv_size: float
-    """Right ventricle and right atrium against the usual ones."""
+    """Size of the right ventricle and right atrium, relative to the usual."""
     rv_motion_mm: float
     la_radius_mm: float
     ra_radius_mm: float
     aorta_radius_mm: float
     ivc_radius_mm: float
     outflow_deg: float
-    """Azimuth of the aortic valve: where the long-axis plane of PLAX and A3C lies."""
+    """Azimuth of the aortic valve, which is that of the long-axis plane of PLAX and A3C."""
     tilt_deg: tuple[float, float, float]
-    """Turn of this heart in its chest against the usual one: vessels and liver stay with the chest."""
+    """Rotation of this heart in its chest relative to the usual one: vessels and liver stay with the chest."""
     window_mm: float
-    """Tissue between the probe and the heart."""
+    """Thickness of the tissue between the probe and the heart."""
     seed: int
-    """Seed of the texture of its tissue."""
+    """Seed of the tissue's texture."""
     unevenness_mm: float = 1.1
-    """Bulges of the walls of atria and right ventricle."""
+    """Height of the bulges in the walls of atria and right ventricle."""
     la_axes: Vector = (1.0, 1.0, 1.15)
     """Semi-axes of the left atrium as factors of its radius."""
     ra_axes: Vector = (1.0, 1.0, 1.15)
@@ -59,7 +59,7 @@ class Heart:
 
     @property
     def edv_ml(self) -> float:
-        """Volume of the truncated ellipsoid at end diastole."""
+        """Returns the volume of the truncated ellipsoid at end diastole."""
         share = AXIS_SHARE - AXIS_SHARE**2 / 3
         return float(np.pi * self.lv_radius_mm**2 * self.lv_length_mm * share / 1000)
 
@@ -69,13 +69,14 @@ class Heart:
 
     @property
     def systole_share(self) -> float:
-        """Part of the beat from R wave to aortic closure: 0.546 s - 2.1 ms a beat per minute (Weissler 1968, men)."""
+        """Returns the share of the beat from R wave to aortic closure: 0.546 s - 2.1 ms per beat per minute (Weissler
+        1968, men)."""
         return (0.546 - 0.0021 * self.heart_rate_bpm) * self.heart_rate_bpm / 60 * 0.95
 
 
 def make_heart(rng: np.random.Generator, ranges: HeartRanges = USUAL.heart) -> Heart:
-    """A heart drawn from `ranges`, adult ones by default (Lang 2015, ASE/EACVI); weak hearts are larger and shorten
-    less."""
+    """Returns a random heart within `ranges`, adult ones by default (Lang 2015, ASE/EACVI); weak hearts are larger and
+    shorten less."""
     ef = float(rng.triangular(*ranges.ef))
     weakness = (0.65 - ef) / 0.35
     edv_ml = float(rng.uniform(*ranges.edv_ml) * (1 + 0.5 * max(weakness, 0)))
@@ -119,22 +120,22 @@ def _axes(rng: np.random.Generator, ranges: HeartRanges) -> Vector:
 
 @dataclass(frozen=True)
 class Moment:
-    """The state of the heart at some moments; each array is (frame, 1, 1)."""
+    """State of the heart in some phases; each array is (frame, 1, 1)."""
 
     contraction: Array
-    """0 at end diastole, 1 at end systole: the share of the stroke volume that has left."""
+    """Contraction, 0 at end diastole to 1 at end systole: the share of the stroke volume that has been ejected."""
     mitral: Array
-    """Opening, 0 shut to 1 wide; the tricuspid valve follows it."""
+    """Opening of the mitral valve, 0 shut to 1 wide; the tricuspid valve follows it."""
     aortic: Array
     pulse: Array
-    """Arterial pressure wave, 0 to 1, that widens the aorta."""
+    """Arterial pressure wave, 0 to 1, which widens the aorta."""
 
 
 def moments(heart: Heart, phases: NDArray[np.float64]) -> Moment:
-    """The heart at these phases of its beat (0 and 1 are the R wave)."""
+    """Returns the heart at these phases of its beat (0 and 1 are the R wave)."""
     phase = np.mod(np.asarray(phases, dtype=np.float64), 1)
     end = heart.systole_share
-    # Filling: fast to a quarter of the stroke, a rest, then the atrial kick (Nishimura 1997).
+    # Filling: fast to a quarter of the stroke, a pause, then the atrial kick (Nishimura 1997).
     fill_end, kick = end + 0.45 * (1 - end), 1 - 0.22 * (1 - end)
     systole = _ease(phase / end)
     filling = 1 - 0.72 * _ease((phase - end) / (fill_end - end)) - 0.28 * _ease((phase - kick) / (1 - kick))
@@ -162,16 +163,17 @@ def _column(values: NDArray[np.float64]) -> Array:
 
 @dataclass(frozen=True)
 class Material:
-    """Where tissue at some points in space was at end diastole, with the ventricle's walls on its way."""
+    """End-diastolic position of the tissue at some points in space, with its distances to the ventricle's walls."""
 
     points: Points
     endocardium_mm: Array
-    """Signed distance to the left ventricle's endless inner surface, end diastolic mm."""
+    """Signed distance to the left ventricle's inner surface, extended without end beyond the base, in end diastolic
+    mm."""
     epicardium_mm: Array
 
 
 def trace_back(heart: Heart, points: Points, contraction: Array) -> Material:
-    """The material coordinates of points in space (arrays that broadcast against `contraction`)."""
+    """Returns the material coordinates of points in space (arrays that broadcast against `contraction`)."""
     x, y, z = points
     r = np.sqrt(x * x + y * y) + np.float32(1e-3)
     z_material = z + _base_descent(heart, r, z, contraction)
@@ -189,7 +191,8 @@ def trace_back(heart: Heart, points: Points, contraction: Array) -> Material:
 
 
 def _base_descent(heart: Heart, r: Array, z: Array, contraction: Array) -> Array:
-    """How far towards the apex tissue has come: most at the valve plane, none at the apex and the roof of the atria."""
+    """Returns the displacement of tissue towards the apex: maximum at the valve plane, zero at the apex and the roof of
+    the atria."""
     length = np.float32(heart.lv_length_mm)
     descent = np.float32(heart.shortening) * length * contraction
     roof = length + 62
@@ -198,7 +201,7 @@ def _base_descent(heart: Heart, r: Array, z: Array, contraction: Array) -> Array
 
 
 def _wall_radii(heart: Heart, z_material: Array) -> tuple[Array, Array]:
-    """Endocardial and epicardial radius at a height; beyond the base those of the base."""
+    """Returns the endocardial and epicardial radius at a height; beyond the base those of the base."""
     axis, cap = heart.lv_semi_axis_mm, 0.75 * heart.wall_mm
     height = np.minimum(z_material, np.float32(heart.lv_length_mm)) - np.float32(axis)
     inner = np.float32(heart.lv_radius_mm) * np.sqrt(np.maximum(1 - (height / np.float32(axis)) ** 2, 0))
@@ -216,7 +219,7 @@ def _radius(
     squeeze2: Array,
     contraction: Array,
 ) -> tuple[Array, Array]:
-    """Material radius of points, and how far outside the epicardium they lie (mm)."""
+    """Returns the material radius of points, and their distance outside the epicardium (mm)."""
     now_inner2 = squeeze2 * inner * inner
     now_outer = np.sqrt(now_inner2 + (outer * outer - inner * inner) / stretch)
     cavity = r / np.sqrt(squeeze2)
@@ -224,7 +227,7 @@ def _radius(
     beyond = np.maximum(r - now_outer, 0)
     lean = np.radians(18.0)
     to_rv = np.maximum((points[0] * np.float32(np.cos(lean)) + points[1] * np.float32(np.sin(lean))) / r, 0)
-    # The free wall of the right ventricle moves to the septum; the push dies out in the chest.
+    # The free wall of the right ventricle moves towards the septum; the displacement fades out in the chest.
     push = np.float32(heart.rv_motion_mm) * contraction * to_rv * (beyond / 24) * np.exp(1 - beyond / 24)
     outside = r + (outer - now_outer) * np.exp(-beyond / 40) + push
     return np.where(r < np.sqrt(now_inner2), cavity, np.where(r < now_outer, wall, outside)), beyond

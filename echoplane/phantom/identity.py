@@ -40,7 +40,7 @@ SONOGRAPHERS = (
 
 @dataclass(frozen=True)
 class Identity:
-    """Who was examined, where and by whom. `name` in DICOM's form, Family^Given."""
+    """Invented patient, institution and staff of an examination. `name` is in DICOM's form, Family^Given."""
 
     name: str
     patient_id: str
@@ -63,18 +63,18 @@ class Identity:
 
     @property
     def screen_name(self) -> str:
-        """The name as the machine burns it in: "GRUNWALD, ZOE"."""
+        """Returns the name as the machine burns it in: "GRUNWALD, ZOE"."""
         return plain(self.name.replace("^", ", ")).upper()
 
 
 def plain(text: str) -> str:
-    """ASCII only: accents dropped, letters without a plain form spelt out."""
+    """Returns ASCII text: accents dropped, letters without a plain form spelt out."""
     spelt = text.replace("ß", "ss").translate(str.maketrans("øØłŁđ", "oOlLd"))
     return unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
 
 
 def make_identity(rng: np.random.Generator, seed: int) -> Identity:
-    """An invented patient; the number is a bijection of the seed, so that two patients never share one."""
+    """Returns an invented patient; the number is a bijection of the seed, so that two patients never share one."""
     sex = str(rng.choice(["F", "M"]))
     start = datetime(2021, 1, 4, 7, 30) + timedelta(days=int(rng.integers(1800)), seconds=int(rng.integers(36000)))
     number = (seed * 48271 + 7_654_321) % 99_999_989

@@ -1,7 +1,7 @@
-"""Where the parts of a heart and of the chest around it lie, in heart coordinates at end diastole (mm).
+"""Positions of the parts of a heart and of the chest around it, in heart coordinates at end diastole (mm).
 
-Places follow from the sizes of a `Heart`: valves sit on the rim of the left ventricle's base, vessels run along the
-directions of the body. Both scanners and the probe's poses read them; nothing here depends on a scanner.
+Positions follow from the sizes of a `Heart`: valves sit on the rim of the left ventricle's base, vessels run along the
+directions of the body. Both scanners and the probe's poses use them; nothing here depends on a scanner.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Vec = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Body:
-    """The body's directions in heart coordinates: the heart's axis points left, forward and down."""
+    """Directions of the body in heart coordinates: the heart's axis points left, forward and down."""
 
     superior: Vec
     right: Vec
@@ -47,10 +47,10 @@ class Landmarks:
     root: Vec
     root_radii_mm: Vec
     arch: Vec
-    """Ascending aorta, arch, descending and abdominal aorta: the part that does not follow the beat."""
+    """Centre line of ascending aorta, arch, descending and abdominal aorta: the part that does not follow the beat."""
     arch_radii_mm: Vec
     neck: tuple[Vec, ...]
-    """Innominate, carotid and subclavian artery."""
+    """Centre lines of the innominate, carotid and subclavian artery."""
     pulmonary_trunk: Vec
     right_pulmonary: Vec
     cava: Vec
@@ -58,11 +58,12 @@ class Landmarks:
     hepatic_veins: tuple[Vec, ...]
     liver: Vec
     spine: Vec
-    """The middle of the vertebral bodies."""
+    """Centre line of the vertebral bodies."""
 
 
 def body_axes(heart: Heart) -> Body:
-    """Usual lie of the heart (axis 0.62 left, 0.55 forward, 0.56 down), turned by this patient's tilt."""
+    """Returns the usual orientation of the heart (axis 0.62 left, 0.55 forward, 0.56 down), rotated by this patient's
+    tilt."""
     axes = np.array([[0.0, 0.83, 0.56], [0.65, -0.43, 0.62], [0.76, 0.36, -0.55]])
     q, _ = np.linalg.qr(axes.T)
     usual = (q * np.sign(np.sum(q * axes.T, axis=0))).T
@@ -79,7 +80,7 @@ def _rotation(angles_rad: Vec) -> Vec:
 
 
 def landmarks(heart: Heart) -> Landmarks:
-    """Lay out the anatomy of one heart."""
+    """Returns the landmarks of one heart."""
     body = body_axes(heart)
     azimuth = np.radians(heart.outflow_deg)
     outflow = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
@@ -136,7 +137,7 @@ def landmarks(heart: Heart) -> Landmarks:
 
 
 def _root(heart: Heart, valve: Vec, axis: Vec, valve_radius: float) -> tuple[Vec, Vec]:
-    """Outflow tract, valve, sinuses, sinotubular junction and the start of the ascending aorta."""
+    """Returns outflow tract, valve, sinuses, sinotubular junction and the start of the ascending aorta."""
     below = valve - [0.35 * valve[0], 0.35 * valve[1], 18]
     line = np.array([below, valve, valve + 9 * axis, valve + 20 * axis, valve + 38 * axis])
     wide = heart.aorta_radius_mm
@@ -165,7 +166,7 @@ def _arch(heart: Heart, body: Body, start: Vec, la: Vec) -> tuple[Vec, Vec]:
 
 
 def _spine(body: Body, arch: Vec) -> Vec:
-    """Behind the descending aorta, close to it from the diaphragm down."""
+    """Returns the centre line of the spine, behind the descending aorta and close to it from the diaphragm down."""
     top, middle, low = arch[15], arch[19], arch[24]
     side = 6 * body.right
     return np.array(
@@ -187,7 +188,7 @@ def _neck(body: Body, arch: Vec) -> tuple[Vec, ...]:
 
 
 def _cava(heart: Heart, body: Body, ra: Vec) -> tuple[Vec, Vec]:
-    """From the floor of the right atrium down through the liver."""
+    """Returns the inferior vena cava, from the floor of the right atrium down through the liver."""
     mouth = ra - 0.8 * heart.ra_radius_mm * body.superior
     down = unit(-body.superior - 0.15 * body.anterior + 0.08 * body.right)
     steps = np.array([0, 10, 22, 36, 55, 85])[:, None]

@@ -1,8 +1,9 @@
-"""An MR scanner over the beating heart: cine slices in balanced SSFP contrast with exact label maps.
+"""MR scanner over the beating heart: cine slices in balanced SSFP contrast with exact label maps.
 
-What a picture shows beyond anatomy: partial volume over edge and slice thickness, a receive coil's bias, Rician noise,
-slices that moved between breath holds, blood darkened by flow, banding from an uneven field, papillary muscles and
-trabeculae, which keep their volume and crowd the cavity in systole. Axes: T phase, N, M rows and columns of a slice.
+The picture shows, beyond anatomy: partial volume over edge and slice thickness, a receive coil's bias, Rician noise,
+slices displaced between breath holds, blood darkened by flow, banding from an inhomogeneous field, papillary muscles
+and trabeculae, which keep their volume and fill more of the cavity in systole. Axes: T phase, N, M rows and columns of
+a slice.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from echoplane.phantom.landmarks import Vec, landmarks
 from echoplane.phantom.shapes import Array, Points, unit
 
 LV_CAVITY, MYOCARDIUM, RV_CAVITY, LEFT_ATRIUM, RIGHT_ATRIUM = 1, 2, 3, 4, 5
-"""Values of a label map, as the task's; papillary muscles belong to the cavity, as the reference's readers drew it."""
+"""Values of a label map, as in the task; papillary muscles belong to the cavity, as in the reference annotations."""
 
 BLOOD_PARTS = (Part.RV_BLOOD, Part.RA_BLOOD, Part.LA_BLOOD, Part.LV_BLOOD, Part.AORTA_BLOOD, Part.PULMONARY_BLOOD)
 LABEL_OF_PART = {
@@ -35,20 +36,20 @@ LABEL_OF_PART = {
 
 @dataclass(frozen=True)
 class Field:
-    """How one scanner sees; signals against blood = 1."""
+    """Properties of one scanner; signals relative to blood = 1."""
 
     myocardium: tuple[float, float]
-    """Range over patients."""
+    """Range of the myocardium's signal over patients."""
     fat: tuple[float, float]
     blur_mm: tuple[float, float]
     noise: tuple[float, float]
-    """Deviation in each of the two receiver channels."""
+    """Deviation of the noise in each of the two receiver channels."""
     bias: float
     """Logarithm of the coil's fall-off over the picture."""
     banding: float
     """Share of pictures with a dark band."""
     flow: float
-    """Largest darkening of blood by flow."""
+    """Maximum darkening of blood by flow."""
 
 
 FIELDS = {
@@ -60,24 +61,25 @@ FIELDS = {
 PAPILLARY_MM = 5.0
 """Radius of a papillary muscle at end diastole."""
 PERICARDIUM_SIGNAL = (0.05, 0.25)
-"""Low in every sequence, so that the line around the heart can be told from most muscle."""
+"""Signal of the pericardium, low in every sequence, so that the line around the heart is distinct from most muscle."""
 PERICARDIUM_ED_MM = (0.7, 1.7)
-"""Mean and a deviation to either side of what MR shows of it at end diastole (Sechtem et al., AJR 1986; 147: 239)."""
+"""Thickness of the pericardium on MR at end diastole, from one deviation below to one above the mean (Sechtem et al.,
+AJR 1986; 147: 239)."""
 PERICARDIUM_THICKENS_MM = 0.5
-"""Up to end systole (the same)."""
+"""Increase of that thickness up to end systole (same source)."""
 APEX_MM = 25.0
-"""How far from the apex blood darkens."""
+"""Distance from the apex within which blood darkens."""
 UNSEEN_FIELD = "west"
-"""Kept out of training: how far a scanner that nobody trained on costs accuracy is measured with it."""
+"""Scanner that is kept out of training, to measure the loss of accuracy on an unseen scanner."""
 
 
 THICK_SHARE = 0.25
-"""Of hearts with thick walls that eject most of their blood."""
+"""Share of hearts with thick walls that eject most of their blood."""
 
 
 @dataclass(frozen=True)
 class MrPatient:
-    """A heart in its chest, on one scanner."""
+    """Heart in its chest, on one scanner."""
 
     seed: int
     heart: Heart
@@ -87,7 +89,7 @@ class MrPatient:
 
 @dataclass(frozen=True)
 class Plane:
-    """A slice's place: its middle (mm, heart coordinates), unit vectors down and right in the picture, its kind."""
+    """Geometry of a slice: its middle (mm, heart coordinates), unit vectors down and right in the picture, its kind."""
 
     kind: str
     middle_mm: Vec
@@ -106,8 +108,8 @@ class Grid:
 
 
 def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
-    """The patient of a seed. Hearts reach further than the echo phantom's: dilated and small ones, and a share of thick
-    ones that nearly empty themselves."""
+    """Returns the patient of a seed. Hearts vary more than the echo phantom's: dilated and small ones, and a share of
+    thick ones that nearly empty themselves."""
     rng = np.random.default_rng([seed, 41])
     heart = make_heart(rng)
     thick = rng.random() < THICK_SHARE
@@ -127,7 +129,8 @@ def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
 
 
 def short_axis_planes(patient: MrPatient, spacing_mm: float = 10.0) -> list[Plane]:
-    """A stack from above the mitral valve to below the apex, base first, turned a little off the ideal axis."""
+    """Returns a stack from above the mitral valve to below the apex, base first, rotated a little off the ideal
+    axis."""
     rng = np.random.default_rng([patient.seed, 42])
     right, down = unit(rng.normal([-1, 0, 0], 0.05)), rng.normal([0, -1, 0], 0.05)
     down = unit(down - (down @ right) * right)
@@ -143,7 +146,7 @@ def short_axis_planes(patient: MrPatient, spacing_mm: float = 10.0) -> list[Plan
 
 
 def long_axis_plane(patient: MrPatient, kind: str) -> Plane:
-    """The 2- or 4-chamber plane: through the apex and the middles of the atria that it shows."""
+    """Returns the 2- or 4-chamber plane: through the apex and the middles of the atria that it shows."""
     rng = np.random.default_rng([patient.seed, 43, kind == "4-chamber"])
     marks, length = landmarks(patient.heart), patient.heart.lv_length_mm
     down = unit(marks.la + rng.normal(0, 2, 3))
@@ -157,7 +160,8 @@ def long_axis_plane(patient: MrPatient, kind: str) -> Plane:
 def scan_plane(
     patient: MrPatient, plane: Plane, grid: Grid, phases: NDArray[np.float64], breath_mm: float = 1.5
 ) -> tuple[Array, NDArray[np.uint8]]:
-    """Signal (T, N, M), blood about 1, and labels (T, N, M) at these phases of the beat (0 is end diastole).
+    """Returns the signal (T, N, M), blood about 1, and labels (T, N, M) at these phases of the beat (0 is end
+    diastole).
 
     `breath_mm` is the deviation of a slice's shift between breath holds; labels move with the picture.
     """
@@ -176,33 +180,33 @@ def scan_plane(
 
 @dataclass(frozen=True)
 class _Look:
-    """One series' own contrast, drawn from its field's ranges."""
+    """Contrast of one series, drawn at random from its field's ranges."""
 
     field: Field
     myocardium: float
     fat: float
     pericardium: float
     pericardium_mm: float
-    """At end diastole."""
+    """Thickness at end diastole."""
     blur_mm: float
     noise: float
     flow: float
     trabeculae: float
-    """Darkening of the cavity's outermost millimetres where there are some."""
+    """Darkening of the cavity's outermost millimetres by trabeculae."""
     trabeculae_mm: float
-    """How far they reach into the cavity at end diastole."""
+    """Depth of the trabeculae in the cavity at end diastole."""
     trabeculae_from: float
-    """Grain above which there are some: the lower, the more."""
+    """Grain above which there are trabeculae: the lower, the more."""
     papillary_mm: float
-    """Added to the radius of papillary muscles."""
+    """Amount added to the radius of papillary muscles."""
     apex: float
     """Darkening of blood at the apex, where it hardly moves and the coil is far."""
     texture: int
-    """Seed of what lies around the heart in this slice."""
+    """Seed of the texture around the heart in this slice."""
 
     @classmethod
     def draw(cls, field: Field, patient: MrPatient, rng: np.random.Generator) -> "_Look":
-        own = np.random.default_rng([patient.seed, 45])  # one scanner setting a patient; flow is a slice's own
+        own = np.random.default_rng([patient.seed, 45])  # one scanner setting per patient; flow differs per slice
         myocardium = float(own.uniform(*field.myocardium))
         return cls(
             field,
@@ -222,7 +226,7 @@ class _Look:
         )
 
     def of(self, part: Part) -> float:
-        """Signal of a part of the anatomy."""
+        """Returns the signal of a part of the anatomy."""
         if part in (*BLOOD_PARTS, Part.CAVA_BLOOD, Part.HEPATIC_VEIN):
             return 1.0 if part in (Part.LV_BLOOD, Part.RV_BLOOD) else 0.95
         special = {Part.PERICARDIUM: self.pericardium, Part.LIVER: 1.3 * self.myocardium, Part.SPINE: 0.55}
@@ -230,7 +234,7 @@ class _Look:
 
 
 def _points(plane: Plane, grid: Grid, offset_mm: Vec) -> Points:
-    """Pixel centres (1, N, M) in heart coordinates, mm."""
+    """Returns pixel centres (1, N, M) in heart coordinates, mm."""
     down_mm = (np.arange(grid.rows) - (grid.rows - 1) / 2)[:, None] * grid.pixel_mm
     right_mm = (np.arange(grid.columns) - (grid.columns - 1) / 2)[None] * grid.pixel_mm
     middle = plane.middle_mm + offset_mm
@@ -242,7 +246,7 @@ def _points(plane: Plane, grid: Grid, offset_mm: Vec) -> Points:
 
 
 def _layer(patient: MrPatient, points: Points, phases: NDArray[np.float64], look: _Look) -> tuple[Array, Distances]:
-    """Signal of an infinitely thin slice, (T, N, M), and the distances that it was painted from."""
+    """Returns the signal of an infinitely thin slice, (T, N, M), and the distances from which it was painted."""
     moment = moments(patient.heart, phases)
     material = trace_back(patient.heart, points, moment.contraction)
     parts = all_parts(patient.heart, landmarks(patient.heart), points, material, moment)
@@ -272,7 +276,7 @@ def _layer(patient: MrPatient, points: Points, phases: NDArray[np.float64], look
 
 
 def _grain(seed: int, points: Points) -> Array:
-    """Texture that travels with the tissue: a few plane waves of random direction."""
+    """Returns texture that moves with the tissue: a few plane waves of random direction."""
     rng = np.random.default_rng(seed)
     waves = rng.normal(0, 0.22, (5, 3)), rng.uniform(0, 2 * np.pi, 5)
     total = sum(np.sin(sum(p * np.float32(k) for p, k in zip(points, wave, strict=True)) + np.float32(start))
@@ -281,18 +285,18 @@ def _grain(seed: int, points: Points) -> Array:
 
 
 def _labels(parts: Distances, kind: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The label map of a thin slice, painted in the anatomy's own order: a later part covers an earlier one."""
+    """Returns the label map of a thin slice, painted in the anatomy's own order: a later part covers an earlier one."""
     labels, wanted = np.zeros(shape, np.uint8), LABEL_OF_PART[kind]
     for part, distance in parts.items():
         inside = np.broadcast_to(distance < 0, shape)
         if part == Part.VALVE:
-            continue  # leaflets are thinner than a voxel: a reader's contour runs over them
+            continue  # leaflets are thinner than a voxel: an annotator's contour runs over them
         labels[inside] = wanted.get(part, 0)
     return labels
 
 
 def _received(signal_TNM: Array, grid: Grid, look: _Look, rng: np.random.Generator) -> Array:
-    """What coil and receiver make of a signal."""
+    """Returns the signal after coil and receiver."""
     sigma = look.blur_mm / grid.pixel_mm
     blurred = gaussian_filter(signal_TNM, (0, sigma, sigma)) * _coil(signal_TNM.shape[1:], look.field, rng)
     if rng.random() < look.field.banding:
@@ -302,7 +306,7 @@ def _received(signal_TNM: Array, grid: Grid, look: _Look, rng: np.random.Generat
 
 
 def _coil(shape: tuple[int, ...], field: Field, rng: np.random.Generator) -> Array:
-    """Sensitivity that falls off from the chest wall: e to a random plane and bowl."""
+    """Returns a sensitivity that decreases from the chest wall: e to the power of a random plane and bowl."""
     down, across = (np.linspace(-1, 1, n) for n in shape)
     slope = rng.normal(0, 0.5, 2) * field.bias
     bowl = -0.5 * abs(rng.normal(0, 0.5)) * field.bias
@@ -311,7 +315,7 @@ def _coil(shape: tuple[int, ...], field: Field, rng: np.random.Generator) -> Arr
 
 
 def _band(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """A dark line where the field is off by half a turn each repetition."""
+    """Returns a dark line where the field is off by half a turn per repetition."""
     down, across = (np.linspace(-1, 1, n) for n in shape)
     angle, place, width = rng.uniform(0, np.pi), rng.uniform(-0.9, 0.9), rng.uniform(0.02, 0.06)
     bend = rng.normal(0, 0.3) * (down[:, None] ** 2 - across[None] ** 2)

@@ -1,6 +1,6 @@
-"""What one scan looks like, whatever it shows: the machine's settings, the echogenicity of tissue, and defects.
+"""Appearance of one scan, whatever it shows: the machine's settings, the echogenicity of tissue, and defects.
 
-All are drawn without regard to the view, or they would tell it.
+All are drawn at random without regard to the view, or they would reveal it.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from echoplane.phantom.ranges import USUAL, DefectRanges, LookRanges, OpticsRang
 
 @dataclass(frozen=True)
 class Optics:
-    """Settings of the machine, and how the skin transmits."""
+    """Settings of the machine, and transmission of the skin."""
 
     depth_mm: float
     half_angle_rad: float
@@ -24,17 +24,18 @@ class Optics:
     gain_db: float
     dynamic_range_db: float
     tgc_db: tuple[float, ...]
-    """Sliders from the skin down."""
+    """Gain of the TGC sliders from the skin down."""
     clutter_db: float
     noise_db: float
     contact: tuple[float, ...]
-    """Share of the beam that gets through, from the first line to the last: ribs and lung take the rest."""
+    """Share of the beam that gets through, from the first line to the last: ribs and lung block the rest."""
     persistence: float
     seed: int
 
 
 def draw_optics(rng: np.random.Generator, ranges: OpticsRanges = USUAL.optics) -> Optics:
-    """Settings of one scan; one distribution for all views, or depth and gain would tell them apart."""
+    """Returns the settings of one scan, from one distribution for all views, or depth and gain would reveal the
+    view."""
     edges = 1 - np.array([1.0, 0.35, 0, 0, 0, 0, 0.35, 1.0]) * rng.uniform(0, 0.6, 8) ** 1.5
     return Optics(
         depth_mm=float(rng.choice(ranges.depth_mm)),
@@ -53,7 +54,7 @@ def draw_optics(rng: np.random.Generator, ranges: OpticsRanges = USUAL.optics) -
 
 @dataclass(frozen=True)
 class Echogenicity:
-    """How a part answers: diffuse level, impedance against blood (its steps mirror), loss above average, unevenness."""
+    """Echo of a part: diffuse level, impedance relative to blood (its steps mirror), loss above average, unevenness."""
 
     diffuse_db: float
     impedance: float
@@ -91,15 +92,15 @@ FILLED = (Part.LA_BLOOD, Part.RA_BLOOD, Part.RV_BLOOD)
 
 @dataclass(frozen=True)
 class Look:
-    """How the tissue of one scan answers."""
+    """Echogenicity of the tissue in one scan."""
 
     echoes: Mapping[Part, Echogenicity]
     soft: Echogenicity
-    """Tissue around the heart."""
+    """Echogenicity of the tissue around the heart."""
     facing: Pair
-    """Floor and slope of a wall's echo against its angle to the beam."""
+    """Floor and slope of a wall's echo as a function of its angle to the beam."""
     far_floor: float
-    """Share of the echo of soft tissue that is left far from the heart."""
+    """Share of the echo of soft tissue that remains far from the heart."""
     far_decay_mm: float
     edge_per_mm: float
     """Steepness of the edges between parts."""
@@ -109,7 +110,7 @@ USUAL_LOOK = Look(ECHOES, Echogenicity(-22, 0.7, 0.35, 4.0), (0.42, 0.75), 0.10,
 
 
 def draw_look(rng: np.random.Generator, ranges: LookRanges) -> Look:
-    """The look of one scan: blood of one level in all chambers, walls brighter or fainter, thin parts lost."""
+    """Returns the look of one scan: blood of one level in all chambers, walls brighter or fainter, thin parts lost."""
     blood_db, walls_db = rng.uniform(*ranges.blood_db), rng.uniform(*ranges.walls_db)
     impedance = rng.uniform(*ranges.impedance)
     changed = {}
@@ -135,16 +136,16 @@ def draw_look(rng: np.random.Generator, ranges: LookRanges) -> Look:
 
 @dataclass(frozen=True)
 class Defects:
-    """What spoils parts of the picture; places are shares of the sector's width and depth."""
+    """Defects of parts of the picture; positions are shares of the sector's width and depth."""
 
     point_spread: float
     """Factor of the width of the point-spread function."""
     lost_side: float
     """Share of the sector without contact: from the left if positive, from the right if negative."""
     regional_db: tuple[float, ...]
-    """Gain at 4 x 4 places, line by line; smooth between them."""
+    """Gain at 4 x 4 positions, line by line; smooth between them."""
     dropouts: tuple[tuple[float, float, float, float, float], ...]
-    """Line, depth, their deviations, and loss in dB."""
+    """Regions that drop out: line, depth, their deviations, and loss in dB."""
     haze_db: float | None
     haze_place: tuple[float, float]
     haze_decay_mm: float
@@ -154,7 +155,7 @@ NO_DEFECTS = Defects(1.0, 0.0, (), (), None, (0.5, 0.0), 1.0)
 
 
 def draw_defects(rng: np.random.Generator, ranges: DefectRanges) -> Defects:
-    """Defects of one scan."""
+    """Returns the defects of one scan."""
     lost = rng.uniform(0.1, 0.35) * rng.choice([-1, 1]) if rng.random() < ranges.lost_contact_share else 0.0
     regional_db = rng.normal(0, rng.uniform(*ranges.regional_gain_db), 16)
     dropouts = [
@@ -173,13 +174,13 @@ def draw_defects(rng: np.random.Generator, ranges: DefectRanges) -> Defects:
 
 
 def draw_scan(rng: np.random.Generator, ranges: Ranges) -> tuple[Look, Defects]:
-    """Look and defects of one scan; the usual ones if `ranges` has none."""
+    """Returns look and defects of one scan; the usual ones if `ranges` has none."""
     look = draw_look(rng, ranges.look) if ranges.look else USUAL_LOOK
     return look, draw_defects(rng, ranges.defects) if ranges.defects else NO_DEFECTS
 
 
 def pass_through_db(defects: Defects, lines: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gain of the defects over lines (A, 1) and depth (1, S), both from 0 to 1."""
+    """Returns the gain of the defects over lines (A, 1) and depth (1, S), both from 0 to 1."""
     gain_db = np.zeros(np.broadcast_shapes(lines.shape, depth.shape))
     if defects.regional_db:
         gain_db += _bumps(lines) @ np.reshape(defects.regional_db, (4, 4)) @ _bumps(depth.T).T
@@ -192,6 +193,6 @@ def pass_through_db(defects: Defects, lines: NDArray[np.float64], depth: NDArray
 
 
 def _bumps(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of four evenly spaced smooth bumps at `places` (n, 1): (n, 4)."""
+    """Returns the weights of four evenly spaced smooth bumps at `places` (n, 1): (n, 4)."""
     weights = np.exp(-(((places - np.linspace(0, 1, 4)) / 0.3) ** 2))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))

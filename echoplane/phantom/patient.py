@@ -1,4 +1,4 @@
-"""A synthetic patient, and a scan of one view as a whole screen clip."""
+"""Synthetic patient, and a scan of one view as a full-screen clip."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ VIEW_NAMES = tuple(view.name for view in VIDEO_VIEWS)
 
 @dataclass(frozen=True, repr=False)
 class Patient:
-    """One heart and the invented person around it; `style` is the machine of the lab."""
+    """One heart and the invented patient around it; `style` is the machine of the lab."""
 
     seed: int
     heart: Heart
@@ -44,12 +44,12 @@ class Patient:
 
 @dataclass(frozen=True, repr=False)
 class EchoClip:
-    """Screens as the machine shows them, and what its header tells."""
+    """Screens as the machine shows them, and the content of the header."""
 
     rgb: NDArray[np.uint8]
-    """(frame, row, column, 3)"""
+    """Screens (frame, row, column, 3)."""
     sector_mask: NDArray[np.bool_]
-    """(row, column): True where tissue is shown."""
+    """Mask (row, column), True where tissue is shown."""
     sector: screen.Sector
     trace_box: tuple[int, int, int, int]
     """First column, first row, last column, last row of the ECG."""
@@ -57,22 +57,22 @@ class EchoClip:
     spacing_mm: float
     heart_rate_bpm: int
     phases: NDArray[np.float64]
-    """Of the beat, a frame; 0 is the R wave."""
+    """Phase of the beat per frame; 0 is the R wave."""
     captions: tuple[screen.Caption, ...]
     """All burned-in text."""
     acquired: datetime
     number: int
-    """Place of the clip in the study, from 1."""
+    """Position of the clip in the study, from 1."""
     optics: Optics
     style: Style
     view: str
     ecg_mv: NDArray[np.float32]
-    """At each frame."""
+    """ECG voltage at each frame."""
     seed: int
 
 
 def make_patient(seed: int, ranges: Ranges = USUAL) -> Patient:
-    """The patient of a seed and ranges: always the same one."""
+    """Returns the patient of a seed and ranges: the same one at every call."""
     rng = np.random.default_rng([seed, 11])
     identity = make_identity(rng, seed)
     style = str(rng.choice(list(STYLES)))
@@ -89,9 +89,9 @@ def scan_echo(
     number: int = 1,
     ranges: Ranges = USUAL,
 ) -> EchoClip:
-    """Hold the probe for `view` and record a clip.
+    """Holds the probe for `view` and records a clip.
 
-    All that shows outside the fan comes from the patient, the seed and the number; only the fan knows the view.
+    Everything outside the sector depends on the patient, the seed and the number; only the sector depends on the view.
     """
     if view not in VIEW_NAMES:
         raise ConfigError(f"there is no view {view!r}; one of {', '.join(VIEW_NAMES)} is needed")

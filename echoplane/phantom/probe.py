@@ -1,8 +1,8 @@
-"""Where a sonographer holds the probe for each of the twelve views.
+"""Position of the probe for each of the twelve views.
 
-A pose is found as at the bedside: from a window in the chest towards a landmark, turned until a second direction
-lies in the picture. So each view follows the patient's own anatomy. Orientation as ASE shows it: apex up in apical
-views, the base to the right in long-axis views, the patient's left to the right in the others (Mitchell 2019).
+A pose is found as at the bedside: from a window in the chest towards a landmark, rotated until a second direction lies
+in the picture. So each view follows the patient's own anatomy. Orientation as ASE shows it: apex up in apical views,
+the base to the right in long-axis views, the patient's left to the right in the others (Mitchell 2019).
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from echoplane.phantom.shapes import unit
 
 @dataclass(frozen=True)
 class Pose:
-    """The scan plane: the probe's place (mm, heart coordinates), and unit vectors down and right on the screen."""
+    """Scan plane: the probe's position (mm, heart coordinates), and unit vectors down and right on the screen."""
 
     origin_mm: Vec
     down: Vec
@@ -25,7 +25,8 @@ class Pose:
 
 
 def pose(heart: Heart, marks: Landmarks, view: str, rng: np.random.Generator, ranges: HandRanges = USUAL.hand) -> Pose:
-    """The pose for a view, by default as far off the ideal one as a careful hand is: about 3 degrees and 2 mm."""
+    """Returns the pose for a view, by default with a careful sonographer's deviation from the ideal: about 3 degrees
+    and 2 mm."""
     origin, target, hint = _aim(heart, marks, view)
     origin = origin + rng.normal(0, ranges.origin_mm, 3)
     target = target + rng.normal(0, ranges.target_mm, 3)
@@ -35,7 +36,7 @@ def pose(heart: Heart, marks: Landmarks, view: str, rng: np.random.Generator, ra
 
 
 def _turn(at: Pose, angles_rad: Vec) -> Pose:
-    """Swing within the plane, tilt out of it, rotate about the beam."""
+    """Swings the pose within the plane, tilts it out of it, and rotates it about the beam."""
     swing, tilt, spin = angles_rad
     normal = np.cross(at.down, at.right)
     down = unit(at.down + np.tan(swing) * at.right + np.tan(tilt) * normal)
@@ -44,7 +45,7 @@ def _turn(at: Pose, angles_rad: Vec) -> Pose:
 
 
 def _aim(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
-    """Origin, target and the direction to the right of the screen."""
+    """Returns origin, target and the direction to the right of the screen."""
     if view in APICAL:
         return _apical(heart, marks, view)
     if view in PARASTERNAL:
@@ -58,7 +59,7 @@ APICAL = ("a4c", "a5c", "a2c", "a3c")
 def _apical(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
     origin = np.array([0.0, 0.0, -0.75 * heart.wall_mm - heart.window_mm])
     if view == "a5c":
-        # Tilted up from four chambers just to the valve, and turned so that the left atrium stays in sight.
+        # Tilted up from four chambers just to the valve, and rotated so that the left atrium stays in view.
         return origin, marks.aortic + 6 * marks.aortic_axis - np.array([0.0, 3.0, 0.0]), np.array([-1.0, -0.15, 0.0])
     if view == "a4c":
         return origin, 0.62 * marks.la + 0.38 * marks.ra, marks.la - marks.ra
@@ -70,7 +71,7 @@ def _apical(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
 
 
 def _chest(heart: Heart, marks: Landmarks) -> float:
-    """Distance of the parasternal window from the long axis of the left ventricle, mm."""
+    """Returns the distance of the parasternal window from the long axis of the left ventricle, mm."""
     return float(1.62 * (heart.lv_radius_mm + heart.wall_mm) + heart.window_mm)
 
 
@@ -87,7 +88,7 @@ def _rv_inflow(heart: Heart, marks: Landmarks) -> tuple[Vec, Vec, Vec]:
 
 
 def _lateral(marks: Landmarks) -> Vec:
-    """To the right of the short-axis screen: across the beam, to the lateral wall."""
+    """Returns the direction to the right of the short-axis screen: across the beam, to the lateral wall."""
     return np.array([-marks.outflow[1], marks.outflow[0], 0.0])
 
 
@@ -105,7 +106,7 @@ PARASTERNAL = {"plax": _plax, "rv-inflow": _rv_inflow, "sax-basal": _sax_basal, 
 
 
 def _xiphoid(heart: Heart, marks: Landmarks) -> Vec:
-    """Below the breastbone, in front of the liver."""
+    """Returns the position below the breastbone, in front of the liver."""
     return marks.cava[3] + (62 + heart.window_mm) * marks.body.anterior + 4 * marks.body.right
 
 

@@ -1,8 +1,9 @@
-"""Ranges that one ultrasound scan is drawn from: the patient, the sonographer's hand, the machine and the picture.
+"""Ranges from which the parameters of one ultrasound scan are drawn at random: the patient, the sonographer's hand, the
+machine and the picture.
 
-USUAL is the careful lab of the demo. WIDE is for networks that must read real pictures: anatomy, pose and framing vary
-together with optics, echogenicity and defects, since none of these transfers to real patients alone (docs/views.md).
-A pair is a uniform range (low, high); `_sd` is a standard deviation around the usual value.
+USUAL is the careful lab of the demo. WIDE is for networks that must classify real pictures: anatomy, pose and framing
+vary together with optics, echogenicity and defects, since none of these alone transfers to real patients
+(docs/views.md). A pair is a uniform range (low, high); `_sd` is a standard deviation around the usual value.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class HeartRanges:
     tilt_sd_deg: float = 4
     window_mm: Pair = (12, 20)
     unevenness_mm: Pair = (1.1, 1.1)
-    """Bulges of the walls of atria and right ventricle."""
+    """Height of the bulges in the walls of atria and right ventricle."""
     atrial_axes: tuple[Pair, Pair, Pair] = ((1, 1), (1, 1), (1.15, 1.15))
     """Semi-axes of each atrium as factors of its radius."""
     papillary_size: Pair = (1, 1)
@@ -46,7 +47,7 @@ class HandRanges:
 
 @dataclass(frozen=True)
 class OpticsRanges:
-    """Settings of the machine, and how the skin transmits; see `Optics`."""
+    """Settings of the machine, and transmission of the skin; see `Optics`."""
 
     depth_mm: tuple[float, ...] = (150, 155, 160, 165, 170, 175, 180)
     """Values to choose from."""
@@ -82,13 +83,13 @@ class LookRanges:
     """Share of scans in which a thin part (valves, pericardium, papillaries, walls of atria) is fainter."""
     fade_db: Pair
     filled_share: float
-    """Share of scans in which an atrium or the right ventricle is filled with clutter."""
+    """Share of scans in which clutter fills an atrium or the right ventricle."""
     filled_db: Pair
 
 
 @dataclass(frozen=True)
 class DefectRanges:
-    """What spoils a part of the picture; see `Defects`."""
+    """Defects of parts of the picture; see `Defects`."""
 
     point_spread: Pair
     lost_contact_share: float
@@ -104,7 +105,7 @@ class DefectRanges:
 
 @dataclass(frozen=True)
 class Ranges:
-    """All that one scan is drawn from. Without `look` or `defects` those of the usual scan hold."""
+    """Ranges of all parameters of one scan. Without `look` or `defects` those of the usual scan apply."""
 
     heart: HeartRanges = field(default_factory=HeartRanges)
     hand: HandRanges = field(default_factory=HandRanges)

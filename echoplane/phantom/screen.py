@@ -1,6 +1,6 @@
-"""From polar pictures to the machine's screen: scan conversion, layout, burned-in text, scales and ECG.
+"""Converts polar pictures to the machine's screen: scan conversion, layout, burned-in text, scales and ECG.
 
-Nothing here knows the view: with the sector blanked, two views of the same patient and seed are the same screen.
+Nothing here depends on the view: with the sector blanked, two views of the same patient and seed have the same screen.
 """
 
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sector:
-    """Where the fan lies on the screen."""
+    """Position of the ultrasound sector on the screen."""
 
     apex_rc: tuple[float, float]
     pixels_per_mm: float
     depth_mm: float
     half_angle_rad: float
     box: tuple[int, int, int, int]
-    """First column, first row, last column, last row (inclusive) of the region that the header tells of."""
+    """First column, first row, last column, last row (inclusive) of the region that the header states."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A burned-in string, its baseline's left end (column, row) and colour."""
+    """Burned-in string, the left end of its baseline (column, row) and its colour."""
 
     text: str
     place: tuple[int, int]
@@ -40,7 +40,7 @@ class Caption:
 
 
 def place_sector(style: Style, optics: Optics, rng: np.random.Generator) -> Sector:
-    """The fan at the style's place, shifted by a few pixels from scan to scan."""
+    """Returns the sector at the style's position, shifted by a few pixels from scan to scan."""
     top = style.sector_top * style.height + rng.uniform(0, 6)
     length = (style.sector_bottom * style.height - top) * rng.uniform(0.96, 1.0)
     column = style.sector_centre * style.width + rng.uniform(-8, 8)
@@ -57,7 +57,7 @@ def place_sector(style: Style, optics: Optics, rng: np.random.Generator) -> Sect
 
 @lru_cache(maxsize=4)
 def _maps(sector: Sector, grid: tuple[int, int]) -> tuple[Frames, Frames, NDArray[np.bool_]]:
-    """Fixed-point remap tables over the sector's box, and the fan's mask in the box."""
+    """Returns fixed-point remap tables over the sector's box, and the sector's mask in the box."""
     x0, y0, x1, y1 = sector.box
     rows, columns = np.mgrid[y0 : y1 + 1, x0 : x1 + 1].astype(np.float32)
     down, right = rows - np.float32(sector.apex_rc[0]), columns - np.float32(sector.apex_rc[1])
@@ -65,14 +65,14 @@ def _maps(sector: Sector, grid: tuple[int, int]) -> tuple[Frames, Frames, NDArra
     angle = np.arctan2(right, down) / np.float32(sector.half_angle_rad)
     mask = (depth <= 1) & (np.abs(angle) <= 1) & (depth > 0.012)
     sample, line = depth * (grid[1] - 1), (angle + 1) * np.float32((grid[0] - 1) / 2)
-    # Never past the last cell: remap is several times slower where it has to think of the border.
+    # Never past the last cell: remap is several times slower if it has to handle the border.
     sample, line = (np.clip(m, 0, n - 1.02).astype(np.float32) for m, n in ((sample, grid[1]), (line, grid[0])))
     first, second = cv2.convertMaps(sample, line, cv2.CV_16SC2)
     return first, second, mask
 
 
 def sector_mask(style: Style, sector: Sector, grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """True where the fan is, (row, column) of the whole screen."""
+    """Returns the sector's mask over the whole screen, (row, column)."""
     mask = np.zeros((style.height, style.width), bool)
     x0, y0, x1, y1 = sector.box
     mask[y0 : y1 + 1, x0 : x1 + 1] = _maps(sector, grid)[2]
@@ -80,7 +80,8 @@ def sector_mask(style: Style, sector: Sector, grid: tuple[int, int]) -> NDArray[
 
 
 def compose(polar: Frames, style: Style, sector: Sector, still: Frames) -> Frames:
-    """Screens (frame, row, column, 3): the still screen with the fan of each polar picture (line, sample) in it."""
+    """Returns screens (frame, row, column, 3): the still screen with the sector of each polar picture (line, sample) in
+    it."""
     first, second, mask = _maps(sector, (polar.shape[1], polar.shape[2]))
     x0, y0, x1, y1 = sector.box
     screens = np.repeat(still[None], len(polar), axis=0)
@@ -100,7 +101,7 @@ def captions(
     heart_rate_bpm: int,
     rng: np.random.Generator,
 ) -> tuple[Caption, ...]:
-    """All text of a screen: who and where at the top, settings in the style's column."""
+    """Returns all text of a screen: patient and institution at the top, settings in the style's column."""
     left, right = (int(share * style.width) for share in style.columns)
     line = int(34 * style.font_scale) if style.font_scale < 0.6 else int(25 * style.font_scale)
     head = [
@@ -129,7 +130,7 @@ def captions(
 
 
 def still_screen(style: Style, sector: Sector, texts: tuple[Caption, ...], focus_mm: float) -> Frames:
-    """The screen without fan and trace, (row, column, 3)."""
+    """Returns the screen without sector and trace, (row, column, 3)."""
     screen = np.full((style.height, style.width, 3), style.background, np.uint8)
     _grey_bar(screen, style)
     _depth_scale(screen, style, sector, focus_mm)
@@ -142,7 +143,7 @@ def still_screen(style: Style, sector: Sector, texts: tuple[Caption, ...], focus
 
 
 def write(screen: Frames, style: Style, caption: Caption) -> None:
-    """Burn one caption in, in place."""
+    """Burns one caption in, in place."""
     cv2.putText(screen, caption.text, caption.place, style.font, style.font_scale, caption.colour, 1, cv2.LINE_AA)
 
 
@@ -155,7 +156,7 @@ def _grey_bar(screen: Frames, style: Style) -> None:
 
 
 def _depth_scale(screen: Frames, style: Style, sector: Sector, focus_mm: float) -> None:
-    """A tick a centimetre, longer ones every five with a number, and the focus as a wedge."""
+    """Draws one tick per centimetre, longer ones every five with a number, and the focus as a wedge."""
     edge = sector.box[2] + 6 if style.scale_side > 0 else sector.box[0] - 12
     edge = int(np.clip(edge, 24, style.width - 40))
     for centimetre in range(int(sector.depth_mm / 10) + 1):

@@ -13,19 +13,19 @@ Vector = tuple[float, float, float]
 
 
 def vector(values: NDArray[np.float64] | Vector) -> Vector:
-    """Three plain floats: a float64 array would pull every float32 formula up to double."""
+    """Returns three plain floats: a float64 array would convert every float32 formula to double."""
     x, y, z = (float(value) for value in values)
     return x, y, z
 
 
 def unit(values: NDArray[np.float64] | Vector) -> NDArray[np.float64]:
-    """The direction of `values`, of length 1."""
+    """Returns the direction of `values`, of length 1."""
     array = np.asarray(values, dtype=np.float64)
     return array / np.linalg.norm(array)
 
 
 def ellipsoid(points: Points, center_mm: Vector, radii_mm: Vector) -> Array:
-    """Distance to an ellipsoid along the axes, right to first order near its surface."""
+    """Returns the distance to an axis-aligned ellipsoid, correct to first order near its surface."""
     scaled = [(p - c) / r for p, c, r in zip(points, center_mm, radii_mm, strict=True)]
     norm = np.sqrt(scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2)
     slope = np.sqrt(sum((s / r) ** 2 for s, r in zip(scaled, radii_mm, strict=True)))
@@ -33,12 +33,12 @@ def ellipsoid(points: Points, center_mm: Vector, radii_mm: Vector) -> Array:
 
 
 def half_space(points: Points, through_mm: Vector, outward: Vector) -> Array:
-    """Distance to the plane through a point; positive on the side that `outward` shows."""
+    """Returns the distance to the plane through a point; positive on the side to which `outward` points."""
     return np.asarray(sum((p - t) * o for p, t, o in zip(points, through_mm, outward, strict=True)))
 
 
 def tube(points: Points, line_mm: NDArray[np.float64], radii_mm: NDArray[np.float64]) -> Array:
-    """Distance to a tube around a polyline (vertex, xyz), with one radius a vertex and round ends."""
+    """Returns the distance to a tube around a polyline (vertex, xyz), with one radius per vertex and round ends."""
     parts = [
         _cone(points, vector(start), vector(end), float(r0), float(r1))
         for start, end, r0, r1 in zip(line_mm[:-1], line_mm[1:], radii_mm[:-1], radii_mm[1:], strict=True)
@@ -56,7 +56,7 @@ def _cone(points: Points, start_mm: Vector, end_mm: Vector, start_radius_mm: flo
 
 
 def smooth_line(points_mm: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Catmull-Rom curve of `count` vertices through the points (vertex, xyz)."""
+    """Returns the Catmull-Rom curve of `count` vertices through the points (vertex, xyz)."""
     padded = np.vstack([2 * points_mm[0] - points_mm[1], points_mm, 2 * points_mm[-1] - points_mm[-2]])
     place = np.linspace(0, len(points_mm) - 1, count)
     index = np.minimum(place.astype(int), len(points_mm) - 2)

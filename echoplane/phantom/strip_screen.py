@@ -1,4 +1,4 @@
-"""The machine's screen with a Doppler spectrum or an M-mode strip, as a still."""
+"""Screen of the machine with a Doppler spectrum or an M-mode strip, as a still."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,10 +22,10 @@ LINE = (150, 150, 150)
 
 @dataclass(frozen=True, repr=False)
 class StripStill:
-    """One screen and what its header states."""
+    """One screen and the content of its header."""
 
     rgb: NDArray[np.uint8]
-    """(1, row, column, 3)"""
+    """Screen (1, row, column, 3)."""
     strip: Strip
     box: tuple[int, int, int, int]
     """First column, first row, last column, last row of the strip."""
@@ -44,7 +44,7 @@ class StripStill:
 def scan_strip(
     patient: Patient, kind: str, seed: int, *, style: str | None = None, number: int = 1, ranges: Ranges = USUAL
 ) -> StripStill:
-    """Record a spectrum or an M-mode of the patient's heart."""
+    """Records a spectrum or an M-mode of the patient's heart."""
     if kind not in STRIP_NAMES:
         raise ConfigError(f"there is no still {kind!r}; one of {', '.join(STRIP_NAMES)} is needed")
     machine = STYLES[style or patient.style]
@@ -65,14 +65,14 @@ def scan_strip(
 
 
 def _place(style: Style, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """The strip's box: the lower half of the screen, or most of it."""
+    """Returns the strip's box: the lower half of the screen, or most of it."""
     top = int(style.height * rng.uniform(0.2, 0.5))
     left = int(style.width * rng.uniform(0.2, 0.24))
     return left, top, int(style.width * 0.78), int(style.height * 0.86)
 
 
 def _scales(picture: NDArray[np.uint8], style: Style, strip: Strip, box: tuple[int, int, int, int]) -> None:
-    """Baseline, a tick per half second below, and ticks of speed (cm/s) or depth (mm) at the right."""
+    """Draws the baseline, a tick per half second below, and ticks of speed (cm/s) or depth (mm) at the right."""
     x0, y0, x1, y1 = box
     if strip.kind != "m-mode":
         cv2.line(picture, (x0, y0 + strip.baseline_row), (x1, y0 + strip.baseline_row), style.ecg_colour, 1)
@@ -90,6 +90,6 @@ def _scales(picture: NDArray[np.uint8], style: Style, strip: Strip, box: tuple[i
 
 
 def _round_step(wanted: float) -> float:
-    """The round figure (1, 2 or 5 times a power of ten) at or above `wanted`."""
+    """Returns the round figure (1, 2 or 5 times a power of ten) at or above `wanted`."""
     power = 10 ** np.floor(np.log10(wanted))
     return float(power * next(factor for factor in (1, 2, 5, 10) if factor * power >= wanted))

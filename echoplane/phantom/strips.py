@@ -1,6 +1,6 @@
-"""Pictures that run over time: spectra of pulsed and continuous wave Doppler, and M-mode.
+"""Pictures over time: spectra of pulsed and continuous wave Doppler, and M-mode.
 
-A spectrum shows how much blood flows at which speed: pulsed Doppler a narrow band around the speed at one place,
+A spectrum shows the amount of blood at each speed: pulsed Doppler a narrow band around the speed at one position,
 continuous Doppler all speeds along the beam up to that of a jet (Quinones 2002, ASE). M-mode is one scan line of the
 phantom's own heart. Axes: R row (speed or depth), C column (time).
 """
@@ -21,16 +21,16 @@ from echoplane.phantom.ranges import Ranges
 
 Grey = NDArray[np.uint8]
 BEAT_FRAMES = 64
-"""Moments of one beat that M-mode is made of; the columns between are interpolated."""
+"""Number of phases of one beat in M-mode; the columns between are interpolated."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A grey strip with the scales of its axes."""
+    """Grey strip with the scales of its axes."""
 
     grey: Grey
     kind: str
-    """pw-doppler, cw-doppler or m-mode."""
+    """Kind: pw-doppler, cw-doppler or m-mode."""
     seconds: float
     """Time over all columns."""
     per_row: float
@@ -40,7 +40,7 @@ class Strip:
 
 
 def draw_strip(heart: Heart, kind: str, rng: np.random.Generator, ranges: Ranges, size: tuple[int, int]) -> Strip:
-    """A strip of `kind` and `size` (rows, columns)."""
+    """Returns a strip of `kind` and `size` (rows, columns)."""
     seconds = float(rng.uniform(1.8, 5.0))
     if kind == "m-mode":
         return _m_mode(heart, rng, ranges, size, seconds)
@@ -48,7 +48,7 @@ def draw_strip(heart: Heart, kind: str, rng: np.random.Generator, ranges: Ranges
 
 
 def _phases(heart: Heart, rng: np.random.Generator, columns: int, seconds: float) -> NDArray[np.float64]:
-    """Phase of the beat at each column; beats differ by a few percent."""
+    """Returns the phase of the beat at each column; beats differ by a few percent."""
     beats = seconds * heart.heart_rate_bpm / 60
     wander = np.cumsum(rng.normal(0, 0.002, columns))
     return rng.uniform() + np.linspace(0, beats, columns) + wander
@@ -58,7 +58,7 @@ def _spectrum(heart: Heart, kind: str, rng: np.random.Generator, size: tuple[int
     rows, columns = size
     flow_C = _flow(heart, kind, rng, _phases(heart, rng, columns, seconds))
     limit_cm_s = float(np.abs(flow_C).max() * rng.uniform(1.15, 1.7))
-    # The baseline is moved to where the flow leaves most of the strip to it.
+    # The baseline is moved so that the flow has most of the strip.
     above = np.clip(flow_C.max() / max(np.ptp(flow_C), 1), 0.15, 0.85) + rng.uniform(-0.1, 0.1)
     baseline_row = int(rows * np.clip(above, 0.1, 0.9))
     per_row = limit_cm_s / max(baseline_row, rows - baseline_row)
@@ -73,7 +73,8 @@ def _spectrum(heart: Heart, kind: str, rng: np.random.Generator, size: tuple[int
 
 
 def _flow(heart: Heart, kind: str, rng: np.random.Generator, phase_C: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Speed of the fastest blood at each column, cm/s, towards the probe: inflow or outflow, or a jet of a valve."""
+    """Returns the speed of the fastest blood at each column, cm/s, towards the probe: inflow or outflow, or a jet of a
+    valve."""
     inflow_C = moments(heart, phase_C).mitral.ravel()
     ejected_C = np.clip(np.mod(phase_C, 1) / heart.systole_share, 0, 1)
     # Speed rises faster than it falls, since the ventricle is strongest early in systole.
@@ -97,7 +98,7 @@ def _power(
     flow_C: NDArray[np.float64],
     limit_cm_s: float,
 ) -> NDArray[np.float64]:
-    """Power at each speed and time: a band under the fastest speed, hollow for pulsed Doppler."""
+    """Returns the power at each speed and time: a band under the fastest speed, hollow for pulsed Doppler."""
     share_RC = speed_R1 / np.where(np.abs(flow_C) < 0.03 * limit_cm_s, np.inf, flow_C)
     edge_RC = np.clip((1 - share_RC) * 12, 0, 1) * (share_RC > 0)
     if kind == "pw-doppler":
@@ -107,7 +108,7 @@ def _power(
 
 
 def _m_mode(heart: Heart, rng: np.random.Generator, ranges: Ranges, size: tuple[int, int], seconds: float) -> Strip:
-    """The middle line of a parasternal view over one beat, repeated."""
+    """Returns the middle line of a parasternal view over one beat, repeated."""
     rows, columns = size
     optics = draw_optics(rng, ranges.optics)
     at = pose(heart, landmarks(heart), str(rng.choice(["plax", "sax-mid", "sax-basal"])), rng, ranges.hand)

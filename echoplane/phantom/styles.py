@@ -1,4 +1,4 @@
-"""How three invented makers lay out their screens. A style belongs to a machine, never to a view."""
+"""Screen layouts of three invented manufacturers. A style belongs to a machine, never to a view."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Style:
-    """One machine: its screen and the header it writes. Places are shares of the screen's height or width."""
+    """One machine: its screen and the header it writes. Positions are shares of the screen's height or width."""
 
     name: str
     manufacturer: str
@@ -26,7 +26,7 @@ class Style:
     text_colour: Colour
     background: Colour
     tint: Colour
-    """Colour of full white; the grey map runs to it from black."""
+    """Colour of full white; the grey map runs from black to it."""
     gamma: float
     sector_top: float
     sector_bottom: float
@@ -36,12 +36,12 @@ class Style:
     bar_at: float
     """Left edge of the grey bar."""
     scale_side: int
-    """+1: depth ticks right of the sector, -1 left."""
+    """Side of the depth ticks: +1 right of the sector, -1 left."""
     ecg_colour: Colour
     ecg_rows: tuple[float, float]
     ecg_columns: tuple[float, float]
     ecg_scrolls: bool
-    """The trace moves under a still cursor, rather than a cursor over a still trace."""
+    """True if the trace moves under a still cursor, False if the cursor moves over a still trace."""
     trace_region: bool
     private_tags: bool
     marker: str
@@ -145,8 +145,8 @@ STYLES: dict[str, Style] = {
 
 @cache
 def colour_map(style: Style) -> NDArray[np.uint8]:
-    """Screen colour of each grey, (256, 1, 3); black stays black whatever the tint."""
+    """Returns the screen colour of each grey, (256, 1, 3); black stays black whatever the tint."""
     grey = np.linspace(0, 1, 256)[:, None] ** style.gamma
-    # The tint comes in with brightness: dark greys of a sepia map are nearly neutral.
+    # The tint increases with brightness: dark greys of a sepia map are nearly neutral.
     tint = np.array(style.tint)[None] / 255
     return np.round(255 * grey * (1 - (1 - tint) * (0.35 + 0.65 * grey))).astype(np.uint8)[:, None]

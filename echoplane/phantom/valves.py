@@ -12,25 +12,26 @@ from echoplane.phantom.shapes import Array, Points
 
 
 def cone_valve(p: Points, centre: Vec, meeting: Vec, radius_mm: float, opening: Array, *, thickness_mm: float) -> Array:
-    """An inlet valve: ring around `centre` normal to z, leaflets meeting on the line through `meeting` when shut."""
+    """Returns the distance to an inlet valve: ring around `centre` normal to z, leaflets meeting on the line through
+    `meeting` when shut."""
     dx, dy = p[0] - float(meeting[0]), p[1] - float(meeting[1])
     depth = float(centre[2]) - p[2]
     rho = np.sqrt(dx * dx + dy * dy) + np.float32(1e-3)
     off = centre - meeting
-    # The ring seen from where the leaflets meet: farther on one side, hence a long anterior leaflet.
+    # The ring seen from the line where the leaflets meet: farther on one side, hence a long anterior leaflet.
     ring = float(radius_mm) + (dx * float(off[0]) + dy * float(off[1])) / rho
     return _leaflet(rho - ring, depth, 1.07 * ring, np.float32(0.30) + opening * np.float32(0.95)) - thickness_mm / 2
 
 
 def _leaflet(outside_ring: Array, depth: Array, length: Array | float, swing_rad: Array) -> Array:
-    """Distance to a sheet hinged at the origin, `swing_rad` from the ring's plane into the flow."""
+    """Returns the distance to a sheet hinged at the origin, `swing_rad` from the ring's plane into the flow."""
     cosine, sine = np.cos(swing_rad), np.sin(swing_rad)
     along = np.clip(depth * sine - outside_ring * cosine, 0, length)
     return np.sqrt((outside_ring + along * cosine) ** 2 + (depth - along * sine) ** 2)
 
 
 def arterial_valve(p: Points, centre: Vec, axis: Vec, radius_mm: float, opening: Array) -> Array:
-    """Three cusps in a vessel that runs along `axis`; 1 mm thick."""
+    """Returns the distance to three cusps in a vessel that runs along `axis`; 1 mm thick."""
     first = shapes.unit(np.cross(axis, [0.3, 0.9, -0.2]))
     second = np.cross(axis, first)
     height = shapes.half_space(p, shapes.vector(centre), shapes.vector(axis))
@@ -40,7 +41,7 @@ def arterial_valve(p: Points, centre: Vec, axis: Vec, radius_mm: float, opening:
     belly = _leaflet(rho - radius_mm, height, 1.0 * radius_mm, np.float32(0.25) + opening * np.float32(1.15))
     lines = np.minimum.reduce([_ray(u, v, rho, turn) for turn in (0.5, 2.594, 4.689)])
     band = np.maximum(np.abs(height - 6) - 4.5, 0)
-    # Open cusps leave the middle of the vessel: the lines of contact are gone, not moved.
+    # Open cusps leave the middle of the vessel: the lines of contact vanish rather than move.
     closure = np.sqrt(lines * lines + band * band) + 12 * opening
     return np.maximum(np.minimum(belly, closure), rho - radius_mm) - np.float32(0.5)
 
