@@ -1,7 +1,7 @@
-"""A cine: one series of MR slices over the beat, on one grid. Readers make it; nothing here knows a file format.
+"""Cine: MR slices of one plane over the beat, on one grid, independent of the file format they were read from.
 
-Places are patient coordinates as DICOM has them (LPS: x to the left, y to the back, z to the head); `affine` is NIfTI's
-(RAS, from column, row, slice index to mm). Axes: T phase, Z slice, H row, W column."""
+Positions are patient coordinates as in DICOM (LPS: x to the left, y to the back, z to the head); `affine` is as in
+NIfTI (RAS, from column, row, slice index to mm). Axes: T phase, Z slice, H row, W column."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,44 +13,45 @@ from echoplane.errors import ConfigError, TooLarge, UnusableStudy
 MIN_PHASES, MIN_SLICES = 2, 3
 MIN_PHASES_OF_A_BEAT = 10
 HEART_RATES_BPM = (20, 250)
-"""What is outside of it says that the times are wrong."""
+"""Plausible heart rates; a rate outside of this range means that the times are wrong."""
 SHOWN_ALONG = {
     "short-axis": (np.array([-0.8, -0.6, 0.0]), np.array([0.0, -0.35, -0.94])),
     "2-chamber": (np.array([-0.5, 0.5, 0.7]), np.array([0.74, -0.57, 0.37])),
     "4-chamber": (np.array([-0.7, -0.7, 0.0]), np.array([0.74, -0.57, 0.37])),
 }
-"""Directions to the right and down in the picture, RAS, of a heart that lies as usual."""
+"""Anatomical directions (RAS) that point to the right and down in the displayed picture of each plane."""
 MIN_LIKENESS = 0.03
-"""Difference of two correlations of pictures that is no chance."""
+"""Minimum difference of two correlations of pictures that counts as significant."""
 MAX_UNEVEN = 0.1
-"""Difference of a gap between slices from the usual one, against that, up to which a stack is read."""
+"""Maximum relative deviation of a gap between slices from the usual gap; a stack with a larger one is not read."""
 MAX_VOXELS = 400_000_000
-"""A study of 500 slices of 512 x 512 has 131 million."""
+"""Maximum size of a cine; for comparison, 500 slices of 512 x 512 are 131 million voxels."""
 
 
 @dataclass(frozen=True)
 class Cine:
-    """Slices of one plane over the beat. Spacings are None where the files do not state them, never assumed."""
+    """Slices of one plane over the beat. Spacings that the files do not state are None; they are never assumed."""
 
     plane: str
-    """short-axis, 2-chamber or 4-chamber."""
+    """Plane: short-axis, 2-chamber or 4-chamber."""
     voxels_TZHW: np.ndarray = field(repr=False)
     spacing_mm: tuple[float, float] | None = None
-    """(row, column): from one row, or column, to the next."""
+    """Distances from one row to the next and from one column to the next."""
     slice_spacing_mm: float | None = None
-    """From the middle of one slice to that of the next, gap included: blood lies in the gap too."""
+    """Distance from the middle of one slice to that of the next: it includes the gap, in which there is blood too."""
     frame_time_ms: float | None = None
     heart_rate_bpm: float | None = None
-    """As the scanner counted it; else it follows from the frame time where the cine covers one beat."""
+    """Heart rate stated by the scanner; if None, it follows from the frame time of a cine that covers one beat."""
     affine: np.ndarray | None = field(default=None, repr=False)
     stored_affine: np.ndarray | None = field(default=None, repr=False)
-    """As a NIfTI file states it, though it may not be believed: masks that are laid over the file repeat it."""
+    """Affine as stated in a NIfTI file, even if it is not credible; masks are written with it, so that they match the
+    file."""
     present_TZ: np.ndarray = field(default_factory=lambda: np.ones((0, 0), bool), repr=False)
-    """Which slices the files hold, a phase each; the others are black in `voxels_TZHW`."""
+    """True for each (phase, slice) that the files hold; the others are black in `voxels_TZHW`."""
     covers_beat: bool = True
-    """False where the phases are a choice, such as end diastole and end systole alone."""
+    """False if the phases are a selection, such as end diastole and end systole alone."""
     sources: Mapping[tuple[int, int], tuple[str, int]] = field(default_factory=dict, repr=False)
-    """Where each (phase, slice) comes from in DICOM: SOP instance UID and frame number."""
+    """DICOM source of each (phase, slice): SOP instance UID and frame number."""
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class Cine:
 
 
 def check_short_axis(cine: Cine) -> None:
-    """UnusableStudy where function can't be measured from the stack; the reason says what is missing."""
+    """Raises UnusableStudy if cardiac function cannot be measured from the stack; the message says what is missing."""
     if cine.phases < MIN_PHASES:
         raise UnusableStudy(
             f"the cine has {cine.phases} phase(s); at least end diastole and end systole are needed. "
@@ -101,10 +102,10 @@ def check_size(shape: Sequence[int]) -> None:
 
 
 def one_spacing(places_mm: Sequence[float]) -> tuple[float, list[int], tuple[str, ...]]:
-    """Return the spacing of slices whose middles lie at `places_mm` (sorted), each slice's number, and warnings.
+    """Returns the spacing of slices whose middles lie at `places_mm` (sorted), each slice's number, and warnings.
 
-    A gap that is a whole multiple of the spacing is a missing slice. Gaps that differ by up to MAX_UNEVEN are taken for
-    their mean, with a warning. Raises UnusableStudy if spacings are mixed.
+    A gap that is a whole multiple of the spacing means missing slices. Gaps that differ by up to MAX_UNEVEN are
+    replaced by their mean, with a warning. Raises UnusableStudy if spacings are mixed.
     """
     gaps = np.diff(np.asarray(places_mm, float))
     step = float(np.median(gaps[gaps <= 1.5 * gaps.min()]))
@@ -124,7 +125,7 @@ def one_spacing(places_mm: Sequence[float]) -> tuple[float, list[int], tuple[str
 
 
 def without_slices(cine: Cine, numbers: Sequence[int]) -> Cine:
-    """The cine without the slices of these numbers (from 1, as the report shows them), as if they were missing."""
+    """Returns the cine with these slices (numbered from 1, as in the report) marked as missing."""
     if wrong := [number for number in numbers if not 1 <= number <= cine.slices]:
         raise ConfigError(f"there is no slice {wrong[0]}; the stack has slices 1 to {cine.slices}.")
     present_TZ = cine.present_TZ.copy()
@@ -136,8 +137,10 @@ def without_slices(cine: Cine, numbers: Sequence[int]) -> Cine:
 
 
 def looks_exchanged(cine: Cine) -> bool:
-    """Whether phases and slices seem to be exchanged or mixed: the same slice a moment later is more alike than the
-    next slice is, whatever its brightness."""
+    """Returns True if phases and slices seem to be exchanged or mixed.
+
+    Normally the same slice one phase later is more similar than the next slice is, whatever the brightness.
+    """
     if not cine.covers_beat or cine.slices < MIN_SLICES:
         return False
     pictures = cine.voxels_TZHW[:, :, ::4, ::4].astype(np.float32).reshape(cine.phases, cine.slices, -1)
@@ -150,10 +153,10 @@ def looks_exchanged(cine: Cine) -> bool:
 
 def to_affine(row_direction: np.ndarray, column_direction: np.ndarray, origin_mm: np.ndarray, step_mm: np.ndarray,
               spacing_mm: tuple[float, float]) -> np.ndarray:  # fmt: skip
-    """NIfTI's affine (RAS) of a stack given in DICOM's terms (LPS).
+    """Returns the NIfTI affine (RAS) of a stack given in DICOM coordinates (LPS).
 
-    `row_direction` runs along a row (to the next column), `column_direction` down a column (to the next row), `step_mm`
-    from slice to slice (PS3.3 C.7.6.2.1.1).
+    `row_direction` points along a row (to the next column), `column_direction` down a column (to the next row),
+    `step_mm` from slice to slice (PS3.3 C.7.6.2.1.1).
     """
     affine = np.eye(4)
     affine[:3, 0] = row_direction * spacing_mm[1]
@@ -164,11 +167,11 @@ def to_affine(row_direction: np.ndarray, column_direction: np.ndarray, origin_mm
 
 
 def display_turn(affine: np.ndarray | None, plane: str = "short-axis") -> tuple[bool, bool, bool]:
-    """How a slice's array is brought to how readers see it: (transpose, then flip rows, then flip columns).
+    """Returns how to turn a slice's array for the usual display: transpose, then flip rows, then flip columns.
 
     Short axis: columns run to the patient's left and back, rows to the feet and back, as scanners store them. Long
-    axis: the apex is up, the right heart or the anterior wall where habit has it. Without an affine nothing is known,
-    and nothing is turned.
+    axis: the apex is up, the right heart or the anterior wall on the conventional side. Without an affine the
+    orientation is unknown, and nothing is turned.
     """
     if affine is None:
         return False, False, False
@@ -187,7 +190,7 @@ def display_turn(affine: np.ndarray | None, plane: str = "short-axis") -> tuple[
 
 
 def turned(array: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """The last two axes of `array` turned."""
+    """Returns `array` with its last two axes turned."""
     transpose, flip_rows, flip_columns = turn
     out = np.swapaxes(array, -1, -2) if transpose else array
     out = out[..., ::-1, :] if flip_rows else out
@@ -195,7 +198,7 @@ def turned(array: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
 
 
 def turned_back(array: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Undoes `turned`."""
+    """Reverses `turned`."""
     transpose, flip_rows, flip_columns = turn
     out = array[..., ::-1] if flip_columns else array
     out = out[..., ::-1, :] if flip_rows else out

@@ -1,4 +1,4 @@
-"""A cine study from whatever holds it: NIfTI, MR DICOM, a folder of either or of pictures, a zip of any of them."""
+"""Reader of cine studies from NIfTI, MR DICOM, a folder of either or of pictures, or a zip of any of them."""
 
 import io
 import zipfile
@@ -18,24 +18,24 @@ from echoplane.study.series import by_geometry, cines_of
 
 ZIP = b"PK\x03\x04"
 NAMES = {"short-axis": "sa", "2-chamber": "la_2ch", "4-chamber": "la_4ch"}
-"""Of NIfTI files, which do not say their plane, without their endings: the UK Biobank's."""
+"""Names of NIfTI files by plane, without their endings, as in the UK Biobank: NIfTI itself does not state the plane."""
 MASK = "_mask"
-"""A NIfTI file whose name ends so holds what a reader drew, no cine."""
+"""Part of the name of NIfTI files that hold annotated masks and not a cine."""
 FOUND = {plane: "mask.nii.gz" if plane == "short-axis" else f"mask-{plane}.nii.gz" for plane in NAMES}
-"""The masks that `measure` writes of its answer: no cines either."""
+"""Names of the masks that `measure` writes, by plane; they are not read as cines either."""
 NIFTI_ENDS = (".nii", ".nii.gz")
 MAX_FILES = 20_000
 MAX_UNZIPPED = 1 << 30
 
 Files = Mapping[str, Callable[[], bytes]]
-"""What holds a study: the content of each file, on demand, by its path inside."""
+"""Files of a study: functions that return the content, by path inside the folder or archive."""
 
 
 def read_cines(source: Path) -> tuple[Cine, ...]:
-    """The short axis cine, first, and the long axis ones where the source holds any.
+    """Returns the short axis cine, first, and the long axis cines if the source holds any.
 
-    Raises an InputError that says what is wrong with the source; a folder's other files are passed over, but at least
-    one must be readable.
+    Raises an InputError with the reason if there is no short axis cine. Other files of a folder are skipped, but at
+    least one must be readable.
     """
     if not source.is_dir():
         return cines_in(source.read_bytes())
@@ -44,14 +44,14 @@ def read_cines(source: Path) -> tuple[Cine, ...]:
 
 
 def cines_in(data: bytes) -> tuple[Cine, ...]:
-    """The same from the bytes of one file: NIfTI, DICOM, or a zip of what a folder may hold."""
+    """Returns the cines in the bytes of one file: NIfTI, DICOM, or a zip of what a folder may hold."""
     if is_nifti(data):
         return (_nifti(data),)
     return _files(_unzipped(data)) if data[:4] == ZIP else _dicom({"": lambda: data})
 
 
 def _files(files: Files) -> tuple[Cine, ...]:
-    """By what is there: NIfTI before pictures, pictures before DICOM."""
+    """Returns the cines of the files: of NIfTI if present, else of pictures, else of DICOM."""
     if len(files) > MAX_FILES:
         raise TooLarge(f"the folder holds {len(files)} files; at most {MAX_FILES} are read.")
     seen = {n: load for n, load in files.items() if not PurePosixPath(n).name.startswith((".", "DICOMDIR"))}
@@ -68,7 +68,7 @@ def _is_mask(name: str) -> bool:
 
 
 def _niftis(files: Files) -> tuple[Cine, ...]:
-    """By name where one is sa.nii.gz, as the UK Biobank's; else by geometry."""
+    """Returns the cines of NIfTI files, with planes by name if one is sa.nii.gz (UK Biobank), else by geometry."""
     if len(files) == 1:
         return (_nifti(next(iter(files.values()))()),)
     named = {plane: [n for n in files if PurePosixPath(n).name.split(".")[0] == stem] for plane, stem in NAMES.items()}
@@ -85,13 +85,13 @@ def _niftis(files: Files) -> tuple[Cine, ...]:
     for name in sorted(files):
         try:
             found.append(_nifti(files[name](), min_phases=1))
-        except UnusableStudy:  # a map of labels with channels: beside a cine no reason to stop
+        except UnusableStudy:  # such as a label map with channels; another file may be the cine
             others += 1
     return by_geometry(_joined(found), others)
 
 
 def _nifti(data: bytes, plane: str = "short-axis", min_phases: int = MIN_PHASES) -> Cine:
-    """The cine of one NIfTI file; UnusableStudy if its phases and slices are mixed (rordenlab/dcm2niix#799)."""
+    """Returns a NIfTI file's cine. Raises UnusableStudy if slices and phases are mixed (rordenlab/dcm2niix#799)."""
     cine = read_nifti(data, plane, min_phases=min_phases)
     if looks_exchanged(cine):
         raise UnusableStudy(
@@ -102,7 +102,7 @@ def _nifti(data: bytes, plane: str = "short-axis", min_phases: int = MIN_PHASES)
 
 
 def _joined(found: list[Cine]) -> list[Cine]:
-    """The cines, or the one that files of one phase, or of one slice, are parts of."""
+    """Returns the cines, after joining files that hold one phase, or one slice, of the same cine."""
     stacks = [cine for cine in found if cine.phases > 1 and cine.slices >= MIN_SLICES]
     if stacks:
         return [cine for cine in found if cine.phases > 1]
@@ -152,7 +152,7 @@ def _nothing(others: int, first_error: NotAnImage | None) -> InputError:
 
 
 def _unzipped(data: bytes) -> Files:
-    """Every file of the archive, in memory and against a cap; nothing is written."""
+    """Returns every file of the archive, to be read in memory and within a size limit; nothing is written to disk."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = [member for member in archive.infolist() if not member.is_dir()]

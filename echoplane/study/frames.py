@@ -1,10 +1,9 @@
-"""A cine from a folder of single pictures (PNG, TIFF, JPEG, or DICOM without a place) and, optionally, a CSV that says
-which is which.
+"""Cine from a folder of single pictures (PNG, TIFF, JPEG, or DICOM without a position), with an optional CSV.
 
-The CSV has the columns `file,slice,phase` (whole numbers, any start) and may have `row_spacing_mm`,
-`column_spacing_mm`, `slice_spacing_mm`, `frame_time_ms`. Without a CSV, names must end as the Sunnybrook set's do,
-`...IM-0001-0128.png`: numbers count from 1, with 20 phases a slice. Pictures state no spacing: without the CSV's there
-are no millilitres. Axes: T phase, Z slice, H row, W column."""
+The CSV assigns slice and phase to each file, with the columns `file,slice,phase` (whole numbers, any start). It may
+have `row_spacing_mm`, `column_spacing_mm`, `slice_spacing_mm`, `frame_time_ms`. Without a CSV, names must end like
+those of the Sunnybrook data set, `...IM-0001-0128.png`: numbers count from 1, with 20 phases per slice. Pictures state
+no spacing: unless the CSV does, there are no volumes in mL. Axes: T phase, Z slice, H row, W column."""
 
 import csv
 import io
@@ -23,30 +22,30 @@ from echoplane.study.limits import Limits
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 COLUMNS = {"file", "slice", "phase"}
 PHASES_A_SLICE = 20
-"""Of the Sunnybrook set."""
+"""Number of phases per slice in the Sunnybrook data set."""
 NUMBERED = re.compile(r"^((?P<series>.*)-)?IM-(?P<group>\d{4})-(?P<number>\d{4})(\.dcm)?\.\w+$")
 SPACINGS = ("row_spacing_mm", "column_spacing_mm", "slice_spacing_mm", "frame_time_ms")
 BOTH_ENDS = 2
-"""Phases of a cine that holds end diastole and end systole alone."""
+"""Number of phases of a cine that holds only end diastole and end systole."""
 MIN_SHARE = 0.75
-"""Of the usual number of phases that a slice must have to be matched with its neighbours."""
+"""Minimum number of phases of a slice, as a share of the usual number, to be matched with its neighbours."""
 MIN_SHARE_OF_ENDS = 0.75
-"""Of the largest changes from picture to picture that must lie where slices end."""
+"""Minimum share of the largest changes from picture to picture that must lie between slices."""
 MAX_PIXELS = 32_000_000
 
 Place = tuple[int, int]
-"""(slice, phase) as numbered by whoever made the folder."""
+"""(slice, phase) as numbered in the folder."""
 Load = Callable[[], bytes]
 
 
 def pictures_in(files: Mapping[str, Load]) -> dict[str, Load]:
-    """Of the one folder that holds a CSV of frames, or else pictures: its files by name. Empty where none does.
+    """Returns the files, by name, of the one folder that holds a CSV of frames, or else pictures; empty if none does.
 
-    UnusableStudy where several do: they may be of several patients.
+    Raises UnusableStudy if several folders do: they may be of several patients.
     """
     tables = {str(PurePosixPath(name).parent) for name, load in files.items() if _is_table(name, load)}
     if not tables and any(_is_dicom(name, load) for name, load in files.items()):
-        return {}  # a preview beside a series
+        return {}  # the pictures are previews next to a DICOM series
     pictures = {str(PurePosixPath(name).parent) for name in files if name.lower().endswith(SUFFIXES)}
     folders = tables or pictures
     if len(folders) > 1:
@@ -65,7 +64,7 @@ def _is_table(name: str, load: Load) -> bool:
 
 
 def _rows(content: bytes) -> tuple[list[str], list[dict[str, str]]]:
-    """Names of a CSV's columns, and its rows."""
+    """Returns the names of a CSV's columns, and its rows."""
     try:
         table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
         rows = list(table)
@@ -75,7 +74,7 @@ def _rows(content: bytes) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def read_frames(files: Mapping[str, Load]) -> Cine:
-    """The short axis cine of a folder's files; UnusableStudy or NotAnImage with a reason where it is none."""
+    """Returns the short axis cine of a folder's files. Raises UnusableStudy or NotAnImage if they are none."""
     tables = sorted(name for name in files if name.lower().endswith(".csv"))
     tables = [name for name in tables if _is_table(name, files[name])] or tables
     places, stated = _from_csv(files[tables[0]]()) if tables else (_from_names(files), {})
@@ -97,8 +96,10 @@ def read_frames(files: Mapping[str, Load]) -> Cine:
 
 
 def _changes_most_between_slices(cine: Cine) -> bool:
-    """Whether the largest changes from one picture to the next lie between slices: a neighbour differs more than the
-    same slice ever does over a beat, whatever its brightness."""
+    """Returns True if the largest changes from one picture to the next lie between slices, whatever the brightness.
+
+    A neighbouring slice differs more than the same slice does over a beat.
+    """
     slices_ZTHW = cine.voxels_TZHW[:, cine.present_TZ.all(axis=0), ::4, ::4].swapaxes(0, 1)
     ends = np.arange(1, len(slices_ZTHW)) * cine.phases - 1
     pictures = slices_ZTHW.reshape(len(slices_ZTHW) * cine.phases, -1).astype(np.float32)
@@ -109,8 +110,11 @@ def _changes_most_between_slices(cine: Cine) -> bool:
 
 
 def _matched(places: dict[Place, str]) -> dict[Place, str]:
-    """Slices with other phases than their neighbours, matched by their place in the beat: of each as many phases as
-    most have. Where there is but one phase at each end of systole, a slice may lack one."""
+    """Matches slices whose phases differ from their neighbours' by relative time in the beat.
+
+    Each slice gets the usual number of phases. If there are only end diastole and end systole, nothing is matched: a
+    slice may lack one of them.
+    """
     phases_of: dict[int, list[int]] = {}
     for z, phase in sorted(places):
         phases_of.setdefault(z, []).append(phase)
@@ -129,7 +133,7 @@ def _matched(places: dict[Place, str]) -> dict[Place, str]:
 
 
 def _from_csv(table: bytes) -> tuple[dict[Place, str], dict[str, float]]:
-    """File by place, and the spacings, which must be the same in every row."""
+    """Returns the file of each (slice, phase), and the spacings, which must be the same in every row."""
     names, rows = _rows(table)
     if not rows or not set(names) >= COLUMNS:
         raise UnusableStudy("the CSV must have the columns file, slice and phase, and a row a picture.")
@@ -181,7 +185,7 @@ def _from_names(files: Mapping[str, Load]) -> dict[Place, str]:
 
 
 def assembled(pictures: Mapping[Place, Load], stated: Mapping[str, float]) -> Cine:
-    """The cine of pictures by their place (slice, phase), with the spacings that were stated."""
+    """Returns the cine of pictures given by (slice, phase), with the stated spacings."""
     slices, phases = (sorted({place[axis] for place in pictures}) for axis in (0, 1))
     first, last = slices[0], slices[-1]
     some = grey(next(iter(pictures.values()))())
@@ -226,8 +230,10 @@ def _warnings(
 
 
 def grey(data: bytes) -> np.ndarray:
-    """One picture, whole numbers (row, column), as deep as stored. Three channels must be equal: a colour picture is
-    no cine MR."""
+    """Returns one picture as integers (row, column), in the stored depth.
+
+    Raises UnusableStudy if three channels differ: a cine MR is never in colour.
+    """
     picture = _dicom(data) if is_dicom(data) else _decoded(data)
     if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
         raise TooLarge(f"a picture of {picture.shape[0]} x {picture.shape[1]} is larger than what is read.")

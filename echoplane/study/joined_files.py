@@ -1,4 +1,4 @@
-"""One cine from several NIfTI files: a file per phase (ACDC, M&Ms), or a file per slice (dcm2niix).
+"""Joining of several NIfTI files into one cine: a file per phase (ACDC, M&Ms), or a file per slice (dcm2niix).
 
 Axes: T phase, Z slice, H row, W column."""
 
@@ -11,12 +11,12 @@ from echoplane.errors import UnusableStudy
 from echoplane.study.cine import MIN_PHASES, MIN_PHASES_OF_A_BEAT, MIN_SLICES, Cine, one_spacing
 
 MAX_LABEL = 9
-"""Highest value of a label map; pictures have more greys."""
+"""Maximum value of a label map; pictures have more grey levels."""
 SAME_AFFINE_MM = 0.1
 
 
 def joined_phases(cines: Sequence[Cine]) -> Cine | None:
-    """The cine of files that hold one phase each, in the order given; None if no two of them fit together."""
+    """Returns the cine of files that hold one phase each, in the order given; None if no two are on one grid."""
     volumes = [cine for cine in cines if cine.phases == 1 and cine.slices >= MIN_SLICES and not _is_label_map(cine)]
     alike = [cine for cine in volumes if _on_one_grid(cine, volumes[0])]
     if len(alike) < MIN_PHASES:
@@ -33,7 +33,10 @@ def joined_phases(cines: Sequence[Cine]) -> Cine | None:
 
 
 def joined_slices(cines: Sequence[Cine]) -> Cine | None:
-    """The stack of files that hold one moving slice each, by their affines; None if fewer than MIN_SLICES fit."""
+    """Returns the stack of files that hold one slice over the beat each, ordered by their affines.
+
+    None if fewer than MIN_SLICES are parallel and of one size.
+    """
     moving = [cine for cine in cines if cine.slices == 1 and cine.phases >= MIN_PHASES and cine.affine is not None]
     groups: list[list[Cine]] = []
     for cine in moving:

@@ -1,7 +1,7 @@
-"""What readers drew on a cine MR study: a label map beside each cine, on its grid: sa_mask.nii.gz beside sa.nii.gz.
+"""Annotated masks of a cine MR study: a label map on the grid of each cine, such as sa_mask.nii.gz for sa.nii.gz.
 
-Who drew only some structures says so in `drawn.json`: {"structures": ["lv-cavity"]}. Axes: T phase, Z slice, H row,
-W column."""
+If only some structures are annotated, `drawn.json` lists them: {"structures": ["lv-cavity"]}. Axes: T phase, Z slice,
+H row, W column."""
 
 import json
 from collections.abc import Mapping
@@ -16,26 +16,28 @@ from echoplane.study.nifti import read_nifti
 from echoplane.study.study import Study
 
 UNDRAWN = 255
-"""Value of a voxel that nobody looked at, such as those of a slice without a contour in one phase."""
+"""Value of a voxel that is not annotated, such as those of a slice without a contour in one phase."""
 DRAWN = "drawn.json"
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Label maps by plane, uint8 (T, Z, H, W), UNDRAWN where nothing is known; `drawn` names the structures that their
-    readers drew, None for all."""
+    """Label maps by plane, uint8 (T, Z, H, W), with UNDRAWN for voxels that are not annotated.
+
+    `drawn` names the annotated structures; None stands for all.
+    """
 
     labels: Mapping[str, np.ndarray] = field(repr=False)
     drawn: tuple[str, ...] | None = None
 
 
 def mask_of(folder: Path) -> Path | None:
-    """The short axis mask of a study's folder."""
+    """Returns the path of the short axis mask in a study's folder; None if absent."""
     return next((path for end in (".nii.gz", ".nii") if (path := folder / f"sa{MASK}{end}").is_file()), None)
 
 
 def read_edited_masks(folder: Path, study: Study) -> dict[str, np.ndarray]:
-    """The masks that `measure` wrote to `folder` and a person may have changed since, by plane.
+    """Returns the masks by plane that `measure` wrote to `folder` and that a person may have edited since.
 
     Raises UnusableStudy if one is absent or not on its cine's grid.
     """
@@ -55,7 +57,7 @@ def read_edited_masks(folder: Path, study: Study) -> dict[str, np.ndarray]:
 
 
 def read_masks(folder: Path, study: Study) -> Masks:
-    """The masks of the study in `folder`; UnusableStudy where one is not on its cine's grid."""
+    """Returns the annotated masks in `folder`. Raises UnusableStudy if there are none, or one is not on its grid."""
     found = {}
     for cine in study.cines:
         path = next(folder.glob(f"{NAMES[cine.plane]}{MASK}.nii*"), None)

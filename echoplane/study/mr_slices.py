@@ -1,8 +1,8 @@
-"""MR DICOM frame by frame: where a slice lies, when in the beat it was taken, its values. Single files and Enhanced MR.
+"""Frames of MR DICOM with their position, time in the beat and values, from single-frame files and Enhanced MR.
 
-What a frame shows (magnitude, phase, tags) is read from the attributes that the standard has for it (PS3.3 C.8.3.1.1.1,
-C.8.13.3.1). Series descriptions name patients, languages and habits, so they are not read. Axes: T frame, H row,
-W column."""
+The kind of a frame (magnitude, phase, tags) is read from the attributes that the standard has for it (PS3.3
+C.8.3.1.1.1, C.8.13.3.1). Series descriptions are not read: they depend on language and local habits, and may name
+patients. Axes: T frame, H row, W column."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +20,15 @@ NO_MAGNITUDE = frozenset(
         *("R", "REAL", "I", "IMAGINARY"),
     )
 )
-"""Values of ImageType, from the third on, of frames whose grey is a phase, a velocity or a complex part."""
+"""Values of ImageType, from the third on, of frames whose pixels are a phase, a velocity or a complex part."""
 OTHER_CONTRASTS = frozenset(("FLOW_ENCODED", "TAGGING", "PERFUSION", "DIFFUSION", "VELOCITY"))
-"""Values of AcquisitionContrast (PS3.3 C.8.13.3.1.4) that no cine of the anatomy has."""
+"""Values of AcquisitionContrast (PS3.3 C.8.13.3.1.4) that exclude a cine of the anatomy."""
 MR_IMAGE, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One MR frame: its place (LPS, mm), its time in the beat, and its stored values."""
+    """MR frame with its position (LPS, mm), its time in the beat, and its values."""
 
     origin_mm: np.ndarray
     row_direction: np.ndarray
@@ -36,19 +36,19 @@ class Slice:
     spacing_mm: tuple[float, float] | None
     time_ms: float | None
     order: float
-    """As the files number the phases."""
+    """Number of the phase according to the files."""
     series: str = field(repr=False)
-    """UID of the series; what was scanned twice comes in two, as a rule."""
+    """UID of the series; repeated scans of a slice usually have different series."""
     study: str = field(repr=False)
-    """UID of the study, one patient's of one visit; without it the patient's ID."""
+    """UID of the study (one visit of one patient); the patient's ID if it is absent."""
     heart_rate_bpm: float | None
     source: tuple[str, int] = field(repr=False)
     """SOP instance UID and frame number, from 1."""
     pixels: np.ndarray = field(repr=False)
     is_cine: bool = True
-    """False for phase images, velocities, tags and other frames that show no plain anatomy."""
+    """False for phase images, velocities, tagged and other frames that are not plain anatomy."""
     acquired: str = ""
-    """When it was scanned, as text that sorts; empty if the files do not say."""
+    """Time of the scan as sortable text; empty if unknown."""
 
     @property
     def normal(self) -> np.ndarray:
@@ -60,7 +60,11 @@ def is_mr(dataset: Dataset) -> bool:
 
 
 def slices_of(dataset: FileDataset) -> Iterator[Slice]:
-    """The frames of one MR file; UnusableStudy for colour or a missing place, NotAnImage for damaged pixels."""
+    """Yields the frames of one MR file.
+
+    Raises UnusableStudy if the file is in colour or lacks the position of its slices, and NotAnImage if its pixels are
+    damaged.
+    """
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise UnusableStudy("an MR file has 3 colour channels; a cine MR has one. Send the original series.")
     values_THW = _stored_values(dataset)
@@ -70,7 +74,7 @@ def slices_of(dataset: FileDataset) -> Iterator[Slice]:
 
 
 def _stored_values(dataset: FileDataset) -> np.ndarray:
-    """Stored values (frame, row, column)."""
+    """Returns the stored values (frame, row, column)."""
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     check_size((int(dataset.get("NumberOfFrames") or 1), rows, columns))
     try:
@@ -81,9 +85,9 @@ def _stored_values(dataset: FileDataset) -> np.ndarray:
 
 
 def _rescaled(values_HW: np.ndarray, groups: Sequence[Dataset]) -> np.ndarray:
-    """Values of one frame after its own slope and intercept (PS3.3 C.7.6.16.2.9), black the lowest.
+    """Returns the values of one frame after its own slope and intercept (PS3.3 C.7.6.16.2.9); black is the lowest.
 
-    Scanners that scale each slice, or each phase, to its own maximum state another slope or intercept per frame.
+    Scanners that scale each slice, or each phase, to its own maximum state a different slope or intercept per frame.
     """
     dataset = groups[-1]
     slope = (_numbers(groups, "RescaleSlope") or [1.0])[0] or 1.0
@@ -97,7 +101,10 @@ def _rescaled(values_HW: np.ndarray, groups: Sequence[Dataset]) -> np.ndarray:
 
 
 def functional_groups(dataset: Dataset, index: int) -> list[Dataset]:
-    """Where the attributes of frame `index` may stand: its functional groups (PS3.3 C.7.6.16), then the data set."""
+    """Returns the data sets that may hold attributes of frame `index`: functional groups, then the data set itself.
+
+    Functional groups are those of PS3.3 C.7.6.16, the per-frame ones before the shared ones.
+    """
     found: list[Dataset] = []
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = dataset.get("SharedFunctionalGroupsSequence") or []
@@ -137,7 +144,7 @@ def _slice(groups: Sequence[Dataset], values_HW: np.ndarray, index: int) -> Slic
 
 
 def _shows_anatomy(groups: Sequence[Dataset]) -> bool:
-    """Whether a frame is a plain magnitude picture: no phase, velocity, tagged or flow encoded one."""
+    """Returns True if a frame is a plain magnitude picture: not a phase, velocity, tagged or flow encoded one."""
     kinds = [str(kind).upper() for kind in _first(groups, ("FrameType", "ImageType")) or ()]
     component = str(_first(groups, ("ComplexImageComponent",)) or "MAGNITUDE").upper()
     return (
@@ -151,7 +158,7 @@ def _shows_anatomy(groups: Sequence[Dataset]) -> bool:
 
 
 def _acquired(groups: Sequence[Dataset]) -> str:
-    """Date and time of the series' frame as sortable text; of several attributes the nearest to the scan."""
+    """Returns the date and time of the scan as sortable text, from the attribute closest to the acquisition."""
     if moment := _first(groups, ("FrameAcquisitionDateTime", "AcquisitionDateTime")):
         return str(moment)
     dates = _first(groups, ("AcquisitionDate", "SeriesDate", "ContentDate")) or ""
@@ -160,12 +167,12 @@ def _acquired(groups: Sequence[Dataset]) -> str:
 
 
 def _first(groups: Sequence[Dataset], names: Sequence[str]) -> Any:
-    """The value of the first of the attributes that is there; None if none is."""
+    """Returns the value of the first of the attributes that is present; None if none is."""
     return next((value for name in names for group in groups if (value := group.get(name)) not in (None, "")), None)
 
 
 def _numbers(groups: Sequence[Dataset], name: str) -> list[float]:
-    """The attribute's numbers where it stands first; empty where it stands nowhere or holds no numbers."""
+    """Returns the numbers of the attribute from the first group that has it; empty if absent or not numeric."""
     for group in groups:
         value = group.get(name)
         if value is None or value == "":

@@ -1,11 +1,11 @@
-"""NIfTI-1 cines in, masks out: X, Y, Z, T on disk, with the affine kept to the last bit.
+"""Reads cines and writes masks as NIfTI-1: X, Y, Z, T on disk; the affine is kept bit for bit.
 
-Only what a cine needs of the format (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h): single files (.nii,
-.nii.gz), either byte order, scaled integers and floats.
+Supported is the part of the format that a cine needs (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h):
+single files (.nii, .nii.gz), either byte order, scaled integers and floats.
 
-Which of a file's statements counts (docs/cmr.md): sizes are pixdim's. Of sform and qform the first counts that agrees
-with pixdim; neither is believed if it only repeats the voxel sizes along the axes, as tools write that threw the
-orientation away. No length unit means mm; no time unit means ms, or s below 1.
+If statements of a file contradict each other (docs/cmr.md), sizes are those of pixdim. Of sform and qform, the first
+one that agrees with pixdim is used. One that only repeats the voxel sizes along the axes is ignored: tools that have
+discarded the orientation write it so. Without a unit of length mm is meant; without a unit of time ms, or s if below 1.
 Axes: X column, Y row, Z slice, T phase, H = Y, W = X."""
 
 import gzip
@@ -39,18 +39,18 @@ GZIP = b"\x1f\x8b"
 HEADER_BYTES = 352
 NIFTI_2 = b"n+2\x00"
 LARGEST_VALUE = 1e30
-"""Far beyond what a scanner stores, and room to calculate with in 32 bits."""
+"""Largest plausible value: far beyond what scanners store, and small enough to compute with in 32 bits."""
 MAX_BYTES, TAIL_BYTES = 1 << 30, 64 << 20
 
 
 def is_nifti(data: bytes) -> bool:
-    """By its magic; a gzip stream is looked into."""
+    """Returns True if the data have the magic of NIfTI, also inside a gzip stream."""
     start = _start(data)
     return start[344:348] in (b"n+1\x00", b"ni1\x00") or start[4:8] == NIFTI_2
 
 
 def read_nifti(data: bytes, plane: str = "short-axis", *, min_phases: int = MIN_PHASES) -> Cine:
-    """Read the cine in one NIfTI file, or a part of one if `min_phases` is 1.
+    """Reads the cine in one NIfTI file, or a part of one if `min_phases` is 1.
 
     Raises NotAnImage, Unsupported, TooLarge or UnusableStudy if it is none.
     """
@@ -86,9 +86,10 @@ def read_nifti(data: bytes, plane: str = "short-axis", *, min_phases: int = MIN_
 
 
 def write_nifti(values_TZHW: np.ndarray, cine: Cine) -> bytes:
-    """A gzipped NIfTI of `values_TZHW` (uint8, else kept as int16) on the grid of `cine`, affine and spacings kept.
+    """Returns a gzipped NIfTI of `values_TZHW` (uint8, else int16) on the grid of `cine`, with its affine and spacings.
 
-    Without a spacing the affine is that of indices and the unit of length is "unknown": never a silent 1 mm.
+    Without a spacing the affine is that of indices and the unit of length is "unknown", so that no spacing of 1 mm is
+    implied.
     """
     header = np.zeros((), HEADER)
     header["sizeof_hdr"], header["magic"], header["vox_offset"] = 348, b"n+1", 352
@@ -110,7 +111,7 @@ def write_nifti(values_TZHW: np.ndarray, cine: Cine) -> bytes:
 
 
 def _start(data: bytes) -> bytes:
-    """As far as the header goes, inflated; empty where a gzip stream is damaged before that."""
+    """Returns the bytes of the header, inflated; empty if a gzip stream is damaged before its end."""
     if data[:2] != GZIP:
         return data[:HEADER_BYTES]
     try:
@@ -120,13 +121,13 @@ def _start(data: bytes) -> bytes:
 
 
 def _inflated(data: bytes, needed_bytes: int) -> bytes:
-    """As much as the header asks for, or all there is; a stream is read to its end, where its checksum stands."""
+    """Returns the inflated bytes that the header asks for, or all; reads to the end of the stream, for its checksum."""
     if data[:2] != GZIP:
         return data
     inflate, room = zlib.decompressobj(31), MAX_BYTES - needed_bytes
     try:
         out = inflate.decompress(data, needed_bytes)
-        while inflate.unconsumed_tail and room >= 0:  # nothing of it is kept
+        while inflate.unconsumed_tail and room >= 0:  # the output is discarded
             room -= len(inflate.decompress(inflate.unconsumed_tail, TAIL_BYTES))
     except zlib.error:
         raise NotAnImage("the gzip stream of the NIfTI file is damaged.") from None
@@ -138,7 +139,7 @@ def _inflated(data: bytes, needed_bytes: int) -> bytes:
 
 
 def _header(data: bytes) -> np.ndarray:
-    """In the machine's byte order."""
+    """Returns the header, in the byte order of the file."""
     if data[4:8] == NIFTI_2:
         raise Unsupported("this is NIfTI-2; save the cine as NIfTI-1 (.nii or .nii.gz).")
     if len(data) < HEADER_BYTES or data[344:348] != b"n+1\x00":
@@ -152,7 +153,7 @@ def _header(data: bytes) -> np.ndarray:
 
 
 def _shape(header: np.ndarray, min_phases: int) -> tuple[int, int, int, int]:
-    """X, Y, Z, T; a fifth dimension is time if the fourth is 1, as converters with a channel axis write."""
+    """Returns X, Y, Z, T; a fifth dimension is time if the fourth is 1, as converters with a channel axis write."""
     count = int(header["dim"][0])
     sides = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
     if not sides or min(sides) < 1:
@@ -202,13 +203,13 @@ def _values(data: bytes, header: np.ndarray, shape_XYZT: tuple[int, ...]) -> np.
 
 
 def _sides_mm(header: np.ndarray) -> list[float]:
-    """Voxel sizes along X, Y, Z; a file without a unit means mm."""
+    """Returns the voxel sizes along X, Y, Z in mm, which is also meant if the file states no unit."""
     factor = TO_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     return [abs(float(v)) * factor for v in header["pixdim"][1:4]]
 
 
 def _spacings(header: np.ndarray) -> tuple[tuple[float, float] | None, float | None, tuple[str, ...]]:
-    """(row, column), slice: in mm, by pixdim; None where the header has none."""
+    """Returns the spacings (row, column) and slice in mm, from pixdim, and warnings; None for unknown spacings."""
     unit, sides = int(header["xyzt_units"]) & 7, _sides_mm(header)
     if not all(0.05 < side < 100 for side in sides):
         return None, None, ("no spacing in the file: areas are in pixels and there are no millilitres",)
@@ -221,12 +222,12 @@ def _spacings(header: np.ndarray) -> tuple[tuple[float, float] | None, float | N
 
 
 def _true_spacing_differs(header: np.ndarray, sides: list[float]) -> str:
-    """The warning if the affine states real sizes, but others than pixdim; else empty."""
+    """Returns a warning if the affine states real voxel sizes that differ from pixdim, else an empty text."""
     affines = [affine for _, affine in _stated_affines(header)]
     if not affines or _agrees(affines[0], sides):
         return ""
     by_affine = np.linalg.norm(affines[0][:3, :3], axis=0)
-    if np.allclose(by_affine, 1.0, rtol=SAME_SPACING):  # an sform without scales says nothing of sizes
+    if np.allclose(by_affine, 1.0, rtol=SAME_SPACING):  # an sform without scales states no sizes
         return ""
     stated, other = (" x ".join(f"{side:.4g}" for side in found) for found in (sides, by_affine))
     return (
@@ -236,7 +237,7 @@ def _true_spacing_differs(header: np.ndarray, sides: list[float]) -> str:
 
 
 def _frame_time_ms(header: np.ndarray) -> float | None:
-    """From pixdim[4]. Without a unit, values below 1 are seconds."""
+    """Returns the time between phases from pixdim[4]. Without a unit, values below 1 are seconds."""
     step = float(header["pixdim"][5 if int(header["dim"][0]) > 4 and header["dim"][4] == 1 else 4])
     unit = int(header["xyzt_units"]) & 56
     if not 0 < step < 1e6:
@@ -246,7 +247,7 @@ def _frame_time_ms(header: np.ndarray) -> float | None:
 
 
 def _affine(header: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The affine (mm) that can be believed, None if none can, and warnings on what was not believed."""
+    """Returns the affine (mm) to use, None if none is credible, and warnings on those that were ignored."""
     sides, warnings = _sides_mm(header), []
     for name, affine in _stated_affines(header):
         if not _agrees(affine, sides):
@@ -259,7 +260,7 @@ def _affine(header: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...]]:
 
 
 def _stated_affines(header: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """The sform, then the qform, as far as the file has them and they can be inverted; in mm."""
+    """Returns the sform, then the qform, in mm, if the file has them and they can be inverted."""
     found = []
     if header["sform_code"] > 0:
         affine = np.eye(4)
@@ -276,7 +277,7 @@ def _agrees(affine: np.ndarray, sides: list[float]) -> bool:
 
 
 def _states_an_orientation(affine: np.ndarray, sides: list[float]) -> bool:
-    """False for the identity and for diag(sizes) without an origin, in which programs write "unknown"."""
+    """Returns False for the identity and for diag(sizes) without an origin, which programs write for "unknown"."""
     diagonal = np.allclose(affine[:3, :3], np.diag(sides), atol=1e-4 * max(sides))
     return not (diagonal and np.allclose(affine[:3, 3], 0.0, atol=1e-4))
 

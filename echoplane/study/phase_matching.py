@@ -1,7 +1,7 @@
-"""Phases of slices that were scanned in breath holds of their own, matched to one grid of the beat.
+"""Matching of cardiac phases between slices that were scanned in separate breath holds.
 
-Slices of equal numbers of phases over a whole beat are matched by rank: each was gated to its own beats. Others are
-matched by trigger time, and a phase that a slice lacks is left out, never filled with another moment."""
+Slices with equal numbers of phases over a whole beat are matched by rank, because each was gated to its own beats.
+Others are matched by trigger time; a phase that a slice lacks is left out, never filled with another one."""
 
 from collections.abc import Sequence
 
@@ -11,21 +11,21 @@ from echoplane.study.cine import MIN_PHASES_OF_A_BEAT
 from echoplane.study.mr_slices import Slice
 
 TOLERANCE_FRAMES = 0.6
-"""Distance in time, against the time between two phases of the grid, within which a picture is of a phase."""
+"""Maximum distance of a picture from a phase of the grid, as a share of the time between two phases."""
 TOLERANCE_MS = 30.0
-"""The same where the grid is a choice of phases, such as end diastole and end systole alone."""
+"""Maximum distance of a picture from a phase, if the grid is a selection such as end diastole and end systole alone."""
 MIN_MATCHED_SHARE = 0.75
-"""Share of the places (phase, slice) that a grid must fill to be preferred for its number of phases."""
+"""Minimum share of (phase, slice) pairs with a picture for a grid to be preferred for its number of phases."""
 SAME_STEP = 0.03
-"""Relative difference of the times between phases up to which two slices were gated alike."""
+"""Maximum relative difference of the times between phases for two slices to count as gated alike."""
 
 Matched = list[Slice | None]
 
 
 def matched_phases(positions: Sequence[Sequence[Slice]]) -> tuple[list[Matched], str]:
-    """Return the picture of every phase for each place (None if it has none), and how they were matched.
+    """Returns the picture of every phase for each slice position (None if missing), and the method of matching.
 
-    The way is "" if nothing had to be decided, "time", or "rank" if the files state no times.
+    The method is "" if nothing had to be decided, else "time", or "rank" if the files state no times.
     """
     ordered = [sorted(slices, key=lambda s: (s.time_ms is None, s.time_ms or 0, s.order)) for slices in positions]
     counts = [len(slices) for slices in ordered]
@@ -55,7 +55,8 @@ def _span_ms(slices: Sequence[Slice]) -> float:
 
 
 def _rank(matched: Sequence[Matched], alike: int, span_ms: float) -> tuple[float, ...]:
-    """A grid that most slices fill, then the one that most slices were scanned on, then the one of most of the beat."""
+    """Returns a sort key: grids that most slices fill first, then those that most slices share, with most phases, and
+    over the longest time."""
     filled = float(np.mean([each is not None for slices in matched for each in slices]))
     return (1.0, alike, len(matched[0]), span_ms) if filled >= MIN_MATCHED_SHARE else (0.0, filled, span_ms)
 
@@ -69,7 +70,7 @@ def _match_all(ordered: Sequence[Sequence[Slice]], grid: Sequence[Slice]) -> lis
 
 
 def _match(slices: Sequence[Slice], grid_ms: np.ndarray, tolerance_ms: float) -> Matched:
-    """The nearest picture of each phase; beats of another length are stretched to the grid's."""
+    """Returns the nearest picture of each phase; beats of another length are first stretched to the grid's."""
     times_ms = np.array([each.time_ms for each in slices], float)
     step_ms, grid_step_ms = _step_ms(times_ms), _step_ms(grid_ms)
     whole = min(len(times_ms), len(grid_ms)) >= MIN_PHASES_OF_A_BEAT

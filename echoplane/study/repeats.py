@@ -1,4 +1,4 @@
-"""MR slices that come more than once: copies under new UIDs, other series at the same places, slices scanned again.
+"""Repeated MR slices: copies under new UIDs, other series at the same positions, slices scanned again.
 
 Axes: H row, W column."""
 
@@ -12,16 +12,16 @@ import numpy as np
 from echoplane.study.mr_slices import Slice
 
 TAG_PERIODS_MM = (4.0, 12.0)
-"""Distance of the lines that tagging paints over the heart (Ibrahim, J Cardiovasc Magn Reson 2011; 13: 36)."""
+"""Range of distances between the lines of tagging (Ibrahim, J Cardiovasc Magn Reson 2011; 13: 36)."""
 MIN_TAG_ENERGY, MIN_TAG_FACTOR = 60.0, 4.0
-"""Tag energy of a tagged series, by itself and against another series of the same place. Slices of 12 synthetic
-patients reached 92 without tags, and at least 464 with faint lines (a darkening by 30 %)."""
+"""Minimum tag energy of a tagged series: absolute, and relative to another series of the same position. Slices of 12
+synthetic patients reached 92 without tags, and at least 464 with faint lines (a darkening by 30 %)."""
 
 
 def without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
-    """Return the slices without exact copies, and how many copies there were.
+    """Returns the slices without exact copies, and the number of copies.
 
-    Archives send an instance again under a new UID: same place, same time, same pixels.
+    Some archives send an instance again under a new UID: with the same position, time and pixels.
     """
     by_place: dict[Any, list[Slice]] = defaultdict(list)
     numbered, kept = len({each.order for each in slices}) > 1, []
@@ -38,11 +38,11 @@ def without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], int]:
 
 
 def best_series(slices: Sequence[Slice], usual_phases: int) -> list[Slice]:
-    """Return the slices of one place that belong to the cine, of several series there.
+    """Returns the slices that belong to the cine, if several series show the same position.
 
-    A series of the usual number of phases comes before others, one without tag lines before a tagged one, then the one
-    that was scanned last: a slice whose breath hold failed is scanned again. Without times the last in the files counts
-    as the last scanned.
+    A series with the usual number of phases is preferred, then one without tag lines, then the one with most phases,
+    then the one scanned last: a slice whose breath hold failed is scanned again. Without times, the last in the files
+    counts as the last scanned.
     """
     by_series: dict[str, list[Slice]] = defaultdict(list)
     for each in slices:
@@ -62,7 +62,7 @@ def best_series(slices: Sequence[Slice], usual_phases: int) -> list[Slice]:
 
 
 def _one_per_time(slices: Sequence[Slice], usual_phases: int) -> list[Slice]:
-    """The last scanned of each time, if one series holds every phase several times."""
+    """Returns the last scanned slice of each trigger time, if one series holds every phase several times."""
     counts = Counter(each.time_ms for each in slices)
     if None in counts or len(counts) < 2 or len(counts) > usual_phases or set(counts.values()) == {1}:
         return list(slices)
@@ -73,9 +73,9 @@ def _one_per_time(slices: Sequence[Slice], usual_phases: int) -> list[Slice]:
 
 
 def tag_energy(each: Slice) -> float:
-    """The strongest wave of TAG_PERIODS_MM in the picture against the median of waves of about its length.
+    """Returns the strongest spectral peak with a period of TAG_PERIODS_MM, relative to the median of similar periods.
 
-    Lines or a grid of saturation are one such wave, or two; anatomy has many weak ones.
+    Tag lines or grids give one or two strong peaks; anatomy gives many weak ones.
     """
     picture_HW = each.pixels.astype(np.float32)
     rows, columns = picture_HW.shape

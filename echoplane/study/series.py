@@ -1,7 +1,7 @@
-"""Cines from MR DICOM: slices are sorted by where they lie and when they were taken, never by a name.
+"""Cines from MR DICOM: slices are sorted by position and time, never by the name of their series.
 
-A short axis stack is parallel slices across the heart's usual axis over the beat; long axis planes are single slices
-that hold that axis. Axes: T phase, Z slice, H row, W column."""
+A short axis stack is a set of parallel slices across the usual long axis of the heart, over the beat; long axis planes
+are single slices that contain that axis. Axes: T phase, Z slice, H row, W column."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,25 +17,30 @@ from echoplane.study.phase_matching import Matched, matched_phases
 from echoplane.study.repeats import best_series, without_copies
 
 USUAL_AXIS = np.array([0.74, -0.57, -0.37])
-"""Apex of a usual heart, LPS unit vector: to the left, to the front, to the feet."""
+"""Usual direction from base to apex of the heart, as an LPS unit vector: to the left, the front and the feet."""
 SHORT_AXIS_COSINE = 0.70
-"""A stack whose normal is within 45 degrees of the usual axis is a short axis one; below it is said."""
+"""Minimum cosine (45 degrees) between a stack's normal and the usual axis for a short axis stack; below it, a warning
+is added."""
 MIN_STACK_SLICES = 3
 LONGEST_BEAT_MS = 2500.0
-"""24 beats a minute; a series that goes on for longer looks at something else, such as a contrast agent that comes."""
+"""Maximum duration of a beat (24 beats per minute); a longer series shows something else, such as the arrival of a
+contrast agent."""
 STILL_SHARE = 0.25
-"""A place with a smaller share of the usual phases shows stills, such as late enhancement, on the cine's grid."""
+"""Minimum share of the usual number of phases; a slice position with fewer shows stills, such as late enhancement, on
+the cine's grid."""
 SAME_PLACE_MM = 0.1
 NEARLY_PARALLEL = 0.87
-"""Cosine of 30 degrees."""
+"""Minimum cosine (30 degrees) between the normals of nearly parallel slices."""
 FOUR_CHAMBER_UP, TWO_CHAMBER_UP = 0.70, 0.45
-"""The 4-chamber plane lies nearly flat, the 2-chamber plane stands: share of the normal that points to the head."""
+"""Component of a plane's normal towards the head: minimum of the 4-chamber plane, which is nearly horizontal, and
+maximum of the 2-chamber plane, which is nearly vertical."""
 
 
 def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
-    """The short axis stack, and the 2- and 4-chamber cines where there are any.
+    """Returns the short axis stack, and the 2- and 4-chamber cines if present.
 
-    UnusableStudy where no stack of moving slices is there, with what was found instead, and for several studies.
+    Raises UnusableStudy if there is no stack of moving slices (the message says what was found), or if the slices are
+    of several studies.
     """
     if (studies := len({each.study for each in slices} - {""})) > 1:
         raise UnusableStudy(f"the files are of {studies} studies; send one patient's study at a time.")
@@ -74,9 +79,10 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
 
 
 def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
-    """The short axis stack among cines of whole files, and the long axis ones; `others` files were no cines.
+    """Returns the short axis stack and the long axis cines among cines of whole files, told apart by geometry.
 
-    Of several stacks that of most slices; a long axis cine is told by its affine.
+    Of several stacks, `_rank` chooses among those across the heart's axis. Long axis planes are recognised by their
+    affine. `others` is the number of files that were no cines.
     """
     stacks = [cine for cine in found if cine.slices >= MIN_STACK_SLICES]
     if not stacks:
@@ -96,12 +102,12 @@ def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
 
 
 def _rank(phases: int, places: int) -> tuple[int, int, int]:
-    """A whole beat before a part of one, then what shows most of the heart: other moving stacks are of few slices."""
+    """Returns a sort key: a whole beat before a part of one, then more slices, because other moving stacks have few."""
     return min(phases, MIN_PHASES_OF_A_BEAT), places, phases
 
 
 def _lies_across(cine: Cine) -> bool:
-    """Whether the stack lies across the heart's usual axis; without an affine nobody knows."""
+    """Returns True if the stack lies across the heart's usual axis, False if not or if it has no affine."""
     if cine.affine is None:
         return False
     normal = _normal(cine.affine)
@@ -109,7 +115,7 @@ def _lies_across(cine: Cine) -> bool:
 
 
 def _normal(affine: np.ndarray) -> np.ndarray:
-    """Unit normal of a NIfTI file's slices, LPS."""
+    """Returns the unit normal of a NIfTI file's slices, LPS."""
     normal = np.diag([-1.0, -1.0, 1.0]) @ np.cross(affine[:3, 0], affine[:3, 1])
     return np.asarray(normal / np.linalg.norm(normal))
 
@@ -120,9 +126,10 @@ def _long_axis_plane(affine: np.ndarray | None, stack: np.ndarray | None) -> str
 
 
 def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int, int]:
-    """Each place from one series alone, how many places others showed too, and how many held stills and were left out.
+    """Returns the groups with one series per slice position, and two counts of positions.
 
-    See `repeats.best_series` for the choice.
+    The counts are of positions that other series showed too, and of those that held stills and were left out. See
+    `repeats.best_series` for the choice.
     """
     kept, again, stills = [], 0, 0
     for group in groups:
@@ -140,14 +147,14 @@ def _once(groups: Sequence[Sequence[Slice]]) -> tuple[list[list[Slice]], int, in
 
 
 def _usual_phases(group: Sequence[Slice]) -> int:
-    """The number of moving phases that a series shows at most places; 1 where each series holds one phase."""
+    """Returns the most common number of phases of a series at one position; 1 if each series holds one phase."""
     by_place = (Counter(each.series for each in slices).values() for slices in _positions(group).values())
     counts = Counter(phases for counted in by_place for phases in set(counted) - {1})
     return counts.most_common(1)[0][0] if counts else 1
 
 
 def _of_one_beat(slices: Sequence[Slice]) -> list[Slice]:
-    """Without the series whose times at one place go on for longer than a heart beats."""
+    """Returns the slices without series whose times at one position span more than one beat."""
     times: dict[tuple[str, Any], list[float]] = defaultdict(list)
     for each in slices:
         if each.time_ms is not None:
@@ -157,7 +164,8 @@ def _of_one_beat(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def _tilted(series: Sequence[Sequence[Slice]], stack: Sequence[Slice]) -> int:
-    """Places of moving slices that lie like the stack's, but turned against them by 2 to 30 degrees."""
+    """Returns the number of positions of moving slices that are tilted against the stack by up to 30 degrees, or have
+    another size or spacing."""
     normal = stack[0].normal
     near = [group for group in series if group is not stack and abs(float(group[0].normal @ normal)) > NEARLY_PARALLEL]
     return sum(len(_positions(group)) for group in near)
@@ -201,7 +209,7 @@ def _no_stack(slices: Sequence[Slice], series: Sequence[Sequence[Slice]]) -> str
 
 
 def _parallel(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Slices of one orientation, size and spacing; orientations within about 2 degrees are one."""
+    """Returns the slices grouped by orientation, size and spacing; orientations within about 2 degrees are the same."""
     groups: dict[Any, list[Slice]] = defaultdict(list)
     for each in slices:
         turn = np.rint(np.concatenate([each.row_direction, each.column_direction]) * 25).astype(int)
@@ -213,9 +221,9 @@ def _parallel(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _positions(group: Sequence[Slice]) -> dict[float, list[Slice]]:
-    """Slices by their place along the normal, sorted; those of one place in the order of the files.
+    """Returns the slices by their position along the normal, sorted; those of one position in the order of the files.
 
-    A place ends where the next slice is further off than rounding in the files explains.
+    Two slices are at different positions if they are further apart than rounding in the files explains.
     """
     along = np.array([each.origin_mm @ group[0].normal for each in group])
     order = np.argsort(along, kind="stable")
@@ -235,7 +243,7 @@ def _cosine(group: Sequence[Slice]) -> float:
 
 
 def _plane(normal: np.ndarray, axis: np.ndarray) -> str | None:
-    """2-chamber or 4-chamber for a plane that holds the heart's axis, by how it lies in the body (LPS)."""
+    """Returns 2-chamber or 4-chamber for a plane that contains the heart's axis, by its normal (LPS), else None."""
     if abs(float(normal @ axis)) > 0.5:
         return None
     up = abs(float(normal[2]))
@@ -248,7 +256,7 @@ def _middle(group: Sequence[Slice]) -> list[Slice]:
 
 
 def _cine(plane: str, group: Sequence[Slice]) -> Cine:
-    """The slices on one grid; see the warnings for what was not as it should be."""
+    """Returns the cine of a group of slices on one grid, with warnings on irregularities."""
     positions = _positions(group)
     spacing_mm, step_mm, numbers = group[0].spacing_mm, None, [0]
     uneven: tuple[str, ...] = ()
@@ -276,7 +284,7 @@ def _cine(plane: str, group: Sequence[Slice]) -> Cine:
 def _gathered(
     matched: Sequence[Matched], numbers: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], tuple[str, int]]]:
-    """Values (T, Z, H, W), which slices are there (T, Z), and where each comes from."""
+    """Returns the values (T, Z, H, W), a mask of the slices present (T, Z), and the source of each slice."""
     there = [each for slices in matched for each in slices if each is not None]
     shape = (len(matched[0]), numbers[-1] + 1, *there[0].pixels.shape)
     check_size(shape)
@@ -294,7 +302,8 @@ def _gathered(
 def _affine(
     positions: dict[float, list[Slice]], numbers: Sequence[int], spacing_mm: tuple[float, float] | None
 ) -> np.ndarray:
-    """From the first slice and the way to the last: stacks may lean a little off their normal."""
+    """Returns the affine from the first slice and the vector to the last: stacks may be slightly oblique to their
+    normal."""
     slices = list(positions.values())
     first, last = slices[0][0], slices[-1][0]
     step = (last.origin_mm - first.origin_mm) / numbers[-1] if numbers[-1] else first.normal
@@ -328,7 +337,7 @@ def _matching_warnings(positions: dict[float, list[Slice]], matched: Sequence[Ma
 
 
 def _numbered_backwards(positions: dict[float, list[Slice]]) -> bool:
-    """Whether times fall, in most slices, where the files' own numbers rise."""
+    """Returns True if, in most slices, times fall while the phase numbers of the files rise."""
     against = 0
     for slices in positions.values():
         timed = sorted((s for s in slices if s.time_ms is not None), key=lambda s: s.order)
@@ -337,7 +346,7 @@ def _numbered_backwards(positions: dict[float, list[Slice]]) -> bool:
 
 
 def _frame_time_ms(matched: Sequence[Matched]) -> float | None:
-    """From one phase to the next, by the trigger times of a slice that has every phase."""
+    """Returns the time from one phase to the next, from the trigger times of a slice that has every phase."""
     whole = next((slices for slices in matched if None not in slices), [])
     times = sorted({each.time_ms for each in whole if each is not None and each.time_ms is not None})
     step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
