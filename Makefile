@@ -32,13 +32,13 @@ demo: setup  ## the main job, end to end; writes build/demo/report.html and repo
 
 test: setup lint unit integration behaviour  ## lint, types, unit, integration, behaviour
 
-lint: setup  ## style, types and the arrows between rooms
+lint: setup  ## style, types and dependencies between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-unit: setup  ## tests of functions and rooms
+unit: setup  ## tests of functions and packages
 	$(PYTEST) tests/unit
 
 integration: setup  ## tests with real Ray, MLflow and Kubeflow components
