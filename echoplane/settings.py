@@ -74,7 +74,7 @@ class ServingSettings(BaseSettings):
     requests_per_minute: int = Field(default=600, gt=0)
     """Maximum rate of one caller's requests to one process; more get 429."""
     allow_unauthenticated: bool = False
-    """Answer clients of other machines even without authentication."""
+    """Permission for clients of other machines to use the service without authentication."""
 
 
 def read_serving_settings() -> ServingSettings:

@@ -30,7 +30,7 @@ STUDIES = {"file": "dicom", "folder": "studies"}
 PUBLIC = "public: "
 """Prefix of the proof for studies that were published without patient identity; the name of the publisher follows."""
 PROOF = re.compile(rf"[0-9a-f]{{64}}|{PUBLIC}\S.*")
-"""Pattern of the proof that a study names nobody: the SHA-256 of a de-identification report, or its publisher."""
+"""Pattern of the proof that a study identifies nobody: the SHA-256 of a de-identification report, or its publisher."""
 SCHEMA_VERSION = "2"
 _TEXT = ("sample", "patient", "study", "instance", "uri", "sha256", "task", "split", "site", "manufacturer")
 SCHEMA = pa.schema(

@@ -106,8 +106,8 @@ def _preprocessing(config: Config) -> BaseModel:
 
 
 def _proof(manifest: Manifest, public: str) -> tuple[str, dict[str, str] | None]:
-    """Returns the proof that the studies name nobody, and the SHA-256 by path of each file that it covers; None covers
-    all.
+    """Returns the proof that the studies identify nobody, and the SHA-256 by path of each file that it covers; None
+    covers all.
 
     The proof is the publisher of the studies, or the digest of the de-identification report beside them.
     """

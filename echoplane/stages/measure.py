@@ -46,7 +46,7 @@ class Config(BaseModel):
     masks: str = ""
     """Folder of masks that `measure` wrote and a person edited: these are measured, and no model is run."""
     dicom: bool = False
-    """Also write DICOM segmentations and a structured report, as far as the files of CINE, a DICOM series, allow."""
+    """Additional DICOM segmentations and structured report, as far as the files of CINE, a DICOM series, allow."""
 
 
 def run(config: Config) -> dict[str, Any]:

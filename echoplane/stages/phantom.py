@@ -35,7 +35,7 @@ class Config(StageConfig):
     """Variation of the ultrasound scans: usual, as in a careful laboratory; wide, as training for real patients
     needs."""
     stills: bool = False
-    """Also make stills of pulsed and continuous Doppler and of M-mode for each ultrasound patient."""
+    """Additional stills of pulsed and continuous Doppler and of M-mode for each ultrasound patient."""
     source: str = ""
     """Folder of the user's own studies. If given, no synthetic patients are made; cine MR is copied from it."""
     workers: int = Field(default_factory=default_workers, ge=1)

@@ -45,7 +45,7 @@ class Config(StageConfig):
     workers: int = Field(default=2, ge=1)
     """Processes that train together; on a CPU, as many as cores."""
     gpu: bool = False
-    """Use one GPU per worker."""
+    """Training on one GPU per worker."""
     cluster: dict[str, Any] = {}
     """Kubernetes cluster to train on by a RayJob, such as {"volume": "echoplane-data"}. If omitted, training runs in
     local processes."""
