@@ -1,6 +1,7 @@
-"""Samples of one compressed frame, by its transfer syntax, with one decoder per syntax wherever the code runs.
+"""Decodes the samples of one compressed frame, with one decoder per transfer syntax on every machine.
 
-A frame's own header is compared with the file's before anything is decoded. Axes: H row, W column, C sample."""
+A frame's own header is compared with the file's before anything is decoded. Axes: H row, W column, C sample.
+"""
 
 import struct
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def decode(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
 
 
 def _rle(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
-    """PS3.5 annex G: a segment per byte of a sample, the most significant first, sample after sample."""
+    """Decodes RLE (PS3.5 annex G): a segment per byte of a sample, the most significant first, sample after sample."""
     size = form.bits_allocated // 8
     segments, *offsets = struct.unpack("<16I", encoded[:64])
     if segments != form.samples * size:
@@ -49,13 +50,13 @@ def _rle(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
 
 
 def _coded_samples(words: np.ndarray, form: PixelFormat, precision: int, *, is_rgb: bool) -> Samples:
-    """Samples of words whose compressed frame states their precision, which may exceed BitsStored."""
+    """Returns the samples in words whose compressed frame states their precision, which may exceed BitsStored."""
     bits = min(precision, form.bits_stored) if form.signed else precision
     return Samples(stored_values(words, bits - 1, bits, signed=form.signed), precision, is_rgb=is_rgb)
 
 
 def _unpacked(segment: bytes, length: int) -> np.ndarray:
-    """Returns `length` bytes of an RLE segment (PS3.5 G.3.2), whatever more it would unpack to."""
+    """Returns `length` bytes of an RLE segment (PS3.5 G.3.2), even if it would unpack to more."""
     unpacked, position = bytearray(), 0
     while len(unpacked) < length and position + 1 < len(segment):
         control = segment[position]
@@ -74,7 +75,7 @@ def _unpacked(segment: bytes, length: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class JpegHeader:
-    """What a JPEG or JPEG-LS frame says of itself (ISO 10918-1 B.2.2)."""
+    """Start-of-frame header of a JPEG or JPEG-LS frame (ISO 10918-1 B.2.2)."""
 
     precision: int
     rows: int
@@ -83,7 +84,7 @@ class JpegHeader:
 
 
 def jpeg_header(encoded: bytes) -> JpegHeader:
-    """Returns what the start-of-frame segment states. Raises NotAnImage if the frame has none."""
+    """Returns the content of the start-of-frame segment. Raises NotAnImage if the frame has none."""
     position = 2
     while position + 10 <= len(encoded) and encoded[position] == 0xFF:
         marker = encoded[position + 1]
@@ -101,7 +102,7 @@ def _jpeg(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
     check_shape(form, header.rows, header.columns, header.components)
     if not 2 <= header.precision <= min(16, form.bits_allocated):  # GDCM ends the process for others
         raise NotAnImage(f"a JPEG frame states {header.precision} bits; the header allocates {form.bits_allocated}.")
-    if syntax == JPEGBaseline8Bit:  # by name only: frames of 8 bits are decoded elsewhere
+    if syntax == JPEGBaseline8Bit:  # by its name only: frames of 8 bits are decoded elsewhere
         syntax = JPEGExtended12Bit
     if syntax == JPEGExtended12Bit and header.components == 3:
         raise Unsupported("colour JPEG of 12 bits is not read. Send the clip as JPEG of 8 bits, or uncompressed.")
@@ -131,7 +132,7 @@ def _by_gdcm(encoded: bytes, syntax: str, form: PixelFormat, precision: int) -> 
     decoded = image.GetBuffer()
     if decoded is None:
         raise NotAnImage("a JPEG frame is damaged: it could not be decoded.")
-    # the binding hands bytes over as text
+    # the binding returns bytes as text
     return np.frombuffer(
         decoded.encode("utf-8", "surrogateescape"), f"<u{size}", form.rows * form.columns * form.samples
     )
@@ -150,7 +151,8 @@ def _jpeg2000(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
 
 
 def _has_component_transform(encoded: bytes) -> bool:
-    """True if the COD segment (ISO 15444-1 A.6.1) says that three components were transformed; decoding undoes it."""
+    """Returns True if the COD segment (ISO 15444-1 A.6.1) says that three components were transformed; decoding undoes
+    it."""
     position = encoded.find(b"\xff\x4f\xff\x51") + 2
     while position + 9 <= len(encoded) and encoded[position : position + 2] != b"\xff\x90":  # start of tile part
         if encoded[position : position + 2] == b"\xff\x52":
@@ -160,7 +162,7 @@ def _has_component_transform(encoded: bytes) -> bool:
 
 
 def check_shape(form: PixelFormat, rows: int, columns: int, components: int) -> None:
-    """Raises NotAnImage if a compressed frame is of another shape than the header says."""
+    """Raises NotAnImage if a compressed frame's shape differs from the header's."""
     if (rows, columns) != (form.rows, form.columns):
         raise NotAnImage(f"a frame is of {rows} x {columns} pixels; the header says {form.rows} x {form.columns}.")
     if components != form.samples:

@@ -1,8 +1,9 @@
-"""DICOM files: the header of one file now, its frames when they are asked for.
+"""Reads DICOM files: the header at once, the frames on demand.
 
-A header is checked before anything is decoded, so that a hostile file costs little: sizes are capped, a deflated
-file is inflated against a cap, and the number of frames must match the pixel data. Errors name attributes and
-numbers, never a value that could name a patient."""
+A header is checked before anything is decoded, so that a hostile file costs little: sizes are capped, a deflated file
+is inflated against a cap, and the number of frames must match the pixel data. Errors name attributes and numbers, never
+a value that could name a patient.
+"""
 
 import contextlib
 import functools
@@ -70,17 +71,17 @@ def read_dicom(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Study:
 
 @contextlib.contextmanager
 def damaged_file_errors() -> Iterator[None]:
-    """Turns all that pydicom raises on damaged input into NotAnImage; its messages may quote values."""
+    """Converts every exception that pydicom raises on damaged input to NotAnImage; its messages may quote values."""
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # values are parsed when they are asked for, each in its own way
+    except Exception as error:  # values are parsed on access, each with its own errors
         raise NotAnImage(f"the DICOM file is damaged or truncated ({type(error).__name__} while reading).") from None
 
 
 def is_dicom(data: bytes) -> bool:
-    """Returns True if the file has the magic of DICOM (PS3.10 7.1), or begins with an element that files begin with."""
+    """Returns True if the file has the DICM prefix (PS3.10 7.1), or begins with an element that can come first."""
     return data[128:132] == b"DICM" or _has_no_preamble(data)
 
 
@@ -90,7 +91,7 @@ def _has_no_preamble(data: bytes) -> bool:
 
 
 def parse(data: bytes, limits: Limits) -> FileDataset:
-    """Returns the data set of a DICOM file. Raises Unsupported if its transfer syntax is one that is not read."""
+    """Returns the data set of a DICOM file. Raises Unsupported if its transfer syntax is not supported."""
     quiet_pydicom()
     if not is_dicom(data):
         raise NotAnImage(NO_MAGIC)
@@ -110,9 +111,11 @@ def parse(data: bytes, limits: Limits) -> FileDataset:
 
 
 def _with_preamble(data: bytes) -> bytes:
-    """Adds what PS3.10 7.1 asks for to a file that begins with its first element.
+    """Returns the data with the preamble and file meta information of PS3.10 7.1, for a file that begins with its first
+    element.
 
-    A data set alone does not say how it is encoded; the second half of its first element shows whether it names types.
+    A data set alone does not state its encoding; the second half of its first element shows whether it has explicit
+    VRs.
     """
     if data[:1] == b"\x02":
         return bytes(128) + b"DICM" + data
@@ -142,7 +145,7 @@ def _check_syntax(syntax: Any) -> None:
 
 
 def _check_inflated_size(data: bytes, limits: Limits) -> None:
-    """Raises TooLarge if the file inflates to more than the limit; nothing of it is kept."""
+    """Raises TooLarge if the file inflates to more than the limit; the inflated data are not kept."""
     start = 132 + 12 + int.from_bytes(data[140:144], "little")  # preamble, DICM, group length element, group 2
     inflate, room = zlib.decompressobj(-zlib.MAX_WBITS), limits.inflated_bytes
     chunk = data[start:]

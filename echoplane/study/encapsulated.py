@@ -1,6 +1,7 @@
-"""Frames of encapsulated pixel data (PS3.5 A.4), found by where each compressed image begins.
+"""Finds the frames of encapsulated pixel data (PS3.5 A.4) by the start of each compressed image.
 
-Offset tables are often wrong, so they decide only where the compressed images themselves do not."""
+Offset tables are often wrong, so they decide only if the compressed images themselves do not.
+"""
 
 import struct
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ IMAGE_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 RLE_HEADER_BYTES = 64
 
 Fragment = tuple[int, int]
-"""(start, end) of one fragment's bytes in the pixel data."""
+"""Bytes of one fragment in the pixel data: (start, end)."""
 
 
 class EncapsulatedFrames:
@@ -46,7 +47,7 @@ class EncapsulatedFrames:
 
 
 def _fragments(pixel_data: bytes) -> tuple[list[int], list[Fragment]]:
-    """Entries of the basic offset table, and the fragments that hold something."""
+    """Returns the entries of the basic offset table, and the fragments that are not empty."""
     items, position = [], 0
     while position + 8 <= len(pixel_data) and pixel_data[position : position + 4] == ITEM:
         start = position + 8
@@ -69,7 +70,8 @@ def _begins_image(pixel_data: bytes, start: int) -> bool:
 
 
 def _is_rle_header(header: bytes) -> bool:
-    """True if the bytes are the header of an RLE frame (PS3.5 G.5): the number of segments, and up to 15 offsets."""
+    """Returns True if the bytes are the header of an RLE frame (PS3.5 G.5): the number of segments, and up to 15
+    offsets."""
     if len(header) < RLE_HEADER_BYTES:
         return False
     segments, *offsets = struct.unpack("<16I", header)
@@ -80,7 +82,8 @@ def _is_rle_header(header: bytes) -> bool:
 def _starts_by_offset(
     fragments: list[Fragment], frame_count: int, tables: Sequence[Sequence[int]], *, found: int
 ) -> list[int]:
-    """Number of each frame's first fragment, by the first offset table that fits, or else one fragment per frame."""
+    """Returns the index of each frame's first fragment, by the first offset table that fits, or else one fragment per
+    frame."""
     number_at = {start - 8 - (fragments[0][0] - 8): i for i, (start, _) in enumerate(fragments)}
     for table in tables:
         if len(table) == frame_count and table[0] == 0 and all(a < b and b in number_at for a, b in pairwise(table)):

@@ -1,4 +1,4 @@
-"""What a reader accepts, so that a small file cannot become gigabytes."""
+"""Limits of the readers, so that a small file cannot expand to gigabytes."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest sizes that are read."""
+    """Maximum sizes that are read."""
 
     frame_pixels: int = 32_000_000
-    """Rows x columns of one frame."""
+    """Maximum rows x columns of one frame."""
     frames: int = 10_000
     video_pixels: int = 1_000_000_000
-    """Rows x columns x frames of a video, all of which are decoded to count them: 2,000 frames of 600 x 800."""
+    """Maximum rows x columns x frames of a video, all of which are decoded to count them: 2,000 frames of 600 x 800."""
     inflated_bytes: int = 1024 * MIB
-    """Size of a deflated file after inflating."""
+    """Maximum size of a deflated file after inflating."""
 
     def check(self, rows: int, columns: int, frame_count: int) -> None:
-        """Raises TooLarge if a clip of this shape is not read."""
+        """Raises TooLarge if a clip of this shape exceeds a limit."""
         if rows * columns > self.frame_pixels:
             raise TooLarge(
                 f"a frame of {rows} x {columns} has {rows * columns / 1e6:.0f} million pixels; "

@@ -13,7 +13,7 @@ from echoplane.study.pixel_format import PixelFormat, Samples, arranged, native_
 class NativeFrames:
     """Uncompressed frames of one instance (PS3.5 8.2).
 
-    Raises NotAnImage if the pixel data do not hold the frames that the header says.
+    Raises NotAnImage if the pixel data do not hold the frames that the header states.
     """
 
     def __init__(self, dataset: FileDataset, form: PixelFormat, frame_count: int | None) -> None:
@@ -56,7 +56,8 @@ class NativeFrames:
 
 
 def _without_false_subsampling(form: PixelFormat, present: int, frame_count: int) -> PixelFormat:
-    """Some writers call whole YBR_FULL subsampled; the length of their pixel data tells."""
+    """Returns the corrected format: some writers call complete YBR_FULL subsampled; the length of the pixel data shows
+    it."""
     whole = replace(form, photometric="YBR_FULL")
     return whole if form.photometric == "YBR_FULL_422" and present == frame_count * whole.frame_bytes else form
 

@@ -1,6 +1,7 @@
-"""The image pixel module (PS3.3 C.7.6.3), checked, and the samples of one decoded frame.
+"""Checked image pixel module (PS3.3 C.7.6.3), and the samples of one decoded frame.
 
-Axes: H row, W column, C sample."""
+Axes: H row, W column, C sample.
+"""
 
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ BITS_ALLOCATED = (8, 16, 32)
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How the samples of one instance are stored."""
+    """Storage format of the samples of one instance."""
 
     rows: int
     columns: int
@@ -28,16 +29,16 @@ class PixelFormat:
     high_bit: int
     signed: bool
     planar: bool
-    """Each frame is three pictures, one per sample, instead of three samples per pixel."""
+    """True if each frame is three pictures, one per sample, instead of three samples per pixel."""
 
     @property
     def subsampled(self) -> bool:
-        """True if two pixels in a row share their chroma (PS3.3 C.7.6.3.1.2)."""
+        """Returns True if two pixels in a row share their chroma (PS3.3 C.7.6.3.1.2)."""
         return self.photometric in SUBSAMPLED
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one uncompressed frame."""
+        """Returns the bytes of one uncompressed frame."""
         samples = 2 if self.subsampled else self.samples
         return self.rows * self.columns * samples * self.bits_allocated // 8
 
@@ -47,9 +48,9 @@ class Samples:
     """One decoded frame."""
 
     values: np.ndarray
-    """(row, column) or (row, column, sample)."""
+    """Values (row, column) or (row, column, sample)."""
     bits: int
-    """Bits that a value can have."""
+    """Number of bits that a value can have."""
     is_rgb: bool
     """True if three samples are red, green and blue, False if the first is luminance."""
 
@@ -57,7 +58,7 @@ class Samples:
 def pixel_format(dataset: Dataset, rows: int, columns: int) -> PixelFormat:
     """Returns the format that the header states.
 
-    Raises NotAnImage if its attributes contradict each other, Unsupported if it is none that is read.
+    Raises NotAnImage if its attributes contradict each other, Unsupported if the format is not read.
     """
     photometric = str(dataset.get("PhotometricInterpretation") or "")
     samples = int(dataset.get("SamplesPerPixel") or 1)
@@ -103,7 +104,7 @@ def arranged(words: np.ndarray, rows: int, columns: int, samples: int, *, planar
 
 
 def stored_values(words: np.ndarray, high_bit: int, bits_stored: int, *, signed: bool) -> np.ndarray:
-    """Returns the stored bits of each word as a number; what lies in the other bits, an overlay say, is dropped."""
+    """Returns the stored bits of each word as a number; the other bits, such as an overlay, are dropped."""
     width = 8 * words.dtype.itemsize
     native = words.astype(words.dtype.newbyteorder("="), copy=False)
     if bits_stored == width and not signed:
@@ -114,6 +115,6 @@ def stored_values(words: np.ndarray, high_bit: int, bits_stored: int, *, signed:
 
 
 def native_samples(words: np.ndarray, form: PixelFormat) -> Samples:
-    """Samples of words that hold what the header says."""
+    """Returns the samples of words that have the header's format."""
     values = stored_values(words, form.high_bit, form.bits_stored, signed=form.signed)
     return Samples(values, form.bits_stored, is_rgb=form.photometric == "RGB")

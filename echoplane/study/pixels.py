@@ -1,7 +1,8 @@
-"""Grey frames of one DICOM instance, decoded when asked for.
+"""Grey frames of one DICOM instance, decoded on demand.
 
-JPEG of 8 bits, what ultrasound machines write, is decoded straight to luminance at the smallest DCT scale that is
-large enough. Colour becomes luminance (ITU-R BT.601). Axes: T frame, H row, W column, C sample."""
+JPEG of 8 bits, which ultrasound machines write, is decoded straight to luminance at the smallest DCT scale that is
+large enough. Colour becomes luminance (ITU-R BT.601). Axes: T frame, H row, W column, C sample.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -77,10 +78,10 @@ class DicomFrames:
         height, width, colours, subsampling = simplejpeg.decode_jpeg_header(encoded)
         codecs.check_shape(self._format, height, width, 1 if colours == "Gray" else 3)
         if self._format.photometric == "RGB" and subsampling == "444":
-            # A frame that names its colours itself overrules this marker; only luminance and chroma are subsampled.
+            # A frame that states its own colours overrules this marker; only luminance and chroma are subsampled.
             encoded = encoded[:2] + _ADOBE_RGB + encoded[2:]
         if self._format.photometric == "PALETTE COLOR":
-            smallest_side = None  # a mean of indices means nothing
+            smallest_side = None  # a mean of palette indices is meaningless
         scale = 1.0 if smallest_side is None else min(1.0, smallest_side / min(height, width))
         min_height, min_width = (int(np.ceil(side * scale)) for side in (height, width))
         frame_HWC = simplejpeg.decode_jpeg(encoded, "GRAY", min_height=min_height, min_width=min_width)
@@ -104,7 +105,7 @@ class DicomFrames:
 
 
 def _reduced(frame_HW: np.ndarray, smallest_side: int | None) -> np.ndarray:
-    """Returns a frame halved as often as `smallest_side` allows, at most to an eighth, as a JPEG decoder does."""
+    """Returns a frame halved as often as `smallest_side` allows, down to one eighth, as a JPEG decoder does."""
     factor = 1
     while smallest_side and factor < 8 and min(frame_HW.shape) // (2 * factor) >= smallest_side:
         factor *= 2
@@ -122,12 +123,12 @@ def to_eight_bits(values: np.ndarray, span: tuple[float, float] | None) -> np.nd
 
 
 def _luminance(colours_HWC: np.ndarray, bits: int) -> np.ndarray:
-    """Returns the luminance, uint8, of red, green and blue of so many bits."""
+    """Returns the luminance, uint8, of red, green and blue of `bits` bits."""
     return cv2.cvtColor(np.ascontiguousarray(_scaled(colours_HWC, bits)), cv2.COLOR_RGB2GRAY)
 
 
 def _scaled(values: np.ndarray, bits: int, *, partial: bool = False) -> np.ndarray:
-    """Returns values of so many bits as uint8; `partial` luminance is black at 16, white at 235 (ITU-R BT.601)."""
+    """Returns values of `bits` bits as uint8; `partial` luminance is black at 16, white at 235 (ITU-R BT.601)."""
     if bits == 8 and not partial:
         return values.astype(np.uint8, copy=False)
     black, white = (16.0, 235.0) if partial else (0.0, float((1 << bits) - 1))
@@ -138,7 +139,7 @@ def _grey_palette(dataset: FileDataset) -> np.ndarray:
     """Returns the luminance, uint8, of every palette index."""
     indices = np.arange(1 << min(16, int(dataset.BitsStored)), dtype=np.uint16)[None]
     colours = apply_color_lut(indices, dataset)
-    # entries of 8 bits may stand in words of 16 (PS3.3 C.7.6.3.1.5), and some writers fill the word
+    # entries of 8 bits may be stored in words of 16 (PS3.3 C.7.6.3.1.5), and some writers fill the word
     bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
     return _luminance(colours, bits if colours.max() < 1 << bits else 16)[0]
 

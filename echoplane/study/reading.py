@@ -1,5 +1,4 @@
-"""A study from whatever holds it: a file (echo clip, video, cine MR as NIfTI, Enhanced MR or zip), or a folder of cine
-MR."""
+"""Reads a study from a file (echo clip, video, cine MR as NIfTI, Enhanced MR or zip), or from a folder of cine MR."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""Where the scan is, if the header of a clip does not say so: found in its pixels, as de-identification finds it.
+"""Scan region of a clip whose header does not state it: found in its pixels, as de-identification finds it.
 
-Axes: T frame, H row, W column; a block is 8 x 8 pixels."""
+Axes: T frame, H row, W column; a block is 8 x 8 pixels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +13,18 @@ from echoplane.study import sector
 from echoplane.study.study import Frames, Instance, Region
 
 NO_SCAN = ("trace", "other")
-"""Kinds of region that hold no scan."""
+"""Kinds of region that contain no scan."""
 MIN_SIDE = 32
-"""Pixels; smaller regions are cropped thumbnails or errors."""
+"""Minimum side in pixels; smaller regions are cropped thumbnails or errors."""
 SAMPLED_FRAMES = 9
 FOUND = "no usable scan region in the file: it was found in the pixels"
 
 
 def with_scan_region(clip: Instance) -> Instance:
-    """Returns the clip as it is if its header states where a scan is, else with the sector that moves as its region.
+    """Returns the clip unchanged if its header states the scan region, else with its moving sector as its region.
 
-    What lies outside the sector is then black, as after de-identification. A clip whose sector cannot be found is
-    returned as it is.
+    Pixels outside the sector are then black, as after de-identification. A clip whose sector cannot be found is
+    returned unchanged.
     """
     if any(region.kind not in NO_SCAN and _is_usable(region, clip) for region in clip.regions):
         return clip

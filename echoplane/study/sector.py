@@ -1,9 +1,8 @@
-"""The ultrasound sector found in the pixels, if the header does not say where it is.
+"""Finds the ultrasound sector in the pixels, for files whose header does not state it.
 
 In a clip the heart moves and captions do not: the largest area that changes over time is the scan, and its hull is
-the sector. A still gives less: there the scan is the largest area with the texture of speckle that remains after all
-that a text detector has marked is removed, and no marked block may lie inside its hull. If neither is plain, no sector
-is found.
+the sector. In a still the scan is the largest area with the texture of speckle after all blocks that a text detector
+has marked are removed, and no marked block may lie inside its hull. If the area is not clear, no sector is found.
 Axes: T frame, H row, W column; a block is 8 x 8 pixels.
 """
 
@@ -20,12 +19,12 @@ _TEXTURE = 1.0  # mean |Laplacian|; flat bars behind captions have less
 _MIN_SHARE = 0.08  # of the image; a moving trace or a clock is smaller
 _MIN_PART = 0.01  # of the largest area; a clock or a number that changes is smaller
 _OPENING_BLOCKS = 3  # lines of text are thinner
-_TIP_BLOCKS, _WIDE_BLOCKS = 3, 8  # height of a tip; width that it has not
-_MIN_SIDE_BLOCKS = 12  # a sector can't be told from letters in smaller pictures
+_TIP_BLOCKS, _WIDE_BLOCKS = 3, 8  # height of a tip; width that a tip does not reach
+_MIN_SIDE_BLOCKS = 12  # a sector cannot be distinguished from letters in smaller pictures
 
 
 def large_enough(shape: tuple[int, ...]) -> bool:
-    """Returns whether a sector can be told from letters in pictures of this shape, (..., rows, columns)."""
+    """Returns True if a sector can be distinguished from letters in pictures of this shape, (..., rows, columns)."""
     return min(shape[-2:]) >= _MIN_SIDE_BLOCKS * BLOCK
 
 
@@ -47,7 +46,7 @@ def find_still_sector(frame_HW: np.ndarray, text_HW: np.ndarray) -> np.ndarray |
 
 
 def has_texture(frame_HW: np.ndarray) -> np.ndarray:
-    """Returns the blocks that are not flat, as speckle is not."""
+    """Returns the blocks that have texture, as speckle has."""
     return np.asarray(block_means(cv2.convertScaleAbs(cv2.Laplacian(frame_HW, cv2.CV_16S))) > _TEXTURE)
 
 
@@ -87,7 +86,7 @@ def _largest_hull(blocks_HW: np.ndarray) -> np.ndarray:
 
 
 def _areas(blocks_HW: np.ndarray) -> list[np.ndarray]:
-    """Returns the connected areas that are left by an opening, the largest first."""
+    """Returns the connected areas that remain after an opening, the largest first."""
     kernel = np.ones((_OPENING_BLOCKS, _OPENING_BLOCKS), np.uint8)
     opened = cv2.morphologyEx(blocks_HW.astype(np.uint8), cv2.MORPH_OPEN, kernel)
     _, labels_HW, stats, _ = cv2.connectedComponentsWithStats(opened)
@@ -101,7 +100,7 @@ def _closed(blocks_HW: np.ndarray) -> np.ndarray:
 
 
 def hull(blocks_HW: np.ndarray) -> np.ndarray:
-    """Returns the convex hull of blocks, of which there is at least one."""
+    """Returns the convex hull of at least one block."""
     filled_HW = np.zeros(blocks_HW.shape, np.uint8)
     cv2.fillConvexPoly(filled_HW, cv2.convexHull(np.argwhere(blocks_HW)[:, ::-1].astype(np.int32)), 1)
     return filled_HW.astype(bool)

@@ -1,7 +1,8 @@
-"""A study as it came from a scanner, with its frames on demand.
+"""Study as it came from a scanner, with its frames on demand.
 
-Nothing here knows a file format; `echoplane.study.dicom` makes studies from DICOM, `Pixels` from an array.
-Axes: T frame, H row, W column."""
+Nothing here depends on a file format; `echoplane.study.dicom` makes studies from DICOM, `Pixels` from an array. Axes: T
+frame, H row, W column.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from echoplane.study.views import View
 
 
 class Frames(Protocol):
-    """Grey frames of one instance, decoded when asked for."""
+    """Grey frames of one instance, decoded on demand."""
 
     def grey(self, indices: Sequence[int], smallest_side: int | None = None) -> np.ndarray:
         """Returns frames `indices` as uint8 (frame, row, column), black 0 to white 255.
@@ -86,20 +87,20 @@ class Instance:
     identity: Identity | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
     has_header: bool = True
-    """False for a video or picture, which says nothing of patient, scan region and calibration."""
+    """True unless the file is a video or picture, which states no patient, scan region or calibration."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """The instances that are answered together; a view task gets one clip, CMR a whole cine."""
+    """Instances that are answered together; a view task gets one clip, CMR a whole cine."""
 
     instances: tuple[Instance, ...]
     cines: tuple[Cine, ...] = ()
-    """Cine MR, the short axis first."""
+    """Cine MR, short axis first."""
 
     @property
     def only(self) -> Instance:
-        """Returns the one instance of a study. Raises UnusableStudy if there are others, or a cine MR."""
+        """Returns the one instance of a study. Raises UnusableStudy if there are more, or if it is cine MR."""
         if self.cines:
             raise UnusableStudy("a cine MR was sent; this task answers ultrasound clips.")
         if len(self.instances) != 1:

@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 PLAUSIBLE_MS = (1.0, 250.0)
-"""1000 to 4 frames per second: from ultrafast imaging to a large volume."""
+"""Plausible frame times, 1000 to 4 frames per second: from ultrafast imaging to a large volume."""
 POINTED_AT = {0x00181063: "FrameTime", 0x00181065: "FrameTimeVector"}
 """Attributes that FrameIncrementPointer may name."""
 
@@ -15,7 +15,7 @@ POINTED_AT = {0x00181063: "FrameTime", 0x00181065: "FrameTimeVector"}
 def frame_time_ms(dataset: Dataset) -> tuple[float | None, tuple[str, ...]]:
     """Returns the mean time between frames, None if the file states no plausible one, and warnings.
 
-    What FrameIncrementPointer names decides; the other attributes follow in the order of their precision.
+    The attribute that FrameIncrementPointer names takes precedence; the others follow in the order of their precision.
     """
     first = _pointed_at(dataset.get("FrameIncrementPointer"))
     names = [first, *(name for name in SOURCES if name != first)]
@@ -49,7 +49,7 @@ def _plausible(time_ms: float) -> bool:
 
 
 def _mean_ms(vector: Any) -> float | None:
-    """Mean of a FrameTimeVector without its first value, which is 0 by definition."""
+    """Returns the mean of a FrameTimeVector without its first value, which is 0 by definition."""
     times_ms = [number(value) for value in vector[1:]] if isinstance(vector, MultiValue) else []
     known_ms = [time_ms for time_ms in times_ms if time_ms is not None]
     return sum(known_ms) / len(known_ms) if known_ms and len(known_ms) == len(times_ms) else None

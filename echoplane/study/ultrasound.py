@@ -1,4 +1,4 @@
-"""An ultrasound clip or still from the header of a DICOM data set; its frames are decoded when they are asked for."""
+"""Ultrasound clip or still from the header of a DICOM data set; its frames are decoded on demand."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ SECONDARY_CAPTURE = (
     "1.2.840.10008.5.1.4.1.1.7.4",  # Multi-frame True Color
 )
 REGION_KINDS = {(1, 1): "tissue", (1, 2): "colour-flow", (3, 3): "pw-doppler", (3, 4): "cw-doppler", (4, 10): "trace"}
-"""(RegionSpatialFormat, RegionDataType), PS3.3 C.8.5.5.1.1 and .2."""
+"""Kind of region by (RegionSpatialFormat, RegionDataType), PS3.3 C.8.5.5.1.1 and .2."""
 REGION_KINDS_BY_FORMAT = {2: "m-mode", 3: "spectral", 4: "trace"}
 CENTIMETRES = 3
 
@@ -33,7 +33,7 @@ CENTIMETRES = 3
 def instance_of(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
     """Returns the clip or still of a data set; `digest` is the SHA-256 of its file.
 
-    Raises Unsupported if it is of another class, TooLarge, or NotAnImage if its header contradicts its pixel data.
+    Raises Unsupported for other SOP classes, TooLarge, or NotAnImage if its header contradicts its pixel data.
     """
     _check_class(dataset)
     rows, columns = _count(dataset, "Rows"), _count(dataset, "Columns")

@@ -1,8 +1,9 @@
-"""Ultrasound as a video or picture without a header: AVI, MP4, GIF, PNG, JPEG.
+"""Reads ultrasound as a video or picture without a header: AVI, MP4, GIF, PNG, JPEG.
 
-Videos are decoded by FFmpeg as OpenCV ships it (LGPL), from memory, after their first bytes have shown what they are:
-no other format of FFmpeg's is ever tried, least of all playlists, which name other files.
-Axes: T frame, H row, W column."""
+Videos are decoded from memory by FFmpeg as shipped with OpenCV (LGPL), after their first bytes have identified the
+format: no other format of FFmpeg is ever tried, in particular no playlist, which can refer to other files.
+Axes: T frame, H row, W column.
+"""
 
 import contextlib
 import hashlib
@@ -27,7 +28,7 @@ PLAYBACK = "the frame time is the video's, which may have been made slower or fa
 
 
 def kind_of(data: bytes) -> str | None:
-    """Returns video or picture by the first bytes of a file, None if it is neither of those that are read."""
+    """Returns "video" or "picture" by the first bytes of a file, None if its format is not read."""
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return "video"
     if data[4:8] == b"ftyp" or data[:6] in (b"GIF87a", b"GIF89a"):
@@ -36,7 +37,8 @@ def kind_of(data: bytes) -> str | None:
 
 
 def read_without_header(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Study:
-    """Returns the study of a video or picture. Raises NotAnImage if it is damaged, TooLarge if it is."""
+    """Returns the study of a video or picture. Raises NotAnImage if it is damaged, TooLarge if it exceeds the
+    limits."""
     read = _video if kind_of(data) == "video" else _picture
     return Study((read(data, limits),))
 
@@ -95,7 +97,7 @@ def _video(data: bytes, limits: Limits) -> Instance:
 
 
 def _count(capture: cv2.VideoCapture, frame_pixels: int, limits: Limits) -> int:
-    """Frames that can be decoded: containers state a number that may be wrong."""
+    """Returns the number of frames that can be decoded: the number stated by the container may be wrong."""
     max_frames = min(limits.frames, limits.video_pixels // frame_pixels)
     count = 0
     with _opencv_errors():
@@ -125,7 +127,7 @@ def _opened(data: bytes) -> cv2.VideoCapture:
 
 @contextlib.contextmanager
 def _opencv_errors() -> Iterator[None]:
-    """What OpenCV raises on damaged input becomes NotAnImage."""
+    """Converts exceptions that OpenCV raises on damaged input to NotAnImage."""
     try:
         yield
     except cv2.error:

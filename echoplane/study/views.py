@@ -1,8 +1,8 @@
-"""The views of a transthoracic echo, with their DICOM codes.
+"""Views of a transthoracic echo, with their DICOM codes.
 
 The twelve video views are those of Madani et al. 2018 (arXiv 1706.08658). Codes are from PS3.16 CID 12226
-"Echocardiography Image View"; the CID has no entry for three of them, which therefore carry a code of the
-private scheme 99ECHOPLANE rather than a neighbour's code.
+"Echocardiography Image View"; the CID has no entry for three of them, which therefore carry a code of the private
+scheme 99ECHOPLANE rather than a similar view's code.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PRIVATE_SCHEME = "99ECHOPLANE"
 
 @dataclass(frozen=True)
 class View:
-    """One view: `name` in data and on the wire, `title` for people, and its code triplet."""
+    """One view: `name` in data, `title` for people, and its code triplet."""
 
     name: str
     title: str
