@@ -1,8 +1,8 @@
-"""Release of a quarantined file after a person has looked at its pixels.
+"""Release of a quarantined file after a person has inspected its pixels.
 
-Only doubts about pixels can be cleared this way. The header goes through all rules and the verification again, the
-border outside a valid region is masked again, and the output makes no claim about burned-in text. Who accepted what,
-and when, is a line of `audit.jsonl`, on disk before the file is released.
+Only rejections because of pixels can be overruled this way. The header goes through all rules and the verification
+again, the border outside a valid region is masked again, and the output makes no statement about burned-in text. The
+person, the time and the reason are appended to `audit.jsonl`, on disk before the file is released.
 """
 
 import functools
@@ -23,7 +23,11 @@ _LONGEST_NAME = 64
 
 
 def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str) -> Outcome:
-    """Write the quarantined file with this keyed digest; `person` looked at it and answers for its pixels."""
+    """De-identifies and releases the quarantined file with this keyed digest; `person` takes responsibility for its
+    pixels.
+
+    Raises ConfigError if there is no such file, the key is another one, or its reason cannot be accepted by a person.
+    """
     if not person.strip() or len(person) > _LONGEST_NAME or not person.isprintable():
         raise ConfigError(f"say who accepts: a name of 1 to {_LONGEST_NAME} printable characters")
     original, reason = _quarantined(digest, out_dir)

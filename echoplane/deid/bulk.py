@@ -1,6 +1,6 @@
-"""Bulk values other than pixels: palettes and waveforms, each cut to the length that its description gives.
+"""Bulk data other than pixels: palettes and waveforms, each truncated to the length that its description states.
 
-A longer value could carry anything behind the last number, so the rest is dropped; a shorter one is held.
+A longer value could hold anything after the last number, so the rest is dropped. A shorter one is rejected.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ _SAMPLE_BYTES = {"SB": 1, "UB": 1, "MB": 1, "AB": 1, "SS": 2, "US": 2, "SL": 4, 
 
 
 def copy_palette(original: Dataset, built: Dataset) -> None:
-    """The three colour tables as little endian words (PS3.3 C.7.9)."""
+    """Copies the three colour tables as little endian words (PS3.3 C.7.9)."""
     if built.get("PhotometricInterpretation") != "PALETTE COLOR":
         return
     for colour, table in zip(_COLOURS, palette(original, word_order(original)), strict=True):
@@ -25,7 +25,7 @@ def copy_palette(original: Dataset, built: Dataset) -> None:
 
 
 def copy_waveforms(original: Dataset, built: Dataset) -> None:
-    """The samples of every multiplex group (PS3.3 C.10.9); annotations are never copied."""
+    """Copies the samples of every multiplex group (PS3.3 C.10.9); annotations are never copied."""
     for source, target in zip(original.get("WaveformSequence") or (), built.get("WaveformSequence") or (), strict=True):
         sample_bytes = _SAMPLE_BYTES.get(str(source.get("WaveformSampleInterpretation")))
         channels, samples = source.get("NumberOfWaveformChannels"), source.get("NumberOfWaveformSamples")

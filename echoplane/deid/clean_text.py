@@ -1,8 +1,8 @@
-"""Text of the header: only listed words and short numbers are kept (PS3.15 E.3.2), and nothing that tells a person.
+"""Cleaning of header text: keeps only listed words and short numbers (PS3.15 E.3.2) that do not identify a person.
 
-The values of an element are judged together, since a day or an identifier can be cut over them. Each is split into
-tokens, and each token into atoms, runs of letters or of digits: windows of atoms are compared with the patient's own
-days, identifiers and names.
+The values of an element are judged together, since a date or an identifier can be split over them. Each value is split
+into tokens, and each token into atoms (runs of letters or of digits). Windows of atoms are compared with the dates,
+identifiers and names of the file.
 """
 
 import re
@@ -20,7 +20,7 @@ TOKEN = re.compile(r"[^\W_]+")
 _ATOM = re.compile(r"[^\W\d_]+|\d+")
 _LETTERS, _DIGIT = re.compile(r"[A-Za-z]+"), re.compile(r"\d", re.ASCII)
 _MIN_WORD_LETTERS = 4
-_MAX_LETTERS = 3  # that stand alone in a term; more can be the beginning of a name
+_MAX_LETTERS = 3  # single letters in a term; more can be the beginning of a name
 _LETTERS_OF_A_NAME = 3
 _LETTERS_OVER_VALUES = 4  # the values of an image type are often single letters
 _NUMBER_WORDS = {
@@ -36,7 +36,7 @@ _CUES = frozenset(
     ("BY", "DOCTOR", "DR", "FOR", "FRAU", "HERR", "MISS", "MME", "MRS", "NAME", "PATIENT", "PROF", "PT", "REF", "SIR")
 )
 _NAMES_AFTER_A_CUE = 3
-# 93Y, 101YO, F93, 95F, AGE 95: PS3.15 E.3.5 would make 090Y of the attribute; text has no place for that
+# 93Y, 101YO, F93, 95F, AGE 95: PS3.15 E.3.5 replaces the attribute by 090Y; in free text the age is removed
 _AGE_UNIT = frozenset(
     ("A", "AGE", "AGED", "ALTER", "ANNI", "ANOS", "ANS", "AÑOS", "F", "J", "JAAR", "JAHRE", "JR", "LAT", "LET", "M",
      "W", "Y", "YEAR", "YEARS", "YF", "YM", "YO", "YOF", "YOM", "YR", "YRS")
@@ -45,7 +45,7 @@ _OLD, _OLDEST = 90, 130
 _SEXES = frozenset(("D", "F", "M", "W", "FEMALE", "MALE", "MAN", "WOMAN"))
 _BODY_UNITS = frozenset(("CM", "FT", "KG", "KGS", "KILO", "LB", "LBS", "M2"))
 _TECHNICAL_UNITS = frozenset(("HZ", "FPS", "MM", "MS", "DB", "MHZ", "KHZ", "DEG", "DEGREE", "PERCENT", "CM", "BPM"))
-# 21/5, 5-24, 21.5., 21 05: a day and its month, though the patient's own days are others
+# 21/5, 5-24, 21.5., 21 05: a day and its month, even if it is no date of the file
 _DAY_AND_MONTH = re.compile(
     r"(?<![A-Za-z0-9.])(\d{1,2})"
     r"(?:\s*[/-]\s*(\d{1,2})(?![A-Za-z0-9])|\.(\d{1,2})\.(?!\d)|[ _](0[1-9]|1[0-2])(?![A-Za-z0-9.]))"
@@ -55,7 +55,7 @@ _DAY_AND_MONTH = re.compile(
 class _Token(NamedTuple):
     text: str
     value: int
-    """index of the value that it stands in"""
+    """Index of the value that contains the token."""
     start: int
 
     @property
@@ -65,13 +65,13 @@ class _Token(NamedTuple):
 
 class _Atom(NamedTuple):
     text: str
-    """in capitals; a month or a number word as digits"""
+    """Text in capitals; number words as digits."""
     token: int
     month: bool
 
 
 def clean(values: list[str], keyword: str, context: Context, *, terms: bool = False) -> list[str]:
-    """The values of one element with what may be kept of each; in terms (CS), a value is kept whole or not at all."""
+    """Returns the values of one element with only what may be kept; terms (CS) are kept whole or not at all."""
     known = (keyword, str(terms), *values)
     if known not in context.cleaned:
         context.cleaned[known] = _clean(values, keyword, context, terms)
@@ -88,7 +88,7 @@ def _clean(values: list[str], keyword: str, context: Context, terms: bool) -> li
         if terms:
             kept.append(value if not foreign[index] and _is_term(value, own, keyword, context) else "")
         elif foreign[index]:
-            # a letter can be made of bytes that look like a short number
+            # bytes of a letter of another character set can look like a short number
             kept.append("" if ESCAPE in value else " ".join(_listed_words(own, keyword, context)))
         else:
             kept.append(_words(value, own, keyword, context))
@@ -103,7 +103,7 @@ def _words(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context:
         not telling and (_listed(token.text, context) or _is_short_number(token.text, context))
         for token, telling in tokens
     ]
-    # numbers between which the words are removed would stand together
+    # numbers would become adjacent if the words between them were removed
     left = [number for number, stay in zip(loose, stays, strict=True) if number or stay]
     together = numbers.together(left, context.own.numbers, version)
     kept = [t for t, number, stay in zip(texts, loose, stays, strict=True) if stay and not (number and together)]
@@ -111,7 +111,7 @@ def _words(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context:
 
 
 def _is_term(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context: Context) -> bool:
-    """Whether every token of a CS is on the word list: coded strings are terms, but files put names there."""
+    """Returns True if every token of a CS may be kept: coded strings are terms, but some files hold names in them."""
     texts = [token.text for token, _ in tokens]
     spelled = "".join(text for text in texts if len(text) == 1)
     return (
@@ -130,7 +130,10 @@ def _is_short_number(token: str, context: Context) -> bool:
 
 
 def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
-    """The numbers among the tokens, also those too long to stay, and "" for each other one: T1, ISO 10918."""
+    """Returns the numbers among the tokens, also those too long to be kept, and "" for each other token.
+
+    Listed terms such as T1 and 10918 (of ISO 10918) are no numbers.
+    """
     tokens = numbers.with_months(tokens)
     listed = [_listed(token, context) and not (token.isdigit() and len(token) < 3) for token in tokens]
     return [t if _DIGIT.search(t) and not word else "" for t, word in zip(tokens, listed, strict=True)]
@@ -150,13 +153,13 @@ def _listed(token: str, context: Context) -> bool:
 
 
 def names_someone(value: str, context: Context) -> bool:
-    """Whether a token of the value is a name or an identifier of the file."""
+    """Returns True if a token of the value is a name or an identifier of the file."""
     return any(context.own.name_someone(token) for token in TOKEN.findall(value))
 
 
 def _telling(values: list[str], tokens: list[_Token], keyword: str, context: Context, terms: bool) -> set[int]:
-    """Positions of the tokens that are removed although they are listed words or short numbers."""
-    # terms of the standard such as US and MR are no names, also of a patient who is called so
+    """Returns the positions of tokens that are removed even if they are listed words or short numbers."""
+    # terms of the standard such as US and MR are no names, even if a patient has such a name
     names_no_one = terms and keyword not in _OPEN_TERMS
     found = {k for k, t in enumerate(tokens) if not names_no_one and context.own.name_someone(t.text)}
     atoms = _atoms(tokens)
@@ -173,7 +176,7 @@ def _telling(values: list[str], tokens: list[_Token], keyword: str, context: Con
 
 
 _OPEN_TERMS = frozenset(("ImageType", "FrameType", "ScanOptions", "TransducerType"))
-"""Attributes with coded strings of which the standard does not list all."""
+"""Attributes with coded strings (CS) whose values the standard does not list completely."""
 
 
 def _atoms(tokens: list[_Token]) -> list[_Atom]:
@@ -190,7 +193,7 @@ _ROMAN = frozenset(("I", "II", "III", "IV", "V", "VI"))
 
 
 def _own(atoms: list[_Atom], keyword: str, context: Context) -> set[int]:
-    """Tokens that together are an identifier, a name or a day of the patient, in pieces or spelled out."""
+    """Returns the tokens that together form an identifier, a name or a date of the file, in pieces or spelled out."""
     own = context.own
     found = _windows([(atom.text, atom.token) for atom in atoms], own.joined, least=2)
     apart = [(atom.text, atom.token) for atom in atoms if len(atom.text) == 1 or atom.text not in rules.words()]
@@ -204,7 +207,7 @@ def _own(atoms: list[_Atom], keyword: str, context: Context) -> set[int]:
 
 
 def _windows(atoms: list[tuple[str, int]], known: set[str], least: int, stripped: bool = False) -> set[int]:
-    """Tokens of every run of at least this many atoms that is one of the known texts when joined."""
+    """Returns the tokens of every run of at least `least` atoms that, when joined, is one of the known texts."""
     found: set[int] = set()
     longest = max(map(len, known), default=0)
     for first in range(len(atoms)):
@@ -219,7 +222,7 @@ def _windows(atoms: list[tuple[str, int]], known: set[str], least: int, stripped
 
 
 def _spelled(tokens: list[_Token], over_values: bool) -> set[int]:
-    """Names spelled out (P A U L), and numbers in words (FOUR ZERO FIVE)."""
+    """Returns the tokens of names spelled out (P A U L), and of numbers in words (FOUR ZERO FIVE)."""
     alone = Counter(token.value for token in tokens)
     letters = _runs(
         tokens, lambda t: len(t.text) == 1 and t.text.isalpha() and (not over_values or alone[t.value] == 1)
@@ -241,7 +244,7 @@ def _runs(tokens: list[_Token], belongs: Callable[[_Token], object]) -> list[lis
 
 
 def _ages(tokens: list[_Token], keyword: str, context: Context) -> set[int]:
-    """Numbers from 90 that may be years of age, with the letters beside them; a machine may be called E95."""
+    """Returns the tokens of possible ages of 90 years or more, with adjacent units; not in device names such as E95."""
     if keyword in _DEVICE:
         return set()
     found = set()
@@ -259,7 +262,7 @@ def _ages(tokens: list[_Token], keyword: str, context: Context) -> set[int]:
 
 
 def _characteristics(tokens: list[_Token]) -> set[int]:
-    """Ages, sexes, sizes and weights of any patient."""
+    """Returns the tokens of ages, sexes, body sizes and weights."""
     found = set()
     for k, token in enumerate(tokens):
         parts = _ATOM.findall(token.upper)
@@ -275,7 +278,7 @@ def _characteristics(tokens: list[_Token]) -> set[int]:
 
 
 def _days(values: list[str], tokens: list[_Token], atoms: list[_Atom]) -> set[int]:
-    """Numbers that have the form of a day with its month, of whatever examination."""
+    """Returns the tokens that have the form of a day and its month, even if it is no date of the file."""
     spans = [
         (index, match.start(), match.end())
         for index, value in enumerate(values)
@@ -293,7 +296,7 @@ def _days(values: list[str], tokens: list[_Token], atoms: list[_Atom]) -> set[in
 
 
 def _is_day_and_month(first: str, second: str) -> bool:
-    """21/5 and 05-24, but not 1/2 or 3-4, which are ratios and ranges."""
+    """Returns True for day and month such as 21/5 and 05-24, but not for 1/2 or 3-4, which are ratios and ranges."""
     low, high = sorted((int(first), int(second)))
     return len(first + second) > 2 and 1 <= low <= 12 and 1 <= high <= 31
 
@@ -305,7 +308,10 @@ def _is_four_digit_day(text: str) -> bool:
 
 
 def _names(tokens: list[_Token], keyword: str, context: Context) -> set[int]:
-    """Listed words that are names too, outside the context in which they are terms, or after what announces a name."""
+    """Returns the tokens of listed words that are also names, unless their context shows that they are terms.
+
+    After a word that announces a name (a cue such as DR), they are returned in any context.
+    """
     found = set()
     cue = -_NAMES_AFTER_A_CUE - 1
     for k, token in enumerate(tokens):

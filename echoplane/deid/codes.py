@@ -1,6 +1,6 @@
-"""Codes that are public terms: each scheme by its own form, check digit or table (PS3.16 section 8).
+"""Recognition of public codes: each coding scheme has its own form, check digit or table (PS3.16 section 8).
 
-A code value that only looks like a code can be a day, a telephone number or a name: 1931-07-04 as a unit of measure.
+Otherwise a code value could hide a date, a telephone number or a name, such as 1931-07-04 as a unit of measure.
 """
 
 import re
@@ -26,7 +26,7 @@ _CONCEPT_PARTITIONS = ("00", "10")
 
 
 def is_public_code(scheme: str, value: str) -> bool:
-    """Whether the value is a code of a listed scheme, as far as its form, check digit or table tells."""
+    """Returns True if the value is a code of a listed scheme, by its form, check digit or table."""
     form = _forms().get(scheme)
     if form is None or not form.fullmatch(value):
         return False
@@ -41,7 +41,7 @@ def is_public_code(scheme: str, value: str) -> bool:
 
 @cache
 def schemes() -> frozenset[str]:
-    """Designators of the listed coding schemes."""
+    """Returns the designators of the listed coding schemes."""
     return frozenset(_forms())
 
 
@@ -54,12 +54,12 @@ def _forms() -> dict[str, re.Pattern[str]]:
 
 @cache
 def _dicom_codes() -> frozenset[str]:
-    """PS3.16 annex D, from pydicom's concept dictionary."""
+    """Returns the codes of PS3.16 annex D, from pydicom's concept dictionary."""
     return frozenset(row["code"] for row in rows("dcm_codes.csv"))
 
 
 def _is_concept(digits: str) -> bool:
-    """Whether this is a SNOMED CT concept identifier, by its partition and its check digit."""
+    """Returns True for a SNOMED CT concept identifier, by its partition and its check digit."""
     check = 0
     for place, digit in enumerate(reversed(digits)):
         number = int(digit)
@@ -70,6 +70,6 @@ def _is_concept(digits: str) -> bool:
 
 
 def _luhn(digits: str) -> bool:
-    """LOINC's check digit (modulus 10, ISO/IEC 7812-1)."""
+    """Returns True if LOINC's check digit is right (modulus 10, ISO/IEC 7812-1)."""
     doubled = (int(digit) * (2 if place % 2 else 1) for place, digit in enumerate(reversed(digits)))
     return sum(number - 9 if number > 9 else number for number in doubled) % 10 == 0

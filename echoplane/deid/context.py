@@ -1,4 +1,4 @@
-"""What a value of the header is judged by."""
+"""Context in which a header value is judged."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from echoplane.deid.values import OwnValues
 
 @dataclass
 class Context:
-    """The rules of the object's class, the key, the policy, and the patient's own values."""
+    """Class of the object, key, policy, and the identifying values of the file."""
 
     object_class: str
     key: Key
@@ -19,12 +19,12 @@ class Context:
     pseudonym: str
     shift_days: int
     folded_id: str | None = None
-    """keyed digest by which ids that look alike are found; None for a file without an id"""
+    """Keyed digest by which similar patient ids are found; None for a file without an id."""
     actions: Counter[str] = field(default_factory=Counter)
     extra_words: frozenset[str] = frozenset()
     cleaned: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
-    """results of `clean_text.clean`, since frames repeat their values"""
+    """Cache of the results of `clean_text.clean`, because frames repeat their values."""
 
     def note(self, keyword: str, action: str) -> None:
-        """Count what was done with an attribute."""
+        """Counts what was done with an attribute."""
         self.actions[f"{keyword} {action}"] += 1

@@ -1,11 +1,11 @@
-"""A network that finds lines of text of any size, direction and polarity: PP-OCRv4 mobile of PaddleOCR (Apache-2.0).
+"""Text detection network for lines of any size, direction and polarity: PP-OCRv4 mobile of PaddleOCR (Apache-2.0).
 
-Its file, `ch_PP-OCRv4_det_infer.onnx`, comes in the wheel of rapidocr-onnxruntime and is taken from there alone: the
-package itself, which asks for a second OpenCV, is never imported. Input `x`: (1, 3, H, W), H and W multiples of 32,
+Its file, `ch_PP-OCRv4_det_infer.onnx`, is part of the wheel of rapidocr-onnxruntime. Only that file is used: the
+package itself, which requires a second OpenCV, is never imported. Input `x`: (1, 3, H, W), H and W multiples of 32,
 (value / 255 - 0.5) / 0.5. Output: (1, 1, H, W), the probability that a pixel belongs to the core of a line of text.
 
-It reads nothing and downloads nothing: it says where letters are. One thread, because files are done side by side.
-Axes: H row, W column, C channel.
+It detects text and does not recognise it, and it downloads nothing. It uses one thread, because files are processed in
+parallel. Axes: H row, W column, C channel.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from echoplane.errors import ConfigError
 
 _SHA256 = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9"
 _STRIDE = 32
-_CORE, _SCORE = 0.3, 0.5  # probability of a pixel of a line's core; mean over one that counts
+_CORE, _SCORE = 0.3, 0.5  # minimum probability of a pixel of a line's core; minimum mean over the core
 _MIN_CORE_PIXELS = 20
-_THICKEST_CORE = 40  # pixels; words of 96 pixels' height have less, a dark chamber taken for one has more
-_GROWTH = 1.1  # the core is narrower than the letters: widened by its own width
+_THICKEST_CORE = 40  # pixels; words 96 pixels high have less, a dark chamber mistaken for text has more
+_GROWTH = 1.1  # factor of the core's width by which it is widened, because it is narrower than the letters
 
 
 @cache
@@ -41,7 +41,7 @@ def _session() -> Any:
 
 
 def _model() -> bytes:
-    """The detector's file, found without importing its package."""
+    """Returns the content of the detector's file, found without importing its package."""
     package = find_spec("rapidocr_onnxruntime")
     if package is None or not package.submodule_search_locations:
         raise ConfigError("the text detector is not installed; run `make setup` again.")
@@ -49,7 +49,7 @@ def _model() -> bytes:
 
 
 def lines(view_HW: np.ndarray) -> np.ndarray:
-    """Which pixels of a view, grey or of three channels, lie in a line of text."""
+    """Returns a mask of the pixels of a view, grey or of three channels, that lie in a line of text."""
     view_HWC = np.repeat(view_HW[..., None], 3, axis=2) if view_HW.ndim == 2 else view_HW
     rows, columns = view_HWC.shape[:2]
     padded = np.pad(view_HWC, ((0, -rows % _STRIDE), (0, -columns % _STRIDE), (0, 0)), mode="edge")
@@ -59,7 +59,7 @@ def lines(view_HW: np.ndarray) -> np.ndarray:
 
 
 def _boxes(probability_HW: np.ndarray) -> np.ndarray:
-    """Each core of a line as a turned rectangle, widened to the letters."""
+    """Returns a mask of the lines: each core as a rotated rectangle, widened to the letters."""
     found = np.zeros(probability_HW.shape, np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((probability_HW > _CORE).astype(np.uint8))
     for label in range(1, count):

@@ -1,8 +1,9 @@
-"""Where letters may be, from the detail of 8 x 8 blocks alone, in every frame and without decoding one.
+"""Text candidates from the edge density of 8 x 8 blocks, in every frame and without decoding one.
 
-Letters have sharp edges, speckle is smooth: a block of text has far more detail than the blocks around it, in the
-frames that show it. Three maps over time find it whatever it does: the most detail of any frame (moving, rotated),
-the least (standing still, also at low contrast), and the jump of one frame over all others.
+Edge density ("detail") is the mean absolute Laplacian of a block. Letters have sharp edges and speckle is smooth, so a
+block of text has far more detail than the blocks around it, in the frames that show it. Three maps over time find
+text: the maximum over frames (moving or rotated text), the minimum (static text, also of low contrast), and the
+difference of the maximum to the second highest (text in a single frame).
 Axes: T frame, H row of blocks, W column of blocks.
 """
 
@@ -13,12 +14,12 @@ import numpy as np
 
 BLOCK = 8
 _NEIGHBOURHOOD = 15  # blocks
-_FLOOR = 3.0  # grey levels; below it everything is flat
+_FLOOR = 3.0  # grey levels; blocks with less detail are flat
 
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks side by side that stick out, and the frames to look at; none where all of them show the same."""
+    """Connected blocks that form a text candidate, and the frames to inspect; no frames if the candidate is static."""
 
     blocks_HW: np.ndarray
     frames: tuple[int, ...]
@@ -26,7 +27,8 @@ class Group:
 
 @dataclass(frozen=True)
 class _Rule:
-    """A group: blocks above `low` that touch, at least `least` of them above `high`, as ratios to what is around."""
+    """Rule for a group: connected blocks above `low`, at least `least` of them above `high`, as ratios to the
+    neighbourhood."""
 
     high: float
     low: float
@@ -35,18 +37,21 @@ class _Rule:
 
 _MOST, _LEAST, _JUMP = _Rule(2.0, 1.5, 4), _Rule(1.8, 1.4, 4), _Rule(0.4, 0.2, 5)
 _WEIGHTS = np.minimum(np.add.outer(np.arange(8) ** 2, np.arange(8) ** 2), 8).astype(np.float32)
-# a coefficient's share in the mean of |Laplacian| over its block, fitted on speckle and letters
+# factor from weighted DCT coefficients to the mean of |Laplacian| over the block, fitted on speckle and letters
 _LAPLACIAN_SHARE = 1 / 190
 
 
 def of_coefficients(blocks: np.ndarray, quantisers: np.ndarray) -> np.ndarray:
-    """Detail of each block from its quantised DCT coefficients, (row, column, 64); quantisers in natural order."""
+    """Returns the detail of each block from its quantised DCT coefficients (row, column, 64).
+
+    `quantisers` are in natural order.
+    """
     weights = (quantisers * _WEIGHTS.ravel() * _LAPLACIAN_SHARE).astype(np.float32)
     return np.asarray(np.abs(blocks).astype(np.float32) @ weights)
 
 
 def of_pixels(grey_HW: np.ndarray) -> np.ndarray:
-    """Detail of each block from pixels: the mean of |Laplacian|."""
+    """Returns the detail of each block from pixels: the mean of |Laplacian|."""
     rows, columns = grey_HW.shape
     padded = np.pad(grey_HW, ((0, -rows % BLOCK), (0, -columns % BLOCK)), mode="edge")
     edges = cv2.convertScaleAbs(cv2.Laplacian(padded, cv2.CV_16S))
@@ -55,7 +60,7 @@ def of_pixels(grey_HW: np.ndarray) -> np.ndarray:
 
 
 def groups(energy_THW: np.ndarray, where_HW: np.ndarray) -> list[Group]:
-    """All groups of blocks that may hold letters."""
+    """Returns all groups of blocks that may hold text. `where_HW`: blocks to search."""
     if not where_HW.any():
         return []
     ordered = np.partition(energy_THW, (0, len(energy_THW) - 2), axis=0) if len(energy_THW) > 2 else energy_THW
@@ -71,7 +76,7 @@ def groups(energy_THW: np.ndarray, where_HW: np.ndarray) -> list[Group]:
 
 
 def _around(map_HW: np.ndarray, where_HW: np.ndarray) -> np.ndarray:
-    """The mean of the neighbourhood, of what lies in the fan."""
+    """Returns the mean over the part of the neighbourhood that lies in `where_HW`."""
     size = (_NEIGHBOURHOOD, _NEIGHBOURHOOD)
     total = cv2.blur(np.where(where_HW, map_HW, 0).astype(np.float32), size)
     share = cv2.blur(where_HW.astype(np.float32), size)
@@ -86,7 +91,7 @@ def _grouped(ratio_HW: np.ndarray, where_HW: np.ndarray, rule: _Rule) -> list[np
 
 
 def best_frames(energy_THW: np.ndarray, blocks_HW: np.ndarray, count: int) -> tuple[int, ...]:
-    """Frames with the most detail in these blocks, spread over the clip."""
+    """Returns the frames with the most detail in these blocks, one for each part of the clip."""
     detail_T = energy_THW[:, blocks_HW].mean(axis=1)
     third = -(-len(detail_T) // count)
     return tuple(start + int(np.argmax(detail_T[start : start + third])) for start in range(0, len(detail_T), third))

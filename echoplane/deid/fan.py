@@ -1,4 +1,4 @@
-"""The scan found in the pixels (module `study.sector`), if the header does not say where it is.
+"""Ultrasound sector found in the pixels (module `study.sector`), if the header does not state it.
 
 Axes: T frame, H row, W column; a block is 8 x 8 pixels.
 """
@@ -11,7 +11,7 @@ from echoplane.study import sector
 
 
 def find(sample_THW: np.ndarray) -> np.ndarray | None:
-    """Returns the blocks of the scan, as (rows, columns) of blocks; None if it can't be told from the rest.
+    """Returns the blocks of the sector, as (rows, columns) of blocks; None if it cannot be determined.
 
     sample_THW: some frames of the original in grey, spread over the clip."""
     if not sector.large_enough(sample_THW.shape):
@@ -28,7 +28,10 @@ def _text_blocks(frame_HW: np.ndarray) -> np.ndarray:
 
 
 def beside(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns the blocks of stills that are lit but beside the fan in all of them; there, captions are no letters."""
+    """Returns the blocks of stills above black level that are outside the sector in all of them.
+
+    These are blackened as captions, and do not count as text over the scan.
+    """
     found = [text.search(frame_HW[None], mask) for frame_HW in sample_THW]
     fan_HW = np.logical_or.reduce([one.fan for one in found])
     return np.asarray(np.logical_or.reduce([one.beside_fan for one in found]) & ~fan_HW)

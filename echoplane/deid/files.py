@@ -1,8 +1,8 @@
-"""One file from disk to disk: read, clean, verify, publish, or set aside.
+"""De-identification of one file on disk: read, clean, verify, and release or quarantine it.
 
-Under the output folder: `dicom/` the results, `quarantine/` originals that hold PHI (mode 0700, named by keyed
-digest), `ledger/` one small record for each instance written. The record is claimed with a hard link, which only
-one process can make, so two files with the same SOP Instance UID can't both become the output.
+The output folder holds `dicom/` with the results, `quarantine/` with originals that contain PHI (mode 0700, named by
+keyed digest), and `ledger/` with one small record per instance written. A record reserves the output's SOP Instance UID
+by a hard link, which only one process can create, so that two files with the same UID cannot both become the output.
 """
 
 import errno
@@ -29,13 +29,13 @@ AUDIT = "audit.jsonl"
 _OUTPUT_MODE = 0o644
 _NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)  # a link, a socket, a device
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_LOOKS = 3  # at the written pixels: what one finds is masked, and the next must find nothing
+_LOOKS = 3  # maximum number of passes over the written pixels: text found in one is masked before the next
 
 
 def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
-    """De-identify one file into `out_dir`. Never raises for what is in the file; see `Outcome.reason`.
+    """De-identifies one file into `out_dir`. Never raises because of the file's content; see `Outcome.reason`.
 
-    OSError where there is no room to write: no fault of the file, which would be set aside for it.
+    Raises OSError if the output cannot be written (such as a full disk): the file must not be quarantined for that.
     """
     data = b""
     try:
@@ -49,7 +49,7 @@ def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Ou
         reason = "unreadable"
     except (RecursionError, MemoryError):
         reason = "unreadable"
-    except Exception:  # the worker must live, and the exception's text may quote the file
+    except Exception:  # the worker must go on, and the exception's text may quote the file
         reason = "internal"
     outcome = Outcome(source, status_of(reason), key.digest(data), reason)
     if outcome.status == QUARANTINED:
@@ -58,7 +58,10 @@ def deidentify_file(source: Path, out_dir: Path, key: Key, policy: Policy) -> Ou
 
 
 def read_source(source: Path, policy: Policy) -> bytes:
-    """The bytes of a regular file; links, devices, files over the cap and what can't be opened are held."""
+    """Returns the bytes of a regular file.
+
+    Raises FileRejected for links, devices, files over the size limit, and files that cannot be opened.
+    """
     try:
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -90,9 +93,10 @@ def publish(
     policy: Policy,
     vouch: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
-    """Clean, write, verify and claim one file; FileRejected where it does not pass. digest: the keyed one of `data`.
+    """Cleans, writes, verifies and releases one file. Raises FileRejected if it does not pass.
 
-    `vouch` is given where a person accepts the pixels, and is called with what is about to be released."""
+    digest: keyed digest of `data`. vouch: given if a person accepts the pixels; called with the outcome just before the
+    release."""
     accepted = vouch is not None
     own = instance.own_output(data, key, policy)
     if own is not None:
@@ -106,7 +110,7 @@ def publish(
     for _ in range(_LOOKS):
         clean = instance.clean(data, key, policy, accepted, text_blocks)
         content = clean.to_bytes()
-        # until it is verified it may hold PHI: it waits where others can't look, also after a crash
+        # until it is verified it may hold PHI: it is kept in the protected quarantine, also after a crash
         temporary = _write_temporary(content, _quarantine(out_dir) / f"{clean.sop_instance_uid}.dcm")
         try:
             more = _verify(temporary, clean, accepted)
@@ -125,14 +129,17 @@ def publish(
 
 
 def _verify(path: Path, clean: instance.Instance, accepted: bool) -> np.ndarray | None:
-    """Read the file from disk again, and look for the patient in it; the blocks of its pixels that still hold text."""
+    """Reads the file from disk again and searches it for identifying values.
+
+    Returns the blocks of its pixels that still hold text, None if there are none.
+    """
     expected = instance.expected_of(clean.context)
     written = verify.header(path.read_bytes(), suspects.collect(clean.original, expected.kept), expected)
     return None if clean.shape is None else reread.pixels(written, clean.shape, clean.mask, accepted)
 
 
 def _release(temporary: Path, outcome: Outcome, out_dir: Path, policy: Policy) -> Outcome:
-    """Claim the instance and move the verified file to its place."""
+    """Reserves the instance's UID and moves the verified file to its final path."""
     final = out_dir / str(outcome.output)
     _claim(outcome, out_dir, policy)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +149,7 @@ def _release(temporary: Path, outcome: Outcome, out_dir: Path, policy: Policy) -
 
 
 def _outcome(dataset: Dataset, content: bytes, source: Path, digest: str) -> Outcome:
-    """Of a file that may be released: what it is, and where it belongs."""
+    """Returns the outcome of a file that may be released, with its output path."""
     pseudonym, sop_uid = str(dataset.PatientID), str(dataset.SOPInstanceUID)
     return Outcome(
         source=source,
@@ -156,13 +163,13 @@ def _outcome(dataset: Dataset, content: bytes, source: Path, digest: str) -> Out
 
 
 def _write_temporary(content: bytes, final: Path) -> Path:
-    """A finished file beside `final` under a name of its own."""
+    """Writes a complete file with a unique temporary name in the folder of `final`, and returns its path."""
     final.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=final.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-    except OSError:  # a full disk: what is half written may be a patient's
+    except OSError:  # such as a full disk; the incomplete file may hold PHI
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name)
@@ -177,7 +184,7 @@ def _record_path(out_dir: Path, new_sop_uid: str | None) -> Path:
 
 
 def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outcome | None:
-    """The outcome of an earlier run for these very bytes, if its output is still what it was."""
+    """Returns the outcome of an earlier run for the same bytes and policy, None if its output is missing or changed."""
     pointer = out_dir / "ledger" / f"{digest}.json"
     if not pointer.exists():
         return None
@@ -206,7 +213,7 @@ def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outco
 
 
 def _audit(out_dir: Path) -> str:
-    """Who accepted what, in lines that hold the output's digest; empty where nobody did."""
+    """Returns the audit lines of accepted files, which hold the output's digest; empty if there are none."""
     try:
         return (out_dir / AUDIT).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -214,7 +221,7 @@ def _audit(out_dir: Path) -> str:
 
 
 def _claim(outcome: Outcome, out_dir: Path, policy: Policy) -> None:
-    """Record the instance as coming from this input; FileRejected where another input has it already."""
+    """Records that the instance comes from this input. Raises FileRejected if another input has its UID already."""
     record = {"policy": _policy_digest(policy), "outcome": outcome.to_dict(), "actions": dict(outcome.actions)}
     path = _record_path(out_dir, outcome.new_sop_uid)
     temporary = _write_temporary(json.dumps(record).encode(), path)
@@ -232,7 +239,7 @@ def _claim(outcome: Outcome, out_dir: Path, policy: Policy) -> None:
 
 
 def _quarantine(out_dir: Path) -> Path:
-    """The folder for what holds PHI, or may."""
+    """Creates and returns the folder for files that hold PHI, or may."""
     quarantine = out_dir / "quarantine"
     quarantine.mkdir(parents=True, exist_ok=True, mode=0o700)
     quarantine.chmod(0o700)
@@ -240,14 +247,14 @@ def _quarantine(out_dir: Path) -> Path:
 
 
 def remove_leftovers(out_dir: Path) -> None:
-    """What a killed run has left unfinished; call it where no other run writes."""
+    """Removes temporary files of a killed run; no other run may be writing to the folder."""
     for folder in ("", "quarantine", "ledger"):
         for path in (out_dir / folder).glob(".writing-*"):
             path.unlink(missing_ok=True)
 
 
 def set_aside(data: bytes, outcome: Outcome, out_dir: Path) -> None:
-    """The original into the quarantine, for a person to look at; it holds PHI. Nothing, where nothing could be read."""
+    """Copies the original, which holds PHI, into the quarantine for a person to inspect; does nothing without data."""
     if not data:
         return
     quarantine = _quarantine(out_dir)
@@ -259,5 +266,5 @@ def set_aside(data: bytes, outcome: Outcome, out_dir: Path) -> None:
 
 
 def relative_to(outcome: Outcome, folder: Path) -> Outcome:
-    """The same outcome with its source as a path below `folder`, as label tables name it."""
+    """Returns the outcome with its source as a path relative to `folder`, as in label tables."""
     return replace(outcome, source=outcome.source.relative_to(folder))

@@ -1,7 +1,8 @@
-"""A folder of files over several processes, with one report at the end.
+"""De-identification of a folder of files in several processes, with one report at the end.
 
-One output folder is of one policy and one key, which `run.json` holds (of the key a one-way fingerprint). Its
-`dicom/` is what the last report lists: what an earlier run wrote of files that are gone is moved to `unlisted/`.
+An output folder belongs to one policy and one key, which `run.json` records (the key as a one-way fingerprint).
+`dicom/` holds exactly what the latest report lists: outputs of earlier runs whose inputs are gone are moved to
+`unlisted/`.
 """
 
 import json
@@ -36,10 +37,10 @@ def deidentify_folder(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """De-identify every file below `source` into `out_dir`; `progress` gets files done and files in all.
+    """De-identifies every file below `source` into `out_dir`; `progress` receives the numbers of files done and in all.
 
-    Repeating is safe: outputs of the same bytes are verified and left, and what is missing is done. ConfigError where
-    there is no file, a folder can't be read, or `out_dir` was begun under another policy or key."""
+    It can be repeated safely: existing outputs of the same bytes are checked and kept, missing ones are written. Raises
+    ConfigError if there is no file, a folder cannot be read, or `out_dir` belongs to another policy or key."""
     if not source.is_dir():
         raise ConfigError("the source is not a folder; give the folder that holds the DICOM files")
     paths = sorted(walk(source, out_dir))
@@ -60,7 +61,7 @@ def deidentify_folder(
 
 
 def begin(out_dir: Path, key: Key, policy: Policy) -> None:
-    """Note what the folder is made under; ConfigError where it was begun under another policy or key."""
+    """Records the folder's policy and key. Raises ConfigError if it belongs to another policy or key."""
     run = {"policy": policy.model_dump(mode="json"), "key": key.fingerprint()}
     path = out_dir / RUN
     if path.exists():
@@ -76,7 +77,7 @@ def begin(out_dir: Path, key: Key, policy: Policy) -> None:
 
 
 def policy_of(out_dir: Path) -> Policy:
-    """The policy that the folder was begun under; ConfigError where nothing tells it."""
+    """Returns the policy that the folder belongs to. Raises ConfigError if it is not recorded."""
     try:
         return Policy.model_validate(json.loads((out_dir / RUN).read_text())["policy"])
     except (OSError, ValueError, KeyError):
@@ -87,7 +88,8 @@ def policy_of(out_dir: Path) -> Policy:
 
 
 def _keep_to(report: Report, out_dir: Path) -> None:
-    """What the report does not list leaves `dicom/`, and the originals of what it lists as written the quarantine."""
+    """Moves files that the report does not list out of `dicom/`, and removes originals of written files from the
+    quarantine."""
     written = [outcome for outcome in report.outcomes if outcome.output]
     listed = {out_dir / str(outcome.output) for outcome in written}
     for path in sorted((out_dir / "dicom").rglob("*")):
@@ -102,9 +104,9 @@ def _keep_to(report: Report, out_dir: Path) -> None:
 
 
 def walk(source: Path, out_dir: Path) -> Iterator[Path]:
-    """Every entry below `source` that is no folder, links included but never followed, `out_dir` left out.
+    """Yields every entry below `source` that is no folder; links are included but not followed, `out_dir` is skipped.
 
-    ConfigError for a folder that can't be read: nobody would know what the report does not list."""
+    Raises ConfigError if a folder cannot be read, because the report would not list its files."""
     for folder, names, entries in os.walk(source, onerror=_refuse, followlinks=False):
         here = Path(folder)
         links = [name for name in names if (here / name).is_symlink()]
@@ -140,12 +142,12 @@ def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: in
 def _result(future: Future[Outcome]) -> Outcome | None:
     try:
         return future.result()
-    except BrokenProcessPool:  # a codec ended the process; which file did it is found below
+    except BrokenProcessPool:  # a codec ended the process; the files are then processed one by one
         return None
 
 
 def _alone(path: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
-    """One file in a process of its own, so that what kills the process is set aside and nothing else is."""
+    """Processes one file in its own process, so that only the file that kills the process is quarantined."""
     with processes(1) as pool:
         outcome = _result(pool.submit(files.deidentify_file, path, out_dir, key, policy))
     if outcome is not None:

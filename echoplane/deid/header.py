@@ -1,8 +1,8 @@
-"""The header of the output, built anew from the allow list (PS3.15 annex E, PS3.3 modules).
+"""Header of the output, built from the allow list (PS3.15 annex E, PS3.3 modules).
 
-Nothing is deleted from the original: an empty data set is filled with what the rules let through, by the same
-rules at every depth. What remains is pure ASCII, so that the new character set is always right. Elements are built
-as the bytes that they will be, explicit little endian, so nothing is parsed or formatted on the way.
+Nothing is deleted from the original. Instead, an empty data set is filled with the elements that the rules allow, with
+the same rules at every depth. The result is pure ASCII, so that the new character set is always right. Elements are
+built directly as explicit little endian bytes, without parsing or formatting values.
 """
 
 import re
@@ -32,13 +32,16 @@ _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT"
 _PARTS_OF_A_DAY = 3
 _SEX = frozenset("MFO")
 _FRACTION = re.compile(r"\.(\d+)", re.ASCII)
-# their bytes are checked and written with the pixels and the signal
+# the bytes of these VRs are checked and written together with the pixels and waveforms
 _BULK_VRS = frozenset(("OB", "OW", "OB or OW"))
 Element = DataElement | RawDataElement
 
 
 def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
-    """The new data set without pixels: what the allow list names, each value proven or emptied."""
+    """Returns the new data set without pixels: the elements of the allow list, each value checked or emptied.
+
+    Raises FileRejected if sequences are nested too deeply.
+    """
     if depth > context.policy.max_depth:
         raise FileRejected("too-deep")
     allowed = rules.allow_list(context.object_class)
@@ -58,7 +61,7 @@ def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
 
 
 def _copy_private(original: Dataset, item: Element, built: dict[BaseTag, Element], context: Context) -> bool:
-    """Add a listed private number with its creator, if it is one (PS3.15 E.3.10); whether it was."""
+    """Adds the element and its private creator if it is a listed private number (PS3.15 E.3.10); returns True if so."""
     group, number = int(item.tag) >> 16, int(item.tag) & 0xFFFF
     if not group & 1 or number < 0x1000:
         return False
@@ -76,14 +79,14 @@ def _copy_private(original: Dataset, item: Element, built: dict[BaseTag, Element
 
 
 def dataset_of(elements: dict[BaseTag, Element]) -> Dataset:
-    """A data set of finished elements, which the writer takes as they are."""
+    """Returns a data set of encoded elements, which pydicom writes unchanged."""
     dataset = Dataset(elements)
     dataset.set_original_encoding(False, True, default_encoding)
     return dataset
 
 
 def element_of(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
-    """An element of these bytes, padded to an even length (PS3.5 6.2)."""
+    """Returns an element with these bytes as its value, padded to an even length (PS3.5 6.2)."""
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
     return RawDataElement(tag, vr, len(value), value, 0, False, True)
@@ -120,7 +123,7 @@ def _convert(original: Dataset, item: Element, rule: Allowed, context: Context, 
 
 
 def strings(dataset: Dataset, tag: int) -> list[str]:
-    """The values of a text element, from its bytes: nothing is parsed on the way."""
+    """Returns the values of a text element from its bytes, without parsing them."""
     item = dataset.get_item(tag)
     return [] if item is None else _strings(item)
 
@@ -146,7 +149,7 @@ def _convert_sequence(original: Dataset, rule: Allowed, context: Context, depth:
 
 
 def _is_public_code(item: Dataset) -> bool:
-    """An item that is no code, or a code of a listed scheme; a site's own code can be a person."""
+    """Returns True if the item is no code, or a code of a listed scheme; a site's own code can identify a person."""
     if "CodeValue" not in item and "LongCodeValue" not in item:
         return True
     value = item.get("CodeValue") or item.get("LongCodeValue")
@@ -154,7 +157,10 @@ def _is_public_code(item: Dataset) -> bool:
 
 
 def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Context) -> RawDataElement | None:
-    """Numbers as they are, if there are no more of them than the dictionary allows; a longer value could be text."""
+    """Returns a binary numeric element unchanged, None if it may hold something else than numbers.
+
+    More numbers than the dictionary allows could be text. Numbers that match identifying values are removed too.
+    """
     vr = _number_vr(original, item, rule)
     value = _little_endian(original, item, vr)
     size = _BINARY_BYTES[rule.vr]
@@ -175,7 +181,7 @@ def _number_vr(original: Dataset, item: Element, rule: Allowed) -> str:
 
 
 def _little_endian(original: Dataset, item: Element, vr: str) -> bytes | None:
-    """The bytes of numbers in the order in which they will be written; None where they are no such numbers."""
+    """Returns the bytes of numbers in little endian order; None if the element does not hold numbers of this VR."""
     if item.VR not in (None, "UN", vr) and not (vr in ("US", "SS") and item.VR == "US or SS"):
         return None
     if isinstance(item, RawDataElement) and item.is_little_endian:
@@ -194,13 +200,13 @@ def _little_endian(original: Dataset, item: Element, vr: str) -> bytes | None:
 
 
 def _names_unknown(value: bytes) -> bool:
-    """Whether any of these tags is private or of no standard: its number could be an identifier in itself."""
+    """Returns True if any of these tags is private or unknown: its number could itself be an identifier."""
     tags = struct.iter_unpack("<HH", value)
     return any(group & 1 or not dictionary_has_tag(group << 16 | number) for group, number in tags)
 
 
 def _holds_own(value: bytes, vr: str, context: Context) -> bool:
-    """Whether numbers are the patient's name in letters, or an identifier."""
+    """Returns True if the numbers are an identifier, or their bytes spell a name of the file."""
     own = context.own
     values = () if vr == "AT" else [number for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value)]
     found = any(
@@ -210,7 +216,7 @@ def _holds_own(value: bytes, vr: str, context: Context) -> bool:
 
 
 def _convert_strings(values: list[str], rule: Allowed, action: str, context: Context) -> list[str]:
-    """The values of an element, judged together where a day or an identifier could be cut over them."""
+    """Returns the new values of an element, judged together if a date or an identifier could be split over them."""
     if rule.keyword in _ONE_BY_ONE or rule.vr not in rules.TEXT_VRS | {"CS", *_NUMBER} or action == "shift":
         return [_convert_string(value, rule, action, context) for value in values]
     if rule.vr in _NUMBER:
@@ -218,7 +224,7 @@ def _convert_strings(values: list[str], rule: Allowed, action: str, context: Con
         cut_up = numbers.of_decimals(values) & own.numbers or (len(values) > 1 and numbers.in_digits(values, own.days))
         cut_up = cut_up or (len(values) == _PARTS_OF_A_DAY and "".join(values) in own.day_forms)
         return ["" if cut_up else _number(value, rule.vr, context) for value in values]
-    if action == "keep" and rule.vr != "CS":  # identity of a device or an institution, unless it names a person
+    if action == "keep" and rule.vr != "CS":  # a device or an institution is kept unless it names a person
         return [value if _names_no_one(value, context) else "" for value in values]
     return clean_text.clean(values, rule.keyword, context, terms=rule.vr == "CS")
 
@@ -246,7 +252,7 @@ _ONE_BY_ONE = frozenset(("PatientSex", "CodeValue", "LongCodeValue", "CodingSche
 
 
 def _is_own_code(value: str, context: Context) -> bool:
-    """Whether a code is an identifier, a name or a day of the patient; its scheme is looked at with its item."""
+    """Returns True if a code is an identifier, a name or a date of the file; `_is_public_code` checks its scheme."""
     own = context.own
     named = any(part.isalpha() and part.lower() in own.names for part in re.split(r"[^A-Za-z]+", value) if part[1:])
     return named or bool(numbers.of_code(value) & (own.numbers | own.days))
@@ -259,12 +265,13 @@ def _shift(value: str, vr: str, context: Context) -> str:
     if vr == "DA":
         return dates.shift_date(value, days)
     moved = dates.shift_datetime(value, days) if vr == "DT" else dates.valid_time(value)
-    # no clock gives an identifier as its fraction of a second
+    # an identifier as fraction of a second does not come from a clock
     return _FRACTION.sub(lambda part: "" if context.own.is_number(int(part[1])) else part[0], moved)
 
 
 def _number(text: str, vr: str, context: Context) -> str:
-    """A DS or IS as it is; empty where it is none, is the patient's, or is as long as a telephone number."""
+    """Returns a DS or IS; empty if invalid, if it matches an identifying value, or if it is as long as a telephone
+    number."""
     text = numbers.of_sixteen(text) if vr == "DS" else text
     if not text:
         return ""

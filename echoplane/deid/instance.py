@@ -1,4 +1,4 @@
-"""One instance from bytes to clean bytes: structure, policy, header, pixels, file meta, in that order."""
+"""De-identification of one instance in memory: structure, policy, header, pixels, file meta, in that order."""
 
 import hmac
 import re
@@ -65,7 +65,7 @@ _TAGS = {
 
 @dataclass(frozen=True)
 class Instance:
-    """The clean instance in memory, and what verification needs to judge it."""
+    """De-identified instance in memory, and the data needed to verify it."""
 
     context: Context
     original: Dataset
@@ -81,7 +81,10 @@ class Instance:
         return str(self.dataset.SOPInstanceUID)
 
     def to_bytes(self) -> bytes:
-        """The file (PS3.10): an empty preamble, a new file meta, the data set, and in it the seal over all of it."""
+        """Returns the file (PS3.10): an empty preamble, new file meta, and the data set with a seal.
+
+        The seal is an HMAC tag over the whole file, in DeidentificationMethod.
+        """
         buffer = BytesIO()
         dcmwrite(buffer, self.dataset, enforce_file_format=True)
         unsealed = buffer.getvalue()
@@ -90,7 +93,7 @@ class Instance:
 
 
 def expected_of(context: Context) -> verify.Expected:
-    """What the verifier may find that no list allows."""
+    """Returns the values that the verifier accepts in addition to the lists."""
     return verify.Expected(
         pseudonym=context.pseudonym,
         shift_days=context.shift_days,
@@ -105,7 +108,7 @@ def _seal(unsealed: bytes, key: Key, policy: Policy) -> bytes:
 
 
 def own_output(data: bytes, key: Key, policy: Policy) -> Dataset | None:
-    """The header of a file that this version has written with this key and policy, if not a bit of it has changed."""
+    """Returns the header of a file that this version has written with this key and policy, unchanged; else None."""
     start = data.find(_METHOD) + len(_METHOD)
     end = start + len(_NO_SEAL)
     if start < len(_METHOD):
@@ -115,7 +118,10 @@ def own_output(data: bytes, key: Key, policy: Policy) -> Dataset | None:
 
 
 def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
-    """Parse a file whose structure has been walked first; FileRejected where it is not whole."""
+    """Checks the structure of a file, then parses it; also returns its transfer syntax.
+
+    Raises FileRejected if the file is incomplete, or if its transfer syntax is not supported.
+    """
     quiet_pydicom()
     meta = structure.read_meta(data)
     syntax = meta.transfer_syntax
@@ -132,7 +138,7 @@ def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
 
 
 def object_class(dataset: Dataset, policy: Policy) -> str:
-    """The class whose allow list applies; FileRejected where policy refuses the SOP class."""
+    """Returns the object class whose allow list applies. Raises FileRejected if the policy refuses the SOP class."""
     if "DirectoryRecordSequence" in dataset:  # a DICOMDIR names its class in the file meta alone
         raise FileRejected("dicomdir")
     found = rules.sop_classes().get("".join(strings(dataset, 0x00080016)[:1]), "sop-class")
@@ -146,9 +152,10 @@ def object_class(dataset: Dataset, policy: Policy) -> str:
 def clean(
     data: bytes, key: Key, policy: Policy, accepted: bool = False, text_blocks: np.ndarray | None = None
 ) -> Instance:
-    """De-identify one file in memory. accepted: a person has looked at the pixels; the header's rules all hold.
+    """De-identifies one file in memory.
 
-    text_blocks: blocks of 8 x 8 pixels to blacken in any case, as (rows, columns)."""
+    accepted: a person has accepted the pixels; all rules of the header apply all the same. text_blocks: blocks of 8 x 8
+    pixels to blacken in any case, as (rows, columns)."""
     original, syntax = read(data, policy)
     kind = object_class(original, policy)
     context, flags = _context(original, kind, key, policy)
@@ -204,7 +211,7 @@ def _context(original: Dataset, kind: str, key: Key, policy: Policy) -> tuple[Co
     study = "".join(strings(original, 0x0020000D)[:1])
     if not study or not strings(original, 0x00080018)[:1] or not strings(original, 0x00080018)[0]:
         raise FileRejected("malformed")
-    # two patients without an id must not become one: each study gets a pseudonym of its own
+    # two patients without an id must not become one: each such study gets its own pseudonym
     identity = patient or f"study {study}"
     context = Context(
         object_class=kind,
@@ -226,27 +233,29 @@ def _identity_flags(original: Dataset, given: str, patient: str, key: Key) -> tu
 
 
 def _is_placeholder(patient_id: str) -> bool:
-    """Whether many patients may share this id, since it says that there is none: UNKNOWN, 000, XXX, N/A."""
+    """Returns True for ids that mean "no id" and that many patients may share: UNKNOWN, 000, XXX, N/A."""
     letters = re.sub(r"[\W_]", "", patient_id).upper()
     return bool(patient_id) and (set(letters) <= {"0"} or set(letters) == {"X"} or letters in _PLACEHOLDERS)
 
 
 def _has_shifted_dates(original: Dataset, key: Key) -> bool:
-    """Whether the file is an earlier output of this key: its UIDs are too, unlike those of a scan of research that was
-    made under a pseudonym."""
+    """Returns True if the file is an earlier output of this key, so that its dates are shifted already.
+
+    Then its UIDs were issued by the key too, unlike those of a research scan that was made under a pseudonym.
+    """
     uids = ["".join(strings(original, _TAGS[keyword])[:1]) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")]
     issued = all(key.issued_uid(uid) for uid in uids if uid) and any(uids)
     return issued and key.issued_pseudonym(_patient_id(original))
 
 
 def _patient_id(original: Dataset) -> str:
-    """Returns the id as its character set says, so that one id is one patient in every encoding.
+    """Returns the patient's id, decoded with its character set, so that one id is one patient in every encoding.
 
-    Raises FileRejected if it has several parts, for many patients may share one of them."""
+    Raises FileRejected if it has several values, because many patients may share one of them."""
     undecoded = strings(original, _TAGS["PatientID"])
     value = original.get("PatientID")
     decoded = [str(each) for each in (value if isinstance(value, MultiValue) else [value or ""])]
-    # bytes of another character set than the file names: two ids must not be one with the same marks in it
+    # wrong character set: two ids must not become equal because of replacement characters
     wrong = isinstance(value, bytes) or any("\ufffd" in each for each in decoded)
     parts = [part for part in (each.strip("\0 ") for each in (undecoded if wrong else decoded)) if part]
     if len(parts) > 1:
@@ -272,7 +281,7 @@ def _add_pixels(built: Dataset, cleaned: pixels.CleanPixels) -> None:
 
 
 def _state_what_was_done(built: Dataset, policy: Policy, pixels_clean: bool) -> None:
-    """PS3.15 E.1.1 step 9 and PS3.3 C.7.1.1, C.12.1.1."""
+    """Adds the statements on the de-identification (PS3.15 E.1.1 step 9, PS3.3 C.7.1.1, C.12.1.1)."""
     done = {
         "113100": True,
         "113101": pixels_clean,
@@ -306,7 +315,7 @@ def _code(value: str) -> Dataset:
 
 
 def _add_file_meta(built: Dataset, transfer_syntax: UID) -> None:
-    """PS3.10 7.1: nothing of the old file meta or preamble is carried over."""
+    """Adds new file meta (PS3.10 7.1); nothing of the old file meta or preamble is carried over."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = built.SOPClassUID
     meta.MediaStorageSOPInstanceUID = built.SOPInstanceUID

@@ -1,9 +1,9 @@
-"""Masking of baseline JPEG without touching what is kept (ISO/IEC 10918-1).
+"""Masking of baseline JPEG that leaves the kept part bit-identical (ISO/IEC 10918-1).
 
 A frame is parsed marker by marker, its masked minimum coded units (MCU) get black coefficients, and it is written
-with tables and scan alone: application and comment segments and bytes after the end are gone. An MCU stays only
-if all of it that is visible lies inside a box, so nothing outside survives; up to one MCU of the scan's margin
-goes black with the border.
+with tables and scan alone: application and comment segments and bytes after the end are removed. An MCU is kept only
+if all of its visible pixels are kept by the mask, so nothing outside remains; up to one MCU at the edge of the scan is
+blackened with the border.
 """
 
 import struct
@@ -24,14 +24,14 @@ _SOI, _EOI, _SOF0, _DHT, _SOS, _DQT, _DRI, _COM, _APP0, _APP14 = (
 _ADOBE_MARKERS = tuple(b"Adobe\0\x64\0\0\0\0" + bytes([transform]) for transform in (0, 1))
 _ROWS, _COLUMNS = np.divmod(np.arange(64), 8)
 _DIAGONALS = _ROWS + _COLUMNS
-_COLOUR_LEVELS = 6  # mean of a block of Cb or Cr; a grey clip has 2 at most
-# position in the zigzag of each coefficient, row by row (figure A.6): odd diagonals run down, even ones up
+_COLOUR_LEVELS = 6  # mean of a block of Cb or Cr above which it is coloured; a grey clip has at most 2
+# position of each coefficient in the zigzag order, row by row (figure A.6): odd diagonals run down, even ones up
 _ZIGZAG = np.argsort(np.lexsort((np.where(_DIAGONALS % 2, _ROWS, _COLUMNS), _DIAGONALS)))
 
 
 @dataclass(frozen=True)
 class Component:
-    """Sampling factors of one component, and its quantisation table, row by row (not in zigzag)."""
+    """Sampling factors of one component, and its quantisation table, row by row (not in zigzag order)."""
 
     horizontal: int
     vertical: int
@@ -39,13 +39,13 @@ class Component:
 
     @property
     def dc_quantiser(self) -> int:
-        """The step of the block's mean."""
+        """Quantisation step of the DC coefficient, which is the mean of the block."""
         return self.quantisers[0]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a frame's header says; equal for all frames of a clip that share it."""
+    """Size and components from a frame's header; equal for all frames of a clip that share it."""
 
     rows: int
     columns: int
@@ -53,11 +53,11 @@ class Layout:
 
     @property
     def mcu_shape(self) -> tuple[int, int]:
-        """Rows and columns of pixels of one MCU."""
+        """Size of one MCU in pixels: rows, columns."""
         return 8 * max(c.vertical for c in self.components), 8 * max(c.horizontal for c in self.components)
 
     def blocks(self) -> list[tuple[int, int]]:
-        """Rows and columns of blocks of each component, whole MCUs."""
+        """Returns the rows and columns of blocks of each component, in whole MCUs."""
         height, width = self.mcu_shape
         down, across = -(-self.rows // height), -(-self.columns // width)
         return [(down * c.vertical, across * c.horizontal) for c in self.components]
@@ -65,7 +65,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame cut into its header (start to the end of the scan header) and its scan (to the end marker)."""
+    """Frame with its layout, its header (up to the end of the scan header), and its bytes up to the end marker."""
 
     layout: Layout
     header: bytes
@@ -73,7 +73,7 @@ class Frame:
 
 
 def parse(data: bytes) -> Frame:
-    """Read the markers; FileRejected where the frame is no whole, single-scan, 8-bit baseline JPEG."""
+    """Parses the markers. Raises FileRejected if the frame is no complete, single-scan, 8-bit baseline JPEG."""
     if data[:2] != b"\xff\xd8":
         raise FileRejected("codec")
     quantisers: dict[int, tuple[int, ...]] = {}
@@ -97,7 +97,10 @@ def parse(data: bytes) -> Frame:
 
 
 def _scan_end(data: bytes, start: int) -> int:
-    """The position after the end marker; FileRejected where another marker but a restart comes first (B.1.1.2)."""
+    """Returns the position after the end marker.
+
+    Raises FileRejected if a marker other than a restart comes first (B.1.1.2).
+    """
     values = np.frombuffer(data, np.uint8, offset=start)
     marks = np.flatnonzero(values[:-1] == 0xFF)
     following = values[marks + 1]
@@ -109,7 +112,7 @@ def _scan_end(data: bytes, start: int) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Marker, segment and the position after it, up to and with the scan header."""
+    """Yields marker, segment and the position after it, up to and including the scan header."""
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
@@ -126,7 +129,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _quantisers(segment: bytes) -> dict[int, tuple[int, ...]]:
-    """Table number -> quantisers, row by row (B.2.4.1)."""
+    """Returns the quantisers by table number, row by row (B.2.4.1)."""
     found, position = {}, 0
     while position < len(segment):
         precision, table = segment[position] >> 4, segment[position] & 15
@@ -155,7 +158,7 @@ def _layout(segment: bytes, quantisers: dict[int, tuple[int, ...]]) -> Layout:
 
 
 def kept_mcus(layout: Layout, mask: Mask) -> np.ndarray:
-    """Which MCUs may stay with all of their visible pixels, as (rows of MCUs, columns of MCUs)."""
+    """Returns the MCUs whose visible pixels are all kept by the mask, as (rows of MCUs, columns of MCUs)."""
     height, width = layout.mcu_shape
     keep = mask.keeps(layout.rows, layout.columns)
     keep = np.pad(keep, ((0, -layout.rows % height), (0, -layout.columns % width)), constant_values=True)
@@ -164,35 +167,35 @@ def kept_mcus(layout: Layout, mask: Mask) -> np.ndarray:
 
 
 def _masked_blocks(layout: Layout, mask: Mask) -> list[np.ndarray]:
-    """Of each component, the indices of blocks to blacken, row by row."""
+    """Returns, per component, the indices of the blocks to blacken, row by row."""
     masked = ~kept_mcus(layout, mask)
     grids = (masked.repeat(c.vertical, 0).repeat(c.horizontal, 1) for c in layout.components)
     return [np.flatnonzero(grid) for grid in grids]
 
 
 class Masker:
-    """Masks the frames of one clip. Without a mask all pixels stay, and the stream alone is rewritten."""
+    """Masks the frames of one clip. Without a mask all pixels are kept, and only the stream is rewritten."""
 
     def __init__(self, rows: int, columns: int, mask: Mask | None, photometric: str) -> None:
         self.shape = rows, columns
         self.mask = mask
         self.photometric = photometric
         self.eighths: list[np.ndarray] = []
-        """Of each frame, after masking, the mean luminance of every block: the image at an eighth of its size."""
+        """Mean luminance of every block, per frame after masking: the image at 1/8 of its size."""
         self.energies: list[np.ndarray] = []
-        """Of each frame, after masking, the detail of every block of luminance."""
+        """Detail (see `energy`) of every block of luminance, per frame after masking."""
         self.coloured = False
-        """Whether any block that stays is not grey."""
+        """True if any kept block is coloured."""
         self._proven: set[bytes] = set()
         self._blocks: dict[Layout, list[np.ndarray]] = {}
 
     def rewrite(self, data: bytes) -> bytes:
-        """The frame with everything outside the mask black."""
+        """Returns the frame with everything that the mask does not keep black."""
         frame = parse(data)
         if (frame.layout.rows, frame.layout.columns) != self.shape:
             raise FileRejected("pixel-data")
         if (len(frame.layout.components) == 1) != self.photometric.startswith(("MONOCHROME", "PALETTE")):
-            raise FileRejected("codec")  # some viewers follow the header: to them, the picture would be noise
+            raise FileRejected("codec")  # viewers that follow the header would show noise
         self._prove(frame)
         result, warnings = libjpeg.transcode(
             frame.stream, frame.layout.blocks(), lambda space, parts: self._change(frame.layout, space, parts)
@@ -202,7 +205,7 @@ class Masker:
         return strip(result)
 
     def _prove(self, frame: Frame) -> None:
-        """Read a header once with a decoder that survives errors, before libjpeg, which does not, sees it."""
+        """Decodes a frame of each header once with a decoder that reports errors, because libjpeg ends the process."""
         if frame.header not in self._proven:
             try:
                 simplejpeg.decode_jpeg(frame.stream, "GRAY", strict=True)
@@ -212,7 +215,7 @@ class Masker:
 
     def _change(self, layout: Layout, colour_space: int, parts: list[np.ndarray]) -> None:
         if (colour_space == libjpeg.RGB) != (self.photometric == "RGB"):
-            raise FileRejected("codec")  # some viewers follow the header: to them, black would be teal
+            raise FileRejected("codec")  # viewers that follow the header would show teal for black
         if self.mask is not None:
             self._blacken(layout, self.mask, colour_space, parts)
             rows, columns = -(-layout.rows // 8), -(-layout.columns // 8)
@@ -239,7 +242,7 @@ class Masker:
 
 
 def holds_only_tables(header: bytes) -> bool:
-    """Whether a frame's header has no segment that could carry text; the writer's colour marker is fixed bytes."""
+    """Returns True if a frame's header has no segment that could hold text; a fixed Adobe colour marker is allowed."""
     return all(
         marker in (_DQT, _SOF0, _DHT, _DRI, _SOS) or (marker == _APP14 and segment in _ADOBE_MARKERS)
         for marker, segment, _ in _segments(header)
@@ -247,7 +250,7 @@ def holds_only_tables(header: bytes) -> bool:
 
 
 def strip(stream: bytes) -> bytes:
-    """The stream without application and comment segments, except the writer's own Adobe colour marker."""
+    """Returns the stream without application and comment segments, except the writer's own Adobe colour marker."""
     parts = [stream[:2]]
     for marker, segment, end in _segments(stream):
         own_colour = marker == _APP14 and segment in _ADOBE_MARKERS

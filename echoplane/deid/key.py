@@ -1,8 +1,8 @@
-"""The project's secret and all that is derived from it: pseudonyms, UIDs, date shifts, digests.
+"""Secret key of a project and the values derived from it: pseudonyms, UIDs, date shifts, digests.
 
-Everything is HMAC-SHA256 of a purpose and the value, so it is the same in every process and after every
-restart, and two projects with two keys can't be linked. Pseudonyms and UIDs carry a keyed check of themselves:
-what this key has issued is recognised and left as it is, which makes a second pass over an output harmless.
+All values are HMAC-SHA256 of a purpose and an input, so they are the same in every process and after every restart,
+and data of two projects with different keys cannot be linked. Pseudonyms and UIDs contain a keyed checksum: those that
+this key has issued are recognised and kept, so that de-identifying an output again changes nothing.
 """
 
 import base64
@@ -25,7 +25,7 @@ _MIN_DISTINCT_BYTES = 8
 _ID_CHARACTERS, _CHECK_CHARACTERS = 12, 4
 _CHECK_BITS = 32
 _LARGEST_SHIFT_DAYS = 1825
-# RFC 7914; 128 MiB and about half a second for each guess at a pass phrase
+# RFC 7914; 128 MiB and about half a second per guess of a pass phrase
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**17, 8, 1
 _FINGERPRINT_N = 2**14  # the key is random or stretched already
 _SCRYPT_MEMORY_BYTES = 2**28
@@ -35,7 +35,7 @@ _UUID_ROOT = re.compile(r"2\.25\.(\d{30,39})", re.ASCII)
 
 
 class Key:
-    """The de-identification key. Its repr shows nothing; it is pickled only to reach worker processes."""
+    """De-identification key. Its repr does not show the secret; it is pickled only for worker processes."""
 
     __slots__ = ("_secret",)
 
@@ -57,31 +57,33 @@ class Key:
         self._secret = secret
 
     def _mac(self, purpose: str, data: bytes) -> bytes:
-        # not hmac.digest, which takes no more than 2 GiB
+        # not hmac.digest, which accepts at most 2 GiB
         mac = hmac.new(self._secret, purpose.encode() + b"\0", "sha256")
         mac.update(data)
         return mac.digest()
 
     def digest(self, data: bytes) -> str:
-        """Keyed digest of a file: names it in reports and quarantine without letting others look it up."""
+        """Returns the keyed digest of a file, its name in reports and quarantine, which only the key can compute."""
         return self._mac("digest", data).hex()
 
     def fingerprint(self) -> str:
-        """One-way mark of the key, by scrypt: it shows whether two keys are the same, and guessing by it is slow."""
+        """Returns a one-way fingerprint of the key by scrypt: it identifies the key, and guessing the key is slow."""
         return _stretched(self._secret, b"echoplane: which key is this", _FINGERPRINT_N).hex()
 
     def folded_id(self, patient_id: str) -> str:
-        """Keyed digest of an identifier without case, punctuation, spaces and leading zeros: ids that look alike share
-        it, and may be one patient."""
+        """Returns the keyed digest of an id without case, punctuation, spaces and leading zeros.
+
+        Similar ids share it, and may be those of one patient.
+        """
         folded = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", patient_id).casefold()).lstrip("0")
         return self._mac("folded", folded.encode("utf-8", "surrogateescape")).hex()
 
     def seal(self, data: bytes) -> bytes:
-        """What proves that these bytes are this key's own output, as 64 hexadecimal digits."""
+        """Returns an HMAC tag that proves that these bytes are output of this key, as 64 hexadecimal digits."""
         return self._mac("seal", data).hex().encode()
 
     def pseudonym(self, patient_id: str) -> str:
-        """The patient's pseudonym, 'P-' and 16 base32 characters; a pseudonym of this key stays as it is."""
+        """Returns the patient's pseudonym, 'P-' and 16 base32 characters; a pseudonym of this key is kept."""
         if self.issued_pseudonym(patient_id):
             return patient_id.strip()
         return self._checked(_base32(self._mac("pseudonym", _normal(patient_id)))[:_ID_CHARACTERS])
@@ -90,12 +92,12 @@ class Key:
         return f"P-{body}{_base32(self._mac('pseudonym-check', body.encode()))[:_CHECK_CHARACTERS]}"
 
     def issued_pseudonym(self, text: str) -> bool:
-        """Whether this key made that pseudonym."""
+        """Returns True if this key issued the pseudonym."""
         match = _PSEUDONYM.fullmatch(text.strip())
         return match is not None and hmac.compare_digest(self._checked(match[1]), text.strip())
 
     def uid(self, uid: str) -> str:
-        """The UID that replaces `uid` (PS3.5 B.2, 2.25 and a UUID); well-known UIDs stay."""
+        """Returns the UID that replaces `uid` (PS3.5 B.2, 2.25 and a UUID); well-known UIDs are kept."""
         uid = uid.strip("\0 ")
         if uid in UID_dictionary or self.issued_uid(uid):
             return uid
@@ -111,7 +113,7 @@ class Key:
         )
 
     def issued_uid(self, uid: str) -> bool:
-        """Whether this key made that UID."""
+        """Returns True if this key issued the UID."""
         match = _UUID_ROOT.fullmatch(uid)
         if match is None or int(match[1]) >> 128:
             return False
@@ -120,9 +122,10 @@ class Key:
         return hmac.compare_digest(self._checked_uid(payload >> _CHECK_BITS), uid)
 
     def shift_days(self, patient_id: str) -> int:
-        """Days added to every date of the patient, always into the past.
+        """Returns the number of days added to every date of the patient, always negative.
 
-        They follow from the pseudonym, so that a study made under the pseudonym is moved like the patient's others."""
+        It is derived from the pseudonym, so that a study made under the pseudonym is shifted like the patient's
+        others."""
         number = int.from_bytes(self._mac("shift", self.pseudonym(patient_id).encode())[:8], "big")
         return -1 - number % _LARGEST_SHIFT_DAYS
 
@@ -132,7 +135,7 @@ def _normal(patient_id: str) -> bytes:
 
 
 def _repeats(secret: bytes) -> bool:
-    """Whether it is one shorter text again and again, the last time perhaps not whole."""
+    """Returns True if the secret is a shorter text repeated, the last time possibly incomplete."""
     return any(secret[period:] == secret[:-period] for period in range(1, len(secret) // 2 + 1))
 
 
@@ -141,10 +144,10 @@ def _base32(data: bytes) -> str:
 
 
 def load_key(path: Path | None) -> Key:
-    """The key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw, or a pass phrase.
+    """Returns the key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw, or a pass phrase.
 
-    Raises ConfigError for a file that everybody may write: anybody could put a key there that he knows. One that
-    everybody may read is taken, for so Kubernetes mounts a Secret."""
+    Raises ConfigError if the key is missing or weak, or if everybody may write the file, so that anybody could replace
+    the key. A file that everybody may read is accepted, because Kubernetes mounts Secrets so."""
     if path is not None:
         try:
             raw, mode = path.read_bytes(), path.stat().st_mode
@@ -165,13 +168,13 @@ def load_key(path: Path | None) -> Key:
 
 
 def _decode(raw: bytes) -> bytes:
-    """The secret; what reads as text is a pass phrase, also in hex, and is stretched."""
+    """Returns the secret; printable text, also in hex, is taken as a pass phrase and stretched."""
     text = raw.strip()
     if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", text):
         text = raw = bytes.fromhex(text.decode())
     if not _PRINTABLE.issuperset(text):
         return raw
-    Key(text)  # its length, and whether it repeats itself
+    Key(text)  # checks the length and for repetition
     return _stretched(text, b"echoplane: de-identification key")
 
 

@@ -1,9 +1,9 @@
-"""Letters over the fan: groups of blocks with too much detail, each looked at by the network in a view that shows it.
+"""Text over the sector: the network inspects each text candidate (group of blocks with high detail) in a suitable view.
 
-What stands still is looked at in projections over time, where speckle fades: the minimum, the median and the range
-are the three channels of one picture. What moves, or is in one frame only, is looked at in the frames with the most
-of its detail. A group in which the network sees a line of text goes black in every frame, with the line.
-Axes: T frame, H row, W column; a block is 8 x 8 pixels.
+Static candidates are inspected in projections over time, in which speckle fades: the minimum, the median and the
+inverted range are the three channels of one picture. Moving candidates, and those in a single frame, are inspected in
+the frames with the most detail. A candidate in which the network detects a text line is blackened in every frame, with
+the line. Axes: T frame, H row, W column; a block is 8 x 8 pixels.
 """
 
 from collections.abc import Callable
@@ -14,18 +14,18 @@ import numpy as np
 from echoplane.deid import detector, energy
 from echoplane.study import sector
 
-_MARGIN = 8  # blocks around a group that its view shows
+_MARGIN = 8  # blocks around a group that are part of its view
 _LOW, _TALL = 3, 3  # blocks
-_WIDER = 3  # times that a view is widened, where a line runs out of it
-_MIN_SHARE = 0.2  # of a group's blocks that lie in lines, or of a line's blocks that lie in the group
+_WIDER = 3  # maximum number of times that a view is widened, if a line extends beyond it
+_MIN_SHARE = 0.2  # minimum share of a group's blocks that lie in lines, or of a line's blocks in the group
 Frame = Callable[[int], np.ndarray]
 Place = tuple[slice, slice]
 
 
 def search(energy_THW: np.ndarray, where_HW: np.ndarray, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
-    """Blocks that hold letters. frame: one frame in grey at full size, by number; where_HW: blocks of the fan.
+    """Returns the blocks that hold text. frame: one frame in grey at full size, by number; where_HW: blocks to search.
 
-    sample_THW: frames for the projections, with black where the mask is; one where nothing moves."""
+    sample_THW: frames for the projections, black outside the mask; a single one if nothing moves."""
     found = np.zeros(where_HW.shape, bool)
     for group in energy.groups(energy_THW, where_HW):
         if not (group.blocks_HW & ~found).any():
@@ -37,7 +37,10 @@ def search(energy_THW: np.ndarray, where_HW: np.ndarray, sample_THW: np.ndarray,
 
 
 def stand_at(blocks_HW: np.ndarray, energy_THW: np.ndarray, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
-    """Of blocks that may hold letters in some frame, those where the network sees a line, with the line."""
+    """Returns those of the candidate blocks in which the network detects a text line, with the line.
+
+    The candidates may hold text in some frames only.
+    """
     count, labels_HW = cv2.connectedComponents(blocks_HW.astype(np.uint8))
     found = np.zeros_like(blocks_HW)
     for label in range(1, count):
@@ -49,7 +52,7 @@ def stand_at(blocks_HW: np.ndarray, energy_THW: np.ndarray, sample_THW: np.ndarr
 
 
 def to_the_end(words_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
-    """The words with the rest of their lines: letters that are fainter, or that the text leaves as it moves."""
+    """Extends the text blocks to the ends of their lines: fainter letters, or blocks that moving text uncovers."""
     count, labels_HW = cv2.connectedComponents(words_HW.astype(np.uint8))
     found = words_HW.copy()
     for label in range(1, count):
@@ -62,17 +65,17 @@ def to_the_end(words_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
 
 
 def stands_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
-    """Whether the network sees a line in what stands still at a group of blocks and around it."""
+    """Returns True if the network detects a line in the projections over time at a group of blocks and around it."""
     return bool(detector.lines(_view(_place(group_HW), None, sample_THW, lambda number: sample_THW[number])).any())
 
 
 def lie_in(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
-    """Returns whether a line of text lies in a group of blocks, and not only near it, in what stands still."""
+    """Returns True if a text line lies in a group of blocks, and not only near it, in the projections over time."""
     return _agree(group_HW, _lines_in_view(group_HW, sample_THW))
 
 
 def near_lines(group_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
-    """Returns the blocks at the lines of text that the network sees at a group, in what stands still."""
+    """Returns the blocks at the text lines that the network detects at a group, in the projections over time."""
     lines_HW = _lines_in_view(group_HW, sample_THW)
     return _grown(lines_HW) if _agree(group_HW, lines_HW) else lines_HW & False
 
@@ -85,7 +88,7 @@ def _lines_in_view(group_HW: np.ndarray, sample_THW: np.ndarray) -> np.ndarray:
 
 
 def _lines_at(group: energy.Group, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
-    """Blocks of the lines at a group; of one that moves, all blocks between the places where it was seen."""
+    """Returns the blocks of the lines at a group; for a moving line, the hull of all its positions."""
     lines = np.zeros_like(group.blocks_HW)
     for number in group.frames or (None,):
         lines |= _whole_line(group.blocks_HW, number, sample_THW, frame)
@@ -93,7 +96,7 @@ def _lines_at(group: energy.Group, sample_THW: np.ndarray, frame: Frame) -> np.n
 
 
 def _whole_line(group_HW: np.ndarray, number: int | None, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
-    """Blocks of the line at a group in one view, none where there is no line; the view follows it to its ends."""
+    """Returns the blocks of the line at a group in one view, widened until it shows the whole line; else no block."""
     seen = np.zeros_like(group_HW)
     for _ in range(1 + _WIDER):
         place = _place(group_HW | seen)
@@ -108,12 +111,12 @@ def _whole_line(group_HW: np.ndarray, number: int | None, sample_THW: np.ndarray
 
 
 def _seen(view: np.ndarray, group_HW: np.ndarray) -> np.ndarray:
-    """Pixels of a view in lines of text.
+    """Returns a mask of the pixels of a view that lie in text lines.
 
-    At a tall group the view is also turned, because the network is used to lines that lie; at a low and wide one,
-    where letters may be small, it is also looked at in double size."""
+    If none are detected, the view of a tall group is also rotated, because the network is trained on horizontal lines,
+    and the view of a low and wide group, whose letters may be small, is also inspected at double size."""
     lines_HW = detector.lines(view)
-    if not lines_HW.any() and view.ndim == 3:  # small letters over bright speckle show in the minimum alone
+    if not lines_HW.any() and view.ndim == 3:  # small letters over bright speckle are visible only in the minimum
         lines_HW = detector.lines(np.ascontiguousarray(view[..., 0]))
     rows, columns = (np.flatnonzero(group_HW.any(axis=axis)) for axis in (1, 0))
     height, width = rows[-1] - rows[0], columns[-1] - columns[0]
@@ -127,7 +130,7 @@ def _seen(view: np.ndarray, group_HW: np.ndarray) -> np.ndarray:
 
 
 def _place(blocks_HW: np.ndarray) -> Place:
-    """Rows and columns of blocks that a view of these blocks shows."""
+    """Returns the rows and columns of blocks that make up the view of these blocks."""
     rows, columns = (np.flatnonzero(blocks_HW.any(axis=axis)) for axis in (1, 0))
     return tuple(
         slice(max(0, int(side[0]) - _MARGIN), min(length, int(side[-1]) + 1 + _MARGIN))
@@ -136,7 +139,7 @@ def _place(blocks_HW: np.ndarray) -> Place:
 
 
 def _view(place: Place, number: int | None, sample_THW: np.ndarray, frame: Frame) -> np.ndarray:
-    """The picture of a place: of one frame, or the projections over time."""
+    """Returns the picture of a view: of one frame, or the projections over time."""
     pixels = tuple(slice(side.start * energy.BLOCK, side.stop * energy.BLOCK) for side in place)
     return frame(number)[pixels] if number is not None else _projections(sample_THW[:, *pixels])
 
@@ -161,6 +164,6 @@ def _agree(group: np.ndarray, lines: np.ndarray) -> bool:
 
 
 def _grown(blocks_HW: np.ndarray) -> np.ndarray:
-    """The group with its gaps closed and two blocks more: a letter at its end may lie in flat surroundings."""
+    """Returns the group with its gaps closed, and dilated: a letter at its end may lie in flat surroundings."""
     closed = cv2.morphologyEx(blocks_HW.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 5), np.uint8))
     return cv2.dilate(closed, np.ones((3, 5), np.uint8)).astype(bool)

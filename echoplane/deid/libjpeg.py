@@ -1,10 +1,9 @@
-"""JPEG coefficients through libjpeg's own interface, in memory: decode to coefficients, change, encode.
+"""Transcoding of JPEG coefficients in memory through libjpeg: decode to coefficients, change, encode.
 
-The library is the libjpeg-turbo that Pillow's wheel carries (or the system's libjpeg.so.62), called with ctypes.
-Its interface of 1998, version 62, is frozen, and the library checks the size of the structures it is handed.
-Nothing is dequantised, so a coefficient that is not changed is the same afterwards, and no patient's picture
-reaches a temporary file. libjpeg ends the process on an error of the stream, so callers hand in only streams that
-`jpeg.parse` has proven well-formed and that another decoder has read.
+The library is the libjpeg-turbo of Pillow's wheel (or the system's libjpeg.so.62), called with ctypes. Its interface,
+version 62 of 1998, is frozen, and the library checks the size of the structures passed to it. Nothing is dequantised,
+so unchanged coefficients stay identical, and no picture is written to a temporary file. libjpeg ends the process on an
+error in the stream, so callers must pass only streams that `jpeg.parse` has checked and another decoder has decoded.
 """
 
 import ctypes
@@ -46,7 +45,7 @@ _SIGNATURES: dict[str, list[type]] = {
 _ACCESS = ctypes.CFUNCTYPE(_p, _p, _p, ctypes.c_uint, ctypes.c_uint, _i)
 _SILENT = ctypes.CFUNCTYPE(None, _p)(lambda _: None)  # libjpeg would write its warnings to stderr
 
-# colour space and, a component each, (rows of blocks, columns of blocks, 64 coefficients) to change in place
+# arguments: colour space, and per component (rows of blocks, columns of blocks, 64 coefficients) to change in place
 Change = Callable[[int, list[np.ndarray]], None]
 
 
@@ -83,9 +82,9 @@ def _libc() -> ctypes.CDLL:
 
 
 def transcode(stream: bytes, blocks: list[tuple[int, int]], change: Change) -> tuple[bytes, int]:
-    """`stream` with its coefficients after `change`, and how many times the decoder warned.
+    """Returns `stream` with its coefficients changed by `change`, and the number of the decoder's warnings.
 
-    blocks: rows and columns of blocks of each component, as `jpeg.parse` has found them."""
+    blocks: rows and columns of blocks of each component, from `jpeg.parse`."""
     library = _library()
     error = ctypes.create_string_buffer(_ERROR_BYTES)
     library.jpeg_std_error(error)
@@ -120,7 +119,7 @@ def _structure(error: ctypes.Array, size: int) -> ctypes.Array:
 
 
 def _view(reader: ctypes.Array, arrays: int, index: int, rows: int, columns: int) -> np.ndarray:
-    """The library's own memory for one component, as (rows of blocks, columns of blocks, 64)."""
+    """Returns a view of the library's memory for one component, as (rows of blocks, columns of blocks, 64)."""
     manager = ctypes.c_void_p.from_buffer(reader, _MEMORY_MANAGER).value or 0
     access = _ACCESS(ctypes.c_void_p.from_address(manager + _ACCESS_BLOCKS).value or 0)
     array = ctypes.c_void_p.from_address(arrays + index * _POINTER).value

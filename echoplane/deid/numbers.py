@@ -1,7 +1,7 @@
-"""Numbers that point at a person, however they are written: a record number without its zeros, a day cut in three.
+"""Numbers that identify a person in any spelling, such as a record number without its zeros, or a date in three parts.
 
-Short numbers may stay in free text (25 fps, 3 of 4). Several of them together can be a day of birth, a telephone
-number or the record number with spaces in it.
+Short numbers may be kept in free text (25 fps, 3 of 4). Several of them together can be a date of birth, a telephone
+number, or a record number with spaces in it.
 """
 
 import re
@@ -9,13 +9,13 @@ from functools import cache
 from itertools import permutations, product
 
 _LEAST_DIGITS = 5
-"""of an identifier; shorter ones are too common as counts and sizes"""
+"""Minimum number of digits of an identifier; shorter ones are too common as counts and sizes."""
 _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
 _LARGEST_COUNT = 10_000_000
 MAX_CHARACTERS = 16
-"""of a DS (PS3.5 6.2)"""
+"""Maximum length of a DS (PS3.5 6.2)."""
 DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 _MONTHS = (
@@ -26,42 +26,45 @@ _MONTHS = (
     ("SEP", "SET", "WRZ", "EYL", "SYY"), ("OCT", "OKT", "OTT", "OUT", "PAZ", "EKI", "LOK"),
     ("NOV", "LIS", "KAS"), ("DEC", "DEZ", "DÉC", "DIC", "GRU", "ARA", "JOU"),
 )  # fmt: skip
-"""First letters in English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Turkish, Finnish; of other
-languages the word is removed, and no month is left beside the number."""
+"""First letters of the months in English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Turkish and
+Finnish. Months in other languages are removed as unlisted words, so that only the number remains."""
 _WORD_OR_NUMBER = re.compile(r"[A-Za-z]+|[0-9]+")
 _TWO_DIGITS = re.compile(r"\d\d", re.ASCII)
 
 
 def of_identifier(text: str) -> set[str]:
-    """The digits of an identifier, without what parts them and without leading zeros; none if there are few."""
+    """Returns the digits of an identifier, without separators and leading zeros; empty if there are too few."""
     digits = re.sub(r"[^0-9]", "", text).lstrip("0")
     return {digits} if len(digits) >= _LEAST_DIGITS else set()
 
 
 def of_decimals(values: list[str]) -> set[str]:
-    """The same of the values of a DS or IS one after the other: no power of ten, with zeros at the end and without."""
+    """Returns the digits of joined DS or IS values as for an identifier, without exponents.
+
+    The digits are returned with and without trailing zeros.
+    """
     digits = of_identifier("".join(re.split("[Ee]", value)[0] for value in values))
     return digits | {short for number in digits if len(short := number.rstrip("0")) >= _LEAST_DIGITS}
 
 
 def of_code(text: str) -> set[str]:
-    """The same of a code, in which a month can have a name: 17.MAR.2024, 17MAR2024."""
+    """Returns the digits of a code as for an identifier, with named months as digits: 17.MAR.2024, 17MAR2024."""
     return of_identifier("".join(with_months(_WORD_OR_NUMBER.findall(text))))
 
 
 def of_birth_date(text: str) -> set[str]:
-    """A DA as people write it in digits, whole or in part, without leading zeros."""
+    """Returns the usual spellings of a DA in digits, whole or in part, without leading zeros."""
     return {form.lstrip("0") for form in forms_of_day(text) if len(form) > 2}
 
 
 def of_day(text: str) -> set[str]:
-    """A DA in digits with its year, in any order, without leading zeros."""
+    """Returns the spellings of a DA in digits with its year, in any order, without leading zeros."""
     return {form for form in of_birth_date(text) if len(form) >= _LEAST_DIGITS}
 
 
 @cache
 def forms_of_day(text: str) -> frozenset[str]:
-    """A DA in digits as people write it: any order, with or without its year, with and without leading zeros.
+    """Returns all spellings of a DA in digits: in any order, with or without its year, with and without leading zeros.
 
     Each is at least a day with its month or a month with its year."""
     match = re.fullmatch(r"(\d\d(\d\d))(\d\d)(\d\d)", text.replace(".", ""), re.ASCII)
@@ -77,7 +80,7 @@ def _with_and_without_zero(two_digits: str) -> tuple[str, str]:
 
 
 def of_sixteen(text: str) -> str:
-    """A decimal number of more than the 16 characters that a DS may have, with as many digits as fit."""
+    """Rounds a decimal number that is longer than the 16 characters of a DS to as many digits as fit."""
     if len(text) <= MAX_CHARACTERS or not DECIMAL.fullmatch(text):
         return text
     rounded = (f"{float(text):.{digits}g}" for digits in range(MAX_CHARACTERS, 0, -1))
@@ -85,7 +88,7 @@ def of_sixteen(text: str) -> str:
 
 
 def with_months(tokens: list[str]) -> list[str]:
-    """The tokens of a text, with each month between two numbers in digits: 17 MAR 48, 17.III.48."""
+    """Returns the tokens of a text, with each month between two numbers as digits: 17 MAR 48, 17.III.48."""
     found = list(tokens)
     for k in range(1, len(tokens) - 1):
         digits = month(tokens[k].upper())
@@ -95,14 +98,14 @@ def with_months(tokens: list[str]) -> list[str]:
 
 
 def month(word: str) -> str:
-    """A month's two digits, from its Roman number or the first letters of its name; empty where it is none."""
+    """Returns a month as two digits, from its Roman number or the first letters of its name; empty if it is none."""
     if word in _ROMAN:
         return f"{_ROMAN.index(word) + 1:02d}"
     return next((f"{n:02d}" for n, names in enumerate(_MONTHS, 1) if word.startswith(names)), "")
 
 
 def is_one_of(value: float, known: set[str]) -> bool:
-    """Whether a number is one of these: 471107, 471107.0, 471107.5 and 4.71107E5 are the same, and 4.71107 is too."""
+    """Returns True if a number is one of `known`; 471107, 471107.0, 471107.5, 4.71107E5 and 4.71107 are the same."""
     if not 0 < abs(value) < 1e16:
         return False
     whole = str(abs(int(value)))
@@ -110,19 +113,20 @@ def is_one_of(value: float, known: set[str]) -> bool:
 
 
 def in_digits(values: list[str], known: set[str]) -> bool:
-    """Whether the digits of decimal numbers, one after the other, are one of these; five can be so by chance."""
+    """Returns True if the joined digits of decimal numbers are one of `known`; five digits can match by chance."""
     return any(len(digits) > _LEAST_DIGITS for digits in of_decimals(values) & known)
 
 
 def could_identify(value: float) -> bool:
-    """Whether a whole number is as long as a telephone or record number, and longer than a count or a length."""
+    """Returns True if a whole number is as long as a telephone or record number, and longer than a count or length."""
     return abs(value) >= _LARGEST_COUNT
 
 
 def together(tokens: list[str], known: set[str], version: bool) -> bool:
-    """Whether the short numbers of a text, in their order, with "" for each other word, could point at a person.
+    """Returns True if the short numbers of a text could together identify a person.
 
-    version: it may be that of software, 51.80.108.010"""
+    tokens: the numbers in their order, with "" for each other word. version: the text may be a software version, such
+    as 51.80.108.010."""
     is_version = version and all(len(token) <= _LONGEST_IN_VERSION for token in tokens)
     most = _MOST_VERSION_DIGITS if is_version else _MOST_DIGITS
     if len(re.sub(r"[^0-9]", "", "".join(tokens))) > most:

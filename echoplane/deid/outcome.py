@@ -1,7 +1,7 @@
-"""What de-identification answers: an outcome a file, a report a folder. Neither tells who the patients were.
+"""Results of de-identification: an outcome per file and a report per folder, neither of which identifies a patient.
 
-`Outcome.source` is the path that the caller gave, for joining labels to new instances. Paths often hold names, so
-it stays in memory: it is in no repr and in nothing that `to_json` writes.
+`Outcome.source` is the path given by the caller, for joining labels to new instances. Paths often contain names, so it
+is kept in memory only: no repr and no output of `to_json` contains it.
 """
 
 import hashlib
@@ -17,21 +17,21 @@ from echoplane.deid.reasons import SENTENCES, WRITTEN
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """Result of one file."""
 
     source: Path = field(repr=False, compare=False)
     status: str
-    """written, quarantined or refused"""
+    """Status: written, quarantined or refused."""
     input_digest: str
     reason: str | None = None
     output: Path | None = None
-    """relative to the output folder"""
+    """Path relative to the output folder."""
     output_digest: str | None = None
     pseudonym: str | None = None
     new_sop_uid: str | None = None
     flags: tuple[str, ...] = ()
     folded_id: str | None = None
-    """keyed digest of the patient's id without case, spaces and punctuation"""
+    """Keyed digest of the patient's id without case, spaces and punctuation."""
     actions: Mapping[str, int] = field(default_factory=dict)
     scan_blackened: float = 0.0
     """Share of the scan that was blackened as text, 0 to 1."""
@@ -43,11 +43,11 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """The outcome in words for people."""
+        """Outcome as a sentence for the reader."""
         return "De-identified and verified." if self.reason is None else SENTENCES[self.reason]
 
     def to_dict(self) -> dict[str, object]:
-        """All that may be written down."""
+        """Returns the fields that may be written to disk."""
         return {
             "status": self.status,
             "reason": self.reason,
@@ -63,9 +63,9 @@ class Outcome:
 
 
 def flag_identities(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """The outcomes, with a flag where a study has two patients, or two patients have ids that look alike.
+    """Returns the outcomes with a flag for studies of several patients, and for patients with similar ids.
 
-    Nobody but a person can say whether these are one: a patient torn in two could train and test."""
+    Only a person can decide whether these are one patient; otherwise one could be in both training and test data."""
     studies, alike = (_pseudonyms_by(outcomes, name) for name in ("study", "folded_id"))
     flagged = []
     for outcome in outcomes:
@@ -87,7 +87,7 @@ def _pseudonyms_by(outcomes: Sequence[Outcome], name: str) -> dict[str | None, s
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a folder."""
+    """Result of a folder."""
 
     outcomes: tuple[Outcome, ...]
     policy: Mapping[str, object]
@@ -95,18 +95,18 @@ class Report:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Files by outcome."""
+        """Number of files by status."""
         found = Counter(outcome.status for outcome in self.outcomes)
         return {status: found[status] for status in (WRITTEN, "quarantined", "refused")}
 
     @cached_property
     def reasons(self) -> dict[str, int]:
-        """Files that were not written, by reason code."""
+        """Number of files that were not written, by reason code."""
         return dict(Counter(outcome.reason for outcome in self.outcomes if outcome.reason).most_common())
 
     @cached_property
     def actions(self) -> dict[str, dict[str, int]]:
-        """Attribute keyword -> what was done -> how often, over all written files."""
+        """Counts of actions over all written files: attribute keyword -> action -> count."""
         total: dict[str, Counter[str]] = {}
         for outcome in self.outcomes:
             for name, count in outcome.actions.items():
@@ -124,7 +124,7 @@ class Report:
         return {"schema": 1, "version": self.version, "policy": dict(self.policy), "outcomes": listed}
 
     def to_json(self) -> str:
-        """The report without any identity: counts, reasons, actions, keyed digests."""
+        """Returns the report without identities: counts, reasons, actions, keyed digests."""
         summary = {"digest": self.digest, "counts": self.counts, "reasons": self.reasons, "actions": self.actions}
         return json.dumps(summary | self._content(), indent=1)
 

@@ -1,7 +1,7 @@
-"""Days, identifiers and names that are cut over several elements, whatever their VRs are.
+"""Removal of dates, identifiers and names that are split over several elements, whatever their VRs are.
 
-One element with 21 and the next with 05 tell the day of the study. Every text and whole number of the new header
-is read in order of tags; elements that together hold a value of the patient are emptied.
+An element with 21 and the next with 05 disclose the date of the study. All texts and whole numbers of the new header
+are read in order of tags; elements that together hold an identifying value of the file are emptied.
 """
 
 import re
@@ -20,24 +20,24 @@ _ATOM = re.compile(r"[A-Za-z]+|\d+", re.ASCII)
 _INTEGERS = frozenset(("IS", "DS"))
 _READ = rules.TEXT_VRS | _INTEGERS | {"CS"}
 _MOST_VALUES = 8
-"""Longer lists are measurements, in which any number stands by chance."""
+"""Maximum number of values of an element; longer lists are measurements, in which any number can occur by chance."""
 _MOST_ELEMENTS, _LONGEST = 4, 24
 _SHORTEST_IDENTIFIER, _SHORTEST_NAME, _SHORTEST_DAY = 5, 4, 4
 _IDENTITY = frozenset((0x00100010, 0x00100020))
 _IMAGE_PIXEL = 0x0028
-"""Rows, columns and bits, which the pixels themselves prove."""
+"""Group of rows, columns and bits, which the pixels confirm."""
 
 
 class _Atom(NamedTuple):
     text: str
     place: int
-    """index of the element"""
+    """Index of the element."""
     whole: bool
-    """the element holds nothing else"""
+    """True if the element holds nothing else."""
 
 
 def remove(built: dict[BaseTag, Element], context: Context) -> None:
-    """Empty the elements over which a value of the patient is cut."""
+    """Empties the elements over which an identifying value is split."""
     places = [tag for tag, element in sorted(built.items()) if _is_read(int(tag), element)]
     texts = [list(_texts(built[tag])) for tag in places]
     atoms = [_Atom(text, place, len(own) == 1) for place, own in enumerate(texts) for text in own]
@@ -92,7 +92,7 @@ def _is_person(joined: str, own: OwnValues) -> bool:
 
 
 def _is_day(run: list[_Atom], joined: str, context: Context) -> bool:
-    """Whether the digits are a day with its year, or two digits and two digits a day and its month."""
+    """Returns True if the digits are a date of the file with its year, or, as two elements, a day and its month."""
     own = context.own
     if not joined.isdigit() or not all(atom.whole for atom in run):
         return False

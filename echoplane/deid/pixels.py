@@ -1,7 +1,7 @@
-"""The pixels of the output: masked outside the scan, every frame, losslessly (PS3.15 E.3.1, clean pixel data).
+"""Pixels of the output: every frame is masked outside the scan, losslessly (PS3.15 E.3.1, clean pixel data).
 
-JPEG baseline stays JPEG (module `jpeg`). Everything else is decoded, masked and written as explicit little endian:
-the stored values inside the scan are the stored values of the original.
+Baseline JPEG is kept as JPEG (module `jpeg`). Everything else is decoded, masked and written as explicit little endian:
+stored values inside the scan are those of the original.
 Axes: T frame, H row, W column, C sample.
 """
 
@@ -57,27 +57,27 @@ _PHOTOMETRIC = frozenset(
     ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 )
 _LARGEST_SIDE = 32768
-_MAX_BLACKENED = 0.6  # of the scan; lines of text that move over all of it take half
+_MAX_BLACKENED = 0.6  # share of the scan; text lines that move over all of it take half
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 
 
 @dataclass(frozen=True)
 class CleanPixels:
-    """What goes into the output: the value, its syntax, and the attributes that changed with it."""
+    """Pixel data of the output: the value, its transfer syntax, and the attributes that changed with it."""
 
     value: bytes
     transfer_syntax: UID
     attributes: dict[str, object]
     mask: Mask | None = None
-    """what was blackened; None where nothing was to be"""
+    """Mask that was applied; None if nothing had to be blackened."""
     searched: bool = False
-    """whether text was looked for in a clip that moves, and none is left"""
+    """True if text was searched for in a clip that moves, and none is left."""
     scan_blackened: float = 0.0
-    """share of the scan that was blackened as text, 0 to 1"""
+    """Share of the scan that was blackened as text, 0 to 1."""
 
 
 def geometry(dataset: Dataset, policy: Policy) -> Geometry:
-    """Read and check the pixel module before anything is decoded."""
+    """Reads and checks the pixel module before anything is decoded. Raises FileRejected if it is invalid."""
     try:
         rows, columns, samples, allocated, stored = (int(dataset[keyword].value) for keyword in _SHAPE)
         frames = int(dataset.get("NumberOfFrames") or 1)
@@ -93,7 +93,7 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
         and found.samples == (1 if found.photometric.startswith(("MONO", "PALETTE")) else 3)
         and found.bits_allocated in (8, 16)
         and 0 < found.bits_stored <= found.bits_allocated
-        and high_bit == found.bits_stored - 1  # else bits that no viewer shows would lie below the sample
+        and high_bit == found.bits_stored - 1  # else there would be bits below the sample that no viewer shows
         and found.photometric in _PHOTOMETRIC
     )
     if not sane:
@@ -104,9 +104,10 @@ def geometry(dataset: Dataset, policy: Policy) -> Geometry:
 
 
 def clean(dataset: Dataset, syntax: UID, shape: Geometry, region: Region | None, accepted: bool = False) -> CleanPixels:
-    """The pixels with text and everything outside the scan black; None keeps them all, decoded and rewritten alike.
+    """Returns the pixels with text and everything outside the scan black. Without a region all pixels are kept.
 
-    accepted: a person has looked, so what stands inside the region stays."""
+    In both cases they are decoded and rewritten. accepted: a person has accepted the pixels, so everything inside the
+    region is kept."""
     element = dataset.get("PixelData") and dataset["PixelData"]
     if not element or not element.value:
         raise FileRejected("pixel-data")
@@ -133,7 +134,7 @@ def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, acc
 
 
 class _JpegFrames:
-    """Frames of baseline JPEG that are masked in their coefficients."""
+    """Frames of baseline JPEG, masked in their coefficients."""
 
     def __init__(self, frames: list[bytes], shape: Geometry) -> None:
         self.frames, self.shape = frames, shape
@@ -168,9 +169,9 @@ def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
 
 
 def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask | None, bool, float]:
-    """Blacken outside the scan and where text is found.
+    """Blackens everything outside the scan, and text.
 
-    Returns the mask, whether text was looked for in motion, and the share of the scan that went as text."""
+    Returns the mask, True if text was searched for in a moving clip, and the share of the scan blackened as text."""
     if region is None:
         return None, False, 0.0
     mask = Mask(region.boxes, region.text_blocks)
@@ -190,7 +191,7 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask |
 
 
 def _hold_letters(frames: Iterable[np.ndarray], accepted: bool) -> None:
-    """FileRejected where letters stand in pictures without a scan region, unless a person has looked."""
+    """Raises FileRejected if there is text in pictures without a scan region, unless a person has accepted them."""
     if not accepted and search.letters_anywhere(frames):
         raise FileRejected("text-in-image")
 
@@ -207,7 +208,7 @@ def _found_scan(sample_THW: np.ndarray, doubt: str) -> np.ndarray:
 
 
 def _of_stills(sample_THW: np.ndarray, mask: Mask) -> Mask:
-    """Without what lies beside the fan; FileRejected where words lie over it in any of the pictures."""
+    """Returns the mask without blocks outside the sector. Raises FileRejected if a picture has text over the sector."""
     mask = mask.without(fan.beside(sample_THW, mask))
     if any(search.words_of_still(frame_HW, mask).any() for frame_HW in sample_THW):
         raise FileRejected("text-in-still")
@@ -215,7 +216,7 @@ def _of_stills(sample_THW: np.ndarray, mask: Mask) -> Mask:
 
 
 def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
-    """The frames of encapsulated pixel data; FileRejected where their number is not the header's (PS3.5 A.4)."""
+    """Returns the frames of encapsulated pixel data (PS3.5 A.4). Raises FileRejected if their number is not `count`."""
     try:
         frames = list(generate_frames(value, number_of_frames=count))
     except ValueError as error:
@@ -226,7 +227,7 @@ def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
 
 
 def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: bool) -> CleanPixels:
-    """Native YBR_FULL_422, Y Y Cb Cr for each pair of pixels (PS3.3 C.7.6.3.1.2); a pair is kept whole or not."""
+    """Masks native YBR_FULL_422, Y Y Cb Cr per pair of pixels (PS3.3 C.7.6.3.1.2); a pair is kept as a whole or not."""
     size = shape.frames * shape.rows * shape.columns * 2
     if shape.columns % 2 or (shape.bits_allocated, shape.bits_stored) != (8, 8) or len(value) < size:
         raise FileRejected("pixel-data")
@@ -249,7 +250,7 @@ def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: b
 
 
 class _NativeFrames:
-    """Decoded frames. apply: blackens them outside a mask and returns them in grey; colours: those of one frame."""
+    """Decoded frames. apply: blackens them outside a mask and returns them in grey; colours: one frame in colour."""
 
     def __init__(
         self,
@@ -308,12 +309,12 @@ def _clean_decoded(
 
 
 def _decoded_frames(dataset: Dataset, syntax: UID, shape: Geometry) -> Iterator[tuple[np.ndarray, str]]:
-    """Each frame as (row, column[, sample]) of stored values, and its photometric interpretation."""
+    """Yields each frame as stored values (row, column[, sample]), and its photometric interpretation."""
     if syntax in NATIVE and len(dataset["PixelData"].value) < shape.frame_bytes * shape.frames:
         raise FileRejected("pixel-data")
     decoder = get_decoder(ExplicitVRLittleEndian if syntax == DeflatedExplicitVRLittleEndian else syntax)
     try:
-        # raw: no conversion to RGB, so that stored values stay what they are
+        # raw: no conversion to RGB, so that stored values are kept
         for array, found in decoder.iter_array(dataset, raw=True):
             yield array.copy(), str(found["photometric_interpretation"])
     except FileRejected:

@@ -1,4 +1,4 @@
-"""What de-identification keeps, removes and refuses: one frozen model, read by every part of the room."""
+"""Policy of de-identification: what is kept, removed and refused."""
 
 from typing import Literal
 
@@ -8,30 +8,30 @@ ObjectClass = Literal["ultrasound", "mr", "enhanced-mr", "ecg"]
 
 
 class Policy(BaseModel):
-    """Options of PS3.15 Annex E, and the caps that keep hostile files from filling memory."""
+    """Options of PS3.15 Annex E, and limits that prevent malicious files from filling the memory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     classes: tuple[ObjectClass, ...] = ("ultrasound", "mr", "enhanced-mr", "ecg")
     """Kinds of object that are de-identified; every other SOP class is refused."""
     dates: Literal["shift", "remove", "keep"] = "shift"
-    """`shift` moves all dates of a patient by one keyed number of days, so intervals stay (113107); `remove` empties
-    them; `keep` leaves those of studies and series as they are (113106)."""
+    """Handling of dates: `shift` shifts all dates of a patient by the same keyed number of days, so that intervals are
+    kept (113107); `remove` empties them; `keep` keeps those of studies and series (113106)."""
     patient_characteristics: bool = True
-    """Keep sex, age (90 and above become 090Y), size and weight (113108)."""
+    """Keeps sex, age (90 and above become 090Y), size and weight (113108)."""
     descriptors: bool = True
-    """Keep words of the word list in descriptions, and drop every other word (113105)."""
+    """Keeps words of the word list in descriptions, and drops every other word (113105)."""
     device_identity: bool = False
-    """Keep serial number and station name (113109)."""
+    """Keeps serial number and station name (113109)."""
     institution_identity: bool = False
-    """Keep the institution's name, address and department (113112)."""
+    """Keeps the institution's name, address and department (113112)."""
     safe_private: bool = False
-    """Keep the private numbers of `data/safe_private.csv` (113111)."""
+    """Keeps the private numbers of `data/safe_private.csv` (113111)."""
     extra_words: tuple[str, ...] = ()
-    """Words that a site adds to the word list, such as the name of a scanner model. Never a person's name."""
+    """Words that a site adds to the word list, such as the name of a scanner model; never a person's name."""
     max_file_mib: int = Field(default=2048, ge=1)
-    """Largest file that is read, in MiB. Also caps what a deflated file may inflate to."""
+    """Maximum size of a file in MiB, also of a deflated file after inflating."""
     max_pixels_mib: int = Field(default=1024, ge=1)
-    """Largest decoded image, rows x columns x samples x frames, in MiB. Checked before anything is decoded."""
+    """Maximum size of the decoded pixels in MiB, checked before anything is decoded."""
     max_depth: int = Field(default=16, ge=1, le=64)
-    """Deepest nesting of sequences. Enhanced MR needs 5."""
+    """Maximum depth of nested sequences. Enhanced MR needs 5."""

@@ -1,8 +1,8 @@
-"""Why a file did not become an output: the code, what happens to the file, and the sentence for people.
+"""Reasons for which a file is rejected: the code, the status of the file, and a sentence for the reader.
 
-`refused` is policy: the kind of file is not handled, and nothing of it is kept. `quarantined` is doubt: the
-file may be wanted, but could not be proven clean; its original waits in the quarantine for a person.
-The sentences are fixed, so no value of a file can reach a log, a report or an error through them.
+`refused`: by policy this kind of file is not handled, and nothing of it is kept. `quarantined`: the file may be wanted,
+but could not be proven clean; its original is kept in the quarantine for inspection by a person. The sentences are
+constant, so they cannot carry a value of a file into a log, a report or an error.
 """
 
 from echoplane.errors import InputError
@@ -47,7 +47,7 @@ _DOUBTS = {
     "internal": "The file made the software fail. It was set aside; please report the software version.",
 }
 
-# what a person can clear by looking at the picture; the header is never a matter of looking
+# reasons that a person can overrule after inspecting the pixels; those of the header cannot be overruled
 ACCEPTABLE = frozenset(
     (
         "region-missing",
@@ -65,7 +65,7 @@ SENTENCES = _REFUSALS | _DOUBTS
 
 
 class FileRejected(InputError):
-    """A file that does not pass, with the reason code. Raised inside the room; callers get an `Outcome`."""
+    """Rejected file with the reason code. It is raised inside this package; callers get an `Outcome`."""
 
     kind = "deid-held"
 
@@ -75,5 +75,5 @@ class FileRejected(InputError):
 
 
 def status_of(reason: str) -> str:
-    """What happens to a file that is held for this reason."""
+    """Returns the status of a file that is rejected for this reason."""
     return REFUSED if reason in _REFUSALS else QUARANTINED

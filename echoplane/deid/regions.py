@@ -1,8 +1,8 @@
-"""Where the scan is: the boxes of an ultrasound image that may keep their pixels (PS3.3 C.8.5.5).
+"""Scan regions: the boxes of an ultrasound image that may keep their pixels (PS3.3 C.8.5.5).
 
 Only regions that show the scan itself count: 2D tissue and colour flow, M-mode, spectral Doppler. Traces (ECG,
-respiration), colour bars and graphics carry labels and go with the border. A region that can't be right is not
-mended. A listed device has its layout in `data/devices.csv`; for any other the scan must be found in the pixels.
+respiration), colour bars and graphics hold labels and are blackened with the border. An invalid region is not
+repaired: for a listed device the layout of `data/devices.csv` is used, else the scan must be found in the pixels.
 
 Boxes are (top, left, bottom, right) in pixels, bottom and right exclusive. A block is 8 x 8 pixels.
 """
@@ -19,52 +19,52 @@ from echoplane.study.sector import to_pixels
 # (RegionSpatialFormat, RegionDataType)
 _SCAN = frozenset(((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (3, 4)))
 _SECTOR_FORMAT = 1  # 2D; the others run over time
-# a larger region leaves no border for the text that every scanner writes, so the text must be inside
+# a larger share leaves no border for the text that every scanner writes, so the text must be inside the region
 _MAX_AREA_FRACTION = 0.9
 
 
 @dataclass(frozen=True)
 class Box:
-    """One region of the scan."""
+    """Region of the scan."""
 
     top: int
     left: int
     bottom: int
     right: int
     is_strip: bool = False
-    """Whether it shows M-mode or spectral Doppler, which fill their region: it has no sector with text beside it."""
+    """True for M-mode and spectral Doppler, which fill their region: there is no sector with text outside it."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """The boxes of one file, and why they are not the header's."""
+    """Boxes of one file, and the reason if they are not those of the header."""
 
     boxes: tuple[Box, ...]
     doubt: str | None = None
-    """reason code, where the boxes are the whole image and the scan has yet to be found in it"""
+    """Reason code if the box is the whole image and the scan has yet to be found in it; else None."""
     by_device: bool = False
     text_blocks: np.ndarray | None = None
-    """blocks in which the written pixels have shown text"""
+    """Blocks in which text was found in the written pixels."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """What may stay: the boxes, of them only what shows the scan, without the blocks in which text was found."""
+    """Kept pixels: the boxes, limited to the scan if it was found in the pixels, without blocks of text."""
 
     boxes: tuple[Box, ...]
     text_blocks: np.ndarray | None = None
     scan_blocks: np.ndarray | None = None
-    """where the boxes are not to be relied on: the blocks of the scan, as found in the pixels"""
+    """Blocks of the scan as found in the pixels, if the boxes are not reliable."""
 
     def without(self, blocks: np.ndarray) -> "Mask":
-        """The mask with these blocks blackened too."""
+        """Returns the mask with these blocks blackened too."""
         if not blocks.any():
             return self
         found = blocks if self.text_blocks is None else self.text_blocks | blocks
         return replace(self, text_blocks=found)
 
     def keeps(self, rows: int, columns: int) -> np.ndarray:
-        """The pixels that stay, as (rows, columns)."""
+        """Returns a mask of the kept pixels, as (rows, columns)."""
         keep = np.zeros((rows, columns), bool)
         for box in self.boxes:
             keep[box.top : box.bottom, box.left : box.right] = True
@@ -76,7 +76,7 @@ class Mask:
 
 
 def region_of(dataset: Dataset, rows: int, columns: int) -> Region:
-    """The header's boxes, else those of a listed device, else the whole image with the reason for the doubt."""
+    """Returns the boxes of the header, else those of a listed device, else the whole image with the reason."""
     try:
         return Region(scan_boxes(dataset, rows, columns))
     except FileRejected as held:
@@ -93,7 +93,7 @@ def _device(dataset: Dataset, rows: int, columns: int) -> tuple[str, str, int, i
 
 
 def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:
-    """The validated boxes of the scan; FileRejected where there is none, or one that can't be trusted."""
+    """Returns the validated boxes of the scan. Raises FileRejected if there are none, or if one is invalid."""
     regions = dataset.get("SequenceOfUltrasoundRegions") or ()
     boxes = tuple(_box(region) for region in regions if _shows_scan(region))
     if not boxes:
@@ -102,7 +102,7 @@ def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:
     for box in boxes:
         if not (0 <= box.top < box.bottom <= rows and 0 <= box.left < box.right <= columns):
             raise FileRejected("region-out-of-bounds")
-    if Mask(boxes).keeps(rows, columns).mean() > _MAX_AREA_FRACTION:  # of all together: halves cover it too
+    if Mask(boxes).keeps(rows, columns).mean() > _MAX_AREA_FRACTION:  # of all boxes: two halves cover it too
         raise FileRejected("region-covers-image")
     return boxes
 

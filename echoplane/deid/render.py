@@ -1,6 +1,6 @@
-"""The report on disk: `report.json`, and `report.html` with a contact sheet of the written pixels.
+"""Report of a folder on disk: `report.json`, and `report.html` with thumbnails of the written pixels.
 
-Nothing of the originals is shown: pictures are decoded from the output files, and every value is escaped.
+The originals are not shown: pictures are decoded from the output files, and every value is escaped.
 """
 
 import base64
@@ -25,34 +25,34 @@ _PICTURE_WIDTH = 240
 
 @dataclass(frozen=True)
 class Picture:
-    """One thumbnail of a written file; without `data_uri` where it can't be shown."""
+    """Thumbnail of a written file; `data_uri` is None if it cannot be shown."""
 
     data_uri: str | None
     caption: str
 
 
 def write(report: Report, out_dir: Path) -> None:
-    """Both files, each whole or not at all."""
+    """Writes both files, each atomically."""
     write_whole(out_dir / "report.json", report.to_json())
     write_whole(out_dir / "report.html", html(report, list(contact_sheet(report, out_dir))))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """All of it or nothing under the final name."""
+    """Writes the file atomically: its final name never refers to an incomplete file."""
     temporary = path.with_name(f".writing-{path.name}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def html(report: Report, pictures: list[Picture]) -> str:
-    """The page for a person who signs the batch."""
+    """Returns the report as HTML, for the person who approves the batch."""
     text = (resources.files("echoplane.deid") / "data" / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(text).render(report=report, sentences=SENTENCES, pictures=pictures)
 
 
 def contact_sheet(report: Report, out_dir: Path) -> Iterator[Picture]:
-    """The middle frame of up to 24 outputs, spread over the batch."""
+    """Yields the middle frame of up to 24 outputs, spread over the batch."""
     written = [outcome for outcome in report.outcomes if outcome.status == WRITTEN and outcome.output]
     step = max(1, -(-len(written) // _PICTURES))
     for outcome in written[::step]:
@@ -69,12 +69,12 @@ def _picture(outcome: Outcome, path: Path) -> Picture | None:
     caption = f"{outcome.pseudonym}, {frames} frame{'s' * (frames > 1)}"
     try:
         return Picture(_data_uri(dataset, frames), caption)
-    except Exception:  # pydicom and OpenCV may raise anything; one odd file must not cost the batch its report
+    except Exception:  # pydicom and OpenCV may raise anything; one unusual file must not prevent the report
         return Picture(None, f"{caption}, no picture")
 
 
 def _data_uri(dataset: Dataset, frames: int) -> str:
-    """The middle frame as a small JPEG."""
+    """Returns the middle frame as a small JPEG."""
     frame = pixel_array(dataset, index=frames // 2) if frames > 1 else pixel_array(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         frame = apply_color_lut(frame, dataset) >> 8 * (dataset["RedPaletteColorLookupTableDescriptor"].value[2] > 8)
@@ -84,7 +84,7 @@ def _data_uri(dataset: Dataset, frames: int) -> str:
 
 
 def _to_bytes(frame: np.ndarray, inverted: bool) -> np.ndarray:
-    """Eight bits, in OpenCV's order of colours."""
+    """Converts a frame to eight bits, in OpenCV's order of colours."""
     if frame.dtype != np.uint8:
         low, high = float(frame.min()), float(frame.max())
         frame = ((frame - low) * (255 / max(high - low, 1))).astype(np.uint8)
