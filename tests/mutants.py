@@ -179,7 +179,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "cine MR",
         "echoplane/study/series.py",
-        "again += len(most) < len(slices)",
+        "again += len(best) < len(slices)",
         "most = slices",
         "tests/unit/test_cmr_found.py::test_a_slice_scanned_again_is_taken_from_one_series_alone",
     ),
