@@ -40,8 +40,8 @@ def pipeline(
         model_task: Task that answers each study: echo-view-video or cmr-segmentation (which needs a `data_source`).
         model_runtime: openvino or onnxruntime. Empty: the one on which the model was evaluated.
         model_precision: f32, bf16 or auto. Empty: the one at which the model was evaluated.
-        batch_part_size: Studies that one step answers; an interrupted step goes on after its last answer.
-        batch_study_timeout_s: Seconds after which a study is given up, with that reason in the table.
+        batch_part_size: Studies that one step answers; an interrupted step resumes after its last answer.
+        batch_study_timeout_s: Seconds after which a study is abandoned, with that reason in the table.
         synthetic_patients: Synthetic patients to make, twelve clips each. Not used if `data_source` is given.
         synthetic_seed: Seed of the synthetic patients.
     """
