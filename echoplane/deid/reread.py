@@ -1,9 +1,9 @@
-"""The written pixels, read again: black outside the mask in every frame and colour, and searched once more for text.
+"""Verification of the written pixels: every frame must be black outside the mask, and a second search finds no text.
 
-Frames are decoded from the file by another decoder than the one that masked them. The second search looks at frames
-that the first has not seen at full size: for rows of strokes that stand still, for what is lit beside the fan, and,
-next to what was masked, for letters that were found in part. What it finds is masked and looked for again; what can't
-be made to go holds the file.
+Frames are decoded from the file by another decoder than the one that masked them. The second search uses frames that
+the first has not inspected at full size. It searches for static rows of strokes, for blocks above black level outside
+the sector, and, near masked blocks, for the rest of text that was found in part. Text that it finds is masked and
+searched for again; if some remains, the file is rejected.
 Axes: T frame, H row, W column, C colour; a block is 8 x 8 pixels.
 """
 
@@ -24,30 +24,30 @@ from echoplane.deid.regions import Mask
 from echoplane.deid.stored import Geometry, eight_bits_of, palette, shown
 from echoplane.study import sector
 
-_FRAMES = 5  # of the second search: as many as motion can be told from
-_NEAR_BLOCKS = 4  # beside what was masked; the rest of a line of text lies there
-_APART_BLOCKS = 2  # from the fan; its edge flickers
+_FRAMES = 5  # of the second search: the minimum for telling motion
+_NEAR_BLOCKS = 4  # distance from masked blocks within which the rest of a text line may lie
+_APART_BLOCKS = 2  # minimum distance from the sector, whose border flickers
 _CAPTION_LEVELS, _STILL_LEVELS = 24, 6  # grey levels of a block's mean
 
 
 def pixels(written: Dataset, shape: Geometry, mask: Mask | None, accepted: bool = False) -> np.ndarray | None:
-    """The blocks of the written file that hold text, or None; FileRejected where a frame is not black outside the mask.
+    """Returns the blocks of the written file that hold text, or None.
 
-    Where nothing moves, text is FileRejected too: the blocks would not be all of it.
-    accepted: a person has looked at what stands inside."""
+    Raises FileRejected if a frame is not black outside the mask, or if there is text and nothing moves: then the blocks
+    would not cover all of it. accepted: a person has accepted the pixels inside, so text is not searched for."""
     images = _opened(written, shape)
     eighths = [images.check(number, mask) for number in range(shape.frames)]
     return None if mask is None or accepted else _search(images, np.stack(eighths), mask)
 
 
 class _Images(Protocol):
-    """The frames of a written file."""
+    """Frames of a written file."""
 
     def check(self, number: int, mask: Mask | None) -> np.ndarray:
-        """FileRejected where a frame is not black outside the mask; else its blocks' means in grey."""
+        """Returns the block means of a frame in grey. Raises FileRejected if it is not black outside the mask."""
 
     def frame(self, number: int) -> np.ndarray:
-        """One frame in grey at full size."""
+        """Returns one frame in grey at full size."""
 
 
 def _opened(written: Dataset, shape: Geometry) -> _Images:
@@ -57,7 +57,10 @@ def _opened(written: Dataset, shape: Geometry) -> _Images:
 
 
 class _JpegImages:
-    """Baseline JPEG: tables and scan alone, each block at an eighth of its size: one pixel a block, in colour."""
+    """Baseline JPEG: its stream may hold only tables and scan, and it is checked in colour at 1/8 of its size.
+
+    At this size a block is one pixel.
+    """
 
     def __init__(self, written: Dataset, shape: Geometry) -> None:
         self._frames = list(generate_frames(written.PixelData, number_of_frames=shape.frames))
@@ -73,7 +76,7 @@ class _JpegImages:
             raise FileRejected("verify-pixels")
         if mask is None:
             return np.zeros((1, 1), np.uint8)
-        # plain upsampling: a smooth one would let the colour of the scan run over the edge of the mask
+        # plain upsampling: smooth upsampling would spread the colour of the scan beyond the edge of the mask
         eighth_HWC = _decoded(frame, "RGB", fastupsample=True, min_height=1, min_width=1, min_factor=8)
         if self._masked is None:
             self._masked = _masked_eighths(parsed.layout, mask)
@@ -95,7 +98,7 @@ def _decoded(frame: bytes, colours: str, **options: Any) -> np.ndarray:
 
 
 def _masked_eighths(layout: jpeg.Layout, mask: Mask) -> np.ndarray:
-    """Blocks of which any visible pixel is masked."""
+    """Returns the blocks with any visible pixel that is masked."""
     keep = np.pad(
         mask.keeps(layout.rows, layout.columns), ((0, -layout.rows % 8), (0, -layout.columns % 8)), mode="edge"
     )
@@ -103,7 +106,7 @@ def _masked_eighths(layout: jpeg.Layout, mask: Mask) -> np.ndarray:
 
 
 class _PairedImages:
-    """Native YBR_FULL_422: every pair of pixels that is not all inside is black."""
+    """Native YBR_FULL_422: every pair of pixels that is not completely inside must be black."""
 
     def __init__(self, written: Dataset, shape: Geometry) -> None:
         size = shape.frames * shape.rows * shape.columns * 2
@@ -122,7 +125,7 @@ class _PairedImages:
 
 
 class _NativeImages:
-    """Other native pixels: outside the mask one value, the black of the photometric interpretation."""
+    """Other native pixels: all values outside the mask must be the black of the photometric interpretation."""
 
     def __init__(self, written: Dataset, shape: Geometry) -> None:
         dtype = np.dtype(f"<{'i' if written.get('PixelRepresentation') == 1 else 'u'}{shape.bits_allocated // 8}")
@@ -146,7 +149,7 @@ class _NativeImages:
 
 
 def _black(written: Dataset) -> Callable[[np.ndarray], bool]:
-    """Whether values, a row a pixel, all show black, and the same one."""
+    """Returns a function that is True if all values, one row per pixel, are the same black."""
     photometric = written.PhotometricInterpretation
     if photometric == "PALETTE COLOR":
         first = int(written["RedPaletteColorLookupTableDescriptor"].value[1])
@@ -161,7 +164,7 @@ def _black(written: Dataset) -> Callable[[np.ndarray], bool]:
 
 
 def others(frames: int) -> list[int]:
-    """Frames between those that the first search looked at; all of a short clip."""
+    """Returns frames between those of the first search; for a short clip, the frames of the first search."""
     seen = text.sample(frames)
     between = sorted({(before + after) // 2 for before, after in pairwise(seen)} - set(seen))
     if len(between) < _FRAMES:
@@ -170,15 +173,15 @@ def others(frames: int) -> list[int]:
 
 
 def between(frames: int) -> list[int]:
-    """All that either search looked at, from the first of `others` to the last.
+    """Returns the frames of both searches, from the first of `others` to the last.
 
-    What stands in each of `others` stands in these too; a wall that hardly moves does not."""
+    Static text found in `others` must be in these too; a wall that hardly moves is not."""
     looked = others(frames)
     return [n for n in sorted({*looked, *text.sample(frames)}) if looked[0] <= n <= looked[-1]]
 
 
 def _search(images: _Images, eighth_THW: np.ndarray, mask: Mask) -> np.ndarray | None:
-    """What both looks find: what stands in some frames must stand in all that lie between them."""
+    """Returns the blocks of text, None unless two searches find some: static text must be in all frames in between."""
     found_HW = np.zeros(eighth_THW.shape[1:], bool)
     for numbers in (others(len(eighth_THW)), between(len(eighth_THW))):
         blocks_HW, moves = _text_in(images, numbers, eighth_THW, mask)
@@ -191,7 +194,7 @@ def _search(images: _Images, eighth_THW: np.ndarray, mask: Mask) -> np.ndarray |
 
 
 def _text_in(images: _Images, numbers: list[int], eighth_THW: np.ndarray, mask: Mask) -> tuple[np.ndarray, bool]:
-    """Blocks with text, and whether the frames move."""
+    """Returns the blocks with text, and True if the frames move."""
     sample_THW = np.stack([images.frame(number) for number in numbers])
     found = text.search(sample_THW, mask)
     blocks_HW = search.letters_of(found, sample_THW, mask) | _lit_beside(found, eighth_THW)
@@ -201,7 +204,7 @@ def _text_in(images: _Images, numbers: list[int], eighth_THW: np.ndarray, mask: 
 
 
 def _lit_beside(found: text.Findings, eighth_THW: np.ndarray) -> np.ndarray:
-    """Blocks well apart from the fan that are lit all the time and stand still, which dim speckle does not."""
+    """Returns static blocks outside the sector that are bright in all frames, unlike dim speckle."""
     near_HW = cv2.dilate(found.fan.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_APART_BLOCKS)
     still_HW = (eighth_THW.min(axis=0) > _CAPTION_LEVELS) & (np.ptp(eighth_THW, axis=0) <= _STILL_LEVELS)
     return still_HW & (near_HW == 0)

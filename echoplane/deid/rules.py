@@ -1,8 +1,8 @@
-"""The rules as data: which attributes may stay in which class of object, and what PS3.15 says of each.
+"""Rules as data: the attributes that may be kept in each class of object, and their entries in PS3.15.
 
-`data/allowed.csv` is the allow list, `data/ps3_15_e1.csv` is table E.1-1 with its option columns, `data/words.csv`
-are the words that free text may keep, `data/safe_private.csv` the private numbers that an option keeps,
-`data/sop_classes.csv` the classes, `data/devices.csv` where known machines draw the scan. What no file lists is
+`data/allowed.csv` is the allow list, `data/ps3_15_e1.csv` table E.1-1 with its option columns, `data/words.csv` the
+words that free text may keep, `data/safe_private.csv` the private numbers that an option keeps,
+`data/sop_classes.csv` the classes, `data/devices.csv` the position of the scan for known machines. Everything else is
 removed.
 """
 
@@ -27,19 +27,19 @@ _IDENTITY = frozenset(("PatientName", "PatientID"))
 
 @dataclass(frozen=True)
 class Allowed:
-    """One row of the allow list."""
+    """Row of the allow list."""
 
     tag: BaseTag
     keyword: str
     vr: str
     classes: frozenset[str]
     most: int | None
-    """how many values there may be; None where there is no limit"""
+    """Maximum number of values; None if unlimited."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One row of PS3.15 table E.1-1; X remove, Z empty, D dummy, U new UID, K keep, C clean."""
+    """Row of PS3.15 table E.1-1; X remove, Z empty, D dummy, U new UID, K keep, C clean."""
 
     basic: str
     device: str
@@ -60,7 +60,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
 @cache
 def allow_list(object_class: str) -> dict[int, Allowed]:
-    """The attributes that may stay in this class, by tag; the same list holds at every depth."""
+    """Returns the attributes that may be kept in this class, by tag; the same list applies at every depth."""
     listed = [
         Allowed(
             tag=BaseTag(int(row["tag"], 16)),
@@ -81,7 +81,7 @@ def _most(multiplicity: str) -> int | None:
 
 @cache
 def safe_private() -> dict[tuple[str, int, int], Allowed]:
-    """Creator, group and element within its block (PS3.5 7.8.1) -> the rule of a private number that may stay."""
+    """Returns the rules of private numbers that may be kept, by creator, group and element (PS3.5 7.8.1)."""
     return {
         (row["creator"], int(row["group"], 16), int(row["element"], 16)): Allowed(
             tag=BaseTag(int(row["group"], 16) << 16 | 0x1000 | int(row["element"], 16)),
@@ -96,13 +96,13 @@ def safe_private() -> dict[tuple[str, int, int], Allowed]:
 
 @cache
 def private_creators() -> frozenset[str]:
-    """The names that private blocks of the output may have."""
+    """Returns the private creators that the output may have."""
     return frozenset(creator for creator, _, _ in safe_private())
 
 
 @cache
 def profile() -> dict[int, Profile]:
-    """Table E.1-1 by tag. Repeating groups (50xx, 60xx) and private ones are never on the allow list."""
+    """Returns table E.1-1 by tag, without repeating groups (50xx, 60xx) and private ones, which are never allowed."""
     return {
         int(row["tag"], 16): Profile(*(row[column] for column in _COLUMNS))
         for row in rows("ps3_15_e1.csv")
@@ -112,26 +112,27 @@ def profile() -> dict[int, Profile]:
 
 @cache
 def words() -> frozenset[str]:
-    """Words, in capitals, that a description may keep."""
+    """Returns the words, in capitals, that a description may keep."""
     return frozenset(row["word"] for row in rows("words.csv"))
 
 
 @cache
 def names_among_words() -> dict[str, frozenset[str]]:
-    """Listed words that are people's names too -> the words or attributes beside which they are none; empty if any.
+    """Returns listed words that are also names of people, each with the context in which it is a term.
 
-    Surnames and given names are those of the US Census Bureau of 1990 (public domain)."""
+    The context is a set of adjacent words or attributes; if it is empty, any context will do. Surnames and given names
+    are those of the US Census Bureau of 1990 (public domain)."""
     return {row["word"]: frozenset(row["beside"].split()) for row in rows("words.csv") if row["name"]}
 
 
 def short_number(token: str) -> bool:
-    """Whether a token that is on no list may stay as a number: 25, E95, 0001, but not 1948."""
+    """Returns True if a token that is not listed may be kept as a number: 25, E95, 0001, but not 1948."""
     return bool(_SHORT_NUMBER.fullmatch(token)) and not _FOUR_DIGITS.fullmatch(token)
 
 
 @cache
 def devices() -> dict[tuple[str, str, int, int], tuple[int, int, int, int]]:
-    """Manufacturer, model, rows and columns -> the box of the scan: top, left, bottom, right, exclusive."""
+    """Returns the box of the scan (top, left, bottom, right, exclusive) by manufacturer, model, rows and columns."""
     return {
         (row["manufacturer"].casefold(), row["model"].casefold(), int(row["rows"]), int(row["columns"])): (
             int(row["top"]), int(row["left"]), int(row["bottom"]), int(row["right"]),
@@ -142,13 +143,13 @@ def devices() -> dict[tuple[str, str, int, int], tuple[int, int, int, int]]:
 
 @cache
 def sop_classes() -> dict[str, str]:
-    """SOP Class UID -> class of object, or the reason code with which it is refused."""
+    """Returns the class of object by SOP Class UID, or the reason code with which it is refused."""
     return {row["uid"]: row["class"] for row in rows("sop_classes.csv")}
 
 
 @cache
 def action(rule: Allowed, policy: Policy) -> str:
-    """What is done with an attribute of the allow list: keep, shift, words, empty, drop or pseudonym."""
+    """Returns the action for an attribute of the allow list: keep, shift, words, empty, drop or pseudonym."""
     row = profile().get(int(rule.tag))
     if rule.keyword in _IDENTITY:
         return "pseudonym"
@@ -180,7 +181,7 @@ def _by_profile(row: Profile, policy: Policy) -> str:
 
 @cache
 def retained(policy: Policy) -> frozenset[int]:
-    """Attributes whose words an option keeps: they are no secret of the file."""
+    """Returns the text attributes that an option keeps, so that their words are not identifying values."""
     chosen = set()
     for rule in (rule for kind in policy.classes for rule in allow_list(kind).values()):
         row = profile().get(int(rule.tag))

@@ -1,7 +1,7 @@
-"""Text found and masked until none is left: beside the fan, over it, in every frame.
+"""Search for text inside and outside the sector in every frame, and masking until none is left.
 
-Looking costs little where there is nothing: a few frames at full size, and the mean and the detail of every block of
-all frames. What is found is masked and looked for again; what can't be made to go is held.
+Without text the search is cheap: it uses a few frames at full size, and the mean and the detail of every block of all
+frames. Text that is found is masked and searched for again; if some remains, the file is rejected.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,37 +17,40 @@ from echoplane.deid.regions import Box, Mask
 from echoplane.study import sector
 
 _SEARCHES = 3
-_SATURATED = 70  # levels between the most and the least of red, green and blue
-_ONE_HUE = 0.985  # length of the mean hue; letters have 0.992 and more, flow of one direction 0.972 at most
+_SATURATED = 70  # levels between the maximum and the minimum of red, green and blue
+_ONE_HUE = 0.985  # length of the mean hue vector; text has at least 0.992, flow of one direction at most 0.972
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Of every frame, the mean and the detail of each block of 8 x 8 pixels, as (frame, row, column)."""
+    """Mean and detail of each block of 8 x 8 pixels, as (frame, row, column)."""
 
     eighth_THW: np.ndarray
     energy_THW: np.ndarray
 
 
 class Images(Protocol):
-    """The frames of one clip, that a mask can blacken."""
+    """Frames of one clip, which can be blackened with a mask."""
 
     @property
     def frames(self) -> Sequence[object]:
-        """All of them, in whatever form."""
+        """All frames, in any form."""
 
     def blacken(self, mask: Mask) -> Blocks:
-        """Blacken what the mask does not keep, in every frame."""
+        """Blackens the pixels that the mask does not keep, in every frame."""
 
     def frame(self, number: int) -> np.ndarray:
-        """One frame in grey at full size."""
+        """Returns one frame in grey at full size."""
 
     def colours(self, number: int) -> np.ndarray | None:
-        """One frame at full size in red, green and blue; None where all frames are grey."""
+        """Returns one frame at full size in red, green and blue; None if all frames are grey."""
 
 
 def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
-    """Mask all text. The mask that was needed, and whether the clip moves, so that the search can be relied on."""
+    """Masks all text; returns the mask, and True if the clip moves, so that the search is reliable.
+
+    Raises FileRejected if text remains, or if nothing moves and there may be text over the scan.
+    """
     sample_THW = np.stack([images.frame(number) for number in text.sample(len(images.frames))])
     found = text.search(sample_THW, mask)
     found = replace(found, words=letters_of(found, sample_THW, mask))
@@ -61,7 +64,7 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     more |= letters.stand_at(passing_HW, blocks.energy_THW, masked_THW, images.frame)
     more |= _letters(found, blocks, images, sample_THW, mask)
     more |= _coloured(found, images, mask)
-    if found.words.any():  # more strokes beside them; still tissue has some too, so they are no reason to hold
+    if found.words.any():  # more strokes near them; static tissue has some too, so they are no reason to reject
         more |= _confirmed(text.words(sample_THW, mask), found.fan, sample_THW, mask)
     for _ in range(_SEARCHES):
         if not more.any():
@@ -75,10 +78,10 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
 
 
 def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:
-    """Blocks of text that grey does not show: red or blue over speckle, or white over the colours of flow.
+    """Returns blocks of text that is not visible in grey: red or blue over speckle, or white over colour flow.
 
-    The least of red, green and blue is dark where there is flow, and bright under white letters; the most less the
-    least is what is coloured. Flow changes over time, text does not."""
+    The minimum of red, green and blue is dark in flow and bright in white letters; maximum minus minimum shows what is
+    coloured. Flow changes over time, text does not."""
     seen_HW = np.zeros(found.fan.shape, bool)
     pictures = [images.colours(number) for number in text.sample(len(images.frames))]
     shown = [picture for picture in pictures if picture is not None]
@@ -98,13 +101,13 @@ def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:
 
 
 def _least_and_most(picture_HWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the most of red, green and blue; numpy's own reduction of three takes ten times as long."""
+    """Returns minimum and maximum of red, green and blue; numpy's reduction over three values is ten times slower."""
     red, green, blue = cv2.split(picture_HWC)
     return np.asarray(cv2.min(cv2.min(red, green), blue)), np.asarray(cv2.max(cv2.max(red, green), blue))
 
 
 def _is_one_hue(picture_HWC: np.ndarray, saturation_HW: np.ndarray, group_HW: np.ndarray) -> bool:
-    """Whether the coloured pixels of a group are of one hue, as letters are; flow runs from red to yellow."""
+    """Returns True if the coloured pixels of a group have one hue, as text has; flow ranges from red to yellow."""
     blocks_HW = group_HW.repeat(sector.BLOCK, 0).repeat(sector.BLOCK, 1)[
         : saturation_HW.shape[0], : saturation_HW.shape[1]
     ]
@@ -122,26 +125,26 @@ def _groups(blocks_HW: np.ndarray) -> list[np.ndarray]:
 
 
 def letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns the words that are confirmed as letters; in a still, only what the network reads."""
+    """Returns the text candidates that are confirmed; in a still, only those in which the network detects a line."""
     if found.moves:
         return _confirmed(found.words, found.fan, sample_THW, mask)
     return _read(found.words, sample_THW[0], mask)
 
 
 def words_of_still(still_HW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Blocks of one picture under rows of strokes that are letters."""
+    """Returns the blocks of one picture that hold confirmed text."""
     return _read(text.words(still_HW[None], mask), still_HW, mask)
 
 
 def letters_anywhere(frames: Iterable[np.ndarray]) -> bool:
-    """Whether rows of strokes that are letters stand in any picture in grey that has no scan region, as those of MR.
+    """Returns True if there is confirmed text in any of the grey pictures, which have no scan region, such as MR.
 
-    The network alone takes vessels of the abdomen for a line, so strokes are asked for too."""
+    The network alone can mistake vessels of the abdomen for a line, so rows of strokes are required too."""
     return any(words_of_still(frame_HW, Mask((Box(0, 0, *frame_HW.shape),))).any() for frame_HW in frames)
 
 
 def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:
-    """The words in which the network sees a line, as they are or at twice their size; vessels have strokes too."""
+    """Returns candidates in which the network detects a line, at normal or double size; vessels have strokes too."""
     once_HW = np.where(mask.keeps(*still_HW.shape), still_HW, 0).astype(np.uint8)
     twice_HW = cv2.resize(once_HW, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     kept_HW = words_HW.copy()
@@ -153,10 +156,10 @@ def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:
 
 
 def _confirmed(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns the words, but over the scan only what is drawn, or what lies in a line that the network reads.
+    """Returns the candidates, but over the scan only those with drawn edges or in a line that the network detects.
 
-    Walls of vessels, reverberation under the probe and strips over time are bright and stand still too, and break into
-    pieces of the size of letters. Blackened, they would spoil the picture and give the view away."""
+    Vessel walls, near-field reverberation and strips over time (M-mode, Doppler) are bright and static too, and break
+    into pieces of the size of letters. Blackening them would spoil the picture and make the view recognisable."""
     kept_HW, strips_HW = words_HW & ~fan_HW, text.strips(mask, sample_THW.shape[1:])
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0) if words_HW.any() else sample_THW
     for group_HW in _groups(words_HW):
@@ -164,17 +167,20 @@ def _confirmed(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray,
             kept_HW |= group_HW
         else:
             read_HW = group_HW & letters.near_lines(group_HW, masked_THW)
-            # a strip is speckle that stands still: there the network alone is no proof
+            # a strip is static speckle: there the network alone is no proof
             if not (read_HW & strips_HW).any() or text.is_drawn(read_HW, masked_THW):
                 kept_HW |= read_HW
     return kept_HW
 
 
 def _letters(found: text.Findings, blocks: Blocks, images: Images, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Blocks of the fan that hold letters; where nothing moves, no program can tell them from speckle for sure."""
+    """Returns blocks of the sector that hold text. Raises FileRejected if there are some and nothing moves.
+
+    Without motion, text cannot be reliably distinguished from speckle.
+    """
     chosen = sample_THW if found.moves else sample_THW[:1]
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), chosen, 0)
-    where_HW = sector.shrink(found.fan, 2) & found.lit  # the fan's own edge is sharp too
+    where_HW = sector.shrink(found.fan, 2) & found.lit  # the sector border is sharp too
     if mask.text_blocks is not None:
         where_HW = where_HW & ~mask.text_blocks
     seen = letters.search(blocks.energy_THW, where_HW, masked_THW, images.frame)

@@ -1,4 +1,4 @@
-"""How stored values look: the image pixel module, palettes, which value is black, and frames in grey."""
+"""Conversion of stored values to display values: image pixel module, palettes, the value of black, frames in grey."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from echoplane.study.pixels import to_eight_bits, window
 
 _LUTS = ("Red", "Green", "Blue")
 _WINDOW = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
-_RARE_PERCENT = 0.5  # of the values, at either end
-_SCALED_BY = 8  # frames of a clip
+_RARE_PERCENT = 0.5  # percent of the values, at either end
+_SCALED_BY = 8  # number of frames of a clip that determine its scale
 _NARROWER = 0.75
 
 EightBits = Callable[[np.ndarray], np.ndarray]
@@ -22,7 +22,7 @@ EightBits = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Geometry:
-    """The image pixel module, checked (PS3.3 C.7.6.3)."""
+    """Checked image pixel module (PS3.3 C.7.6.3)."""
 
     frames: int
     rows: int
@@ -34,12 +34,12 @@ class Geometry:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one decoded frame."""
+        """Size of one decoded frame in bytes."""
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
 
 
 def palette(dataset: Dataset, order: str = "<") -> list[np.ndarray]:
-    """The three look-up tables (PS3.3 C.7.9), entries as numbers; FileRejected where one is not as long as it says."""
+    """Returns the three look-up tables (PS3.3 C.7.9). Raises FileRejected if one is missing or shorter than stated."""
     tables = []
     for colour in _LUTS:
         descriptor = dataset.get(f"{colour}PaletteColorLookupTableDescriptor")
@@ -57,7 +57,7 @@ def palette(dataset: Dataset, order: str = "<") -> list[np.ndarray]:
 
 
 def black(dataset: Dataset, shape: Geometry) -> int:
-    """The stored value that shows black."""
+    """Returns the stored value that is displayed as black."""
     if shape.photometric == "PALETTE COLOR":
         return _darkest_index(dataset)
     signed = dataset.get("PixelRepresentation") == 1
@@ -73,7 +73,7 @@ def _darkest_index(dataset: Dataset) -> int:
 
 
 def shown(dataset: Dataset, photometric: str, eight_bits: EightBits) -> EightBits:
-    """How stored values look in grey, 0 to 255."""
+    """Returns a function from stored values to display values in grey, 0 to 255."""
     if photometric == "PALETTE COLOR":
         brightness = np.mean([table.astype(float) for table in palette(dataset, word_order(dataset))], axis=0)
         look_up = (brightness * (255 / max(brightness.max(), 1))).astype(np.uint8)
@@ -87,7 +87,7 @@ def shown(dataset: Dataset, photometric: str, eight_bits: EightBits) -> EightBit
 
 
 def colours_of(dataset: Dataset, photometric: str, eight_bits: EightBits) -> Callable[[np.ndarray], np.ndarray | None]:
-    """How stored values look in red, green and blue, 0 to 255; None of what is grey."""
+    """Returns a function from stored values to red, green and blue, 0 to 255; it returns None for grey images."""
     if photometric == "PALETTE COLOR":
         tables = np.stack(palette(dataset, word_order(dataset)), axis=1).astype(float)
         look_up = (tables * (255 / max(tables.max(), 1))).astype(np.uint8)
@@ -101,14 +101,15 @@ def colours_of(dataset: Dataset, photometric: str, eight_bits: EightBits) -> Cal
 
 
 def rgb_of_ybr(ybr_HWC: np.ndarray) -> np.ndarray:
-    """YBR_FULL (PS3.3 C.7.6.3.1.2) in red, green and blue."""
+    """Converts YBR_FULL (PS3.3 C.7.6.3.1.2) to red, green and blue."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(ybr_HWC[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB))
 
 
 def eight_bits_of(frames: Sequence[np.ndarray] | np.ndarray, shape: Geometry) -> EightBits:
-    """Stored values of a clip as 0 to 255: bytes as they are, others from black to what few pixels exceed.
+    """Returns a function from stored values of a clip to 0 to 255.
 
-    BitsStored is no measure: scanners use 12 of 16 bits, and one hot pixel all of them."""
+    Bytes are unchanged; other values are scaled from black to a level that few pixels exceed. BitsStored is unsuitable
+    for that: scanners use 12 of 16 bits, and a single hot pixel uses all of them."""
     if shape.bits_stored == 8 and frames[0].dtype == np.uint8:
         return lambda frame: np.array(frame, order="C")
     some = np.stack(list(frames[:: -(-len(frames) // _SCALED_BY)]))
@@ -120,9 +121,9 @@ def eight_bits_of(frames: Sequence[np.ndarray] | np.ndarray, shape: Geometry) ->
 
 
 def views(frame_HW: np.ndarray, span: tuple[float, float] | None = None) -> Iterator[np.ndarray]:
-    """Grey values as viewers may show them, 0 to 255: from the least to the most, without the rarest, by the window.
+    """Yields a frame in the grey scales of common viewers, 0 to 255: full range, without rare values, by the window.
 
-    The last two only where they show clearly fewer values, so that they have more contrast."""
+    The last two are yielded only if their range is clearly narrower, so that they have more contrast."""
     yield to_eight_bits(frame_HW, None)
     least, most = float(frame_HW.min()), float(frame_HW.max())
     for low, high in (_without_the_rare(frame_HW), *([span] if span else [])):
@@ -131,7 +132,7 @@ def views(frame_HW: np.ndarray, span: tuple[float, float] | None = None) -> Iter
 
 
 def all_views(dataset: Dataset, frames: list[np.ndarray], photometric: str, show: EightBits) -> Iterator[np.ndarray]:
-    """Every frame of a picture without a scan region, in each way that viewers may show it."""
+    """Yields every frame of an image without a scan region, in each grey scale of common viewers."""
     for number, frame in enumerate(frames):
         if not photometric.startswith("MONO"):
             yield from views(show(frame))
@@ -141,7 +142,7 @@ def all_views(dataset: Dataset, frames: list[np.ndarray], photometric: str, show
 
 
 def _without_the_rare(values: np.ndarray) -> tuple[float, float]:
-    """The span of nearly all values. Padding and saturation, which may fill rows, are left out before."""
+    """Returns the range of nearly all values, after leaving out padding and saturation, which may fill whole rows."""
     least, most = float(values.min()), float(values.max())
     between = values[(values > least) & (values < most)]
     if not between.size:
@@ -151,7 +152,7 @@ def _without_the_rare(values: np.ndarray) -> tuple[float, float]:
 
 
 def _window_of_frame(dataset: Dataset, number: int) -> tuple[float, float] | None:
-    """The stored values that the file shows as black and white; Enhanced MR has them by frame (PS3.3 C.7.6.16)."""
+    """Returns the stored values that the window shows as black and white; per frame in Enhanced MR (PS3.3 C.7.6.16)."""
     places = functional_groups(dataset, number)
     found = Dataset()
     for element in (place[keyword] for place in reversed(places) for keyword in _WINDOW if keyword in place):
@@ -160,7 +161,7 @@ def _window_of_frame(dataset: Dataset, number: int) -> tuple[float, float] | Non
 
 
 def exceed(frames: list[np.ndarray], shape: Geometry) -> bool:
-    """Whether any value has bits above the stored ones, as JPEG 2000 and JPEG-LS can."""
+    """Returns True if any value has bits above the stored ones, which is possible in JPEG 2000 and JPEG-LS."""
     if shape.bits_stored == shape.bits_allocated:
         return False
     least = -(1 << shape.bits_stored - 1) if frames[0].dtype.kind == "i" else 0

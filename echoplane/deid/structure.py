@@ -1,7 +1,7 @@
-"""A walk over the bytes of a DICOM file before any parser is trusted with them (PS3.5 section 7, PS3.10 section 7).
+"""Structural check of the bytes of a DICOM file before a parser reads them (PS3.5 section 7, PS3.10 section 7).
 
-It is iterative and reads tags and lengths alone, so nesting, lies about lengths and cut-off files are found in
-bounded time and memory. What passes is whole: every element ends where its container says it ends.
+It is iterative and reads only tags and lengths, so deep nesting, wrong lengths and truncated files are found in bounded
+time and memory. A file that passes is complete: every container ends exactly with its last element.
 """
 
 import struct
@@ -31,14 +31,17 @@ _STRAY_DELIMITERS = (b"\xfe\xff\x0d\xe0\0\0\0\0", b"\xfe\xff\xdd\xe0\0\0\0\0")
 
 @dataclass(frozen=True)
 class Meta:
-    """The transfer syntax that the file meta names, and where the data set begins."""
+    """Transfer syntax of the file meta, and the offset of the data set."""
 
     transfer_syntax: UID
     start: int
 
 
 def read_meta(data: bytes) -> Meta:
-    """Group 0002 (PS3.10 7.1), always explicit little endian; everything in it but the syntax is ignored."""
+    """Reads the transfer syntax from group 0002 (PS3.10 7.1), which is always explicit little endian.
+
+    Raises FileRejected if the file is not DICOM, or if the group is truncated or has no transfer syntax.
+    """
     if data[128:_META_START] != b"DICM":
         raise FileRejected("not-dicom")
     position, syntax = _META_START, ""
@@ -58,7 +61,10 @@ def read_meta(data: bytes) -> Meta:
 
 
 def inflate(data: bytes, meta: Meta, cap: int) -> bytes:
-    """The data set of a deflated file (PS3.5 A.5), or FileRejected before it grows over `cap` bytes."""
+    """Returns the data set of a deflated file (PS3.5 A.5).
+
+    Raises FileRejected if it is truncated, or before it exceeds `cap` bytes.
+    """
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         plain = stream.decompress(data[meta.start :], cap)
@@ -95,19 +101,19 @@ def _element(data: bytes, position: int, explicit: bool, order: str) -> _Element
 
 @dataclass(slots=True)
 class _Level:
-    """One container on the way down: a data set (elements) or a sequence (items), and where it must end."""
+    """Open container: a data set (elements) or a sequence (items), with the offset at which it must end."""
 
     items: bool
     end: int | None
     explicit: bool
     limit: int
-    """where the innermost container of known length ends"""
+    """End offset of the innermost container of known length."""
 
 
 def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
-    """Walk the whole data set; FileRejected where it is cut off, too deep, or not in its transfer syntax.
+    """Checks the whole data set and returns the end of its last element, after which padding or a delimiter may follow.
 
-    Returns where the last element ends: padding, or a stray delimiter, may follow."""
+    Raises FileRejected if it is truncated, malformed, nested too deeply, or not in its transfer syntax."""
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     explicit = syntax != ImplicitVRLittleEndian
     _check_first(data, start, explicit, order)
@@ -131,7 +137,7 @@ def check(data: bytes, start: int, syntax: UID, max_depth: int) -> int:
 
 
 def _is_padding(data: bytes, position: int) -> bool:
-    """Zeros to the end, or one delimiter too many: some writers close the data set itself."""
+    """Returns True for zeros to the end, or a superfluous delimiter, which some writers add after the data set."""
     if data[position : position + 8] in _STRAY_DELIMITERS and position + 8 == len(data):
         return True
     return not any(data[position : position + 8]) and not any(data[position:])
@@ -148,7 +154,7 @@ def _check_first(data: bytes, start: int, explicit: bool, order: str) -> None:
 
 
 def _step(data: bytes, position: int, levels: list[_Level], order: str) -> int:
-    """Read one element or item, opening or closing levels; the position after it."""
+    """Reads one element or item, opens or closes levels, and returns the position at which to continue."""
     level = levels[-1]
     element = _element(data, position, level.explicit, order)
     if element.tag in (_ITEM_END, _SEQUENCE_END):
@@ -175,7 +181,7 @@ def _step(data: bytes, position: int, levels: list[_Level], order: str) -> int:
 
 
 def _skip_fragments(data: bytes, position: int, order: str) -> int:
-    """The end of encapsulated pixel data (PS3.5 A.4)."""
+    """Returns the end of encapsulated pixel data (PS3.5 A.4)."""
     while True:
         if position + 8 > len(data):
             raise FileRejected("truncated")
@@ -197,5 +203,5 @@ def _is_sequence(element: _Element) -> bool:
 
 
 def is_deflated(syntax: UID) -> bool:
-    """Whether the whole data set is compressed (PS3.5 A.5)."""
+    """Returns True if the whole data set is compressed (PS3.5 A.5)."""
     return syntax == DeflatedExplicitVRLittleEndian

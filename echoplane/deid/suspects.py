@@ -1,7 +1,7 @@
-"""What the original says of a person, as the verifier reads it.
+"""Identifying values of the original file, as collected for the verification.
 
-Nothing here is shared with the modules that write the header, apart from the word list: another walk, other notions
-of who is named, of a word, of a day and of a number. What one of the two misses, the other may find.
+Apart from the word list, nothing is shared with the modules that write the header: the traversal and the definitions of
+a name, a word, a date and a number are independent, so that each may find what the other misses.
 """
 
 import re
@@ -30,12 +30,12 @@ _DAY = re.compile(r"(?<!\d)(\d{4})[.-]?(\d{2})[.-]?(\d{2})")
 
 @dataclass
 class Suspects:
-    """Words and identifiers in capitals, days as dates, UIDs as they are."""
+    """Identifying values: words and identifiers in capitals, dates, and unchanged UIDs."""
 
     words: set[str] = field(default_factory=set)
-    """of names, places and orders"""
+    """Words of names, places and orders."""
     identifiers: set[str] = field(default_factory=set)
-    """letters and digits alone"""
+    """Identifiers, reduced to letters and digits."""
     days: set[date] = field(default_factory=set)
     uids: set[str] = field(default_factory=set)
 
@@ -44,7 +44,7 @@ class Suspects:
 
 
 def collect(original: Dataset, kept: frozenset[int]) -> Suspects:
-    """Read every element of the original. kept: attributes that an option of the policy keeps on purpose."""
+    """Collects the identifying values of the original. kept: attributes that an option of the policy keeps."""
     found = Suspects()
     for element in _all(original):
         values = _values(element)
@@ -88,7 +88,7 @@ def _add(found: Suspects, element: DataElement, value: str) -> None:
     for word in _WORD.findall(value):
         plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
         written = {w.upper() for w in (word, plain) if len(w) >= _MIN_WORD and w.upper() not in _TITLES}
-        # a person may be called like a term; a department or a station that is called so names nobody
+        # a person's name may equal a listed term; a department or a station with such a name identifies nobody
         found.words |= written if element.VR == "PN" else written - words()
     joined = re.sub(r"[\W_]", "", value).upper()
     if (

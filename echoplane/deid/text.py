@@ -1,9 +1,9 @@
-"""Text inside the scan region: what stands still and bright while the heart moves, and what lies beside the fan.
+"""Text candidates inside the scan region: static bright strokes over the sector, and everything outside the sector.
 
-Scanners write in the corners of the region, and over the fan. Beside the fan, everything that is not black in any
-frame goes. Inside it, text is the same in every frame while speckle changes, so it stays bright in the minimum
-over time; thin bright strokes there, several in a row, are words. Where nothing moves this can't be told from
-speckle, so a still is judged by its strokes alone.
+Scanners write in the corners of the region, and over the sector. Outside the sector, everything that is above black
+level in some frame is blackened. Inside it, text is the same in every frame while speckle changes, so it is bright in
+the minimum over time: several thin bright strokes in a row form a text candidate ("words"). If nothing moves, text
+cannot be distinguished from speckle in this way, so a still is judged only by its strokes.
 Axes: T frame, H row, W column; a block is 8 x 8 pixels.
 """
 
@@ -16,28 +16,31 @@ from echoplane.deid import detector
 from echoplane.deid.regions import Mask
 from echoplane.study.sector import BLOCK, MIN_FRAMES, block_means, grow, has_texture, scan_hull, shrink
 
-_BLACK = 10  # grey levels; above the ringing of JPEG beside the fan
-_VOID = 2  # grey levels of a block's mean; nothing is there
-_FAINT = 16  # grey levels of one pixel
-_STROKE_LEVELS = 70  # a stroke over what surrounds it
+_BLACK = 10  # black level of a block's mean in grey levels; higher than the ringing of JPEG outside the sector
+_VOID = 2  # grey levels of the mean of an empty block
+_FAINT = 16  # black level of one pixel in grey levels
+_STROKE_LEVELS = 70  # minimum contrast of a stroke to its surroundings
 _STROKE_PIXELS = 9  # wider than the strokes of any caption
 _MIN_GLYPH_PIXELS, _MAX_GLYPH_PIXELS = 5, 48  # height
 _MIN_GLYPHS = 3
 _STILL_LEVELS = 6
-_STEADY_LEVELS = 45  # JPEG makes text over moving speckle tremble
+_STEADY_LEVELS = 45  # maximum range over time; JPEG makes text over moving speckle vary
 _MIN_MOVING_FRACTION = 0.02
 _SAMPLED_FRAMES = 8
-_LETTER_DETAIL = 12.0  # mean |Laplacian| of a block; dim speckle at the fan's edge has less
-_DRAWN_SLOPE = 35.0  # grey levels per pixel beside a stroke; walls that stand still have 20, letters 60
+_LETTER_DETAIL = 12.0  # mean |Laplacian| of a block; dim speckle at the sector border has less
+_DRAWN_SLOPE = 35.0  # grey levels per pixel next to a stroke; static walls have 20, letters 60
 _GROWTH_STEPS = 3
 _RIM_BLOCKS = 3
 _MIN_PASSING = 4  # blocks side by side
-_CAPTION = 30  # grey levels of a block's mean; speckle at a rim that is mostly black has less
+_CAPTION = 30  # grey levels of a block's mean; speckle at a mostly black sector border has less
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Blocks to blacken in every frame, as (rows, columns) of 8 x 8 blocks, and how they were found."""
+    """Text candidates, the sector and blocks above black level, as (rows, columns) of 8 x 8 blocks.
+
+    `moves` is True if the clip moves, so that static text can be distinguished from speckle.
+    """
 
     beside_fan: np.ndarray
     words: np.ndarray
@@ -47,17 +50,17 @@ class Findings:
 
     @property
     def blocks(self) -> np.ndarray:
-        """All blocks that hold text, or may."""
+        """Blocks that hold text, or may."""
         return self.beside_fan | self.words
 
 
 def sample(frames: int) -> list[int]:
-    """Frames that are looked at in full size, spread over the clip, the first and the last among them."""
+    """Returns the frames to inspect at full size, spread over the clip, including the first and the last."""
     return sorted({round(index) for index in np.linspace(0, frames - 1, min(frames, _SAMPLED_FRAMES))})
 
 
 def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
-    """Look for text in what the mask keeps, in some frames at full size."""
+    """Searches for text in the pixels that the mask keeps, in some frames at full size."""
     inside_HW = _inside(mask, sample_THW.shape[1:])
     eighth_THW = np.stack([block_means(frame) for frame in sample_THW])
     lit_HW = ((eighth_THW.max(axis=0) > _BLACK) | _faint_strokes(sample_THW, mask)) & inside_HW
@@ -70,10 +73,10 @@ def search(sample_THW: np.ndarray, mask: Mask) -> Findings:
 
 
 def blackened_share(sample_THW: np.ndarray, mask: Mask) -> float:
-    """Returns the share of the scan that was blackened as text, in the box that lost most, 0 to 1.
+    """Returns the share of the scan that was blackened as text, 0 to 1, in the box with the largest share.
 
-    sample_THW: frames from before. The scan is what is lit in the hull, and what looks like tissue wherever it lies:
-    what a wrong hull leaves out is counted too."""
+    sample_THW: frames before blackening. The scan consists of blocks above black level in the sector's hull, and of
+    all blocks that look like tissue, so that tissue outside a wrong hull is counted too."""
     if mask.text_blocks is None:
         return 0.0
     means_THW = np.stack([block_means(frame) for frame in sample_THW])
@@ -88,12 +91,13 @@ def blackened_share(sample_THW: np.ndarray, mask: Mask) -> float:
 
 
 def _scan(sample_THW: np.ndarray, means_THW: np.ndarray, mask: Mask) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the blocks of the scan, and those that look like tissue wherever they lie.
+    """Returns the blocks of the scan, and all blocks that look like tissue.
 
-    The scan is of a 2D region the hull of its sector, of a strip over time all of it."""
-    # lit most of the time: text that moves must not widen the sector
+    The scan of a 2D region is the hull of its sector; that of a strip over time (M-mode, Doppler) is the whole
+    region."""
+    # above black level most of the time: text that moves must not widen the sector
     lit_HW = np.median(means_THW, axis=0) > _BLACK
-    # text that moves beside the sector leaves black behind; speckle is never quite black, or always dim
+    # text that moves outside the sector leaves black behind; speckle is never quite black, or always dim
     lasting_HW = lit_HW & (means_THW.min(axis=0) > _VOID)
     tissue_HW = _flickers(means_THW) & (lasting_HW | (means_THW.max(axis=0) <= _CAPTION))
     if len(sample_THW) < MIN_FRAMES:
@@ -106,18 +110,18 @@ def _scan(sample_THW: np.ndarray, means_THW: np.ndarray, mask: Mask) -> tuple[np
 
 
 def _textured(frame_HW: np.ndarray) -> np.ndarray:
-    """Returns the blocks of a still that have the texture of speckle and that the network does not take for text."""
+    """Returns the blocks of a still that have the texture of speckle and in which the network detects no text."""
     return has_texture(frame_HW) & ~(block_means(detector.lines(frame_HW).astype(np.uint8) * 255) > 0)
 
 
 def _faint_strokes(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Blocks with any pixel that is never black: faint letters, of which the mean says nothing."""
+    """Returns the blocks with any pixel that is never black, such as those of faint letters, whose mean is dark."""
     always_HW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW.min(axis=0), 0) > _FAINT
     return block_means(always_HW.astype(np.uint8) * 255) > 0
 
 
 def _inside(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
-    """Blocks of which the mask keeps anything."""
+    """Returns the blocks of which the mask keeps at least one pixel."""
     return block_means(mask.keeps(shape[0], shape[1]).astype(np.uint8) * 255) > 0
 
 
@@ -129,7 +133,10 @@ def strips(mask: Mask, shape: tuple[int, ...]) -> np.ndarray:
 def appear_later(
     found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray, mask: Mask, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Blocks beside the fan that are lit in some frame of all, and still or with the detail of letters."""
+    """Returns blocks outside the sector above black level in any frame of the clip, if they may hold text.
+
+    They may if they have the detail of letters, or if they were black in the sample and do not flicker like speckle.
+    """
     inside_HW = _inside(mask, shape)
     new_HW = ~found.lit & ~_flickers(eighth_THW) | (energy_THW.max(axis=0) > _LETTER_DETAIL)
     late_HW = (eighth_THW.max(axis=0) > _BLACK) & inside_HW & ~found.fan & new_HW
@@ -137,9 +144,9 @@ def appear_later(
 
 
 def passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) -> np.ndarray:
-    """Blocks at the rim of the fan's hull that are black most of the time, and once have the detail of letters.
+    """Returns blocks at the border of the sector's hull that are usually black, and have the detail of letters once.
 
-    A wall of the heart that beats into a dark rim has it too."""
+    A wall of the heart that moves into a dark border has it too, so these blocks are only candidates."""
     rim_HW = found.fan & ~shrink(found.fan, _RIM_BLOCKS)
     once_HW = (eighth_THW.max(axis=0) > _CAPTION) & (np.median(eighth_THW, axis=0) <= _BLACK)
     passing_HW = rim_HW & once_HW & (energy_THW.max(axis=0) > _LETTER_DETAIL)
@@ -150,7 +157,7 @@ def passing(found: Findings, eighth_THW: np.ndarray, energy_THW: np.ndarray) -> 
 
 
 def _flickers(eighth_THW: np.ndarray) -> np.ndarray:
-    """Blocks that change from most frames to the next, as dim speckle at the edge of the fan does and text does not."""
+    """Returns blocks that change between most frames, unlike text, such as dim speckle at the sector border."""
     if len(eighth_THW) < MIN_FRAMES:
         return np.zeros(eighth_THW.shape[1:], bool)
     steps = np.abs(np.diff(eighth_THW.astype(np.int16), axis=0))
@@ -158,7 +165,7 @@ def _flickers(eighth_THW: np.ndarray) -> np.ndarray:
 
 
 def words(sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Blocks under rows of thin strokes that are bright and stay the same, in what the mask keeps."""
+    """Returns the blocks of static rows of thin bright strokes, in the pixels that the mask keeps."""
     keep_HW = mask.keeps(*sample_THW.shape[1:])
     lowest_HW = np.where(keep_HW, sample_THW.min(axis=0), 0)
     bright = _bright_strokes(lowest_HW)
@@ -184,9 +191,9 @@ def _bright_strokes(lowest_HW: np.ndarray) -> np.ndarray:
 
 
 def is_drawn(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
-    """Returns whether the strokes of a group have the hard edges of what a machine draws, in the mean over time.
+    """Returns True if the strokes of a group have the sharp edges of drawn graphics, in the mean over time.
 
-    Tissue has none: its speckle is averaged, and a wall that stands still ends as softly as the beam is wide."""
+    Tissue has none: its speckle is averaged, and the edge of a static wall is blurred by the width of the beam."""
     rows, columns = (np.flatnonzero(group_HW.any(axis=axis)) for axis in (1, 0))
     place = np.s_[:, rows[0] * BLOCK : (rows[-1] + 1) * BLOCK, columns[0] * BLOCK : (columns[-1] + 1) * BLOCK]
     strokes = _bright_strokes(sample_THW[place].min(axis=0))
@@ -197,7 +204,7 @@ def is_drawn(group_HW: np.ndarray, sample_THW: np.ndarray) -> bool:
 
 
 def _with_neighbours(found: np.ndarray, strokes: np.ndarray) -> np.ndarray:
-    """The words with the strokes beside them: points, signs and letters that alone would be no word."""
+    """Returns the candidates with adjacent strokes: points, signs and letters that would not be candidates alone."""
     touched = block_means(strokes * 255) > 0
     for _ in range(_GROWTH_STEPS if found.any() else 0):
         near = cv2.dilate(found.astype(np.uint8), np.ones((3, 5), np.uint8)).astype(bool)
@@ -206,7 +213,7 @@ def _with_neighbours(found: np.ndarray, strokes: np.ndarray) -> np.ndarray:
 
 
 def _lines(boxes: np.ndarray) -> list[list[int]]:
-    """Glyphs that stand side by side: gaps no wider than one and a half heights, heights alike, rows overlapping."""
+    """Groups glyphs into lines: gaps of at most one and a half heights, similar heights, overlapping rows."""
     order = np.argsort(boxes[:, 0]) if len(boxes) else np.zeros(0, int)
     lines: list[list[int]] = []
     for index in order:
@@ -225,7 +232,7 @@ def _lines(boxes: np.ndarray) -> list[list[int]]:
 
 
 def _cover(found: np.ndarray, boxes: np.ndarray) -> None:
-    """Mark the blocks under a line of glyphs, half a glyph wider all round for dots and descenders."""
+    """Marks the blocks of a line of glyphs, with a margin of half a glyph for dots and descenders."""
     margin = int(boxes[:, 3].max()) // 2
     left, top = boxes[:, 0].min() - margin, boxes[:, 1].min() - margin
     right, bottom = (boxes[:, 0] + boxes[:, 2]).max() + margin, (boxes[:, 1] + boxes[:, 3]).max() + margin

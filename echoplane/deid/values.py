@@ -1,8 +1,8 @@
-"""The patient's own values: what the original file says of the person, to be looked for in what is kept.
+"""Identifying values of the original file, which the kept header must not contain.
 
-Names are searched even where a word of the word list is one (a patient called Long). Identifiers, places and
-other people come from attributes that name someone; `other` are the words of any further text that the rules
-drop. Everything is in lower case.
+A name is searched for even if it is a word of the word list (a patient called Long). Identifiers, places and other
+people come from attributes that name someone; `other` holds the words of all other text that the rules drop. Tokens are
+in lower case.
 """
 
 import re
@@ -28,7 +28,7 @@ _NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSeque
 _MAX_UNKNOWN_BYTES = 65536
 _BIRTH_DATE = 0x00100030
 _CODES = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120))
-"""Code values, their schemes and versions: public terms are no secrets, and others are removed for what they are."""
+"""Code values, their schemes and versions: public terms do not identify anybody, and other codes are removed anyway."""
 _TITLES = frozenset(("dr", "ii", "iv", "jr", "md", "mr", "ms", "ph", "pr", "ra", "sr", "vi"))
 _SHORTEST_JOINED = 4
 _LONG_TOKEN = 4
@@ -38,7 +38,7 @@ _DATE = re.compile(r"(?<!\d)(?:1[89]|20)\d{6}(?!\d{2})|(?<!\d)(?:1[89]|20)\d{6}(
 
 @dataclass
 class OwnValues:
-    """Tokens of the original; `phrases` are whole names and identifiers."""
+    """Identifying tokens of the original; `phrases` are whole names and identifiers."""
 
     names: set[str] = field(default_factory=set)
     identifiers: set[str] = field(default_factory=set)
@@ -47,33 +47,33 @@ class OwnValues:
     uids: set[str] = field(default_factory=set)
     dates: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
-    """digits of the identifiers and of the birth date, without leading zeros"""
+    """Digits of the identifiers and of the birth date, without leading zeros."""
     days: set[str] = field(default_factory=set)
-    """the same of every other day, with its year"""
+    """Digits of every date with its year, without leading zeros."""
     day_forms: set[str] = field(default_factory=set)
-    """every day of the file, also without its year or day, as digits in any order"""
+    """Spellings of every date of the file in digits, in any order, also without its year or day."""
     joined: set[str] = field(default_factory=set)
-    """identifiers and names without what parts them, in capitals"""
+    """Identifiers and names without separators, in capitals."""
 
     def __repr__(self) -> str:
         return f"OwnValues({len(self.names)} names, {len(self.identifiers)} identifiers, {len(self.other)} other)"
 
     def name_someone(self, token: str) -> bool:
-        """Whether a token of kept text belongs to the patient or to another person or place of the file."""
+        """Returns True if a token of kept text is a name or identifier of a person or place of the file."""
         token = token.lower()
         return token in self.names or (token in self.identifiers and not _listed(token))
 
     def inside(self, value: str, longer_than: int = _LONG_TOKEN) -> bool:
-        """Whether a value holds a name or identifier as a part of it: zwetschgenrosali."""
+        """Returns True if a value contains a name or identifier as a part, such as zwetschgenrosali."""
         value = value.lower()
         return any(len(token) > longer_than and token in value for token in self.names | self.identifiers)
 
     def inside_bytes(self, value: bytes) -> bool:
-        """The same of the bytes of numbers, where letters of one or of two bytes may stand."""
+        """Returns True if the bytes of numbers contain a name or identifier, in letters of one or of two bytes."""
         return self.inside(value.decode("latin-1"), 3) or self.inside(value.replace(b"\0", b"").decode("latin-1"), 3)
 
     def is_number(self, value: float) -> bool:
-        """Whether a number is an identifier or a day of the patient, however it is written."""
+        """Returns True if a number is an identifier or a date of the file, in any spelling."""
         return numbers.is_one_of(value, self.numbers | self.days)
 
 
@@ -86,7 +86,7 @@ def _may_stay(token: str) -> bool:
 
 
 class Text(NamedTuple):
-    """One element as text: `value` in the file's own character set, `raw` as it is in the file."""
+    """Element as text: `value` decoded with the file's character set, `raw` the bytes in the file."""
 
     tag: int
     vr: str
@@ -95,7 +95,7 @@ class Text(NamedTuple):
 
 
 def elements(dataset: Dataset) -> Iterator[Text]:
-    """Every element that may hold text, at every depth, public or private."""
+    """Yields every element that may hold text, at every depth, public or private."""
     for item in list(dataset.values()):
         vr = _vr(item)
         if vr == "SQ" or isinstance(item.value, Sequence):
@@ -106,7 +106,7 @@ def elements(dataset: Dataset) -> Iterator[Text]:
 
 
 def _vr(item: DataElement | RawDataElement) -> str:
-    """What the standard says that it is, where that is text: a name stored as UN is a name."""
+    """Returns the VR of the standard if it is one of text, else that of the file: a name stored as UN is a name."""
     known = _dictionary_vr(int(item.tag))
     return known if known in _WRITTEN - {"UN"} else str(item.VR or known)
 
@@ -130,7 +130,7 @@ def _dictionary_vr(tag: int) -> str:
 
 
 def collect(dataset: Dataset, key: Key, policy: Policy) -> OwnValues:
-    """Read the original once and note what must not be found in the output; what the key issued may be."""
+    """Collects the values of the original that must not be in the output, except those that the key issued."""
     retained = rules.retained(policy)
     own = OwnValues()
     for text in elements(dataset):
@@ -167,7 +167,7 @@ def _note_text(own: OwnValues, text: Text, value: str) -> None:
 
 
 def _joined_identifier(part: str) -> str:
-    """A1-B2-C3 as A1B2C3; empty for what has no digit or is too short to be told from a count."""
+    """Returns A1B2C3 for A1-B2-C3; empty if there is no digit, or if it is too short to differ from a count."""
     joined = re.sub(r"[\W_]", "", part).upper()
     return joined if len(joined) >= _SHORTEST_JOINED and any(map(str.isdigit, joined)) else ""
 

@@ -1,8 +1,8 @@
-"""The last check: the written file, read again from its bytes, against what the original says of the patient.
+"""Final verification: searches the bytes of the written file for identifying values of the original.
 
-It shares no code with what wrote the header, apart from the word list and the names of coding schemes: `suspects`
-reads the original in its own way, and this module walks the bytes, splits words, and reads days and ages by itself.
-The pixels are the work of module `reread`.
+Apart from the word list it shares no code with the modules that write the header: `suspects` reads the original in its
+own way, and this module has its own parser of the bytes, and its own recognition of words, dates and ages. The pixels
+are verified in module `reread`.
 """
 
 import re
@@ -45,7 +45,7 @@ _PATIENT_NAME, _PATIENT_ID, _BIRTH_DATE = 0x00100010, 0x00100020, 0x00100030
 _IMAGE_TYPES = frozenset((0x00080008, 0x00089007))
 _CODES = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080119))
 _STATED = frozenset((0x00120063, 0x00280303))
-"""The method, and what became of dates: statements of de-identification itself."""
+"""Attributes that state the method and the handling of dates, added by the de-identification itself."""
 _VERSIONS = frozenset((0x00081090, 0x00181020))
 _WORD, _RUN = re.compile(r"[A-Za-z]+"), re.compile(rb"[a-z0-9.]+")
 _WHOLE_WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2,}(?![A-Za-z0-9])")
@@ -64,16 +64,16 @@ _BULK = tuple(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Gree
 
 @dataclass(frozen=True)
 class Expected:
-    """What the written file may say although nothing listed allows it."""
+    """Values that the written file may hold although no list allows them."""
 
     pseudonym: str
     shift_days: int
     sentences: frozenset[str]
-    """that de-identification itself has added"""
+    """Sentences that the de-identification itself has added."""
     extra_words: frozenset[str]
-    """in capitals"""
+    """Words that the policy adds to the word list, in capitals."""
     kept: frozenset[int]
-    """attributes that an option of the policy keeps on purpose"""
+    """Attributes that an option of the policy keeps."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Text:
 
 
 def header(raw: bytes, suspects: Suspects, expected: Expected) -> Dataset:
-    """Read the written bytes; FileRejected if the header still says anything of the patient."""
+    """Reads the written bytes. Raises FileRejected if the header still holds an identifying value."""
     try:
         texts = list(_walk(raw))
     except (struct.error, UnicodeDecodeError, IndexError) as error:
@@ -98,7 +98,10 @@ def header(raw: bytes, suspects: Suspects, expected: Expected) -> Dataset:
 
 
 def _walk(raw: bytes) -> Iterator[_Text]:
-    """Every element of an explicit little endian file; struct.error if anything follows the last one."""
+    """Yields the elements of an explicit little endian file, without bulk data.
+
+    Raises struct.error if an element is malformed or ends after the file.
+    """
     position = _META_START
     while position < len(raw):
         group, number = struct.unpack_from("<HH", raw, position)
@@ -154,7 +157,7 @@ def _is_issued(uid: str) -> bool:
 
 
 def _is_real_day(value: str, suspects: Suspects, expected: Expected) -> bool:
-    """Whether a day of the original stands there, and is not another of its days, shifted."""
+    """Returns True for a date of the original that is not also another of its dates, shifted."""
     try:
         day = date(int(value[:4]), int(value[4:6]), int(value[6:8]))
     except ValueError:
@@ -179,7 +182,7 @@ def _text_tells(text: _Text, suspects: Suspects, expected: Expected) -> bool:
     tokens = {token.upper() for token in _WORD.findall(text.value)}
     if text.tag in _CODES:
         return False
-    if text.vr == "CS" and text.tag not in _IMAGE_TYPES:  # US and MR are terms, also of a patient who is called so
+    if text.vr == "CS" and text.tag not in _IMAGE_TYPES:  # US and MR are terms, even if a patient has such a name
         tokens -= words()
     if tokens & suspects.words:
         return True
@@ -194,7 +197,7 @@ def _text_tells(text: _Text, suspects: Suspects, expected: Expected) -> bool:
 
 
 def _shows_day(text: _Text, days: set[date]) -> bool:
-    """Whether a day of the original can be read in a text, in any order, with its year or without."""
+    """Returns True if a text contains a date of the original, in any order, with or without its year."""
     read = [match.groups() for form in (_THREE, _COMPACT) for match in form.finditer(text.value)]
     if any(_is_day([int(part) for part in parts if part], day) for parts in read for day in days):
         return True
@@ -215,10 +218,10 @@ def _is_day(parts: list[int], day: date) -> bool:
 
 def _check_bytes(raw: bytes, written: Dataset, texts: list[_Text], suspects: Suspects, expected: Expected) -> None:
     pixels = written.get_item("PixelData")
-    # not the first such bytes: they may stand in a number before it
+    # not the first occurrence of these bytes: they may be part of a number before the element
     start = pixels.value_tell if isinstance(pixels, RawDataElement) else len(raw)
     head = raw[:start]
-    # times stay; an identifier made of the time of day is looked for everywhere else
+    # times are kept; an identifier made of the time of day is searched for everywhere else
     moments = {text.value for text in texts if text.vr in ("DA", "DT", "TM") and text.value}
     kept = {text.value for text in texts if text.tag in expected.kept and text.value}
     tables = {written[name].value for name in _BULK if name in written}
@@ -229,7 +232,7 @@ def _check_bytes(raw: bytes, written: Dataset, texts: list[_Text], suspects: Sus
     head = _ISSUED_UID.sub(b"\0", head).lower()
     if _names_patient(head, suspects) or any(_spells_patient(table.lower(), suspects) for table in tables):
         raise FileRejected("verify-header")
-    # JPEG frames are taken apart one by one in `reread`
+    # JPEG frames are parsed one by one in `reread`
     if pixels is not None and written.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
         body = raw[start:].lower()
         if any(needle in body for needle in _needles(_unlisted(suspects) | suspects.identifiers, _MIN_PIXEL_BYTES)):
@@ -241,7 +244,7 @@ def _unlisted(suspects: Suspects) -> set[str]:
 
 
 def _needles(texts: set[str], min_bytes: int) -> set[bytes]:
-    """The texts as they would be written in any of the encodings that DICOM files carry."""
+    """Returns the bytes of the texts in each encoding that DICOM files may use."""
     found = set()
     for text in texts:
         for encoding in _ENCODINGS if not text.isascii() else ("utf-8", "utf-16-le", "utf-16-be"):
@@ -255,7 +258,8 @@ def _needles(texts: set[str], min_bytes: int) -> set[bytes]:
 
 
 def _names_patient(head: bytes, suspects: Suspects) -> bool:
-    """One search for everything: long values anywhere, short ones and numbers as whole words."""
+    """Returns True if the bytes contain an identifying value: long ones anywhere, short ones and numbers as whole
+    words."""
     known = _unlisted(suspects) | suspects.identifiers
     if any(needle in head for needle in _needles({text for text in known if not text.isdigit()}, _MIN_RAW_BYTES)):
         return True
@@ -266,6 +270,6 @@ def _names_patient(head: bytes, suspects: Suspects) -> bool:
 
 
 def _spells_patient(table: bytes, suspects: Suspects) -> bool:
-    """Whether letters stand among the colours of a palette, one in a byte or one in a word; a ramp of greys is none."""
+    """Returns True if the entries of a palette, bytes or words, spell an identifying value; a ramp of greys is none."""
     known = {word.lower().encode() for word in suspects.words | suspects.identifiers if len(word) > 3}
     return any(token in table.replace(b"\0", b"") and token not in _RAMP for token in known)
