@@ -160,7 +160,7 @@ def clean(
     kind = object_class(original, policy)
     context, flags = _context(original, kind, key, policy)
     built = rebuild(original, context)
-    for keyword in ("PatientName", "PatientID"):  # type 2, also where the original has none
+    for keyword in ("PatientName", "PatientID"):  # type 2: present even if the original has none
         built[_TAGS[keyword]] = _statement(keyword, context.pseudonym)
     if kind == "ecg":
         bulk.copy_waveforms(original, built)

@@ -79,7 +79,7 @@ def cines_of(slices: Sequence[Slice]) -> tuple[Cine, ...]:
 
 
 def by_geometry(found: Sequence[Cine], others: int) -> tuple[Cine, ...]:
-    """Returns the short axis stack and the long axis cines among cines of whole files, told apart by geometry.
+    """Returns the short axis stack and the long axis cines among cines of whole files, by their geometry.
 
     Of several stacks, `_rank` chooses among those across the heart's axis. Long axis planes are recognised by their
     affine. `others` is the number of files that were no cines.
