@@ -278,7 +278,7 @@ def test_components_hand_the_parts_on(work: Path, place: Path, bundle: Path, don
     nobody = SimpleNamespace(path="")
     plan, rows, results = (SimpleNamespace(path=str(tmp_path / name)) for name in ("plan", "rows", "results"))
     table, answers, report = (SimpleNamespace(path=str(tmp_path / name)) for name in ("table", "answers", "report"))
-    settings = {"task": "echo-view-video", "tracking_uri": "", "runtime": "", "precision": "", "part_size": 5}
+    settings = {"task": "echo-view-video", "runtime": "", "precision": "", "part_size": 5}
     numbers = component("batch_plan").python_func(
         root=str(work), studies=nobody, source=str(place), model=str(bundle), plan=plan, **settings
     )
