@@ -38,4 +38,4 @@ def test_a_run_without_a_model_ends_with_the_reason(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("batch-inference: batch_plan: ")
     (page,) = (tmp_path / "work").glob("kfp/*/ended/report")
-    assert "**batch_plan**" in page.read_text()
+    assert "**`batch_plan`**" in page.read_text()
