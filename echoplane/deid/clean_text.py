@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from echoplane.deid import numbers, rules
 from echoplane.deid.context import Context
+from echoplane.deid.enumerated import ENUMERATED
 
 PLAIN = re.compile(r"[A-Za-z0-9 _.,/+:;()\[\]{}%*^'-]*")
 ESCAPE = "\x1b"  # begins another character set (ISO 2022), in which letters are pairs of ASCII
@@ -72,6 +73,8 @@ class _Atom(NamedTuple):
 
 def clean(values: list[str], keyword: str, context: Context, *, terms: bool = False) -> list[str]:
     """Returns the values of one element with only what may be kept; terms (CS) are kept whole or not at all."""
+    if keyword in ENUMERATED:
+        return [value if value.strip() in ENUMERATED[keyword] else "" for value in values]
     known = (keyword, str(terms), *values)
     if known not in context.cleaned:
         context.cleaned[known] = _clean(values, keyword, context, terms)
