@@ -52,6 +52,8 @@ SHORT_PATH = 16
 """Maximum length of a temporary folder's path with which Ray's sockets fit the 107 characters of a Unix socket's
 path."""
 TRIES = 3
+START_TRIES = 5
+START_TIMED_OUT = "timed out during startup"
 POLL_S = 0.5
 CHECKPOINTS, CHECKPOINTS_KEPT = "checkpoints", 2
 FAILURE = "failure.txt"
@@ -212,20 +214,38 @@ def _cluster(ray: Any, workers: int) -> Iterator[None]:
         if address:
             ray.init(address=address, **quiet)
         else:
+            _start(ray, workers, f"{scratch}/", quiet)
+        yield
+    finally:
+        ray.shutdown()
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start(ray: Any, workers: int, folder: str, quiet: dict[str, Any]) -> None:
+    """Starts Ray on this machine.
+
+    Ray itself gives up after 30 s (a constant in its node.py), which is too short on a busy machine. Raises StageError
+    if it does so START_TRIES times.
+    """
+    for number in range(START_TRIES):
+        try:
             # "local": a killed head leaves its address behind, and the default would try to join it
             ray.init(
                 address="local",
                 num_cpus=workers,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=f"{scratch}/r",
+                _temp_dir=f"{folder}{number}",
                 **quiet,
             )
-        yield
-    finally:
-        ray.shutdown()
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
+        except Exception as error:  # Ray raises a bare Exception
+            ray.shutdown()
+            if START_TIMED_OUT not in str(error):
+                raise
+        else:
+            return
+    raise StageError(f"Ray did not start in {START_TRIES} tries of 30 s: this machine is too busy. Stop other work.")
 
 
 def _scratch() -> Path:

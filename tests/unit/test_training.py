@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from echoplane.adapters import ray_training
 from echoplane.dataset.shards import Shards
 from echoplane.errors import ConfigError, StageError
 from echoplane.stages.train import Config as StageSettings
@@ -320,3 +322,27 @@ def test_settings_that_would_fail_on_the_workers_are_refused_before(task, settin
 def test_the_dataset_room_needs_no_torch():
     code = "import sys, echoplane.stages.dataset, echoplane.training.config; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class SlowRay:
+    """A double of Ray whose node is not there in time for the first `slow` starts."""
+
+    def __init__(self, slow: int) -> None:
+        self.slow, self.started, self.folders = slow, 0, []
+
+    def init(self, **options: Any) -> None:
+        self.folders.append(options["_temp_dir"])
+        if len(self.folders) <= self.slow:
+            raise Exception("The current node timed out during startup.")  # noqa: TRY002 (as Ray does)
+        self.started += 1
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_e15_ray_is_started_again_where_a_busy_machine_takes_longer_than_it_waits() -> None:
+    ray = SlowRay(slow=2)
+    ray_training._start(ray, 1, "/tmp/ray-1-x/", {})
+    assert (ray.started, ray.folders) == (1, ["/tmp/ray-1-x/0", "/tmp/ray-1-x/1", "/tmp/ray-1-x/2"])
+    with pytest.raises(StageError, match="too busy"):
+        ray_training._start(SlowRay(slow=99), 1, "/tmp/ray-1-x/", {})
