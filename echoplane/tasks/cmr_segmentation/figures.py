@@ -74,7 +74,7 @@ def from_masks(
     masks: dict[str, np.ndarray],
     study: Study,
     *,
-    expected_dice: float,
+    expected_dice: float | None,
     flags: tuple[Flag, ...] = (),
     warnings: tuple[str, ...] = (),
     ed: int | None = None,
