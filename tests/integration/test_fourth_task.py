@@ -227,7 +227,7 @@ def lenient_policy(path: Path) -> str:
 def post(slots: dict[str, Slot], path: str, content: bytes) -> httpx.Response:
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app.build(app.Service(slots, ServingSettings())))
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.post(path, content=content, headers={"content-type": "application/dicom"})
 
     return asyncio.run(send())
