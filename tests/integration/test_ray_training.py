@@ -1,21 +1,15 @@
 """Training in a real local Ray: a worker killed with signal 9, and what the finished stage leaves."""
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from safetensors.torch import load_file
 
-from echoplane.adapters import ray_training, rayjob
+from echoplane.adapters import ray_training
 from echoplane.errors import StageError
 from echoplane.stages import dataset, train
 from echoplane.stages.stage import Manifest
@@ -103,26 +97,6 @@ def test_a_training_that_diverges_is_not_tried_again(samples, tmp_path):
         ray_training.fit(job_of(samples, hot), tmp_path / "ray", workers=1, on_progress=lambda *_: None)
 
 
-def test_k6_the_head_killed_at_random_steps_costs_at_most_one_interval_each_of_five_times(samples, tmp_path):
-    """The controller polls every 30 s here: a checkpoint must count before it has heard of it."""
-    interval, total, kills = 20, 4000, 5
-    job = job_of(samples, TrainConfig(steps=total, epoch_steps=interval, batch=4))
-    request = {"job": job.model_dump(mode="json"), "workers": 1, "fewest": None, "gpu": False}
-    (tmp_path / rayjob.JOB).write_text(json.dumps(request))
-    rng, resumed_from, lost = np.random.default_rng(6), 0, []
-    for _ in range(kills):
-        with _driver(tmp_path) as driver:
-            killed_at = _killed_at(driver, tmp_path, resumed_from + int(rng.integers(interval + 1, 4 * interval)))
-        resumed_from = ray_training.latest_checkpoint(tmp_path)
-        lost.append(killed_at - resumed_from)
-    assert max(lost) <= interval, lost
-    with _driver(tmp_path) as driver:
-        _killed_at(driver, tmp_path, resumed_from + interval + 1)
-    log = (tmp_path / "driver.log").read_text()
-    assert log.count("training goes on from step") == kills, log
-    assert f"training goes on from step {resumed_from} of {total}" in log
-
-
 def job_of(samples: Manifest, training: TrainConfig) -> ray_training.Job:
     return ray_training.Job(
         task="echo-view-video",
@@ -131,35 +105,3 @@ def job_of(samples: Manifest, training: TrainConfig) -> ray_training.Job:
         augmentation=learning.Augmentation().model_dump(mode="json"),
         training=training,
     )
-
-
-@contextlib.contextmanager
-def _driver(storage: Path) -> Iterator[psutil.Process]:
-    """The program that a RayJob runs on the head, with a Ray cluster of its own; killed with all of it at the end."""
-    environment = os.environ | {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "30"}
-    with (storage / "driver.log").open("a") as log:
-        command = [sys.executable, "-m", "echoplane.adapters.rayjob", str(storage)]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        driver = psutil.Process(process.pid)
-        try:
-            yield driver
-        finally:
-            _kill_all(driver)
-            process.wait()
-
-
-def _killed_at(driver: psutil.Process, storage: Path, step: int) -> int:
-    """Kills the driver and its cluster once training has reached `step`; returns the last step that was told."""
-    deadline = time.monotonic() + 200
-    while (done := ray_training._progress(storage, 0)[0]) < step:
-        assert driver.is_running(), (storage / "driver.log").read_text()
-        assert time.monotonic() < deadline, f"step {step} was not reached"
-        time.sleep(0.02)
-    _kill_all(driver)
-    return max(done, ray_training._progress(storage, 0)[0])
-
-
-def _kill_all(driver: psutil.Process) -> None:
-    with contextlib.suppress(psutil.Error):
-        for process in [driver, *driver.children(recursive=True)]:
-            process.kill()
