@@ -8,13 +8,9 @@ steps pass only manifests to each other.
 # ruff: noqa: B006 (KFP copies a default when it compiles, and None would be another type)
 from kfp import dsl
 
-from components.dataset.component import dataset
-from components.evaluate.component import evaluate_without_confusion
-from components.export.component import export
 from components.phantom.component import phantom
-from components.promote.component import promote
-from components.train.component import train
-from pipelines.cluster import TRAIN_RAY_PODS, TRAINING, with_resources, with_run_summary
+from pipelines.cluster import TRAIN_RAY_PODS, with_resources, with_run_summary
+from pipelines.train_and_promote import Serving, Training, train_and_promote
 
 TASK = "cmr-segmentation"
 
@@ -77,30 +73,13 @@ def pipeline(
             frames=synthetic_frames,
             source=data_source,
         )
-        studies = with_resources(made, volume).outputs["studies"]
-        prepared = dataset(root=root, studies=studies, task=TASK, public=data_public, site=data_site, split=data_split)
-        samples = with_resources(prepared, volume).outputs["samples"]
-        trained = train(
-            root=root,
-            samples=samples,
-            network=train_network,
-            augmentation=train_augmentation,
-            training=train_settings,
-            workers=train_workers,
-            gpu=train_gpu,
-            cluster=train_ray_pods,
+        with_resources(made, volume)
+        train_and_promote(
+            root,
+            volume,
+            made.outputs["studies"],
+            {"task": TASK, "public": data_public, "site": data_site, "split": data_split},
+            Training(train_network, train_augmentation, train_settings, train_workers, train_gpu, train_ray_pods),
+            Serving(serve_runtime, serve_precision, gate_policy),
+            confusion=False,
         )
-        with_resources(trained, volume, TRAINING)
-        exported = export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"])
-        bundle = with_resources(exported, volume).outputs["bundle"]
-        tested = evaluate_without_confusion(
-            root=root,
-            studies=studies,
-            samples=samples,
-            bundle=bundle,
-            runtime=serve_runtime,
-            precision=serve_precision,
-        )
-        with_resources(tested, volume).set_display_name("evaluate")
-        decided = promote(root=root, bundle=bundle, evaluation=tested.outputs["evaluation"], policy=gate_policy)
-        with_resources(decided, volume)

@@ -7,14 +7,10 @@ steps pass only manifests to each other.
 # ruff: noqa: B006 (KFP copies a default when it compiles, and None would be another type)
 from kfp import dsl
 
-from components.dataset.component import dataset
 from components.deid.component import deid
-from components.evaluate.component import evaluate
-from components.export.component import export
 from components.phantom.component import phantom
-from components.promote.component import promote
-from components.train.component import train
-from pipelines.cluster import TRAIN_RAY_PODS, TRAINING, with_deid_key, with_resources, with_run_summary
+from pipelines.cluster import TRAIN_RAY_PODS, with_deid_key, with_resources, with_run_summary
+from pipelines.train_and_promote import Serving, Training, train_and_promote
 
 
 @dsl.pipeline(name="echo-view", display_name="Echo view: train and promote")
@@ -88,31 +84,12 @@ def pipeline(
             policy=deid_policy,
         )
         with_deid_key(with_resources(cleared, volume))
-        studies = cleared.outputs["deidentified"]
-        prepared = with_resources(dataset(root=root, studies=studies, site=data_site, split=data_split), volume)
-        samples = prepared.outputs["samples"]
-        trained = train(
-            root=root,
-            samples=samples,
-            network=train_network,
-            augmentation=train_augmentation,
-            training=train_settings,
-            workers=train_workers,
-            gpu=train_gpu,
-            cluster=train_ray_pods,
+        train_and_promote(
+            root,
+            volume,
+            cleared.outputs["deidentified"],
+            {"site": data_site, "split": data_split},
+            Training(train_network, train_augmentation, train_settings, train_workers, train_gpu, train_ray_pods),
+            Serving(serve_runtime, serve_precision, gate_policy),
+            confusion=True,
         )
-        with_resources(trained, volume, TRAINING)
-        exported = export(root=root, samples=samples, checkpoint=trained.outputs["checkpoint"])
-        with_resources(exported, volume)
-        bundle = exported.outputs["bundle"]
-        tested = evaluate(
-            root=root,
-            studies=studies,
-            samples=samples,
-            bundle=bundle,
-            runtime=serve_runtime,
-            precision=serve_precision,
-        )
-        with_resources(tested, volume)
-        decided = promote(root=root, bundle=bundle, evaluation=tested.outputs["evaluation"], policy=gate_policy)
-        with_resources(decided, volume)

@@ -25,14 +25,8 @@ def evaluate(
     from echoplane.stages.step import step
 
     with step("evaluate", root) as publish_manifest:
-        config = evaluate.Config(
-            root=root,
-            studies=studies.path,
-            samples=samples.path,
-            bundle=bundle.path,
-            runtime=runtime,
-            precision=precision,
-        )
+        inputs = {"studies": studies.path, "samples": samples.path, "bundle": bundle.path}
+        config = evaluate.Config(root=root, **inputs, runtime=runtime, precision=precision)
         manifest = publish_manifest(evaluate.run(config), evaluation.path)
         figures = evaluate.read_figures(manifest)
         for name, value in evaluate.headline(figures).items():
@@ -60,14 +54,8 @@ def evaluate_without_confusion(
     from echoplane.stages.step import step
 
     with step("evaluate", root) as publish_manifest:
-        config = evaluate.Config(
-            root=root,
-            studies=studies.path,
-            samples=samples.path,
-            bundle=bundle.path,
-            runtime=runtime,
-            precision=precision,
-        )
+        inputs = {"studies": studies.path, "samples": samples.path, "bundle": bundle.path}
+        config = evaluate.Config(root=root, **inputs, runtime=runtime, precision=precision)
         manifest = publish_manifest(evaluate.run(config), evaluation.path)
         for name, value in evaluate.headline(evaluate.read_figures(manifest)).items():
             metrics.log_metric(name, round(value, 4))
