@@ -39,7 +39,7 @@ lint: setup  ## style, types and dependencies between packages
 	$(BIN)/mypy
 
 unit: setup  ## tests of functions and packages
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit --numprocesses 2 --dist loadfile
 
 integration: setup  ## tests with real Ray, MLflow and Kubeflow components
 	$(PYTEST) tests/integration
