@@ -1,6 +1,5 @@
 """Who may call the service: tokens from a file, an OpenID Connect provider's, or nobody but this machine."""
 
-import asyncio
 import base64
 import hmac
 import http.server
@@ -13,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -26,6 +24,7 @@ from serving.api.http import app
 from serving.api.models.slots import Slot
 from serving.api.models.sources import FolderSource
 from tests import dicom_files as dicom
+from tests.serving_app import Asking
 from tests.tiny_bundle import make_tiny_bundle
 
 TASK = "/v1/echo-view-video"
@@ -50,24 +49,6 @@ def token_for(file: Path, *roles: str, name: str = "radiology", expires: datetim
     token, entry = new_token(name, "lakeside", roles, expires)
     change_tokens(file, add=entry)
     return token
-
-
-class Asking:
-    """Requests to one app, without a server; `host` is the address that they reach."""
-
-    def __init__(self, slot: Slot, settings: ServingSettings, host: str = "10.1.2.3") -> None:
-        self._app = app.build(app.Service({slot.task: slot}, settings))
-        self._loop, self._url = asyncio.new_event_loop(), f"http://{host}:3000"
-
-    def __call__(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
-        headers = {"authorization": f"Bearer {token}"} if token is not None else {}
-        headers |= options.pop("headers", {})
-
-        async def send() -> httpx.Response:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url=self._url) as client:
-                return await client.request(method, path, headers=headers, **options)
-
-        return self._loop.run_until_complete(send())
 
 
 def clip() -> dict[str, Any]:

@@ -2,19 +2,17 @@
 
 import functools
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from importlib.resources import files
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from echoplane import __version__, html
+from echoplane import __version__
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.monitoring.prediction_log import PredictionLog
@@ -24,7 +22,9 @@ from serving.api.http import audit, problems, uploads
 from serving.api.http.auth import Access
 from serving.api.http.limits import Admission, InFlight, Limits
 from serving.api.http.middleware import RequestMiddleware
-from serving.api.http.problems import MEDIA_TYPE, TYPE_PREFIX, Problem, ProblemBody
+from serving.api.http.pages import add_pages
+from serving.api.http.problems import TYPE_PREFIX, Problem
+from serving.api.http.routes import BINARY, add_upload
 from serving.api.http.schemas import (
     RESEARCH_USE,
     AnswerBody,
@@ -37,12 +37,12 @@ from serving.api.http.schemas import (
     slot_body,
 )
 from serving.api.http.uploads import MIB, UploadLimits
-from serving.api.inference.answer import Received, StudyRefused, answer_file
+from serving.api.inference.answer import Received, answer_file
+from serving.api.inference.frames import pack_file
 from serving.api.models.slots import Slot
 
 DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
-PROBLEM_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
-BINARY = {"type": "string", "format": "binary"}
+FRAMES_TYPE = "application/vnd.echoplane.frames"
 
 
 class Service:
@@ -92,6 +92,13 @@ class Service:
                         audit.note(request.scope["state"], None, None, body.problem.type.removeprefix(TYPE_PREFIX))
             return _json(StudyBody(request_id=received.request_id, files=bodies))
 
+    async def frames(self, request: Request) -> Response:
+        """Returns the frames of the one file of a request for display."""
+        async with self.admission.request() as in_flight:
+            received, held = await self._receive(request, in_flight, max_files=1)
+            content = await in_flight.run(functools.partial(_packed, held[0], received.request_id))
+            return Response(content, media_type=FRAMES_TYPE)
+
     async def _receive(self, request: Request, in_flight: InFlight, max_files: int) -> tuple[Received, list[Any]]:
         """Receives the body, then takes a place in `Admission`."""
         start = time.perf_counter()
@@ -120,7 +127,7 @@ class Service:
             answers = answer_file(file, self.slots, received, task, self.prediction_log)
         except EchoplaneError as error:
             raise problems.of_error(error) from None
-        return [problems.of_error(one) if isinstance(one, StudyRefused) else answer_body(one) for one in answers]
+        return [problems.of_error(one) if isinstance(one, EchoplaneError) else answer_body(one) for one in answers]
 
     def readiness(self) -> Response:
         """Returns 200 if every task has a model that passed its checks; a stale model still answers."""
@@ -133,6 +140,14 @@ class Service:
 
     def models(self) -> Response:
         return _json(ModelsBody(models=[slot_body(slot) for slot in self.slots.values()]))
+
+
+def _packed(file: BinaryIO, request_id: str) -> bytes:
+    """Returns the pack of a file's frames, on a thread. Raises Problem if it has none to show."""
+    try:
+        return pack_file(file, request_id)
+    except EchoplaneError as error:
+        raise problems.of_error(error) from None
 
 
 def _noted(request: Request, answer: AnswerBody) -> AnswerBody:
@@ -162,7 +177,7 @@ def _file_body(index: int, answered: AnswerBody | Problem, request_id: str) -> F
 
 def build(service: Service) -> ASGIApp:
     """Builds the app, with a route for each task that has a slot."""
-    predict_paths = [*(f"/v1/{task}" for task in service.slots), "/v1/study"]
+    predict_paths = [*(f"/v1/{task}" for task in service.slots), "/v1/study", "/v1/frames"]
     access = Access(service.settings, predict_paths)
     app = FastAPI(
         title="echoplane",
@@ -175,42 +190,20 @@ def build(service: Service) -> ASGIApp:
         dependencies=[Depends(access)],
     )
     for task in service.slots:
-        _add_upload(app, f"/v1/{task}", functools.partial(_answer_route, service, task), AnswerBody, BINARY)
-    _add_upload(app, "/v1/study", service.study, StudyBody, {"type": "array", "items": BINARY})
-    _add_pages(app, service)
+        answer = functools.partial(service.answer, task=task)
+        add_upload(app, f"/v1/{task}", answer, f"Answer the study by {task}", BINARY, body=AnswerBody)
+    files = {"type": "array", "items": BINARY}
+    add_upload(app, "/v1/study", service.study, "Answer any files", files, body=StudyBody)
+    add_upload(
+        app, "/v1/frames", service.frames, "The frames of a clip for display", BINARY, content={FRAMES_TYPE: BINARY}
+    )
+    _add_descriptions(app, service)
+    add_pages(app)
     _add_problems(app)
     return RequestMiddleware(app, (route.path for route in app.routes if hasattr(route, "path")))
 
 
-async def _answer_route(service: Service, task: str, request: Request) -> Response:
-    return await service.answer(request, task)
-
-
-def _add_upload(
-    app: FastAPI, path: str, endpoint: Callable[[Request], Awaitable[Response]], body: type[BaseModel], file: dict
-) -> None:
-    """Adds a POST route that takes files; FastAPI documents the body, but our endpoint reads it."""
-
-    async def receive(request: Request) -> Response:
-        return await endpoint(request)
-
-    schema = {"type": "object", "properties": {uploads.FIELD: file}, "required": [uploads.FIELD]}
-    content: dict[str, Any] = {"multipart/form-data": {"schema": schema}, "application/dicom": {"schema": BINARY}}
-    app.post(
-        path,
-        response_model=body,
-        responses={status: _problem_response() for status in PROBLEM_STATUSES},
-        openapi_extra={"requestBody": {"required": True, "content": content}},
-        summary=f"Answer the study by {path.rpartition('/')[2]}" if path != "/v1/study" else "Answer any files",
-        name=path,
-    )(receive)
-
-
-def _problem_response() -> dict[str, Any]:
-    return {"description": "Problem", "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}}}
-
-
-def _add_pages(app: FastAPI, service: Service) -> None:
+def _add_descriptions(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=ModelsBody, summary="The models that answer, and why a newer one does not")
     async def models() -> Response:
         return service.models()
@@ -226,15 +219,6 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", include_in_schema=False)
     def exposition() -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @app.get("/openapi.json", include_in_schema=False)
-    def openapi() -> Response:
-        return JSONResponse(app.openapi())
-
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> Response:
-        template = files("serving.api").joinpath("web/docs.html").read_text()
-        return HTMLResponse(html.render(template, api=app.openapi(), research_use=RESEARCH_USE))
 
 
 def _add_problems(app: FastAPI) -> None:

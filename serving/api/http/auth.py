@@ -19,10 +19,11 @@ from echoplane.settings import ServingSettings
 from echoplane.tokens import ROLES, Role, TokenEntry, find_token, read_tokens
 from serving.api.http import problems
 from serving.api.http.oidc import KeysUnavailable, Oidc
+from serving.api.http.pages import OPEN_PATHS
 
 log = logging.getLogger("echoplane.serving")
 
-OPEN = ("/livez", "/readyz")
+OPEN = frozenset({"/livez", "/readyz"}) | OPEN_PATHS
 ANY_ROLE = ("/v1/models", "/docs", "/openapi.json")
 MAX_CALLERS = 10_000
 """Maximum number of callers whose request rate is remembered."""

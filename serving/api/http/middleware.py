@@ -45,7 +45,10 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", []), *SAFE_HEADERS, (b"x-request-id", request_id.encode())]
+                given = message.get("headers", [])
+                names = {name.lower() for name, _ in given}  # a page states its own policy
+                safe = (header for header in SAFE_HEADERS if header[0] not in names)
+                headers = [*given, *safe, (b"x-request-id", request_id.encode())]
                 message = {**message, "headers": headers}
             elif head:
                 message = {**message, "body": b""}

@@ -16,7 +16,7 @@ from echoplane.tasks import by_name
 from echoplane.tasks.task import Result
 from serving.api.failures import log_failure
 from serving.api.inference.record import row_of
-from serving.api.models.slots import Model, Slot
+from serving.api.models.slots import Model, NoModel, Slot
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def answer_file(
     received: Received,
     task: str | None,
     prediction_log: PredictionLog | None = None,
-) -> list[Answered | StudyRefused]:
+) -> list[Answered | StudyRefused | NoModel]:
     """Answers one file with the model of `task`, or of each task that accepts its content.
 
     Raises StudyRefused if the file cannot be read or no task accepts it. Runs on a thread, which holds the whole file
@@ -78,7 +78,7 @@ def _answer(
     received: Received,
     read_ms: float,
     prediction_log: PredictionLog | None,
-) -> Answered | StudyRefused:
+) -> Answered | StudyRefused | NoModel:
     try:
         with slot.lease() as model:
             answer = runtimes.answer(study, model)
@@ -87,6 +87,8 @@ def _answer(
             files = answer.result.files(study)
     except InputError as error:
         return StudyRefused(error, slot.task)
+    except NoModel as error:  # the other tasks that accept the study still answer
+        return error
     metrics.answered(slot.task, model.version, answer.result.label, timings_ms)
     if slot.shadow is not None:
         slot.shadow.offer(study, size_bytes, answer.result.label)

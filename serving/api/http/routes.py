@@ -1,0 +1,51 @@
+"""Routes that take files, and their description in OpenAPI: our endpoints read the body, FastAPI documents it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from serving.api.http import uploads
+from serving.api.http.problems import MEDIA_TYPE, ProblemBody
+
+PROBLEM_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
+BINARY = {"type": "string", "format": "binary"}
+
+
+def add_upload(
+    app: FastAPI,
+    path: str,
+    endpoint: Callable[[Request], Awaitable[Response]],
+    summary: str,
+    file: Mapping[str, Any],
+    *,
+    body: type[BaseModel] | None = None,
+    content: Mapping[str, Any] | None = None,
+) -> None:
+    """Adds a POST route that takes files of the schema `file`. It answers with a JSON `body`, or with other media types
+    by the schemas of `content`."""
+
+    async def receive(request: Request) -> Response:
+        return await endpoint(request)
+
+    schema = {"type": "object", "properties": {uploads.FIELD: file}, "required": [uploads.FIELD]}
+    taken: dict[str, Any] = {"multipart/form-data": {"schema": schema}, "application/dicom": {"schema": BINARY}}
+    responses: dict[int | str, dict[str, Any]] = {status: _problem_response() for status in PROBLEM_STATUSES}
+    if content:
+        given = {media_type: {"schema": schema} for media_type, schema in content.items()}
+        responses[200] = {"description": "Successful Response", "content": given}
+    app.post(
+        path,
+        response_model=body,
+        response_class=Response,
+        responses=responses,
+        openapi_extra={"requestBody": {"required": True, "content": taken}},
+        summary=summary,
+        name=path,
+    )(receive)
+
+
+def _problem_response() -> dict[str, Any]:
+    return {"description": "Problem", "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}}}

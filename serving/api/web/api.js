@@ -1,0 +1,68 @@
+// Requests to the service. The token stays in this tab's session storage; file names are never sent.
+
+const KEY = "echoplane-token";
+const TRIES = 3;
+
+export class Refused extends Error {
+  /** A request that got no answer: `status` is 0 if the service could not be reached. */
+  constructor(status, problem) {
+    super(problem.detail ?? "the service gave no reason.");
+    this.status = status;
+    this.kind = (problem.type ?? "").split(":").pop();
+    this.requestId = problem.request_id ?? null;
+  }
+}
+
+export const hasToken = () => sessionStorage.getItem(KEY) !== null;
+export const setToken = (token) => sessionStorage.setItem(KEY, token);
+export const forgetToken = () => sessionStorage.removeItem(KEY);
+
+/** Sends a request; tries again if the service is busy. Throws Refused if there is no answer. */
+export async function send(path, options = {}) {
+  const token = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
+  for (let tried = 1; ; tried += 1) {
+    let response;
+    try {
+      response = await fetch(path, { ...options, headers, credentials: "omit", redirect: "error" });
+    } catch {
+      throw new Refused(0, { detail: "the service cannot be reached. Check the connection, then try again." });
+    }
+    if (response.ok) return response;
+    const problem = await response.json().catch(() => ({}));
+    if (response.status !== 429 || tried >= TRIES) throw new Refused(response.status, problem);
+    const wait_s = Number(response.headers.get("retry-after")) || 1;
+    await new Promise((resolve) => setTimeout(resolve, 1000 * wait_s * (1 + Math.random())));
+  }
+}
+
+/** The models that answer, with their labels. */
+export const models = async () => (await (await send("/v1/models")).json()).models;
+
+const form = (file) => {
+  const body = new FormData();
+  body.append("file", file, "file");
+  return body;
+};
+
+/** The answers of every task that accepts the file, and its problems. */
+export const answersTo = async (file) =>
+  (await (await send("/v1/study", { method: "POST", body: form(file) })).json()).files;
+
+/** The frames of a clip: the header of the pack, and each picture as a JPEG. */
+export async function framesOf(file) {
+  const response = await send("/v1/frames", { method: "POST", body: form(file) });
+  return unpacked(await response.arrayBuffer());
+}
+
+export function unpacked(buffer) {
+  const size = new DataView(buffer).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)));
+  let start = 4 + size;
+  const pictures = header.lengths.map((length) => {
+    const picture = new Blob([new Uint8Array(buffer, start, length)], { type: "image/jpeg" });
+    start += length;
+    return picture;
+  });
+  return { header, pictures };
+}
