@@ -17,8 +17,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from echoplane import __version__
-from echoplane.cmr.files import DICOM_OBJECTS, RESEARCH_USE
+from echoplane import __version__, structured_report
+from echoplane.cmr.files import DICOM_OBJECTS
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.dicom import parse
@@ -36,7 +36,7 @@ from echoplane.tasks.cmr_segmentation.structures import (
     STRUCTURES,
 )
 
-MAKER, MODEL, SERIAL = "echoplane", "cmr-segmentation", "none"
+MODEL, SERIAL = "cmr-segmentation", "none"
 MILLILITRE, GRAM, PERCENT = Code("ml", "UCUM", "ml"), Code("g", "UCUM", "g"), Code("%", "UCUM", "%")
 LITRE_PER_MINUTE = Code("l/min", "UCUM", "l/min")
 MEASURES = {
@@ -61,12 +61,7 @@ MEASURES = {
 }
 """Concept and unit of each chamber's measures (CID 3468, 3469, 3833, 12200). An atrium is largest at end systole."""
 REPORT_SERIES_NUMBER = 902
-QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
-TYPE_2 = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
-    *("StudyTime", "ReferringPhysicianName"),
-)
-"""Attributes that must be present but may be empty, and that de-identified files often lack."""
+PROCEDURE = Code("241620005", "SCT", "Magnetic resonance imaging of heart")
 TYPE_1 = ("FrameOfReferenceUID", "PixelSpacing", "SliceThickness")
 """Attributes that a segmentation takes from its source images and that must have a value."""
 
@@ -131,9 +126,7 @@ def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
         )
     _check_attributes(found.values(), ("StudyInstanceUID", "SeriesInstanceUID"))
     for dataset in found.values():
-        for keyword in TYPE_2:
-            if keyword not in dataset:
-                setattr(dataset, keyword, "")
+        structured_report.make_evidence(dataset)
     return found
 
 
@@ -165,7 +158,7 @@ def as_segmentation(found: Segmentation, cine: Cine, end: End, images: Mapping[s
         series_description=f"Ventricles at {end.title}, research use only",
         sop_instance_uid=generate_uid(),
         instance_number=1,
-        manufacturer=MAKER,
+        manufacturer=structured_report.MANUFACTURER,
         manufacturer_model_name=MODEL,
         software_versions=__version__,
         device_serial_number=SERIAL,
@@ -236,29 +229,12 @@ def as_report(
         if (measurements := _measurements(found, chamber, algorithm, segmentations))
         or chamber == LV_CAVITY  # a report needs at least one group
     ]
-    observer = hd.sr.ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(uid=generate_uid(), name=MAKER),
-    )
-    content = hd.sr.MeasurementReport(
-        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=Code("241620005", "SCT", "Magnetic resonance imaging of heart"),
-        imaging_measurements=groups,
-        title=codes.DCM.ImagingMeasurementReport,
-    )
-    content[0].ContentSequence.append(_comments(found))
+    texts = [f"Flag: {flag.sentence}" for flag in found.flags]
+    texts += [f"Warning: {warning}." for warning in found.warnings]
     return hd.sr.Comprehensive3DSR(
         evidence=[*images, *(segmentation for segmentation in segmentations.values() if segmentation)],
-        content=content,
-        series_instance_uid=generate_uid(),
-        series_number=REPORT_SERIES_NUMBER,
-        series_description="Cine MR measures, research use only",
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer=MAKER,
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
+        content=structured_report.content(PROCEDURE, groups, texts),
+        **structured_report.identification(REPORT_SERIES_NUMBER, "Cine MR measures"),
     )
 
 
@@ -270,7 +246,7 @@ def _measurements(
 ) -> list[hd.sr.Measurement]:
     return [
         hd.sr.Measurement(
-            name=_concept(name),
+            name=structured_report.concept(name),
             value=round(value, 2),
             unit=unit,
             algorithm_id=algorithm,
@@ -300,23 +276,3 @@ def _segments_of(
             reference.ReferencedSOPSequence[0].ReferencedSegmentNumber = value
             found.append(reference)
     return found
-
-
-def _comments(found: Segmentation) -> hd.sr.ContainerContentItem:
-    """Returns flags, warnings and the research use note as texts in the report's qualitative evaluations (TID 1500).
-
-    highdicom has no argument for evaluations of the report as a whole.
-    """
-    container = hd.sr.ContainerContentItem(
-        name=_concept(QUALITATIVE_EVALUATIONS), relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
-    )
-    said = [RESEARCH_USE, *(f"Flag: {flag.sentence}" for flag in found.flags)]
-    said += [f"Warning: {warning}." for warning in found.warnings]
-    container.ContentSequence = hd.sr.ContentSequence(
-        [hd.sr.TextContentItem(codes.DCM.Comment, text, hd.sr.RelationshipTypeValues.CONTAINS) for text in said]
-    )
-    return container
-
-
-def _concept(code: Code) -> hd.sr.CodedConcept:
-    return hd.sr.CodedConcept(code.value, code.scheme_designator, code.meaning)

@@ -13,7 +13,8 @@ import pydicom
 import pytest
 
 from echoplane import cli, cmr
-from echoplane.cmr.dicom import TYPE_2, as_report
+from echoplane.cmr.dicom import as_report
+from echoplane.structured_report import TYPE_2
 from echoplane.tasks.cmr_segmentation import Segmentation
 from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
 
