@@ -7,13 +7,17 @@ import contextlib
 import io
 import os
 from pathlib import Path
+from types import ModuleType
 
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from echoplane.cli import COMMANDS
 from echoplane.monitoring import metrics
 from echoplane.settings import ServingSettings
+from serving.gateway import metrics as gateway_metrics
+from serving.gateway.settings import GatewaySettings, Peer, Rule
 
 FOLDER = Path(__file__).resolve().parent
 CHECKOUT = FOLDER.parents[1]
@@ -62,15 +66,35 @@ def _settings() -> str:
         "| variable | default | meaning |",
         "|---|---|---|",
     ]
-    for name, field in ServingSettings.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        shown = "" if default in ("", None) else f"`{default}`"
-        parts.append(f"| `{_variable(name, field)}` | {shown} | {_one_line(field.description or '')} |")
+    parts += _rows(ServingSettings, "ECHOPLANE_")
+    parts += ["", "## Settings of the DICOM gateway", "", "| variable | default | meaning |", "|---|---|---|"]
+    parts += _rows(GatewaySettings, "ECHOPLANE_GATEWAY_")
+    for model, variable in ((Rule, "RULES"), (Peer, "PEERS")):
+        parts += ["", f"Fields of one entry of `ECHOPLANE_GATEWAY_{variable}`:", ""]
+        parts += ["| field | default | meaning |", "|---|---|---|", *_rows(model)]
     return "\n".join([*parts, ""])
 
 
-def _variable(name: str, field: FieldInfo) -> str:
-    return str(field.validation_alias) if field.validation_alias else f"ECHOPLANE_{name.upper()}"
+def _rows(model: type[BaseModel], prefix: str | None = None) -> list[str]:
+    """Returns one row per field; fields without a prefix are not variables."""
+    rows = []
+    for name, field in model.model_fields.items():
+        default = "" if field.is_required() else field.get_default(call_default_factory=True)
+        shown = "" if default in ("", None, ()) else f"`{_plain(default)}`"
+        variable = name if prefix is None else _variable(name, field, prefix)
+        rows.append(f"| `{variable}` | {shown} | {_one_line(field.description or '')} |")
+    return rows
+
+
+def _plain(default: object) -> str:
+    """Returns a default as it is written into a variable."""
+    if isinstance(default, dict | tuple):
+        return TypeAdapter(type(default)).dump_json(default, exclude_defaults=True).decode()
+    return str(default)
+
+
+def _variable(name: str, field: FieldInfo, prefix: str) -> str:
+    return str(field.validation_alias) if field.validation_alias else f"{prefix}{name.upper()}"
 
 
 def _metrics() -> str:
@@ -82,13 +106,21 @@ def _metrics() -> str:
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",
     ]
-    collectors = {id(one): one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase)}
+    parts += _metric_rows(metrics)
+    parts += ["", "## Metrics of the DICOM gateway", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+    parts += _metric_rows(gateway_metrics)
+    return "\n".join([*parts, ""])
+
+
+def _metric_rows(module: ModuleType) -> list[str]:
+    rows = []
+    collectors = {id(one): one for one in vars(module).values() if isinstance(one, MetricWrapperBase)}
     for metric in collectors.values():
         described = metric.describe()[0]
         name = described.name + SUFFIX.get(described.type, "").split(",")[0]
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-        parts.append(f"| `{name}` | {described.type} | {labels} | {_one_line(described.documentation)} |")
-    return "\n".join([*parts, ""])
+        rows.append(f"| `{name}` | {described.type} | {labels} | {_one_line(described.documentation)} |")
+    return rows
 
 
 def _one_line(text: str) -> str:

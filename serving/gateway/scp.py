@@ -1,0 +1,98 @@
+"""DICOM network service: C-ECHO and C-STORE. An instance is acknowledged once the store has it durably."""
+
+import functools
+import logging
+from collections.abc import Callable
+
+import pynetdicom
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, AllStoragePresentationContexts, dimse_messages, evt
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
+
+from serving.api.failures import log_failure
+from serving.gateway import metrics
+from serving.gateway.instances import TRANSFER_SYNTAXES, Refused, invalid, read_header
+from serving.gateway.receiving import IncomingFile
+from serving.gateway.settings import MIB, GatewaySettings
+from serving.gateway.store import Store
+
+log = logging.getLogger("echoplane.gateway")
+
+PDU_BYTES = 128 * 1024
+"""Largest PDU that a sender may use. pynetdicom's default of 16 KiB costs throughput."""
+NETWORK_TIMEOUT_S = 60
+
+
+def start(store: Store, settings: GatewaySettings) -> ThreadedAssociationServer:
+    """Starts to listen, on threads of its own. Raises OSError if the port is taken."""
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its messages quote data sets and AE titles
+    pynetdicom._config.STORE_RECV_CHUNKED_DATASET = True
+    # Incoming data sets go to the store's disk, with a limit on their size; pynetdicom has no setting for either.
+    new_file = functools.partial(IncomingFile, store.incoming, settings.max_instance_mib * MIB)
+    dimse_messages.NamedTemporaryFile = lambda **_: new_file()  # type: ignore[assignment,misc]
+    entity = AE(ae_title=next(iter(settings.ae_titles)))
+    entity.maximum_associations = settings.max_associations
+    entity.maximum_pdu_size = PDU_BYTES
+    entity.network_timeout = entity.dimse_timeout = NETWORK_TIMEOUT_S
+    entity.require_called_aet = True
+    entity.require_calling_aet = [] if settings.allow_any_caller else list(settings.callers)
+    entity.add_supported_context(Verification)
+    for context in AllStoragePresentationContexts:
+        entity.add_supported_context(context.abstract_syntax or UID(""), list(TRANSFER_SYNTAXES))
+    return entity.start_server(
+        (settings.bind, settings.dicom_port), block=False, evt_handlers=_handlers(store, settings)
+    )
+
+
+def _handlers(store: Store, settings: GatewaySettings) -> list[tuple[evt.EventType, Callable[[evt.Event], object]]]:
+    return [
+        (evt.EVT_REQUESTED, functools.partial(_answer_under_called_title, settings)),
+        (evt.EVT_REJECTED, lambda _: metrics.REJECTED.inc()),
+        (evt.EVT_C_ECHO, lambda _: 0x0000),
+        (evt.EVT_C_STORE, functools.partial(_store, store, settings)),
+    ]
+
+
+def _answer_under_called_title(settings: GatewaySettings, event: evt.Event) -> None:
+    """Takes the called AE title as our own if it is one of ours; pynetdicom knows one title and rejects others."""
+    called = event.assoc.requestor.primitive.called_ae_title
+    if called in settings.ae_titles:
+        event.assoc.acceptor.ae_title = called
+
+
+def _store(store: Store, settings: GatewaySettings, event: evt.Event) -> int | Dataset:
+    """Stores one instance. Returns the status of the response: success only for what is durably stored."""
+    site = settings.ae_titles[event.assoc.acceptor.ae_title]
+    incoming = event.request._dataset_file
+    try:
+        receive(store, site, incoming, str(event.request.AffectedSOPInstanceUID))
+    except Refused as refused:
+        return _response(refused)
+    except Exception as error:
+        log_failure("storing an instance", error)
+        metrics.received(site, "failed", 0)
+        return 0x0110
+    return 0x0000
+
+
+def _response(refused: Refused) -> Dataset:
+    response = Dataset()
+    response.Status, response.ErrorComment = refused.status, refused.comment
+    return response
+
+
+def receive(store: Store, site: str, incoming: IncomingFile, sop_uid: str) -> bool:
+    """Files a received instance; returns False if it was stored before. Raises Refused, after counting the refusal."""
+    try:
+        incoming.sync()
+        header = read_header(incoming.path)
+        if header.sop_uid != sop_uid:
+            raise invalid("the data set has another SOP Instance UID than the request")
+        added = store.add(site, header, incoming)
+    except Refused as refused:
+        metrics.received(site, refused.kind, 0)
+        raise
+    metrics.received(site, "stored" if added else "repeated", incoming.size_bytes)
+    return added

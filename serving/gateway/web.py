@@ -1,0 +1,59 @@
+"""The gateway's HTTP interface: health, metrics and DICOMweb, on a thread of its own."""
+
+import threading
+
+import prometheus_client
+import uvicorn
+from fastapi import Depends, FastAPI, Request, Response
+
+from echoplane import __version__
+from serving.gateway import retention
+from serving.gateway.access import Access
+from serving.gateway.settings import GatewaySettings
+from serving.gateway.store import Store
+
+STOP_S = 30
+"""Maximum time for requests in progress when the gateway stops."""
+
+
+def build(store: Store, settings: GatewaySettings) -> FastAPI:
+    """Builds the app; every route needs a token but the health checks."""
+    access = Access(settings)
+    app = FastAPI(title="echoplane gateway", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/livez")
+    def livez() -> dict[str, bool]:
+        return {"alive": True}
+
+    @app.get("/readyz")
+    def readyz(response: Response) -> dict[str, bool]:
+        """Says whether instances can be stored."""
+        ready = store.has_space()
+        response.status_code = 200 if ready else 503
+        return {"ready": ready}
+
+    @app.get("/metrics", dependencies=[Depends(access.needs("operate"))])
+    def exposition() -> Response:
+        retention.set_gauges(store)
+        return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_PLAIN_0_0_4)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return Response('{"error":"unexpected"}', 500, media_type="application/json")
+
+    return app
+
+
+class WebServer:
+    """Serves an app on a thread until `close`."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        self._server = uvicorn.Server(uvicorn.Config(app, host, port, access_log=False, log_config=None))
+        self._thread = threading.Thread(target=self._server.run, name="gateway-http", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(STOP_S)

@@ -1,0 +1,147 @@
+"""Works through the queue: asks the service about complete studies, and sends the results to the peers."""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from echoplane.files import replacing
+from serving.api.failures import log_failure
+from serving.gateway import metrics, peers, queue, retention
+from serving.gateway.queue import Backoff, Work
+from serving.gateway.service import Service
+from serving.gateway.settings import GatewaySettings, Rule
+from serving.gateway.store import Instance, Store, new_id, sync_folder
+from serving.gateway.work_errors import GiveUp, TryAgain
+
+log = logging.getLogger("echoplane.gateway")
+
+POLL_S = 0.5
+"""Interval at which the queue is looked at."""
+
+
+class Worker:
+    """A thread that looks at the queue and others that do the work; `close` lets what has begun end."""
+
+    def __init__(self, store: Store, settings: GatewaySettings) -> None:
+        self._store, self._settings = store, settings
+        self._service = Service(settings)
+        self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s, settings.max_attempts)
+        self._peers = {peer.name: peer for peer in settings.peers}
+        self._running = set[str]()
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(settings.workers, "gateway-work")
+        self._thread = threading.Thread(target=self._loop, name="gateway-queue", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._pool.shutdown()
+        self._service.close()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(POLL_S):
+            try:
+                self._look()
+            except Exception as error:  # a full disk, say: the loop goes on once there is space
+                log_failure("looking at the queue", error)
+
+    def _look(self) -> None:
+        metrics.STUDIES.inc(queue.complete_studies(self._store, self._settings.quiet_s))
+        retention.remove_old(self._store, self._settings.keep_h)
+        free = self._settings.workers - len(self._running)
+        for work in queue.due(self._store, self._settings.workers + len(self._running)):
+            if free > 0 and work.id not in self._running:
+                free -= 1
+                self._running.add(work.id)
+                self._pool.submit(self._run, work)
+
+    def _run(self, work: Work) -> None:
+        begin = time.perf_counter()
+        try:
+            results = self._answer(work) if work.kind == "answer" else self._send(work)
+            queue.finish(self._store, work, results)
+            log.info(
+                "work %s %s of study %s done in %.1f s", work.id, work.kind, work.study, time.perf_counter() - begin
+            )
+        except TryAgain as error:
+            self._failed(work, str(error), again=True)
+        except GiveUp as error:
+            self._failed(work, str(error), again=False)
+        except Exception as error:
+            log_failure(f"work {work.id}", error)
+            self._failed(work, f"unexpected error ({type(error).__name__})", again=True)
+        finally:
+            self._running.discard(work.id)
+
+    def _failed(self, work: Work, reason: str, *, again: bool) -> None:
+        if work.kind == "send":
+            metrics.SENT.labels(work.peer, "failed").inc()
+        waits = again and queue.postpone(self._store, work, reason, self._backoff)
+        if not again:
+            queue.set_aside(self._store, work, reason)
+        log.warning("work %s %s: %s. %s", work.id, work.kind, reason, "It is tried again." if waits else "It is stuck.")
+
+    def _answer(self, work: Work) -> list[tuple[str, Path]]:
+        """Asks about every part of a study; returns the files of the results, each with the peers that get it."""
+        from serving.gateway.report import view_report  # here, because highdicom takes seconds to import
+
+        study, instances = self._store.study(work.study), self._store.instances(work.study)
+        answers = list[tuple[Instance, dict[str, Any]]]()
+        for rule, part in self._parts(study.site, instances):
+            answers += [(part[0], answer) for answer in self._ask(work.study, study.site, rule, part)]
+        report = view_report([(instance, answer) for instance, answer in answers if _is_view(answer)])
+        if report is None:
+            return []
+        path = self._store.results / f"{new_id()}{new_id()}"
+        with replacing(path, 0o600) as file:
+            report.save_as(file, enforce_file_format=True)
+        sync_folder(self._store.results)
+        return [(peer.name, path) for peer in self._settings.peers_for(study.site)]
+
+    def _parts(self, site: str, instances: list[Instance]) -> list[tuple[Rule, list[Instance]]]:
+        """Returns what is asked at once, with its rule: single instances, or all instances of one modality."""
+        parts = list[tuple[Rule, list[Instance]]]()
+        for modality in dict.fromkeys(instance.modality for instance in instances):
+            rule = self._settings.rule_for(site, modality)
+            of_modality = [instance for instance in instances if instance.modality == modality]
+            if rule and rule.send == "zip":
+                parts.append((rule, of_modality))
+            elif rule:
+                parts += [(rule, [instance]) for instance in of_modality]
+        return parts
+
+    def _ask(self, study: str, site: str, rule: Rule, part: list[Instance]) -> list[dict[str, Any]]:
+        """Returns the answers to one part; they are kept, so that another attempt at the study asks only the rest."""
+        key = hashlib.sha256("\n".join(instance.sop_uid for instance in part).encode()).hexdigest()
+        if kept := self._store.answer(study, key):
+            return json.loads(kept)
+        try:
+            answers = self._service.ask(site, rule, part)
+        except (TryAgain, GiveUp):
+            metrics.ANSWERS.labels(site, "failed").inc()
+            raise
+        metrics.ANSWERS.labels(site, "answered" if answers else "refused").inc()
+        self._store.keep_answer(study, key, json.dumps(answers))
+        return answers
+
+    def _send(self, work: Work) -> list[tuple[str, Path]]:
+        peer = self._peers.get(work.peer)
+        if peer is None:
+            raise GiveUp("the peer is no longer in ECHOPLANE_GATEWAY_PEERS")
+        title = next(iter(self._settings.ae_titles))
+        peers.send(self._store.results / work.file, peer, title, self._settings.request_timeout_s)
+        metrics.SENT.labels(work.peer, "sent").inc()
+        return []
+
+
+def _is_view(answer: dict[str, Any]) -> bool:
+    """Returns True for the answer of a classifier."""
+    return bool(answer["probabilities"])

@@ -1,0 +1,341 @@
+"""The gateway's parts: what it refuses, its store, its queue, and the report that it sends."""
+
+import io
+import json
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import pydicom
+import pytest
+from fastapi.testclient import TestClient
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+from echoplane.errors import ConfigError
+from echoplane.tokens import change_tokens, new_token
+from serving.gateway import __main__ as program
+from serving.gateway import queue, retention, web
+from serving.gateway.instances import Refused, read_header
+from serving.gateway.queue import Backoff
+from serving.gateway.receiving import IncomingFile
+from serving.gateway.settings import GatewaySettings, Peer, Rule, read_gateway_settings
+from serving.gateway.store import Store
+from serving.gateway.worker import Worker
+from tests import dicom_files
+from tests.gateway_process import make_study
+
+MIB = 1 << 20
+NO_WAIT = Backoff(first_s=0.001, max_s=0.001, max_attempts=3)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "store")
+    yield opened
+    opened.close()
+
+
+def add(store: Store, content: bytes, site: str = "lakeside") -> bool:
+    incoming = IncomingFile(store.incoming, 64 * MIB)
+    incoming.write(content)
+    incoming.sync()
+    return store.add(site, read_header(incoming.path), incoming)
+
+
+def test_a_repeated_instance_is_stored_once_and_other_content_under_its_uid_is_refused(store: Store) -> None:
+    first = dicom_files.grey_clip(dicom_files.moving_disc(2))
+    assert add(store, first)
+    assert not add(store, first)
+    assert add(store, first, "hillside"), "another site's studies are its own"
+    with pytest.raises(Refused) as refused:
+        add(store, dicom_files.grey_clip(dicom_files.moving_disc(3)))
+    assert refused.value.status == 0xC111
+    assert len(list((store.folder / "instances").iterdir())) == 2
+
+
+def test_one_instance_of_two_associations_at_once_is_stored_once(store: Store) -> None:
+    content, added = dicom_files.grey_clip(), list[bool]()
+    threads = [threading.Thread(target=lambda: added.append(add(store, content))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(added) == [False] * 7 + [True]
+    assert len(list((store.folder / "instances").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"no DICOM at all", 0xA900),
+        (dicom_files.grey_clip()[:200], 0xA900),
+        (dicom_files.grey_clip(change=dicom_files.without("StudyInstanceUID")), 0xA900),
+        (dicom_files.grey_clip(change=dicom_files.setting(SeriesInstanceUID="../../etc/passwd")), 0xA900),
+        (
+            dicom_files.to_bytes(pydicom.dcmread(io.BytesIO(dicom_files.grey_clip())), DeflatedExplicitVRLittleEndian),
+            0xC122,
+        ),
+    ],
+    ids=["not-dicom", "truncated", "no-study", "bad-uid", "deflated"],
+)
+def test_what_cannot_be_filed_is_refused_and_leaves_no_row(store: Store, content: bytes, status: int) -> None:
+    with pytest.raises(Refused) as refused:
+        add(store, content)
+    assert refused.value.status == status
+    assert not any(planted in str(refused.value) for planted in dicom_files.PLANTED)
+    with sqlite3.connect(store.folder / "gateway.db") as db:
+        assert db.execute("SELECT COUNT(*) FROM instances").fetchone() == (0,)
+
+
+def test_an_instance_beyond_the_maximum_size_is_refused_and_frees_its_space(store: Store) -> None:
+    incoming = IncomingFile(store.incoming, MIB)
+    for _ in range(3):
+        incoming.write(bytes(MIB))
+    with pytest.raises(Refused, match="too large"):
+        incoming.sync()
+    assert not incoming.path.exists()
+
+
+def test_too_little_free_space_is_out_of_resources(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", min_free_bytes=1 << 60)
+    with pytest.raises(Refused) as refused:
+        add(store, dicom_files.grey_clip())
+    assert refused.value.status == 0xA700
+
+
+def test_only_the_owner_may_enter_the_store_and_no_name_in_it_tells_a_patient(store: Store) -> None:
+    add(store, dicom_files.grey_clip())
+    paths = [store.folder, *store.folder.rglob("*")]
+    assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in paths if path.suffix != ".db-shm")
+    assert not any(word in str(path.relative_to(store.folder.parent)) for path in paths for word in ("1.2.826", "ID-8"))
+
+
+def test_a_file_that_was_never_acknowledged_is_removed_at_the_next_start(store: Store) -> None:
+    add(store, dicom_files.grey_clip())
+    (store.incoming / "half").write_bytes(b"x")
+    (store.folder / "instances" / "orphan").write_bytes(b"x")
+    store.own()
+    assert not list(store.incoming.iterdir())
+    assert len(list((store.folder / "instances").iterdir())) == 1
+    with pytest.raises(ConfigError, match="another gateway"):
+        Store(store.folder).own()
+
+
+def test_a_study_is_complete_after_its_quiet_time_and_again_if_it_grows(store: Store) -> None:
+    add(store, dicom_files.grey_clip())
+    assert queue.complete_studies(store, quiet_s=60) == 0
+    assert queue.complete_studies(store, quiet_s=0) == 1
+    (work,) = queue.due(store, 10)
+    add(store, dicom_files.grey_clip(change=dicom_files.setting(SOPInstanceUID="1.2.826.0.1.3680043.8.9")))
+    assert queue.complete_studies(store, quiet_s=0) == 0, "its first answer is still waiting"
+    queue.finish(store, work)
+    assert queue.complete_studies(store, quiet_s=0) == 1
+    (again,) = queue.due(store, 10)
+    assert (again.study, len(store.instances(again.study))) == (work.study, 2)
+
+
+def test_work_is_tried_again_then_stuck_then_resent_by_its_operator(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    add(store, dicom_files.grey_clip())
+    queue.complete_studies(store, quiet_s=0)
+    for waits in (True, True, False):
+        (work,) = queue.due(store, 10)
+        assert queue.postpone(store, work, "the service cannot be reached", NO_WAIT) is waits
+        time.sleep(0.01)
+    assert queue.due(store, 10) == []
+    monkeypatch.setenv("ECHOPLANE_GATEWAY_STORE", str(store.folder))
+    monkeypatch.setenv("ECHOPLANE_GATEWAY_CALLERS", '["PACS"]')
+    assert program.main(["stuck"]) == 3
+    said = capsys.readouterr().out
+    assert work.id in said
+    assert "the service cannot be reached" in said
+    assert not any(planted in said for planted in dicom_files.PLANTED)
+    assert program.main(["resend", "unknown"]) == 1
+    assert program.main(["resend", work.id]) == 0
+    assert program.main(["stuck"]) == 0
+    assert [one.id for one in queue.due(store, 10)] == [work.id]
+
+
+def test_waits_grow_up_to_their_maximum() -> None:
+    backoff = Backoff(first_s=5, max_s=900, max_attempts=20)
+    waits = [backoff.wait_s(attempts) for attempts in (1, 2, 3, 20, 2000)]
+    assert all(0.75 * top <= wait <= top for wait, top in zip(waits, (5, 10, 20, 900, 900), strict=True))
+
+
+def test_an_old_study_is_removed_unless_something_of_it_is_stuck(store: Store) -> None:
+    add(store, dicom_files.grey_clip())
+    queue.complete_studies(store, quiet_s=0)
+    (work,) = queue.due(store, 10)
+    queue.set_aside(store, work, "reason")
+    retention.remove_old(store, keep_h=0)
+    assert len(list((store.folder / "instances").iterdir())) == 1
+    queue.resend(store, None)
+    queue.finish(store, work)
+    retention.remove_old(store, keep_h=0)
+    assert not list((store.folder / "instances").iterdir())
+    assert add(store, dicom_files.grey_clip()), "nothing is remembered of it"
+
+
+def test_the_first_rule_of_a_modality_and_the_peers_of_a_site_are_chosen() -> None:
+    own, other = Rule(modality="US", sites=("hillside",), tasks=("a",)), Rule(modality="US")
+    peers = (Peer(name="x", ae_title="X", host="h", port=1, sites=("lakeside",)), Peer(name="y", stow_url="http://y"))
+    settings = GatewaySettings(callers=("A",), rules=(own, other), peers=peers)
+    assert settings.rule_for("hillside", "US") == own
+    assert settings.rule_for("lakeside", "US") == other
+    assert settings.rule_for("lakeside", "CT") is None
+    assert [peer.name for peer in settings.peers_for("hillside")] == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CALLERS", "[]", "no caller is accepted"),
+        ("CALLERS", "secret", "not valid JSON"),
+        ("PEERS", '[{"name": "pacs", "host": "secret"}]', "either stow_url, or ae_title, host and port"),
+        ("DICOM_PORT", "secret", "dicom_port"),
+    ],
+)
+def test_a_wrong_setting_is_named_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv("ECHOPLANE_GATEWAY_CALLERS", '["PACS"]')
+    monkeypatch.setenv(f"ECHOPLANE_GATEWAY_{name}", value)
+    with pytest.raises(ConfigError, match=words) as error:
+        read_gateway_settings()
+    assert "secret" not in str(error.value)
+
+
+def test_metrics_need_the_role_operate_and_health_checks_no_token(store: Store, tmp_path: Path) -> None:
+    token, entry = new_token("prometheus", "lakeside", ("operate",))
+    other, predicts = new_token("pacs", "lakeside", ("predict",))
+    for each in (entry, predicts):
+        change_tokens(tmp_path / "tokens.json", add=each)
+    add(store, dicom_files.grey_clip())
+    queue.complete_studies(store, quiet_s=0)
+    settings = GatewaySettings(callers=("A",), http_token_file=str(tmp_path / "tokens.json"))
+    client = TestClient(web.build(store, settings))
+    statuses = [
+        client.get("/metrics", headers={"Authorization": f"Bearer {one}"}).status_code for one in ("no", other, token)
+    ]
+    assert statuses == [401, 403, 200]
+    said = client.get("/metrics", headers={"Authorization": f"Bearer {token}"}).text
+    assert 'echoplane_gateway_work{kind="answer",state="waiting"} 1.0' in said
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    assert TestClient(web.build(store, GatewaySettings(callers=("A",)))).get("/metrics").status_code == 403
+
+
+ANSWER = {
+    "request_id": "9f2c4e5a7b1d3c60",
+    "task": "echo-view-video",
+    "model": {"name": "echo-view-video", "version": "3", "bundle": "5be0c2", "runtime": "openvino", "precision": "f32"},
+    "label": "a4c",
+    "code": {"value": "399214001", "scheme": "SCT", "meaning": "Apical four chamber"},
+    "confidence": 0.97,
+    "probabilities": {"a4c": 0.97, "a2c": 0.03},
+    "warnings": [],
+    "details": {},
+    "files": {},
+}
+
+
+class ServiceDouble(ThreadingHTTPServer):
+    """A double of the service: answers every file with `replies`, one after the other, and keeps what it was sent."""
+
+    def __init__(self, replies: list[tuple[int, dict[str, Any]]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.replies, self.requests = replies, list[tuple[str, str | None, bytes]]()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        double: Any = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        double.requests.append((self.path, self.headers["Authorization"], body))
+        status, reply = double.replies.pop(0)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(reply).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def archive() -> Iterator[tuple[int, list[pydicom.Dataset]]]:
+    """A peer of pynetdicom that keeps what it was sent."""
+    received = list[pydicom.Dataset]()
+
+    def keep(event: evt.Event) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        received.append(dataset)
+        return 0x0000
+
+    entity = AE(ae_title="PACS")
+    entity.supported_contexts = AllStoragePresentationContexts
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    yield server.socket.getsockname()[1], received
+    server.shutdown()
+
+
+def test_the_report_of_a_study_reaches_the_archive_once_after_a_busy_service_and_says_the_views(
+    tmp_path: Path, store: Store, archive: tuple[int, list[pydicom.Dataset]], caplog: pytest.LogCaptureFixture
+) -> None:
+    port, received = archive
+    abstained = {**ANSWER, "label": None, "code": None, "confidence": 0.4, "warnings": ["no frame time"]}
+    service = ServiceDouble(
+        [
+            (200, {"files": [{"index": 0, "answer": ANSWER}]}),
+            (503, {}),
+            (200, {"files": [{"index": 0, "answer": abstained}]}),
+            (200, {"files": [{"index": 0, "problem": {"status": 415}}]}),
+        ]
+    )
+    files = make_study(tmp_path / "study", 3, frames=2)
+    for path in files:
+        add(store, path.read_bytes())
+    (tmp_path / "token").write_text("echoplane_x_y\n")
+    worker = Worker(
+        store,
+        GatewaySettings(
+            callers=("A",),
+            service_url=service.url,
+            token_file=str(tmp_path / "token"),
+            quiet_s=0.01,
+            retry_first_s=0.01,
+            peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=port),),
+        ),
+    )
+    worker.start()
+    deadline = time.monotonic() + 60
+    while not received and time.monotonic() < deadline:
+        time.sleep(0.05)
+    worker.close()
+    service.shutdown()
+    assert len(received) == 1
+    assert len(service.requests) == 4, "the first answer was kept"
+    assert {request[:2] for request in service.requests} == {("/v1/study", "Bearer echoplane_x_y")}
+    report, sources = received[0], {pydicom.dcmread(path).SOPInstanceUID for path in files}
+    assert (report.PatientID, report.StudyDate) == (dicom_files.PATIENT_ID, "20260102")
+    report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+    groups = hd.sr.srread(tmp_path / "report.dcm").content.get_image_measurement_groups()
+    views = [group.get_qualitative_evaluations()[0].value.meaning for group in groups]
+    assert views == ["Apical four chamber", "Indeterminate"]
+    assert float(groups[0].get_measurements()[0].value) == 97.0
+    assert {group.source_images[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID for group in groups} < sources
+    assert b"Warning: no frame time" in (tmp_path / "report.dcm").read_bytes()
+    assert not any(planted in caplog.text for planted in dicom_files.PLANTED)
+    assert queue.stuck(store) == []
