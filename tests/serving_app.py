@@ -17,14 +17,13 @@ class Asking:
     def __init__(self, slot: Slot | Mapping[str, Slot], settings: ServingSettings, host: str = "10.1.2.3") -> None:
         self.service = app.Service({slot.task: slot} if isinstance(slot, Slot) else slot, settings)
         self._app = app.build(self.service)
-        self._loop, self._url = asyncio.new_event_loop(), f"http://{host}:3000"
+        self.loop, self._url = asyncio.new_event_loop(), f"http://{host}:3000"
 
     def __call__(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
+        return self.loop.run_until_complete(self.send(method, path, token, **options))
+
+    async def send(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {token}"} if token is not None else {}
         headers |= options.pop("headers", {})
-
-        async def send() -> httpx.Response:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url=self._url) as client:
-                return await client.request(method, path, headers=headers, **options)
-
-        return self._loop.run_until_complete(send())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url=self._url) as client:
+            return await client.request(method, path, headers=headers, **options)

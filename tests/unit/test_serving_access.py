@@ -29,7 +29,7 @@ from tests.tiny_bundle import make_tiny_bundle
 
 TASK = "/v1/echo-view-video"
 ROUTES = {"/v1/models": "GET", "/docs": "GET", "/openapi.json": "GET", "/metrics": "GET", "/v1/study": "POST"}
-ROUTES[TASK] = "POST"
+ROUTES |= dict.fromkeys((TASK, "/v1/explain/echo-view-video", "/v1/frames", "/v1/feedback"), "POST")
 
 
 @pytest.fixture(scope="module")

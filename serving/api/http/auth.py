@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -43,10 +43,10 @@ NOBODY = Caller("unknown", "none", frozenset())
 
 
 class Access:
-    """Access check that every route depends on."""
+    """Access check that every route depends on; `roles` gives a path's role, any other path requires `operate`."""
 
-    def __init__(self, settings: ServingSettings, predict_paths: Collection[str]) -> None:
-        self._settings, self._predict = settings, frozenset(predict_paths)
+    def __init__(self, settings: ServingSettings, roles: Mapping[str, Role]) -> None:
+        self._settings, self._roles = settings, roles
         self._file = _TokenFile(Path(settings.token_file)) if settings.token_file else None
         self._oidc = _oidc(settings)
         self._rates = _Rates(settings.requests_per_minute)
@@ -66,9 +66,7 @@ class Access:
     def _roles_for(self, path: str) -> frozenset[Role]:
         if path in ANY_ROLE:
             return frozenset(ROLES)
-        if path in self._predict:
-            return frozenset({"predict"})
-        return frozenset({"operate"})
+        return frozenset({self._roles.get(path, "operate")})
 
     async def _caller(self, request: Request) -> Caller:
         if not (self._file or self._oidc):

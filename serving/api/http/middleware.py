@@ -1,6 +1,7 @@
 """Middleware around the whole app: request id, security headers, one log line and one count per request, and a response
 to every error."""
 
+import hmac
 import logging
 import secrets
 import time
@@ -20,6 +21,7 @@ SAFE_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 )
+MAX_KEY_BYTES = 128
 METHODS = ("GET", "POST", "HEAD")
 OTHER = "other"
 HEALTH = ("/livez", "/readyz")
@@ -37,7 +39,7 @@ class RequestMiddleware:
             await receive()
             await send({"type": "websocket.close", "code": 1000})
             return
-        request_id, start, status = secrets.token_hex(8), time.perf_counter(), 0
+        request_id, start, status = _request_id(scope), time.perf_counter(), 0
         scope.setdefault("state", {})["request_id"] = request_id
         head = scope["method"] == "HEAD"
 
@@ -71,3 +73,13 @@ class RequestMiddleware:
         metrics.REQUESTS.labels(route, method, str(status)).inc()
         log.info("%s %s %s %d %.1f ms", request_id, method, route, status, elapsed_ms)
         audit.write(scope["state"], method, route, status)
+
+
+def _request_id(scope: Scope) -> str:
+    """Returns a random id; or, if the client sends an idempotency key, one that follows from it and the access token,
+    so that a request that is sent again has the same id in the logs."""
+    headers = dict(scope["headers"])
+    key = headers.get(b"idempotency-key", b"")
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        return secrets.token_hex(8)
+    return hmac.digest(headers.get(b"authorization", b"") or b"none", key, "sha256").hex()[:16]

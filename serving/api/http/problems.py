@@ -23,8 +23,8 @@ class ProblemBody(BaseModel):
 
     type: str
     """Stable identifier. Its last part is bad-request, not-an-image, too-large, unsupported, unsupported-media-type,
-    unusable-study, slow-upload, busy, unauthenticated, forbidden, rate-limit, access-unavailable, no-model, deadline,
-    not-found, method or unexpected."""
+    unusable-study, slow-upload, busy, unauthenticated, forbidden, rate-limit, access-unavailable, no-model,
+    feedback-unavailable, deadline, not-found, method or unexpected."""
     title: str
     """The HTTP status in words."""
     status: int
@@ -75,10 +75,14 @@ def too_large(limit_mib: int) -> Problem:
     return Problem(413, "too-large", f"the body is larger than {limit_mib} MiB. Send one clip at a time.")
 
 
-def unsupported_media_type() -> Problem:
-    return Problem(
-        415, "unsupported-media-type", "send multipart/form-data with the field `file`, or a body of application/dicom."
-    )
+def too_large_text(limit_bytes: int) -> Problem:
+    return Problem(413, "too-large", f"the body is larger than {limit_bytes} bytes.")
+
+
+def unsupported_media_type(
+    detail: str = "send multipart/form-data with the field `file`, or a body of application/dicom.",
+) -> Problem:
+    return Problem(415, "unsupported-media-type", detail)
 
 
 def slow_upload(limit_s: float) -> Problem:
@@ -126,6 +130,10 @@ def no_model(task: str) -> Problem:
     problem = Problem(503, "no-model", f"no model of {task} is loaded yet; see /v1/models.", {"Retry-After": "5"})
     problem.task = task
     return problem
+
+
+def feedback_unavailable(detail: str) -> Problem:
+    return Problem(503, "feedback-unavailable", detail)
 
 
 def deadline(limit_s: float) -> Problem:

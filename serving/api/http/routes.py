@@ -32,7 +32,7 @@ def add_upload(
 
     schema = {"type": "object", "properties": {uploads.FIELD: file}, "required": [uploads.FIELD]}
     taken: dict[str, Any] = {"multipart/form-data": {"schema": schema}, "application/dicom": {"schema": BINARY}}
-    responses: dict[int | str, dict[str, Any]] = {status: _problem_response() for status in PROBLEM_STATUSES}
+    responses: dict[int | str, dict[str, Any]] = {status: problem_response() for status in PROBLEM_STATUSES}
     if content:
         given = {media_type: {"schema": schema} for media_type, schema in content.items()}
         responses[200] = {"description": "Successful Response", "content": given}
@@ -47,5 +47,5 @@ def add_upload(
     )(receive)
 
 
-def _problem_response() -> dict[str, Any]:
+def problem_response() -> dict[str, Any]:
     return {"description": "Problem", "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}}}

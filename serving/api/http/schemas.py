@@ -14,7 +14,9 @@ from serving.api.models.slots import Model, Slot
 RESEARCH_USE = "Research use only. Not a medical device."
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """JSON body whose fields are described by the line below each."""
+
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
@@ -41,7 +43,7 @@ EXAMPLE_ANSWER = {
 """Example for the documentation: some labels are left out."""
 
 
-class CodeBody(_Body):
+class CodeBody(Body):
     """DICOM code triplet."""
 
     value: str
@@ -52,7 +54,7 @@ class CodeBody(_Body):
     """Code meaning, (0008,0104)."""
 
 
-class ModelBody(_Body):
+class ModelBody(Body):
     """Model that answered."""
 
     name: str
@@ -67,13 +69,13 @@ class ModelBody(_Body):
     """Precision of the computation: f32 or bf16."""
 
 
-class AnswerBody(_Body):
+class AnswerBody(Body):
     """Answer to one study."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE_ANSWER]})
 
     request_id: str
-    """Random id made by the service."""
+    """Id of the request: random, or, if the client sent an Idempotency-Key, the same for the same key and token."""
     task: str
     """Task that answered."""
     model: ModelBody
@@ -102,7 +104,7 @@ class AnswerBody(_Body):
     """Permitted use of the answer."""
 
 
-class FileBody(_Body):
+class FileBody(Body):
     """One file of a request, in the order sent: an answer or a problem. A file that several tasks accept has one entry
     per task."""
 
@@ -114,7 +116,7 @@ class FileBody(_Body):
     """Reason why there is no answer; null if there is one."""
 
 
-class StudyBody(_Body):
+class StudyBody(Body):
     """Answers to all files of a request."""
 
     request_id: str
@@ -125,7 +127,18 @@ class StudyBody(_Body):
     """Permitted use of the answers."""
 
 
-class LabelBody(_Body):
+class StudyEndBody(Body):
+    """Last line of a study's answers as NDJSON. Without it the answers are incomplete."""
+
+    request_id: str
+    """Random id made by the service."""
+    entries: int
+    """Number of entries before this line."""
+    research_use: str = RESEARCH_USE
+    """Permitted use of the answers."""
+
+
+class LabelBody(Body):
     """Label that a model can answer."""
 
     name: str
@@ -136,7 +149,7 @@ class LabelBody(_Body):
     """Label as a DICOM code."""
 
 
-class SlotBody(_Body):
+class SlotBody(Body):
     """One task and the model that answers it."""
 
     task: str
@@ -157,16 +170,18 @@ class SlotBody(_Body):
     """Threshold: a confidence below it answers "cannot tell"."""
 
 
-class ModelsBody(_Body):
+class ModelsBody(Body):
     """Models that answer."""
 
     models: list[SlotBody]
     """One entry per task."""
+    feedback: bool
+    """True if the service keeps feedback."""
     research_use: str = RESEARCH_USE
     """Permitted use of the answers."""
 
 
-class ReadySlotBody(_Body):
+class ReadySlotBody(Body):
     """Readiness of one task."""
 
     task: str
@@ -178,7 +193,7 @@ class ReadySlotBody(_Body):
     """
 
 
-class ReadyBody(_Body):
+class ReadyBody(Body):
     """Readiness of the service."""
 
     ready: bool
