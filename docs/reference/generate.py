@@ -14,13 +14,15 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from echoplane.cli import COMMANDS
-from echoplane.monitoring import metrics
+from echoplane.monitoring import alerts, metrics, monitor_metrics
 from echoplane.settings import ServingSettings
 from serving.gateway import metrics as gateway_metrics
 from serving.gateway.settings import GatewaySettings, Peer, Rule
+from serving.monitor.settings import MonitorSettings
 
 FOLDER = Path(__file__).resolve().parent
 CHECKOUT = FOLDER.parents[1]
+CHART = CHECKOUT / "helm" / "echoplane" / "files"
 HELP_COLUMNS = "100"
 SUFFIX = {"counter": "_total", "histogram": "_bucket, _sum, _count"}
 
@@ -29,12 +31,24 @@ def main() -> int:
     """Writes every page beside this file."""
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    for path, text in chart_files().items():
+        path.write_text(text, encoding="utf-8")
     return 0
+
+
+def chart_files() -> dict[Path, str]:
+    """Returns the text of each file of the chart that is made from the code."""
+    return {CHART / "rules.yaml": alerts.rules_yaml()}
 
 
 def pages() -> dict[str, str]:
     """Returns the text of each page by its file name."""
-    return {"commands.md": _commands(), "settings.md": _settings(), "metrics.md": _metrics()}
+    return {
+        "commands.md": _commands(),
+        "settings.md": _settings(),
+        "metrics.md": _metrics(),
+        "alerts.md": _alerts(),
+    }
 
 
 def _commands() -> str:
@@ -72,6 +86,16 @@ def _settings() -> str:
     for model, variable in ((Rule, "RULES"), (Peer, "PEERS")):
         parts += ["", f"Fields of one entry of `ECHOPLANE_GATEWAY_{variable}`:", ""]
         parts += ["| field | default | meaning |", "|---|---|---|", *_rows(model)]
+    parts += [
+        "",
+        "## Settings of the monitor",
+        "",
+        "Environment variables that `python -m serving.monitor` reads when it starts.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+        *_rows(MonitorSettings, "ECHOPLANE_"),
+    ]
     return "\n".join([*parts, ""])
 
 
@@ -109,6 +133,10 @@ def _metrics() -> str:
     parts += _metric_rows(metrics)
     parts += ["", "## Metrics of the DICOM gateway", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
     parts += _metric_rows(gateway_metrics)
+    parts += ["", "## Metrics of the monitor", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for one in monitor_metrics.DEFINITIONS:
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        parts.append(f"| `{one.series}` | {one.kind} | {labels} | {_one_line(one.help)} |")
     return "\n".join([*parts, ""])
 
 
@@ -121,6 +149,24 @@ def _metric_rows(module: ModuleType) -> list[str]:
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         rows.append(f"| `{name}` | {described.type} | {labels} | {_one_line(described.documentation)} |")
     return rows
+
+
+def _alerts() -> str:
+    parts = [
+        "# Alerts",
+        "",
+        "The rules of the chart (`monitoring.prometheusRule`). [Runbooks](../runbooks.md) say what to do.",
+        "",
+        "| alert | severity | holds for | says | asks for retraining |",
+        "|---|---|---|---|---|",
+    ]
+    for one in alerts.ALERTS:
+        runbook = f"[`{one.name}`](../runbooks.md#{one.name.lower()})"
+        retrains = "yes" if one.retrains else ""
+        parts.append(
+            f"| {runbook} | {one.severity} | {one.lasting or 'at once'} | {_one_line(one.summary)} | {retrains} |"
+        )
+    return "\n".join([*parts, ""])
 
 
 def _one_line(text: str) -> str:

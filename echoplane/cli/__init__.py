@@ -9,6 +9,7 @@ deid      deid, and the manual steps after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
 drift     comparison of studies in service with the accepted ones
+retrain   decisions on requests for retraining
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
 """
@@ -23,6 +24,7 @@ from echoplane.cli.deid import run_deid
 from echoplane.cli.drift import run_drift
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
+from echoplane.cli.retrain import run_retrain
 from echoplane.cli.rollback import run_rollback
 from echoplane.cli.stages import run_dataset, run_phantom, run_stage
 from echoplane.cli.token import run_token
@@ -140,6 +142,12 @@ COMMANDS: dict[str, Command] = {
         "tell whether studies in service still look like the accepted ones",
         "echoplane drift --evaluation work/evaluate/90c1/manifest.json --predictions predictions --out drift.html",
         run_drift,
+        goes_on=False,
+    ),
+    "retrain": Command(
+        "list, approve or reject requests for retraining, or stop the loop",
+        "echoplane retrain approve 1f0c77aa --by alex --reason new-scanner --state monitor",
+        run_retrain,
         goes_on=False,
     ),
     "token": Command(

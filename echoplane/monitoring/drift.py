@@ -14,6 +14,7 @@ The unit is the study: clips of one study are not independent.
 
 import bisect
 import math
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ MAX_POOL = 20_000
 """Maximum number of values that a new one is ranked among. Earlier values stay; later ones are not added."""
 MAX_HISTORY = 4_000
 """Number of the latest studies among which the start of a drift is searched."""
+ALL = "all"
+"""Name of the group of all studies."""
 JUMP = 0.01
 """Share of its stake that the Simple Jumper moves between its bets per study."""
 BETS = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
@@ -61,36 +64,45 @@ class RankStream:
     def __post_init__(self) -> None:
         if not self.reference or not np.isfinite(self.reference).all():
             raise ValueError("the reference of a stream needs at least one value, all finite.")
-        self._pool = sorted(map(float, self.reference))
-        self._stakes = [0.0] * len(BETS)
+        self.pool = sorted(map(float, self.reference))
+        self.stakes = [0.0] * len(BETS)
+        self.count = 0
         self._random = np.random.default_rng(self.seed)
+
+    def restore(self, pool: Sequence[float], stakes: Sequence[float], p_values: Sequence[float], count: int) -> None:
+        """Goes on from the stored state of a stream with the same reference and seed, after `count` studies."""
+        self.pool, self.stakes, self.count = list(pool), list(stakes), count
+        self.p_values = deque(p_values, maxlen=MAX_HISTORY)
+        self.evidence = sum(self.stakes)
+        self._random = np.random.Generator(np.random.PCG64(self.seed).advance(count))  # one draw per study
 
     def add(self, value: float) -> None:
         """Ranks one study's `value`; a value that is not finite counts as the most extreme."""
         value = float(value) if math.isfinite(value) else math.inf
         p_value = self._rank(value)
-        if len(self._pool) < MAX_POOL:
-            bisect.insort(self._pool, value)
+        self.count += 1
+        if len(self.pool) < MAX_POOL:
+            bisect.insort(self.pool, value)
         self.p_values.append(p_value)
         moved = (JUMP * self.evidence + 1) / len(BETS)
         factors = gains(p_value)
-        self._stakes = [
-            ((1 - JUMP) * stake + moved) * factor for stake, factor in zip(self._stakes, factors, strict=True)
+        self.stakes = [
+            ((1 - JUMP) * stake + moved) * factor for stake, factor in zip(self.stakes, factors, strict=True)
         ]
-        self.evidence = sum(self._stakes)
+        self.evidence = sum(self.stakes)
 
     def _rank(self, value: float) -> float:
         """Returns the smoothed share of the pool below `value`: uniform on (0, 1) if values are exchangeable."""
-        below, upto = bisect.bisect_left(self._pool, value), bisect.bisect_right(self._pool, value)
+        below, upto = bisect.bisect_left(self.pool, value), bisect.bisect_right(self.pool, value)
         ties = upto - below + 1  # the value itself is one of them
-        return (below + self._random.uniform() * ties) / (len(self._pool) + 1)
+        return (below + self._random.uniform() * ties) / (len(self.pool) + 1)
 
     def studies_since_change(self) -> int:
         """Returns for about how many studies the stream has drifted: the last ones on which the winning bet gained most
         (the estimate of a CUSUM test; Page 1954)."""
         if not self.p_values:
             return 0
-        winning = int(np.argmax(self._stakes[:-1]))  # the last one does not bet
+        winning = int(np.argmax(self.stakes[:-1]))  # the last one does not bet
         logs = np.log(gains(np.array(self.p_values))[winning])
         return int(np.argmax(np.cumsum(logs[::-1]))) + 1
 
@@ -130,65 +142,90 @@ def compare_labels(
 
 @dataclass(frozen=True)
 class Alarm:
-    """Alarm for one task: `stream` is the one that changed most, `studies` the number of studies since the change."""
+    """Alarm for one task: `stream` is the one that changed most, in the studies of `group`; `studies` is the number of
+    that group's studies since the change."""
 
     stream: str
     studies: int
     evidence: float
     label: LabelChange | None = None
+    group: str = ALL
+
+
+Streams = dict[str, RankStream]
+
+
+def mean_evidence(streams: Streams) -> float:
+    return sum(stream.evidence for stream in streams.values()) / len(streams)
 
 
 class TaskMonitor:
-    """Monitors one task of one model version.
+    """Monitors one task of one model version: all studies together, and those of each group.
 
-    `streams`: reference values by name of stream, one per validation study. `labels`: number of validation studies
-    answered with each label. An alarm stays until `restart`.
+    `reference`: values by name of stream, one per validation study. `labels`: number of validation studies answered
+    with each label. An alarm stays until `restart`. Evidence is the mean over all studies and the groups, so that
+    groups add no false alarms; every study must name the same number of groups.
     """
 
-    def __init__(self, streams: Mapping[str, Sequence[float]], labels: Mapping[str, int], *, seed: int = 0) -> None:
-        if not streams:
+    def __init__(self, reference: Mapping[str, Sequence[float]], labels: Mapping[str, int], *, seed: int = 0) -> None:
+        if not reference:
             raise ValueError("a task is watched by at least one stream.")
-        self._reference = {name: tuple(values) for name, values in streams.items()}
+        self._reference = {name: tuple(values) for name, values in reference.items()}
         self._labels = dict(labels)
         self._seed = seed
         self.restart()
 
     def restart(self) -> None:
         """Starts again from the reference, with no evidence and no alarm."""
-        self.streams = {
-            name: RankStream(values, seed=self._seed + number)
-            for number, (name, values) in enumerate(sorted(self._reference.items()))
-        }
+        self.groups: dict[str, Streams] = {ALL: self.new_streams(ALL)}
         self.studies = 0
         self.alarm: Alarm | None = None
-        self._window: dict[str, int] = {}
+        self.window: dict[str, int] = {}
+
+    @property
+    def streams(self) -> Streams:
+        """The streams of all studies together."""
+        return self.groups[ALL]
 
     @property
     def evidence(self) -> float:
-        """Mean evidence over the streams; an alarm is raised at THRESHOLD."""
-        return sum(stream.evidence for stream in self.streams.values()) / len(self.streams)
+        """Mean evidence over the groups' streams; an alarm is raised at THRESHOLD."""
+        return sum(map(mean_evidence, self.groups.values())) / len(self.groups)
 
-    def add(self, values: Mapping[str, float], label: str) -> Alarm | None:
-        """Adds one answered study and returns the alarm if there is one. Raises KeyError if the value of a stream is
-        missing."""
-        for name, stream in self.streams.items():
-            stream.add(values[name])
+    def new_streams(self, group: str) -> Streams:
+        """Returns the streams of a group without studies. Ties are broken in each by other random numbers."""
+        first = self._seed if group == ALL else self._seed + zlib.crc32(group.encode())
+        return {
+            name: RankStream(values, seed=first + number)
+            for number, (name, values) in enumerate(sorted(self._reference.items()))
+        }
+
+    def add(self, values: Mapping[str, float], label: str, groups: Sequence[str] = ()) -> Alarm | None:
+        """Adds one answered study, which belongs to `groups`, and returns the alarm if there is one. Raises KeyError if
+        the value of a stream is missing."""
+        for group in (ALL, *groups):
+            if group not in self.groups:
+                self.groups[group] = self.new_streams(group)
+            for name, stream in self.groups[group].items():
+                stream.add(values[name])
         self.studies += 1
-        self._window[label] = self._window.get(label, 0) + 1
+        self.window[label] = self.window.get(label, 0) + 1
         if self.alarm is None:
             self.alarm = self._stream_alarm() or self._label_alarm()
-        if sum(self._window.values()) >= WINDOW:
-            self._window = {}
+        if sum(self.window.values()) >= WINDOW:
+            self.window = {}
         return self.alarm
 
     def _stream_alarm(self) -> Alarm | None:
         if self.evidence < THRESHOLD:
             return None
-        name = max(self.streams, key=lambda one: self.streams[one].evidence)
-        return Alarm(name, self.streams[name].studies_since_change(), self.evidence)
+        group = max(self.groups, key=lambda one: mean_evidence(self.groups[one]))
+        streams = self.groups[group]
+        name = max(streams, key=lambda one: streams[one].evidence)
+        return Alarm(name, streams[name].studies_since_change(), self.evidence, group=group)
 
     def _label_alarm(self) -> Alarm | None:
-        if not self._labels or sum(self._window.values()) < WINDOW:
+        if not self._labels or sum(self.window.values()) < WINDOW:
             return None
-        change = compare_labels(self._labels, self._window, seed=self._seed + self.studies)
+        change = compare_labels(self._labels, self.window, seed=self._seed + self.studies)
         return Alarm("label", WINDOW, self.evidence, change) if change.p_value <= LABEL_LEVEL else None

@@ -28,7 +28,7 @@ MAX_WAITING = 4_096
 """Maximum number of rows in memory. The thread writes some 50,000 per second, so more wait only if the disk stalls."""
 MAX_FILE_BYTES = 64 << 20
 MIB = 1 << 20
-SUFFIX = ".jsonl"
+SUFFIX, COMPRESSED = ".jsonl", ".jsonl.gz"
 
 log = logging.getLogger(__name__)
 

@@ -82,23 +82,23 @@ def replay(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[
 
 def summary(monitor: TaskMonitor) -> dict[str, Any]:
     """Returns the evidence against its threshold, and the alarm as data."""
+    alarm = monitor.alarm
     return {
         "evidence": monitor.evidence,
         "threshold": THRESHOLD,
-        "drifts": monitor.alarm is not None,
-        "alarm": _alarm(monitor.alarm) if monitor.alarm else None,
+        "drifts": alarm is not None,
+        "alarm": alarm and {"stream": alarm.stream, "studies": alarm.studies, "sentence": alarm_sentence(alarm)},
     }
 
 
-def _alarm(alarm: Alarm) -> dict[str, Any]:
+def alarm_sentence(alarm: Alarm) -> str:
+    """Returns what changed and since when, in words."""
     if alarm.label:
-        sentence = (
+        return (
             f"the share of {alarm.label.label} is {alarm.label.share:.1%} of the last {alarm.studies} studies; "
             f"{alarm.label.reference_share:.1%} when the model was accepted."
         )
-    else:
-        sentence = f"{alarm.stream} has been unlike that of the accepted studies for about {alarm.studies} studies."
-    return {"stream": alarm.stream, "studies": alarm.studies, "sentence": sentence}
+    return f"{alarm.stream} has been unlike that of the accepted studies for about {alarm.studies} studies."
 
 
 def streams_table(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-# echoplane-worker: every pipeline step, and every node of a Ray cluster that trains. CUDA comes with torch's packages;
+# echoplane-worker: every pipeline step, every node of a Ray cluster that trains, and the monitor. CUDA comes with torch's packages;
 # a node needs NVIDIA's driver alone. GPU=none leaves CUDA out, for a site or a test without GPUs.
 # Build from the checkout's root: `make images`, or docker build --file infra/images/worker.Dockerfile .
 ARG PYTHON=python:3.11-slim-bookworm
@@ -31,6 +31,7 @@ WORKDIR /app
 COPY echoplane ./echoplane
 COPY components ./components
 COPY pipelines ./pipelines
+COPY serving ./serving
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0
 RUN printf '#!/bin/sh\nexec python -m echoplane.cli "$@"\n' >/opt/venv/bin/echoplane && chmod 755 /opt/venv/bin/echoplane \

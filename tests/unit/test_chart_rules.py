@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from echoplane.monitoring import metrics
+from echoplane.monitoring import metrics, monitor_metrics
+from echoplane.monitoring.alerts import ALERTS, rules_yaml
+from tests.alert_cases import CASES, Case
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "helm" / "echoplane" / "files" / "rules.yaml"
 DASHBOARD = ROOT / "helm" / "echoplane" / "files" / "dashboard.json"
-TESTS = Path(__file__).with_name("chart_rules.yaml")
 promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not on the PATH")
 
 
@@ -32,8 +33,9 @@ def queries() -> list[str]:
 
 
 def exported() -> set[str]:
-    """Names of the series that the service exports."""
-    return {sample for metric in metrics.REGISTRY.collect() for sample in _series(metric.name, metric.type)}
+    """Names of the series that the service and the monitor export."""
+    monitors = {one.series for one in monitor_metrics.DEFINITIONS}
+    return monitors | {sample for metric in metrics.REGISTRY.collect() for sample in _series(metric.name, metric.type)}
 
 
 def _series(name: str, kind: str) -> list[str]:
@@ -49,18 +51,38 @@ def test_queries_name_series_that_the_service_exports(query: str) -> None:
     assert named <= exported()
 
 
+def promtool_test(case: Case) -> dict:
+    alert = next(one for one in ALERTS if one.name == case.alert)
+    fired = {
+        "exp_labels": {"severity": alert.severity} | (case.fires or {}),
+        "exp_annotations": {"summary": alert.summary, "description": case.description, "runbook": alert.runbook},
+    }
+    asked = {"eval_time": case.at, "alertname": case.alert}
+    return {
+        "name": f"{case.alert}: {case.what}",
+        "interval": case.interval,
+        "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
+        "alert_rule_test": [asked if case.fires is None else asked | {"exp_alerts": [fired]}],
+    }
+
+
 @promtool
-def test_rules_pass_their_own_tests() -> None:
-    for arguments in (["check", "rules", str(RULES)], ["test", "rules", str(TESTS)]):
+def test_alerts_fire_when_they_must_and_only_then(tmp_path: Path) -> None:
+    content = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [promtool_test(one) for one in CASES]}
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(content, width=1000))
+    for arguments in (["check", "rules", str(RULES)], ["test", "rules", str(tmp_path / "tests.yaml")]):
         outcome = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
         assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
-def test_every_alert_has_a_test_that_fires_and_one_that_must_not() -> None:
-    cases = [case for test in yaml.safe_load(TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
+def test_every_alert_has_a_case_that_fires_and_one_that_must_not() -> None:
     names = {rule["alert"] for rule in rules()}
-    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == names
-    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == names
+    assert {case.alert for case in CASES if case.fires is not None} == names
+    assert {case.alert for case in CASES if case.fires is None} == names
+
+
+def test_the_charts_rules_are_those_of_the_code() -> None:
+    assert RULES.read_text() == rules_yaml(), "run `make docs`"
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])

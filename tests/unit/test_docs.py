@@ -16,7 +16,7 @@ def _generator():
     return module
 
 
-@pytest.mark.parametrize("page", ["commands.md", "settings.md", "metrics.md"])
+@pytest.mark.parametrize("page", ["commands.md", "settings.md", "metrics.md", "alerts.md"])
 def test_a_reference_page_is_what_the_code_says(page):
     assert (DOCS / "reference" / page).read_text() == _generator().pages()[page], "run `make docs`"
 

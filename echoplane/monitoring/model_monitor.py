@@ -1,0 +1,172 @@
+"""Monitors of all models in service: one per bundle, fed by the prediction log, kept in a SQLite file.
+
+Each step reads new rows, adds them to their monitors, and stores monitors and positions in one transaction. So a
+process that is killed goes on exactly where the last step ended.
+"""
+
+import json
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from echoplane.monitoring.drift import MAX_HISTORY, THRESHOLD, WINDOW, TaskMonitor
+from echoplane.monitoring.log_reader import Step, read_step
+from echoplane.monitoring.monitor_state import dumped, restore
+from echoplane.monitoring.prediction_log import Row
+from echoplane.monitoring.reference import CANNOT_TELL, Reference
+
+DATABASE = "monitor.sqlite3"
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS models (bundle TEXT PRIMARY KEY, about TEXT NOT NULL, monitor BLOB);
+"""
+MAX_SITES = 24
+"""Maximum number of sites that have a group of their own per model; it bounds labels and memory."""
+OTHER = "other"
+
+log = logging.getLogger(__name__)
+FindReference = Callable[[str], Reference]
+
+
+@dataclass
+class ModelMonitor:
+    """Monitor of one bundle. `problem` says why there is no reference; then rows are only counted."""
+
+    task: str
+    version: str
+    bundle: str
+    first: datetime
+    last: datetime
+    studies: int = 0
+    abstained: int = 0
+    problem: str = ""
+    reference: Reference | None = None
+    monitor: TaskMonitor | None = None
+    recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    evidence: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_HISTORY))
+
+    def add(self, row: Row) -> None:
+        self.studies += 1
+        self.abstained += row.label is None
+        self.first, self.last = min(self.first, row.time), max(self.last, row.time)
+        if self.monitor is None or self.reference is None:
+            return
+        values = self.reference.values(row)
+        self.monitor.add(values, row.label or CANNOT_TELL, [self._site(row)])
+        self.recent.append(values)
+        self.evidence.append(self.monitor.evidence)
+
+    def _site(self, row: Row) -> str:
+        group = f"site {row.site}"
+        known = self.monitor.groups if self.monitor else {}
+        return group if group in known or len(known) <= MAX_SITES else f"site {OTHER}"
+
+    @property
+    def ratio(self) -> float:
+        """Evidence as a share of the threshold: 1 raises an alarm."""
+        return self.monitor.evidence / THRESHOLD if self.monitor else 0.0
+
+    def about(self) -> str:
+        return json.dumps(
+            {
+                "task": self.task,
+                "version": self.version,
+                "first": self.first.isoformat(),
+                "last": self.last.isoformat(),
+                "studies": self.studies,
+                "abstained": self.abstained,
+                "recent": list(self.recent),
+                "evidence": list(self.evidence),
+            }
+        )
+
+    @classmethod
+    def stored(cls, bundle: str, about: str) -> "ModelMonitor":
+        known = json.loads(about)
+        recent, evidence = known.pop("recent"), known.pop("evidence")
+        first, last = (datetime.fromisoformat(known.pop(name)) for name in ("first", "last"))
+        made = cls(bundle=bundle, first=first, last=last, **known)
+        made.recent.extend(recent)
+        made.evidence.extend(evidence)
+        return made
+
+
+class Monitors:
+    """All monitors of an installation, kept in `folder`; the log is at `place`. `find_reference` returns a bundle's
+    reference or raises ValueError with the reason."""
+
+    def __init__(self, folder: Path, place: str, find_reference: FindReference) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._place, self._find_reference = place, find_reference
+        self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False)
+        self._database.executescript(SCHEMA)
+        self._positions: dict[str, int] = dict(self._database.execute("SELECT name, bytes FROM positions"))
+        self.models: dict[str, ModelMonitor] = {}
+        self.bad_lines = 0
+        for bundle, about, state in self._database.execute("SELECT bundle, about, monitor FROM models"):
+            self.models[bundle] = ModelMonitor.stored(bundle, about)
+            self._give_reference(self.models[bundle], state)
+
+    def step(self) -> Step:
+        """Reads new rows, adds them, and stores the state. Raises StoreUnavailable if an object store is."""
+        step = read_step(self._place, self._positions)
+        changed = {row.bundle for row in step.rows}
+        for model in (self.models[bundle] for bundle in changed & self.models.keys()):
+            if model.monitor is None:  # its evaluation may have arrived meanwhile
+                self._give_reference(model, None)
+        for row in step.rows:
+            self._model(row).add(row)
+        self.bad_lines += step.bad_lines
+        if step.positions != self._positions:
+            self._store(changed, step.positions)
+        return step
+
+    def _model(self, row: Row) -> ModelMonitor:
+        if row.bundle not in self.models:
+            made = ModelMonitor(row.task, row.model_version, row.bundle, row.time, row.time)
+            self._give_reference(made, None)
+            self.models[row.bundle] = made
+        return self.models[row.bundle]
+
+    def _give_reference(self, model: ModelMonitor, state: bytes | None) -> None:
+        name = model.version or model.bundle[:12]
+        try:
+            model.reference = self._find_reference(model.bundle)
+        except ValueError as error:
+            if str(error) != model.problem:
+                log.warning("%s %s can't be watched for drift: %s", model.task, name, error)
+            model.problem = str(error)
+            return
+        model.problem = ""
+        model.monitor = TaskMonitor(model.reference.streams, model.reference.labels)
+        try:
+            if state:
+                restore(model.monitor, state)
+        except ValueError as error:
+            log.warning("%s %s is watched from the beginning: %s", model.task, name, error)
+            model.monitor.restart()
+
+    def _store(self, changed: set[str], positions: dict[str, int]) -> None:
+        with self._database:
+            self._database.execute("DELETE FROM positions")
+            self._database.executemany("INSERT INTO positions VALUES (?, ?)", positions.items())
+            for model in (self.models[bundle] for bundle in changed):
+                state = dumped(model.monitor) if model.monitor else None
+                self._database.execute(
+                    "INSERT OR REPLACE INTO models VALUES (?, ?, ?)", (model.bundle, model.about(), state)
+                )
+        self._positions = positions
+
+    def current(self) -> list[ModelMonitor]:
+        """Returns the model of each task that answered last."""
+        latest: dict[str, ModelMonitor] = {}
+        for model in sorted(self.models.values(), key=lambda one: one.last):
+            latest[model.task] = model
+        return list(latest.values())
+
+    def close(self) -> None:
+        self._database.close()

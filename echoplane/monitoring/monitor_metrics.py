@@ -1,0 +1,92 @@
+"""Metrics of the monitor. Labels are bounded: tasks, model versions in service, at most 25 groups per model.
+
+All values of a step are published at once, so that a scrape never sees half of them, and a model that no longer answers
+disappears with its labels.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+@dataclass(frozen=True)
+class Definition:
+    name: str
+    """Name, without the suffix `_total` of a counter."""
+    kind: Literal["gauge", "counter"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> str:
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+
+MODEL = ("task", "version")
+DEFINITIONS = (
+    Definition(
+        "echoplane_monitor_last_step_timestamp_seconds", "gauge", "Time at which the monitor last read the whole log."
+    ),
+    Definition("echoplane_monitor_log_bytes", "gauge", "Size of the prediction log as the monitor sees it."),
+    Definition("echoplane_monitor_bad_lines", "counter", "Lines of the prediction log that are no rows."),
+    Definition("echoplane_monitor_studies", "gauge", "Answered studies of a model that the monitor has read.", MODEL),
+    Definition("echoplane_monitor_abstained", "gauge", "Those of them that were answered with `cannot tell`.", MODEL),
+    Definition(
+        "echoplane_model_first_answer_timestamp_seconds", "gauge", "Time of the first answer of a model.", MODEL
+    ),
+    Definition("echoplane_drift_watched", "gauge", "1 if a model has a reference, 0 if not.", MODEL),
+    Definition("echoplane_drift_alarm", "gauge", "1 if studies have drifted from the accepted ones.", MODEL),
+    Definition(
+        "echoplane_drift_evidence_ratio",
+        "gauge",
+        "Evidence of drift as a share of the threshold: 1 raises the alarm. Group `all` holds every study.",
+        (*MODEL, "group"),
+    ),
+    Definition(
+        "echoplane_drift_stream_evidence_ratio",
+        "gauge",
+        "The same for each stream of all studies: input features, confidence, embedding distance.",
+        (*MODEL, "stream"),
+    ),
+    Definition("echoplane_retraining_waiting", "gauge", "Requests for retraining that wait for approval."),
+    Definition("echoplane_retraining_running", "gauge", "1 while a retraining command runs."),
+    Definition("echoplane_retraining_runs_left", "gauge", "Runs that may still start within the current 7 days."),
+    Definition("echoplane_retraining_stopped", "gauge", "1 if a person has stopped the retraining loop."),
+    Definition("echoplane_retraining_runs", "counter", "Retraining runs that have ended, since the audit file began."),
+    Definition("echoplane_retraining_failed", "counter", "Those of them that did not end with exit status 0."),
+)
+BY_NAME = {one.name: one for one in DEFINITIONS}
+
+Values = Mapping[str, Sequence[tuple[tuple[str, ...], float]]]
+"""Label values and value of each series, by name of metric."""
+
+
+class Gauges(Collector):
+    """Publishes the values of the last step."""
+
+    def __init__(self) -> None:
+        self._values: Values = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def publish(self, values: Values) -> None:
+        """Replaces all values at once. Raises KeyError if a metric is not defined."""
+        for name in values:
+            BY_NAME[name]
+        self._values = values
+
+    def collect(self) -> Iterable[Metric]:
+        for name, series in self._values.items():
+            definition = BY_NAME[name]
+            family = GaugeMetricFamily if definition.kind == "gauge" else CounterMetricFamily
+            metric = family(definition.name, definition.help, labels=definition.labels)
+            for labels, value in series:
+                metric.add_metric(labels, value)
+            yield metric
+
+    def exposition(self) -> bytes:
+        return generate_latest(self._registry)

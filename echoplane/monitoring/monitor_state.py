@@ -1,0 +1,64 @@
+"""The state of a monitor as bytes: a process that restarts goes on with the evidence that it had."""
+
+import io
+import json
+import zipfile
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from echoplane.monitoring.drift import Alarm, LabelChange, TaskMonitor
+
+ABOUT = "about"
+SEPARATOR = "|"
+
+
+def dumped(monitor: TaskMonitor) -> bytes:
+    """Returns the state of `monitor`, without its reference."""
+    arrays: dict[str, np.ndarray] = {}
+    counts = {}
+    for group, streams in monitor.groups.items():
+        for name, stream in streams.items():
+            key = f"{group}{SEPARATOR}{name}"
+            counts[key] = stream.count
+            arrays[f"pool{SEPARATOR}{key}"] = np.array(stream.pool)
+            arrays[f"stakes{SEPARATOR}{key}"] = np.array(stream.stakes)
+            arrays[f"p_values{SEPARATOR}{key}"] = np.array(stream.p_values, float)
+    about = {
+        "studies": monitor.studies,
+        "window": monitor.window,
+        "alarm": asdict(monitor.alarm) if monitor.alarm else None,
+        "counts": counts,
+    }
+    arrays[ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content.getvalue()
+
+
+def restore(monitor: TaskMonitor, content: bytes) -> None:
+    """Gives `monitor`, made from the same reference and seed, the state in `content`.
+
+    Raises ValueError if the content is not the state of such a monitor.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            about = json.loads(arrays[ABOUT].tobytes())
+            _restore(monitor, arrays, about)
+    except (KeyError, zipfile.BadZipFile, OSError) as error:
+        raise ValueError("the stored state is of another monitor, or damaged.") from error
+
+
+def _restore(monitor: TaskMonitor, arrays: Any, about: dict[str, Any]) -> None:
+    monitor.restart()
+    for key, count in about["counts"].items():
+        group, name = key.rsplit(SEPARATOR, 1)
+        if group not in monitor.groups:
+            monitor.groups[group] = monitor.new_streams(group)
+        pool, stakes, p_values = (arrays[f"{part}{SEPARATOR}{key}"].tolist() for part in ("pool", "stakes", "p_values"))
+        monitor.groups[group][name].restore(pool, stakes, p_values, count)
+    monitor.studies, monitor.window = about["studies"], about["window"]
+    if alarm := about["alarm"]:
+        label = LabelChange(**alarm.pop("label")) if alarm["label"] else None
+        monitor.alarm = Alarm(**{**alarm, "label": label})

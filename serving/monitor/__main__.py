@@ -1,0 +1,55 @@
+"""`python -m serving.monitor`: one process per installation."""
+
+import functools
+import logging
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from echoplane import tasks
+from echoplane.errors import EchoplaneError
+from echoplane.monitoring.model_monitor import Monitors
+from serving.monitor.app import build
+from serving.monitor.references import reference_of_bundle
+from serving.monitor.settings import MonitorSettings, read_monitor_settings
+from serving.monitor.trigger import Trigger
+from serving.monitor.watcher import Watcher
+
+
+def main() -> int:
+    """Runs until SIGTERM or Ctrl-C. A wrong setting is one line on standard error, and the exit status is 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("echoplane").setLevel(logging.INFO)
+    try:
+        settings = read_monitor_settings()
+        token = settings.webhook_token()
+        watcher = make_watcher(settings)
+    except EchoplaneError as error:
+        logging.getLogger("echoplane.monitor").error("%s", error)  # noqa: TRY400 (a message, not a traceback)
+        return error.exit_code
+    watcher.start()
+    try:
+        uvicorn.run(
+            build(watcher, token),
+            host=settings.monitor_host,
+            port=settings.monitor_port,
+            log_level="warning",
+            access_log=False,
+        )
+    finally:
+        watcher.close()
+    return 0
+
+
+def make_watcher(settings: MonitorSettings) -> Watcher:
+    """Makes the monitors, the trigger and their loop, which is not started yet."""
+    folder, policy = Path(settings.monitor_state), settings.policy()
+    find = functools.partial(reference_of_bundle, settings.evaluations)
+    monitors = Monitors(folder, settings.prediction_log, find)
+    trigger = Trigger(folder, policy, settings.retrain_command, settings.retrain_timeout_s, tasks.names())
+    return Watcher(monitors, trigger, policy, settings.prediction_log, settings.monitor_poll_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

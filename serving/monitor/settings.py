@@ -1,0 +1,93 @@
+"""Settings of the monitor, from the environment (prefix ECHOPLANE_), read once."""
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from echoplane.errors import ConfigError
+from echoplane.monitoring.retraining import LoopPolicy
+
+
+class MonitorSettings(BaseSettings):
+    """Settings that `python -m serving.monitor` reads."""
+
+    model_config = SettingsConfigDict(env_prefix="ECHOPLANE_", frozen=True, use_attribute_docstrings=True)
+
+    prediction_log: str = ""
+    """Prediction log to watch: the service's folder, or s3://BUCKET/PREFIX."""
+    evaluations: str = ""
+    """Folder of the results of `evaluate` (ROOT/evaluate), whose test studies are the references."""
+    monitor_state: str = "monitor"
+    """Folder in which the monitor keeps its state and the retraining loop its audit file."""
+    monitor_host: str = "127.0.0.1"
+    """Address that the monitor listens on. Another than loopback needs ECHOPLANE_WEBHOOK_TOKEN_FILE."""
+    monitor_port: int = Field(default=9108, gt=0, lt=65536)
+    """Port that the monitor listens on."""
+    monitor_poll_s: float = Field(default=10, gt=0)
+    """Interval in seconds at which the log and the retraining loop are looked at."""
+    webhook_token_file: str = ""
+    """File whose content Alertmanager must send as bearer token to /v1/alerts."""
+    retrain_command: str = ""
+    """Command that retrains, such as `python -m pipelines run echo-view`; {task} is replaced. Empty: runs can be
+    requested, but not approved."""
+    retrain_timeout_s: float = Field(default=86_400, gt=0)
+    """Time in seconds after which a retraining command is ended."""
+    retrain_debounce_s: float = LoopPolicy.model_fields["debounce_s"].default
+    """Time in seconds that an alert must last before it asks for a run."""
+    retrain_runs_per_week: int = LoopPolicy.model_fields["runs_per_week"].default
+    """Maximum number of runs started within 7 days, over all tasks."""
+    retrain_cool_down_s: float = LoopPolicy.model_fields["cool_down_s"].default
+    """Time in seconds after a task's run or a rejection during which alerts ask for no other run."""
+    retrain_approval: Literal["person", "automatic"] = "person"
+    """`person`: a named person approves each run. `automatic`: the monitor starts it within the limits above."""
+
+    def policy(self) -> LoopPolicy:
+        return LoopPolicy(
+            debounce_s=self.retrain_debounce_s,
+            runs_per_week=self.retrain_runs_per_week,
+            cool_down_s=self.retrain_cool_down_s,
+            approval=self.retrain_approval,
+        )
+
+    def webhook_token(self) -> str:
+        """Returns the token, or an empty text if none is demanded. Raises ConfigError if one is needed and absent."""
+        if self.webhook_token_file:
+            try:
+                token = Path(self.webhook_token_file).read_text().strip()
+            except OSError:
+                token = ""
+            if len(token) < MIN_TOKEN:
+                raise ConfigError(f"ECHOPLANE_WEBHOOK_TOKEN_FILE must name a file of at least {MIN_TOKEN} characters.")
+            return token
+        if not _is_loopback(self.monitor_host):
+            raise ConfigError(
+                "ECHOPLANE_MONITOR_HOST opens the monitor to other machines; then ECHOPLANE_WEBHOOK_TOKEN_FILE must "
+                "name a file with a token, because alerts can ask for retraining."
+            )
+        return ""
+
+
+MIN_TOKEN = 16
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_monitor_settings() -> MonitorSettings:
+    """Reads the settings from the environment. Raises ConfigError, which names the wrong setting but not its value."""
+    try:
+        settings = MonitorSettings()
+        settings.policy()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+    if not settings.prediction_log:
+        raise ConfigError("ECHOPLANE_PREDICTION_LOG must name the prediction log of the service.")
+    return settings

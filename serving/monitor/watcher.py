@@ -1,0 +1,119 @@
+"""The monitor's loop: reads the log, decides on retraining, and publishes what it knows."""
+
+import logging
+import threading
+import time
+
+from echoplane.errors import EchoplaneError
+from echoplane.monitoring.drift import ALL, THRESHOLD, mean_evidence
+from echoplane.monitoring.log_reader import log_size_bytes
+from echoplane.monitoring.model_monitor import ModelMonitor, Monitors
+from echoplane.monitoring.monitor_metrics import Gauges, Values
+from echoplane.monitoring.retraining import SUCCESS, Loop, LoopPolicy, loop_of, now
+from serving.monitor.trigger import Trigger
+
+log = logging.getLogger("echoplane.monitor")
+
+
+class Watcher:
+    """Runs until `close`. An error of one step is logged, and the next step tries again."""
+
+    def __init__(self, monitors: Monitors, trigger: Trigger, policy: LoopPolicy, place: str, poll_s: float) -> None:
+        self.monitors, self.trigger, self.policy = monitors, trigger, policy
+        self._place, self._poll_s = place, poll_s
+        self.gauges = Gauges()
+        self._read_at = 0.0
+        self._stop = threading.Event()
+        self.lock = threading.Lock()
+        """Held while monitors change; the page waits for it."""
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            more = False
+            try:
+                more = self.step()
+            except EchoplaneError as error:
+                log.warning("step failed, the next one tries again: %s", error)
+            except Exception:
+                log.exception("step failed, the next one tries again")
+            self._stop.wait(0 if more else self._poll_s)
+
+    def step(self) -> bool:
+        """Makes one step and returns True if the log has more rows."""
+        try:
+            with self.lock:
+                more = self.monitors.step().more
+            if not more:
+                self._read_at = time.time()
+        finally:  # approvals are carried out while the log is unavailable
+            self.trigger.step()
+            self._publish()
+        return more
+
+    def _publish(self) -> None:
+        loop = loop_of(self.trigger.audit.events(), self.policy, now())
+        self.gauges.publish(
+            {
+                "echoplane_monitor_last_step_timestamp_seconds": [((), self._read_at)],
+                "echoplane_monitor_log_bytes": [((), log_size_bytes(self._place))],
+                "echoplane_monitor_bad_lines": [((), self.monitors.bad_lines)],
+                **model_values(self.monitors.current()),
+                **loop_values(loop, self.policy),
+            }
+        )
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.trigger.close()
+        self.monitors.close()
+
+
+def model_values(models: list[ModelMonitor]) -> Values:
+    """Returns the values of the models in service."""
+    watched = [one for one in models if one.monitor]
+    return {
+        "echoplane_monitor_studies": [(_labels(one), one.studies) for one in models],
+        "echoplane_monitor_abstained": [(_labels(one), one.abstained) for one in models],
+        "echoplane_model_first_answer_timestamp_seconds": [(_labels(one), one.first.timestamp()) for one in models],
+        "echoplane_drift_watched": [(_labels(one), float(one.monitor is not None)) for one in models],
+        "echoplane_drift_alarm": [
+            (_labels(one), float(one.monitor.alarm is not None)) for one in watched if one.monitor
+        ],
+        "echoplane_drift_evidence_ratio": [
+            ((*_labels(one), group), mean_evidence(streams) / THRESHOLD)
+            for one in watched
+            if one.monitor
+            for group, streams in one.monitor.groups.items()
+        ],
+        "echoplane_drift_stream_evidence_ratio": [
+            ((*_labels(one), name), stream.evidence / THRESHOLD)
+            for one in watched
+            if one.monitor
+            for name, stream in one.monitor.groups[ALL].items()
+        ],
+    }
+
+
+def _labels(model: ModelMonitor) -> tuple[str, str]:
+    return model.task, model.version or model.bundle[:12]
+
+
+def loop_values(loop: Loop, policy: LoopPolicy) -> Values:
+    """Returns the values of the retraining loop."""
+    ended = loop.with_status("finished")
+    return {
+        "echoplane_retraining_waiting": [((), len(loop.with_status("waiting")))],
+        "echoplane_retraining_running": [((), len(loop.with_status("running")))],
+        "echoplane_retraining_runs_left": [((), loop.runs_left(policy, now()))],
+        "echoplane_retraining_stopped": [((), float(bool(loop.stopped_by)))],
+        "echoplane_retraining_runs": [((), len(ended))],
+        "echoplane_retraining_failed": [((), sum(one.outcome != SUCCESS for one in ended))],
+    }

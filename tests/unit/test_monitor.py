@@ -1,0 +1,170 @@
+"""The monitor reads the log once, keeps its evidence over restarts, and publishes bounded series."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from echoplane.errors import ConfigError
+from echoplane.monitoring.drift import TaskMonitor
+from echoplane.monitoring.log_reader import read_step
+from echoplane.monitoring.model_monitor import MAX_SITES, Monitors
+from echoplane.monitoring.monitor_metrics import DEFINITIONS, Gauges
+from echoplane.monitoring.monitor_state import dumped, restore
+from serving.monitor.settings import MonitorSettings
+from serving.monitor.watcher import model_values
+from tests.monitor_log import BUNDLE, START, TASK, append, make_reference, make_rows
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return make_reference()
+
+
+def monitors(tmp_path: Path, reference) -> Monitors:
+    return Monitors(tmp_path / "state", str(tmp_path / "log"), lambda _: reference)
+
+
+def evidence_of(model) -> dict:
+    groups = model.monitor.groups.items()
+    return {group: {name: stream.evidence for name, stream in streams.items()} for group, streams in groups}
+
+
+def test_no_drift_raises_no_alarm_and_a_shift_is_found_and_named(tmp_path, reference):
+    append(tmp_path / "log", make_rows(600))
+    watched = monitors(tmp_path, reference)
+    watched.step()
+    (model,) = watched.current()
+    assert (model.studies, model.monitor.alarm) == (600, None)
+    append(tmp_path / "log", make_rows(200, first=600, shift=1.5))
+    watched.step()
+    assert model.studies == 800
+    assert model.monitor.alarm.stream == "brightness"
+    assert model.monitor.alarm.studies <= 200
+
+
+def test_a_restart_in_the_middle_gives_exactly_the_evidence_of_no_restart(tmp_path, reference):
+    rows = make_rows(300, shift=0.3)
+    append(tmp_path / "log", rows[:150])
+    first = monitors(tmp_path, reference)
+    first.step()
+    first.close()
+    append(tmp_path / "log", rows[150:])
+    again = monitors(tmp_path, reference)
+    again.step()
+    append(tmp_path / "whole" / "log", rows)
+    whole = monitors(tmp_path / "whole", reference)
+    whole.step()
+    one, other = again.models[BUNDLE], whole.models[BUNDLE]
+    assert one.studies == other.studies == 300
+    assert evidence_of(one) == evidence_of(other)
+    assert list(one.recent) == list(other.recent)
+
+
+def test_a_process_that_dies_before_it_stored_a_step_reads_its_rows_again(tmp_path, reference, monkeypatch):
+    append(tmp_path / "log", make_rows(50))
+    killed = monitors(tmp_path, reference)
+    monkeypatch.setattr(killed, "_store", lambda *_: None)
+    killed.step()
+    killed.close()
+    again = monitors(tmp_path, reference)
+    again.step()
+    assert again.models[BUNDLE].studies == 50
+
+
+def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(tmp_path):
+    (line,) = (row.model_dump_json().encode() for row in make_rows(1))
+    path = tmp_path / "predictions-1.jsonl"
+    path.write_bytes(line[:50])
+    step = read_step(str(tmp_path), {})
+    assert (step.rows, step.bad_lines) == ([], 0)
+    path.write_bytes(line + b"\nno row\n")
+    step = read_step(str(tmp_path), step.positions)
+    assert ([row.request_id for row in step.rows], step.bad_lines) == (["r0"], 1)
+    assert read_step(str(tmp_path), step.positions).rows == []
+
+
+def test_compressed_files_are_read_once_and_removed_files_are_forgotten(tmp_path):
+    lines = "".join(f"{row.model_dump_json()}\n" for row in make_rows(20))
+    path = tmp_path / "date=2026-11-01" / "a.jsonl.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(lines.encode()))
+    step = read_step(str(tmp_path), {})
+    assert len(step.rows) == 20
+    assert read_step(str(tmp_path), step.positions).rows == []
+    path.unlink()
+    assert read_step(str(tmp_path), step.positions).positions == {}
+
+
+def test_one_site_that_changes_is_the_group_of_the_alarm(tmp_path, reference):
+    for number in range(40):
+        append(tmp_path / "log", make_rows(18, first=20 * number))
+        append(tmp_path / "log", make_rows(2, first=20 * number + 18, shift=4.0, site="harbour"))
+    watched = monitors(tmp_path, reference)
+    watched.step()
+    alarm = watched.models[BUNDLE].monitor.alarm
+    assert alarm.group == "site harbour"
+
+
+def test_groups_do_not_multiply_the_evidence(reference):
+    """Each study counts once per group, and the mean over groups grows by at most the number of studies."""
+    monitor = TaskMonitor({"x": [0.0]}, {})
+    for group in ("site a", "site b"):
+        monitor.add({"x": 1.0}, "A4C", [group])
+    assert monitor.evidence == pytest.approx(
+        sum(stream.evidence for streams in monitor.groups.values() for stream in streams.values()) / 3
+    )
+
+
+def test_sites_beyond_the_limit_share_a_group(tmp_path, reference):
+    for number in range(MAX_SITES + 10):
+        append(tmp_path / "log", make_rows(1, first=number, site=f"s{number}"))
+    watched = monitors(tmp_path, reference)
+    watched.step()
+    assert len(watched.models[BUNDLE].monitor.groups) == MAX_SITES + 2
+
+
+def test_a_model_without_reference_is_counted_and_published_as_not_watched(tmp_path):
+    def none(_):
+        raise ValueError("no evaluation")
+
+    append(tmp_path / "log", make_rows(5))
+    watched = Monitors(tmp_path / "state", str(tmp_path / "log"), none)
+    watched.step()
+    gauges = Gauges()
+    gauges.publish(model_values(watched.current()))
+    text = gauges.exposition().decode()
+    assert f'echoplane_drift_watched{{task="{TASK}",version="3"}} 0.0' in text
+    assert "echoplane_drift_alarm{" not in text
+
+
+def test_only_the_model_that_answers_now_is_published(tmp_path, reference):
+    append(tmp_path / "log", make_rows(5))
+    append(tmp_path / "log", make_rows(5, first=5, bundle="c" * 64))
+    watched = monitors(tmp_path, reference)
+    watched.step()
+    assert [model.bundle for model in watched.current()] == ["c" * 64]
+    assert watched.current()[0].first >= START
+
+
+def test_a_damaged_state_starts_the_evidence_again_and_is_no_crash(reference):
+    monitor = TaskMonitor(reference.streams, reference.labels)
+    with pytest.raises(ValueError, match="damaged"):
+        restore(monitor, b"PK\x03\x04 nonsense")
+    assert dumped(monitor)[:2] == b"PK"
+
+
+def test_every_metric_has_a_sentence_and_bounded_labels():
+    for one in DEFINITIONS:
+        assert one.help.endswith(".")
+        assert set(one.labels) <= {"task", "version", "group", "stream"}
+
+
+def test_a_monitor_open_to_other_machines_demands_a_token(tmp_path):
+    open_to_all = MonitorSettings(monitor_host="0.0.0.0")
+    with pytest.raises(ConfigError, match="WEBHOOK_TOKEN_FILE"):
+        open_to_all.webhook_token()
+    (tmp_path / "token").write_text("short")
+    with pytest.raises(ConfigError, match="16 characters"):
+        MonitorSettings(webhook_token_file=str(tmp_path / "token")).webhook_token()
+    assert MonitorSettings().webhook_token() == ""
