@@ -55,6 +55,20 @@ def content(place: str, name: str) -> bytes:
     return retry_while_unavailable(read)
 
 
+def write(place: str, name: str, written: bytes) -> None:
+    """Writes one object below `place`, a bucket. Raises StoreUnavailable if the store stays away."""
+    prefix = _prefix(place)
+
+    def put() -> None:
+        with _answering(), _bucket().open_output_stream(f"{prefix}/{name}") as stream:
+            stream.write(written)
+
+    try:
+        retry_while_unavailable(put)
+    except FileNotFoundError:
+        raise ConfigError("there is no such bucket; make it, or check the s3:// address.") from None
+
+
 def _listed_folder(folder: Path) -> list[Stored]:
     if not folder.is_dir():
         raise ConfigError("the place of the studies is not a folder that can be read.")

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from echoplane.cli import COMMANDS
 from echoplane.monitoring import alerts, metrics, monitor_metrics
 from echoplane.settings import ServingSettings
+from serving.edge.settings import EdgeSettings
 from serving.gateway import metrics as gateway_metrics
 from serving.gateway.settings import GatewaySettings, Peer, Rule
 from serving.monitor.settings import MonitorSettings
@@ -96,6 +97,8 @@ def _settings() -> str:
         "|---|---|---|",
         *_rows(MonitorSettings, "ECHOPLANE_"),
     ]
+    parts += ["", "## Settings of the edge agent", "", "Environment variables of `python -m serving.edge`.", ""]
+    parts += ["| variable | default | meaning |", "|---|---|---|", *_rows(EdgeSettings, "ECHOPLANE_EDGE_")]
     return "\n".join([*parts, ""])
 
 

@@ -12,6 +12,7 @@ drift     comparison of studies in service with the accepted ones
 retrain   decisions on requests for retraining
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
+edge      roll-out of bundles to edge devices
 """
 
 import argparse
@@ -22,6 +23,7 @@ import sys
 from echoplane.cli.command import Command
 from echoplane.cli.deid import run_deid
 from echoplane.cli.drift import run_drift
+from echoplane.cli.edge import run_edge
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
 from echoplane.cli.retrain import run_retrain
@@ -160,6 +162,12 @@ COMMANDS: dict[str, Command] = {
         "return a task's champion in MLflow to the version before it",
         "echoplane rollback echo-view-video --reason wrong-labels --tracking-uri http://127.0.0.1:9",
         run_rollback,
+        goes_on=False,
+    ),
+    "edge": Command(
+        "publish a bundle to edge devices by rings, halt or resume it, see the fleet",
+        "echoplane edge publish edge-repository --bundle work/export/77aa --ring first --keys keys --devices box-1",
+        run_edge,
         goes_on=False,
     ),
 }

@@ -1,0 +1,114 @@
+"""`echoplane edge`: publish a bundle to edge devices by rings, halt and resume the roll-out, see the fleet."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from echoplane.errors import ConfigError
+
+NEEDS_TASK = ("halt", "resume", "widen")
+
+
+def run_edge(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    """Runs one action on a repository and copies the result to where devices fetch it."""
+    actions = ["init", "publish", "widen", "halt", "resume", "status", "refresh", "rotate"]
+    parser.add_argument("action", choices=actions, help="what to do; see docs/edge.md")
+    parser.add_argument("repository", type=Path, help="folder of the TUF repository")
+    parser.add_argument("--keys", type=Path, action="append", default=[], help="folder of signing keys; repeatable")
+    parser.add_argument("--new-keys", type=Path, help="folder for the keys that init and rotate make")
+    parser.add_argument("--channel", default="stable", help="group of devices with a plan of its own. Default: stable")
+    parser.add_argument("--bundle", type=Path, help="bundle folder to publish")
+    parser.add_argument("--task", default="", help="task whose roll-out is changed")
+    parser.add_argument("--ring", choices=["first", "tenth", "all"], default="first", help="ring. Default: first")
+    parser.add_argument("--devices", default="", help="ids of devices that have not reported yet, comma separated")
+    parser.add_argument("--reason", default="", help="reason of a halt; every device reports it, so name no patient")
+    parser.add_argument("--reports", default="", help="folder or s3:// address of the devices' reports")
+    parser.add_argument("--to", default="", help="folder or s3:// address that devices read; a copy is put there")
+    parser.add_argument("--act", action="store_true", help="status: do what the policy decides")
+    parser.add_argument("--soak-h", type=float, default=24, help="status: hours in a ring before the next. Default: 24")
+    parser.add_argument("--max-failed-share", type=float, default=0.1, help="status: share that halts. Default: 0.1")
+    args = parser.parse_args(arguments)
+    for action, given, option in (("publish", args.bundle, "--bundle"), ("init rotate", args.new_keys, "--new-keys")):
+        if args.action in action.split() and not given:
+            raise ConfigError(f"`edge {args.action}` needs {option}.")
+    if args.action in NEEDS_TASK and not args.task:
+        raise ConfigError(f"`edge {args.action}` needs --task.")
+    outcome = _status(args) if args.action == "status" else _change(args)
+    if args.to:
+        from echoplane.edge.upload import upload
+
+        outcome["copied"] = upload(args.repository, args.to)
+    print(json.dumps(outcome) if args.json else "\n".join(f"{name}: {value}" for name, value in outcome.items()))
+    return 0
+
+
+def _change(args: argparse.Namespace) -> dict[str, Any]:
+    from echoplane.edge import publish, repository
+
+    if args.action == "init":
+        repository.create(args.repository, args.new_keys)
+        return {"repository": "made", "root": "metadata/1.root.json goes to every device"}
+    repo = _opened(args)
+    if args.action == "rotate":
+        repository.rotate_root(repo, args.new_keys)
+        return {"root": f"version {repo.root().version}"}
+    if args.action == "refresh":
+        publish.refresh(repo)
+        return {"timestamp": f"version {repo.timestamp().version}"}
+    where = publish.Rollout(repo, args.channel, args.task)
+    if args.action == "halt":
+        return publish.halt(where, args.reason).model_dump(mode="json")
+    if args.action == "resume":
+        return publish.resume(where).model_dump(mode="json")
+    devices = _devices(args)
+    if args.action == "widen":
+        return publish.widen(where, args.ring, devices).model_dump(mode="json")
+    return publish.publish(repo, args.channel, args.bundle, args.ring, devices).model_dump(mode="json")
+
+
+def _status(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the plan and the fleet by task; with --act, halts or widens as the policy decides."""
+    from echoplane.edge import fleet, publish
+    from echoplane.edge.upload import read_reports
+
+    repo, reports = _opened(args), read_reports(args.reports) if args.reports else []
+    reports = [report for report in reports if report.channel == args.channel]
+    policy = fleet.Policy(soak_h=args.soak_h, max_failed_share=args.max_failed_share)
+    shown: dict[str, Any] = {"devices": len(reports)}
+    for task, plan in publish.plan_of(repo, args.channel).tasks.items():
+        if args.task not in ("", task):
+            continue
+        shown[task] = fleet.summary(reports, task) | {"stable": plan.stable}
+        if plan.candidate:
+            decision = fleet.decide(plan.candidate, task, reports, policy, repo.now)
+            shown[task] |= {"candidate": plan.candidate.bundle, "ring": plan.candidate.ring}
+            shown[task] |= {"decision": decision.action, "reason": decision.reason}
+            if args.act:
+                _act(publish.Rollout(repo, args.channel, task), decision, [report.device for report in reports])
+    return shown
+
+
+def _act(where: Any, decision: Any, devices: list[str]) -> None:
+    from echoplane.edge import publish
+
+    if decision.action == "halt":
+        publish.halt(where, decision.reason)
+    elif decision.action == "widen":
+        publish.widen(where, decision.ring, devices)
+
+
+def _devices(args: argparse.Namespace) -> list[str]:
+    from echoplane.edge.fleet import check_device
+    from echoplane.edge.upload import devices_of, read_reports
+
+    return [check_device(one) for one in devices_of(read_reports(args.reports) if args.reports else [], args.devices)]
+
+
+def _opened(args: argparse.Namespace) -> Any:
+    from echoplane.edge.keys import read_keys
+    from echoplane.edge.repository import EdgeRepository
+
+    if not (args.repository / "metadata").is_dir():
+        raise ConfigError("there is no repository in the folder; `echoplane edge init` makes one.")
+    return EdgeRepository(args.repository, read_keys(args.keys))
