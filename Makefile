@@ -14,9 +14,10 @@ setup: .venv/.complete  ## the virtual environment .venv from requirements/dev.t
 
 .venv/.complete: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and "echoplane needs Python 3.11; this is %d.%d. Give another: make PYTHON=/path/to/python3.11" % v)'
+	@echo "setup: .venv will take 7 GB of disk; downloading takes minutes on a slow line"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/dev.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 

@@ -16,14 +16,18 @@ A message says what is wrong, what was expected and what to do. It never holds a
 identify a patient: no name, id, date, UID, path or free text.
 """
 
+import errno
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class EchoplaneError(Exception):
@@ -102,9 +106,17 @@ def explained(error: Exception) -> str:
     code and the system's reason (a full disk, a missing permission), since a library's own message may quote a file."""
     if isinstance(error, EchoplaneError):
         return str(error)
-    reason = f"{os.strerror(error.errno)}; " if isinstance(error, OSError) and error.errno else ""
+    number = next((one.errno for one in chain(error) if isinstance(one, OSError) and one.errno), None)
+    reason = "" if number is None else f"{'disk full' if number in FULL else os.strerror(number)}; "
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     return (
         f"failed unexpectedly ({reason}{type(error).__name__} at {place}); ECHOPLANE_DEBUG=1 shows the whole traceback."
     )
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields `error` and what it was raised from or during, outermost first; a library may wrap the system's error."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

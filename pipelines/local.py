@@ -7,7 +7,9 @@ holds the latest run's manifests by step.
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -57,10 +59,22 @@ def _run(name: str, values: dict[str, Any], root: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder))
     try:
-        pipelines.by_name(name)(**values)
+        with _python_for_a_shell():
+            pipelines.by_name(name)(**values)
     except RuntimeError as error:  # the only way in which kfp.local reports that a step failed or was interrupted
         reasons = [f"{step.stage}: {step.reason}" for step in records(values["root"], this_run) if step.reason]
         raise StageError("; ".join(reasons) or str(error).splitlines()[0]) from error
+
+
+@contextlib.contextmanager
+def _python_for_a_shell() -> Iterator[None]:
+    """Quotes `sys.executable`, which kfp.local puts into a shell script as it is: its path may hold a space."""
+    executable = sys.executable
+    sys.executable = shlex.quote(executable)
+    try:
+        yield
+    finally:
+        sys.executable = executable
 
 
 def manifests(root: Path) -> dict[str, Manifest]:

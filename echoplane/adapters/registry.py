@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from echoplane.bundle import Bundle, read
-from echoplane.errors import BundleError, ConfigError, RegistryUnavailable
+from echoplane.errors import BundleError, ConfigError, RegistryUnavailable, chain
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
@@ -131,7 +132,7 @@ class Registry:
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Turns exceptions of MLflow and HTTP into a BundleError that names no address, since that may hold a password.
+    """Turns exceptions of MLflow and HTTP into a BundleError that never shows a password, which an address may hold.
 
     The error is a RegistryUnavailable if a retry may succeed.
     """
@@ -145,10 +146,20 @@ def answering() -> Iterator[None]:
         kind = RegistryUnavailable if status >= SERVER_ERROR else BundleError
         raise kind(f"the MLflow server refused or did not answer: status {status}.") from error
     except requests.RequestException as error:
-        raise RegistryUnavailable(f"the MLflow server can't be reached ({type(error).__name__}).") from error
+        raise RegistryUnavailable(f"{_server()} can't be reached ({type(error).__name__}).") from error
     except MlflowException as error:
+        if any(isinstance(one, requests.ConnectionError | requests.Timeout) for one in chain(error)):
+            raise RegistryUnavailable(f"{_server()} can't be reached.") from error
         kind = RegistryUnavailable if error.get_http_status_code() >= SERVER_ERROR else BundleError
         raise kind(f"the MLflow server refused or did not answer: {error.error_code}.") from error
+
+
+def _server() -> str:
+    """Returns "MLflow at HOST:PORT" without the user, password and path that its address may hold."""
+    import mlflow
+
+    address = urlsplit(mlflow.get_tracking_uri())
+    return f"MLflow at {address.hostname}" + (f":{address.port}" if address.port else "")
 
 
 def _version(version: Any) -> Version:

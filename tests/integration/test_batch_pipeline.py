@@ -10,12 +10,15 @@ from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_cohort import write_cohort
 
 
-def test_every_study_of_a_folder_gets_a_row_and_the_last_step_counts_them(tmp_path: Path) -> None:
+def test_e13_every_study_of_a_folder_gets_a_row_though_paths_hold_spaces(tmp_path: Path) -> None:
     write_cohort(tmp_path / "in", patients=2, views=2)
     (tmp_path / "in/dicom/bad.dcm").write_bytes(b"no image")
     bundle = make_tiny_bundle(tmp_path / "bundle")
-    root = tmp_path / "work"
-    command = [sys.executable, "-m", "pipelines", "run", "batch-inference", "--root", str(root), "--part-size", "3"]
+    root = tmp_path / "the work"
+    environment = tmp_path / "an environment"
+    environment.symlink_to(sys.prefix)
+    command = [str(environment / "bin/python"), "-m", "pipelines", "run", "batch-inference", "--root", str(root)]
+    command += ["--part-size", "3"]
     command += ["--source", str(tmp_path / "in/dicom"), "--model", str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
