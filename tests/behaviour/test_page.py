@@ -1,11 +1,18 @@
 """The page as a cardiologist meets it, in a real browser on a running service."""
 
+import csv
+import json
+import subprocess
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from echoplane.monitoring.feedback import read_feedback
 from echoplane.tokens import change_tokens, new_token
 from tests import dicom_files as dicom
 from tests.browser import DESK, PHONE, chromium, needs_chromium
@@ -13,6 +20,7 @@ from tests.serving_process import Running, serve
 from tests.tiny_bundle import make_tiny_bundle
 
 pytestmark = needs_chromium
+AXE = "axe-core@4.10.3"
 ROLES = ("predict", "feedback", "operate")
 
 
@@ -126,6 +134,108 @@ def test_a_file_that_is_no_study_gets_its_reason_and_the_others_their_answers(
     expect(page.locator("#answer .problem")).to_contain_text("This is no file that is read")
     page.get_by_role("button", name="other.dcm").click()
     expect(page.locator("#frame-number")).to_have_text("1 of 12")
+
+
+def test_an_explanation_is_drawn_over_the_clip_and_hidden_again(page: Page, token: str, files: list[Path]) -> None:
+    sign_in(page, token)
+    page.set_input_files("#files", files[0])
+    expect(page.locator("#frame-number")).to_have_text("1 of 24")
+    assert not is_coloured(page)
+    page.get_by_role("button", name="What does it depend on?").click()
+    expect(page.locator(".tool .hint").first).to_contain_text("Warm parts matter")
+    expect(page.get_by_role("button", name="Hide what it depends on")).to_have_attribute("aria-pressed", "true")
+    assert is_coloured(page)
+    page.get_by_role("button", name="Hide what it depends on").click()
+    expect(page.get_by_role("button", name="What does it depend on?")).to_be_visible()
+    page.wait_for_timeout(200)
+    assert not is_coloured(page)
+
+
+def is_coloured(page: Page) -> bool:
+    """Whether the picture has any colour: the clips are grey, the heat map is not."""
+    return page.evaluate("""() => {
+        const canvas = document.getElementById("picture");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        for (let k = 0; k < data.length; k += 4) if (Math.abs(data[k] - data[k + 2]) > 20) return true;
+        return false;
+    }""")
+
+
+def test_feedback_reaches_the_log_with_its_author(page: Page, token: str, files: list[Path], service: Running) -> None:
+    sign_in(page, token)
+    page.set_input_files("#files", files[0])
+    summary = page.locator(".feedback summary")
+    if "Wrong" in summary.inner_text():
+        summary.click()
+    page.get_by_label("Right view").select_option(label="Apical two chamber")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".kept")).to_have_text("Thank you. Kept as apical two chamber.")
+    kept = list(read_feedback(service.log_file.parent / "log", "echo-view-video"))
+    assert [(row.label, row.author) for row in kept] == [("a2c", "echo-lab")]
+
+
+def test_a_folder_and_a_zip_give_a_table_that_can_be_saved(
+    page: Page, token: str, files: list[Path], tmp_path: Path
+) -> None:
+    sign_in(page, token)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for path in files[:2]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "notes.txt").write_text("not a picture")
+    page.set_input_files("#folder", folder)
+    expect(page.locator("#study h2")).to_have_text("2 of 2 files answered")
+    expect(page.locator("#notice")).to_have_text("1 file was left out: neither a picture nor a clip that is read.")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files[:2]:
+            archive.write(path, f"inner/{path.name}")
+    page.set_input_files("#files", tmp_path / "study.zip")
+    expect(page.locator("#study h2")).to_have_text("4 of 4 files answered")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as CSV").click()
+    rows = list(csv.DictReader(saved.value.path().read_text().splitlines()))
+    assert [row["file"] for row in rows] == ["clip.dcm", "other.dcm"] * 2
+    assert rows[0]["confidence"] == rows[2]["confidence"]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as JSON").click()
+    body = json.loads(saved.value.path().read_text())
+    assert [len(file["answers"]) for file in body["files"]] == [1] * 4
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core, which checks accessibility; fetched for the test alone."""
+    folder = tmp_path_factory.mktemp("axe")
+    fetched = subprocess.run(["npm", "pack", AXE], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    if fetched.returncode:
+        pytest.skip(f"npm cannot fetch {AXE} here")
+    with tarfile.open(next(folder.glob("*.tgz"))) as package:
+        source = package.extractfile("package/axe.min.js")
+        assert source is not None
+        return source.read().decode()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_fault_in_either_theme(
+    page: Page, token: str, files: list[Path], axe: str, theme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.goto("/")
+    expect(page.get_by_label("Access token")).to_be_visible()
+    assert faults(page, axe) == []
+    sign_in(page, token)
+    page.set_input_files("#files", files)
+    expect(page.locator("#study h2")).to_have_text("3 of 3 files answered")
+    for summary in page.locator("#answer summary").all():
+        if not summary.evaluate("summary => summary.parentElement.open"):
+            summary.click()
+    assert faults(page, axe) == []
+
+
+def faults(page: Page, axe: str) -> list[str]:
+    page.evaluate(axe)
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [f"{fault['id']}: {node['html'][:120]}" for fault in found for node in fault["nodes"]]
 
 
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page, token: str, files: list[Path]) -> None:

@@ -18,13 +18,9 @@ from serving.api.http.schemas import RESEARCH_USE
 WEB = files("serving.api").joinpath("web")
 PAGES = {"/": "page.html"}
 ASSETS = (
-    "style.css",
-    "icon.svg",
-    "page.js",
-    "api.js",
-    "dom.js",
-    "answer.js",
-    "player.js",
+    *("style.css", "icon.svg"),
+    *("page.js", "api.js", "dom.js", "theme.js", "player.js", "answer.js", "study.js"),
+    *("explain.js", "feedback.js", "files.js", "zip.js", "download.js"),
 )
 OPEN_PATHS = frozenset({*PAGES, *(f"/web/{name}" for name in ASSETS)})
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

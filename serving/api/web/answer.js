@@ -1,23 +1,24 @@
 // The answer to one file, as a cardiologist reads it: the view, how sure, and what else it could be.
 
-import { element, percent } from "./dom.js";
+import { fileButtons } from "./download.js";
+import { capital, element, percent } from "./dom.js";
 
 const FIRST_SHOWN = 5;
 
-/** Shows what is known of `item` in `panel`. */
-export function showAnswer(panel, item, labels) {
-  panel.replaceChildren(...contents(item, labels));
+/** Shows what is known of `item` in `panel`; `tools(answer)` gives the controls below an answer. */
+export function showAnswer(panel, item, labels, tools) {
+  panel.replaceChildren(...contents(item, labels, tools));
 }
 
-function contents(item, labels) {
+function contents(item, labels, tools) {
   if (item.state === "waiting") return [element("p", { className: "hint" }, "Waiting for its turn.")];
   if (item.state === "asking") return [element("p", { className: "hint" }, "The model is looking at the clip.")];
-  return [...item.answers.map((answer) => result(answer, labels)), ...item.problems.map(problem)];
+  return [...item.answers.map((answer) => result(answer, labels, tools)), ...item.problems.map(problem)];
 }
 
 export const titleOf = (task, name, labels) => labels.get(task)?.get(name) ?? name;
 
-function result(answer, labels) {
+function result(answer, labels, tools) {
   const ranked = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
   return element(
     "article",
@@ -29,6 +30,8 @@ function result(answer, labels) {
       ? element("details", {}, element("summary", {}, `All ${ranked.length} views`), bars(answer.task, ranked.slice(FIRST_SHOWN), labels))
       : null,
     ...answer.warnings.map((warning) => element("p", { className: "warning" }, sentence(warning))),
+    fileButtons(answer),
+    ...tools(answer),
     facts(answer),
   );
 }
@@ -88,5 +91,4 @@ function problem(found) {
   );
 }
 
-export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const sentence = (text) => capital(text) + (/[.!?]$/.test(text) ? "" : ".");

@@ -36,8 +36,8 @@ export async function send(path, options = {}) {
   }
 }
 
-/** The models that answer, with their labels. */
-export const models = async () => (await (await send("/v1/models")).json()).models;
+/** The models that answer, with their labels, and whether feedback is kept. */
+export const models = async () => (await send("/v1/models")).json();
 
 const form = (file) => {
   const body = new FormData();
@@ -66,3 +66,15 @@ export function unpacked(buffer) {
   });
   return { header, pictures };
 }
+
+/** The explanation of the answer of `task` to the file. */
+export const explanationOf = async (file, task) =>
+  (await send(`/v1/explain/${encodeURIComponent(task)}`, { method: "POST", body: form(file) })).json();
+
+/** Sends the right label of an answered request. */
+export const sendFeedback = (requestId, task, label) =>
+  send("/v1/feedback", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ request_id: requestId, task, label }),
+  });

@@ -15,6 +15,8 @@ export function element(tag, properties = {}, ...children) {
 
 export const percent = (share) => `${(100 * share).toFixed(share > 0.995 || share < 0.1 ? 1 : 0)} %`;
 
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** Says `text` to a screen reader without moving the focus. */
 export function announce(text) {
   byId("status").textContent = text;

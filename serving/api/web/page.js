@@ -1,16 +1,20 @@
 // The page: sign-in, files in, answers out.
 
 import * as api from "./api.js";
-import { showAnswer, capital, titleOf } from "./answer.js";
-import { announce, byId, element, percent } from "./dom.js";
+import { showAnswer } from "./answer.js";
+import { announce, byId, capital } from "./dom.js";
+import { explainControl, overlayOf } from "./explain.js";
+import { feedbackControl } from "./feedback.js";
+import { droppedFiles, studiesOf } from "./files.js";
 import { Player } from "./player.js";
+import { showStudy, summary, thumbnail } from "./study.js";
+import { setUpTheme } from "./theme.js";
 
 const AT_ONCE = 2;
 const PACKS_KEPT = 4;
-const THUMBNAIL = { columns: 160, rows: 120 };
 
 const player = new Player();
-const state = { items: [], chosen: null, labels: new Map(), running: 0 };
+const state = { items: [], chosen: null, labels: new Map(), feedback: false, running: 0 };
 
 async function start() {
   setUpTheme();
@@ -22,9 +26,10 @@ async function start() {
 async function enter() {
   try {
     const found = await api.models();
-    state.labels = new Map(found.map((slot) => [slot.task, new Map(slot.labels.map((label) => [label.name, label.title]))]));
+    state.feedback = found.feedback;
+    state.labels = new Map(found.models.map((slot) => [slot.task, new Map(slot.labels.map((label) => [label.name, label.title]))]));
     showSignedIn(true);
-    say(found.some((slot) => slot.ready) ? "" : "No model is loaded yet; answers will come once one is.");
+    say(found.models.some((slot) => slot.ready) ? "" : "No model is loaded yet; answers will come once one is.");
   } catch (refused) {
     api.forgetToken();
     showSignedIn(false, refused.status === 401);
@@ -60,9 +65,13 @@ function say(text) {
   byId("notice").hidden = !text;
 }
 
-function add(files) {
+async function add(files) {
   if (!files.length) return;
-  const added = files.map((file) => ({ file, name: file.name, state: "waiting", answers: [], problems: [], pack: null, thumbnail: null }));
+  announce(`Reading ${files.length} files.`);
+  const { studies, left } = await studiesOf(files);
+  say(left ? `${left} file${left > 1 ? "s were" : " was"} left out: neither a picture nor a clip that is read.` : "");
+  if (!studies.length) return;
+  const added = studies.map(({ name, file }) => ({ file, name, state: "waiting", answers: [], problems: [], pack: null, thumbnail: null }));
   state.items.push(...added);
   byId("work").hidden = false;
   byId("drop").classList.add("small");
@@ -109,16 +118,6 @@ async function picture(item) {
   refresh(item, { picture: true });
 }
 
-async function thumbnail(pack) {
-  const canvas = element("canvas", { className: "thumb", width: THUMBNAIL.columns, height: THUMBNAIL.rows });
-  const bitmap = await createImageBitmap(pack.pictures[Math.floor(pack.pictures.length / 2)]);
-  const scale = Math.min(THUMBNAIL.columns / bitmap.width, THUMBNAIL.rows / bitmap.height);
-  const [width, height] = [bitmap.width * scale, bitmap.height * scale];
-  canvas.getContext("2d").drawImage(bitmap, (THUMBNAIL.columns - width) / 2, (THUMBNAIL.rows - height) / 2, width, height);
-  bitmap.close();
-  return canvas;
-}
-
 function choose(item) {
   state.chosen = item;
   player.clear();
@@ -128,64 +127,41 @@ function choose(item) {
 
 function refresh(item, changed = {}) {
   if (item === state.chosen) {
-    showAnswer(byId("answer"), item, state.labels);
+    showAnswer(byId("answer"), item, state.labels, (answer) => tools(item, answer));
     if (changed.picture) showPicture(item);
   }
-  showStudy();
+  showStudy(byId("study"), state, (chosen) => {
+    choose(chosen);
+    byId("answer").focus();
+  });
+}
+
+/** Returns the controls below an answer: only a classification is explained and corrected. */
+function tools(item, answer) {
+  if (!Object.keys(answer.probabilities).length) return [];
+  const labels = state.labels.get(answer.task) ?? new Map();
+  return [explainControl(item, answer, player), ...(state.feedback ? [feedbackControl(item, answer, labels)] : [])];
 }
 
 function showPicture(item) {
   const note = byId("screen-note");
   note.hidden = item.pack !== null;
   note.textContent = item.noPicture ? `No picture: ${item.noPicture}` : "Reading the clip.";
-  if (item.pack && player.pack !== item.pack) player.show(item.pack);
-}
-
-function summary(item) {
-  if (item.state !== "answered") return item.state === "asking" ? "asking" : "waiting";
-  const [answer] = item.answers;
-  if (!answer) return "no answer";
-  return answer.label === null ? "cannot tell" : answer.title;
-}
-
-/** Lists the files, if there is more than one. */
-function showStudy() {
-  const section = byId("study");
-  section.hidden = state.items.length < 2;
-  if (section.hidden) return;
-  const titles = ["", "File", "View", "Sure", "Nearest other"];
-  const classes = ["", "", "", "number", "optional"];
-  const head = element("tr", {}, titles.map((title, k) => element("th", { scope: "col", className: classes[k] }, title || element("span", { className: "unseen" }, "Picture"))));
-  section.replaceChildren(element("table", {}, element("caption", { className: "unseen" }, "Files and their answers"), element("thead", {}, head), element("tbody", {}, state.items.map(row))));
-}
-
-function row(item) {
-  const answer = item.answers[0];
-  const ranked = answer ? Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]) : [];
-  const button = element("button", { type: "button", className: "plain name" }, item.name);
-  button.addEventListener("click", () => {
-    choose(item);
-    byId("answer").focus();
-  });
-  return element(
-    "tr",
-    item === state.chosen ? { className: "chosen", "aria-current": "true" } : {},
-    element("td", {}, item.thumbnail ?? element("span", { className: "thumb" })),
-    element("td", {}, button),
-    element("td", {}, capital(summary(item))),
-    element("td", { className: "number" }, ranked.length ? percent(ranked[0][1]) : ""),
-    element("td", { className: "optional" }, ranked[1] ? capital(titleOf(answer.task, ranked[1][0], state.labels)) : ""),
-  );
+  if (!item.pack || player.pack === item.pack) return;
+  player.show(item.pack);
+  player.setOverlay(overlayOf(item));
 }
 
 function listen() {
   byId("sign-in").addEventListener("submit", signIn);
   byId("sign-out").addEventListener("click", signOut);
   byId("choose").addEventListener("click", () => byId("files").click());
-  byId("files").addEventListener("change", (event) => {
-    add([...event.target.files]);
-    event.target.value = "";
-  });
+  byId("choose-folder").addEventListener("click", () => byId("folder").click());
+  for (const input of [byId("files"), byId("folder")])
+    input.addEventListener("change", () => {
+      add([...input.files]);
+      input.value = "";
+    });
   const inside = (event) => !byId("drop").hidden && [...(event.dataTransfer?.types ?? [])].includes("Files");
   for (const kind of ["dragenter", "dragover"])
     document.addEventListener(kind, (event) => {
@@ -196,25 +172,10 @@ function listen() {
   document.addEventListener("dragleave", (event) => {
     if (!event.relatedTarget) document.body.classList.remove("dragging");
   });
-  document.addEventListener("drop", (event) => {
+  document.addEventListener("drop", async (event) => {
     event.preventDefault();
     document.body.classList.remove("dragging");
-    if (inside(event)) add([...event.dataTransfer.files]);
-  });
-}
-
-function setUpTheme() {
-  const dark = () => document.documentElement.dataset.theme === "dark";
-  const set = (theme) => {
-    document.documentElement.dataset.theme = theme;
-    byId("theme").textContent = theme === "dark" ? "Light" : "Dark";
-    byId("theme").setAttribute("aria-label", theme === "dark" ? "Light colours" : "Dark colours");
-  };
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  set(localStorage.getItem("echoplane-theme") ?? (system.matches ? "dark" : "light"));
-  byId("theme").addEventListener("click", () => {
-    set(dark() ? "light" : "dark");
-    localStorage.setItem("echoplane-theme", document.documentElement.dataset.theme);
+    if (inside(event)) add(await droppedFiles(event.dataTransfer));
   });
 }
 
