@@ -13,17 +13,17 @@ export function showAnswer(panel, item, labels, tools) {
 function contents(item, labels, tools) {
   if (item.state === "waiting") return [element("p", { className: "hint" }, "Waiting for its turn.")];
   if (item.state === "asking") return [element("p", { className: "hint" }, "The model is looking at the clip.")];
-  return [...item.answers.map((answer) => result(answer, labels, tools)), ...item.problems.map(problem)];
+  return [...item.answers.map((answer) => result(answer, labels, tools, item.answers.length + item.problems.length === 1)), ...item.problems.map(problem)];
 }
 
 export const titleOf = (task, name, labels) => labels.get(task)?.get(name) ?? name;
 
-function result(answer, labels, tools) {
+function result(answer, labels, tools, alone) {
   const ranked = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
   return element(
     "article",
     { className: "result" },
-    element("p", { className: "kind" }, answer.task),
+    alone ? null : element("p", { className: "kind" }, answer.task),
     headline(answer, ranked, labels),
     ranked.length ? bars(answer.task, ranked.slice(0, FIRST_SHOWN), labels) : null,
     ranked.length > FIRST_SHOWN
