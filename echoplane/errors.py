@@ -9,6 +9,8 @@
       ConfigError              the caller's settings or arguments     exit 2
       BundleError              refused; the old model keeps serving   exit 1
         RegistryUnavailable    the registry or its artifact store is unavailable
+        UntrustedModel         its promotion is not signed by a trusted key
+      AuditError               the audit log is damaged or unwritable exit 1
       StageError               a stage failed                         exit 1
         StoreUnavailable       the object store is unavailable
 
@@ -73,6 +75,14 @@ class BundleError(EchoplaneError):
 
 
 class RegistryUnavailable(BundleError):
+    pass
+
+
+class UntrustedModel(BundleError):
+    pass
+
+
+class AuditError(EchoplaneError):
     pass
 
 

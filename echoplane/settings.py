@@ -1,6 +1,6 @@
 """Settings of the service, from the environment (prefix ECHOPLANE_), read once per process."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,12 +10,24 @@ from echoplane.runtimes.names import MAX_THREADS, Precision, RuntimeName
 from echoplane.tasks import BUILT_IN
 
 MIB = 1 << 20
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
 
-class ServingSettings(BaseSettings):
-    """Settings that the service reads. MLflow keeps its own variables (MLFLOW_TRACKING_URI and its credentials)."""
+class TrustSettings(BaseSettings):
+    """Settings of whatever loads models from a registry."""
 
     model_config = SettingsConfigDict(env_prefix="ECHOPLANE_", frozen=True, use_attribute_docstrings=True)
+
+    trusted_keys: str = ""
+    """File of the public keys whose signed promotions are accepted, made by `echoplane keys`, or its JSON content;
+    empty for the user's own. It is read again at each look for a model."""
+    allow_unsigned_models: bool = False
+    """Permission to load models of a registry that no trusted key has signed: whoever reaches the registry then decides
+    what answers."""
+
+
+class ServingSettings(TrustSettings):
+    """Settings that the service reads. MLflow keeps its own variables (MLFLOW_TRACKING_URI and its credentials)."""
 
     bundles: str = ""
     """Bundle folders to serve, comma separated: FOLDER, or TASK=FOLDER to insist on its task."""
@@ -77,10 +89,19 @@ class ServingSettings(BaseSettings):
     """Permission for clients of other machines to use the service without authentication."""
 
 
+def read_trust_settings() -> TrustSettings:
+    """Reads the settings of trust from the environment. Raises ConfigError, which names the wrong setting."""
+    return _read(TrustSettings)
+
+
 def read_serving_settings() -> ServingSettings:
     """Reads the settings from the environment. Raises ConfigError, which names the wrong setting but not its value."""
+    return _read(ServingSettings)
+
+
+def _read(kind: type[AnySettings]) -> AnySettings:
     try:
-        return ServingSettings()
+        return kind()
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None

@@ -18,6 +18,7 @@ from typing import Any
 
 import pipelines
 from echoplane.errors import ConfigError, StageError
+from echoplane.signing import ensure_own_keys
 from echoplane.stages.stage import Manifest, die_with_runner, ensure_folder
 from echoplane.stages.step import RUN_VARIABLE, records
 
@@ -48,6 +49,7 @@ def _only_run(root: Path) -> Iterator[Path]:
 def _run(name: str, values: dict[str, Any], root: Path) -> None:
     # Steps end with this process; unbuffered, so that their lines appear while they work.
     this_run = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    ensure_own_keys()  # the step promote signs with them
     os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1", RUN_VARIABLE: this_run}
     from kfp import local
 

@@ -12,8 +12,9 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit, UltrasoundMultiFrameImageStorage
 
+from echoplane.files import digest_of
 from echoplane.stages.outputs import Studies
-from echoplane.stages.stage import Manifest, digest_of, file_digests
+from echoplane.stages.stage import Manifest, file_digests
 from echoplane.study.views import VIDEO_VIEWS, View
 
 ROWS, COLUMNS, FRAMES = 80, 96, 10

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from echoplane.bundle import read
+from echoplane.files import digest_of
 from echoplane.stages import dataset
 from echoplane.stages.outputs import BundleOutput
-from echoplane.stages.stage import Manifest, digest_of, file_digests
+from echoplane.stages.stage import Manifest, file_digests
 from echoplane.tasks import Rows, by_name
 from tests.tiny_bundle import TASK, make_tiny_bundle
 from tests.tiny_cohort import write_cohort

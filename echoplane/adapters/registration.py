@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from echoplane.adapters.promotions import Authority, Evidence, is_signed, write_record, write_signature
 from echoplane.adapters.registry import (
     BUNDLE_TAG,
     CHAMPION,
@@ -23,7 +24,9 @@ from echoplane.adapters.registry import (
     Version,
     answering,
 )
+from echoplane.adapters.trust import decision_path
 from echoplane.bundle import Bundle
+from echoplane.files import digest_of
 from echoplane.runtimes import InferenceSettings
 
 EXPERIMENT = "echoplane"
@@ -66,28 +69,53 @@ def baseline(registry: Registry, version: Version) -> Version | None:
 
 
 def apply_decision(
-    registry: Registry, version: Version, baseline: Version | None, decision: Mapping[str, Any], digest: str
+    registry: Registry,
+    version: Version,
+    baseline: Version | None,
+    decision: Mapping[str, Any],
+    digest: str,
+    figures: Mapping[str, Any],
+    who: Authority,
 ) -> None:
-    """Records the decision in MLflow (artifact, tags) and, if it passed, moves the aliases: previous, then champion.
+    """Records the decision in MLflow (artifact, tags) and, if it passed, signs it and moves the aliases: previous, then
+    champion.
 
     A decision with this `digest` is applied only once, so an alias that a person has moved since, in a rollback, is not
-    moved again. A version that was accepted before keeps its figures and inference settings if it is refused later.
+    moved again; a champion without a signature of this key is signed then. A version that was accepted before keeps its
+    figures and inference settings if it is refused later.
     """
     stored, decided = registry.by_number(version.name, version.number).tags, _tag_of(DECIDED_TAG, digest)
+    evidence = Evidence(digest_of(decision), digest_of(figures))
     if decided in stored:
+        _sign_again(registry, version.name, version.number, stored[decided], evidence, who)
         return
     passed, accepted = decision["passed"], stored.get(OUTCOME_TAG) == PASSED
     failed = [reason["name"] for reason in decision["reasons"] if not reason["passed"]]
     tags = {OUTCOME_TAG: PASSED if passed else "refused", "failed_checks": ", ".join(failed) or "none"}
+    details = {"decision": evidence.decision, "evaluation": evidence.evaluation, "failed_checks": failed}
     with answering():
-        registry.client.log_dict(version.tags[RUN_TAG], dict(decision), "decision.json")
+        for path in ("decision.json", decision_path(evidence.decision)):
+            registry.client.log_dict(version.tags[RUN_TAG], dict(decision), path)
+        record = write_record(who, "promotion" if passed else "refusal", version, details, baseline)
         if passed or not accepted:
             _tag(registry, version, {k: v for k, v in version.tags.items() if stored.get(k) != v} | tags)
         if passed:
+            write_signature(registry, who, "promotion", CHAMPION, version, evidence, record)
             if baseline:
                 registry.client.set_registered_model_alias(version.name, PREVIOUS, baseline.number)
             registry.client.set_registered_model_alias(version.name, CHAMPION, version.number)
         _tag(registry, version, {decided: tags[OUTCOME_TAG]})
+
+
+def _sign_again(registry: Registry, task: str, number: str, outcome: str, evidence: Evidence, who: Authority) -> None:
+    """Signs the champion if this decision made it one while there was no signing key, or another one."""
+    champion = registry.champion(task)
+    if who.key is None or outcome != PASSED or champion is None or champion.number != number:
+        return
+    if not is_signed(champion, CHAMPION, who.key):
+        with answering():
+            record = write_record(who, "promotion", champion, vars(evidence) | {"signed_again": True}, None)
+            write_signature(registry, who, "promotion", CHAMPION, champion, evidence, record)
 
 
 def _tag_of(kind: str, digest: str) -> str:

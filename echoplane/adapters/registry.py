@@ -11,13 +11,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError, RegistryUnavailable, chain
 
-CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+CHAMPION: Final = "champion"
+PREVIOUS: Final = "previous"
+CHALLENGER: Final = "challenger"
 BUNDLE_TAG, RUN_TAG = "bundle_id", "evaluation_run"
 EVALUATION_FOLDER = "evaluation"
 """Folder of a run's artifacts with the output of the evaluate stage."""
@@ -120,8 +122,11 @@ class Registry:
 
     def download_scores(self, version: Version, folder: Path) -> Path:
         """Downloads the scores.parquet of a version's evaluation into `folder` and returns its path."""
-        run = version.tags[RUN_TAG]
-        return self._download(f"runs:/{run}/{EVALUATION_FOLDER}/scores.parquet", str(folder))
+        return self.download_artifact(version.tags[RUN_TAG], f"{EVALUATION_FOLDER}/scores.parquet", folder)
+
+    def download_artifact(self, run: str, path: str, folder: Path) -> Path:
+        """Downloads one artifact of a run into `folder` and returns its path."""
+        return self._download(f"runs:/{run}/{path}", str(folder))
 
     def _download(self, uri: str, folder: str) -> Path:
         import mlflow.artifacts

@@ -13,6 +13,8 @@ retrain   decisions on requests for retraining
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
 edge      roll-out of bundles to edge devices
+keys      keys that sign promotions, and those that are trusted
+audit     log of promotions, approvals, rollbacks and releases
 """
 
 import argparse
@@ -20,10 +22,12 @@ import functools
 import os
 import sys
 
+from echoplane.cli.audit import run_audit
 from echoplane.cli.command import Command
 from echoplane.cli.deid import run_deid
 from echoplane.cli.drift import run_drift
 from echoplane.cli.edge import run_edge
+from echoplane.cli.keys import run_keys
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
 from echoplane.cli.retrain import run_retrain
@@ -168,6 +172,18 @@ COMMANDS: dict[str, Command] = {
         "publish a bundle to edge devices by rings, halt or resume it, see the fleet",
         "echoplane edge publish edge-repository --bundle work/export/77aa --ring first --keys keys --devices box-1",
         run_edge,
+        goes_on=False,
+    ),
+    "keys": Command(
+        "make the key that signs promotions; list, trust or revoke public keys",
+        "echoplane keys make --out signing.key --trusted trusted-keys.json --name mlops",
+        run_keys,
+        goes_on=False,
+    ),
+    "audit": Command(
+        "show or verify the log of promotions, approvals, rollbacks and releases",
+        "echoplane audit verify --log audit.jsonl",
+        run_audit,
         goes_on=False,
     ),
 }

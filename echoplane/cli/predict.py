@@ -49,7 +49,8 @@ def _model(asked: argparse.Namespace) -> Any:
 
 def _champion(task: str, folder: Path) -> tuple[Any, Mapping[str, str]]:
     """Returns the champion's bundle, and the tags that record its inference settings."""
-    from echoplane.adapters.registry import Registry
+    from echoplane.adapters.registry import CHAMPION, Registry
+    from echoplane.adapters.trust import ModelTrust
 
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not address:
@@ -58,6 +59,8 @@ def _champion(task: str, folder: Path) -> tuple[Any, Mapping[str, str]]:
     version = registry.champion(task)
     if version is None:
         raise ConfigError(f"the registry has no champion for {task}; promote a bundle, or give --bundle DIR.")
+    trust = ModelTrust.from_environment()
+    trust.check_evidence(registry, version, trust.check(version, CHAMPION))
     return registry.download(version, folder), version.tags
 
 

@@ -1,7 +1,6 @@
 """`echoplane rollback`: the champion of a task returns to the version before it."""
 
 import argparse
-import getpass
 import json
 import os
 
@@ -22,7 +21,7 @@ def run_rollback(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     from echoplane.adapters.registry import Registry
     from echoplane.adapters.rollback import roll_back
 
-    old, new = roll_back(Registry(uri), args.task, by=args.by or getpass.getuser(), reason=args.reason, to=args.to)
+    old, new = roll_back(Registry(uri), args.task, by=args.by, reason=args.reason, to=args.to)
     if args.json:
         print(json.dumps({"task": args.task, "from": old.number, "to": new.number, "bundle": new.bundle_id}))
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from echoplane.cli.command import empty, progress_apart, report
 from echoplane.errors import ConfigError
+from echoplane.signing import ensure_own_keys
 
 FIND_PATIENT = ("find-patient", "forget")
 """Names of the subcommand; the second is the one of version 0.1.0, accepted for one more version."""
@@ -23,6 +24,8 @@ def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) 
     values = vars(parser.parse_args(arguments))
     as_json, task = values.pop("json"), values.pop("task") if name == "train" else None
     with progress_apart(as_json):
+        if name == "promote":
+            ensure_own_keys()
         config = config_of(stage.Config, values)
         if task:
             _check_task(config.samples, task)

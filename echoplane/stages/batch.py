@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,14 +21,18 @@ from echoplane.batch.studies import Files, studies_in
 from echoplane.batch.tables import counts, write_tables
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError
+from echoplane.files import digest_of
 from echoplane.retry import retry_while_unavailable
 from echoplane.runtimes import InferenceSettings, Precision, RuntimeName, recorded_settings
 from echoplane.stages.outputs import PlannedParts, StageResult, Studies
 from echoplane.stages.phantom import DICOM, STUDIES
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import From, Manifest, StageConfig, StudiesManifest, digest_of, run_stage
+from echoplane.stages.stage import From, Manifest, StageConfig, StudiesManifest, run_stage
 
-PLAN, ROWS, BUNDLE = "plan.json", "rows.jsonl", "bundle"
+if TYPE_CHECKING:
+    from echoplane.adapters.trust import ModelTrust
+
+PLAN, ROWS, BUNDLE, SEQUENCES = "plan.json", "rows.jsonl", "bundle", "sequences.json"
 PlanManifest = Annotated[str, From(("batch-plan",))]
 
 
@@ -163,6 +167,7 @@ def _model(config: PlanConfig) -> tuple[Answering, Callable[[Path], Any]]:
         return answering, lambda to: _copied(bundle, to)
     from echoplane.adapters.registry import CHAMPION, PREVIOUS, Registry
 
+    trust = _trust(config)
     registry = Registry(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
     if config.model in (CHAMPION, PREVIOUS):
         version = registry.by_alias(config.task, config.model)
@@ -175,9 +180,23 @@ def _model(config: PlanConfig) -> tuple[Answering, Callable[[Path], Any]]:
         version = registry.by_number(config.task, config.model)
     else:
         raise ConfigError("`model` is champion, previous, a version's number, or the path of a bundle's folder.")
+    statement = trust.check(version, CHAMPION, newest=config.model == CHAMPION)
     named = f"version {version.number}"
     answering = _answering(config, config.task, named, version.bundle_id, recorded_settings(version.tags))
-    return answering, lambda to: registry.download(version, to)
+
+    def bring(folder: Path) -> None:
+        trust.check_evidence(registry, version, statement)
+        registry.download(version, folder)
+        trust.accepted(statement if config.model == CHAMPION else None)
+
+    return answering, bring
+
+
+def _trust(config: PlanConfig) -> "ModelTrust":
+    """Returns the trust in registered versions, which remembers under the root what was accepted."""
+    from echoplane.adapters.trust import ModelTrust
+
+    return ModelTrust.from_environment(Path(config.root) / SEQUENCES)
 
 
 def _answering(config: PlanConfig, task: str, name: str, bundle_id: str, evaluated: InferenceSettings) -> Answering:

@@ -22,7 +22,7 @@ from echoplane.deid.files import AUDIT
 from echoplane.deid.folder import RUN, UNLISTED
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
-from echoplane.files import file_sha256, write_atomically
+from echoplane.files import digest_of, file_sha256, write_atomically
 from echoplane.stages.outputs import StageResult, Studies
 from echoplane.stages.phantom import DICOM
 from echoplane.stages.progress import printed
@@ -30,7 +30,6 @@ from echoplane.stages.stage import (
     From,
     Manifest,
     StageConfig,
-    digest_of,
     ensure_folder,
     file_digests,
     run_stage,

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from echoplane.dataset.studies import studies_in
 from echoplane.errors import ConfigError
+from echoplane.files import digest_of
 from echoplane.stages.outputs import StageResult, Studies
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Manifest, StageConfig, digest_of, file_digests, run_stage
+from echoplane.stages.stage import Manifest, StageConfig, file_digests, run_stage
 from echoplane.stages.workers import default_workers
 
 DICOM, STUDIES = "dicom", "studies"

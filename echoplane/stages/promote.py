@@ -14,11 +14,12 @@ from typing import Annotated, Any, ClassVar
 
 from echoplane.bundle import read
 from echoplane.errors import ConfigError
+from echoplane.files import digest_of
 from echoplane.promotion import Champion, Policy, decide, read_policy
 from echoplane.retry import retry_while_unavailable
 from echoplane.stages.outputs import Evaluation, Promotion, StageResult
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, die_with_runner, digest_of, run_stage
+from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, die_with_runner, run_stage
 
 
 class Config(StageConfig):
@@ -46,6 +47,7 @@ def run(config: Config) -> Manifest:
 
 
 def _promoted(config: Config) -> Manifest:
+    from echoplane.adapters.promotions import Authority
     from echoplane.adapters.registration import apply_decision, register
     from echoplane.adapters.registry import Registry
 
@@ -64,7 +66,8 @@ def _promoted(config: Config) -> Manifest:
     manifest, against = _measured(config, registry, version, evaluated.path, policy)
     progress(2, 3)
     decision = json.loads((manifest.path / "decision.json").read_text())
-    apply_decision(registry, version, against, decision, manifest.digest)
+    figures = json.loads((evaluated.path / "evaluation.json").read_text())
+    apply_decision(registry, version, against, decision, manifest.digest, figures, Authority.configured())
     progress(3, 3)
     return manifest
 

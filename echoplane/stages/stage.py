@@ -8,7 +8,6 @@ finished folder verifies every file's digest and returns that result: this is th
 import contextlib
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.errors import ConfigError, StageError
-from echoplane.files import file_sha256, write_atomically
+from echoplane.files import digest_of, file_sha256, write_atomically
 from echoplane.renamed import AcceptsFormerNames
 from echoplane.stages.outputs import Output, StageResult
 from echoplane.tasks import sources_of_others
@@ -239,11 +238,6 @@ def file_digests(folder: Path) -> dict[str, str]:
         if path.is_file() and path.parent / path.name not in (folder / "manifest.json", folder / "files.json"):
             digests[str(path.relative_to(folder))] = file_sha256(path)
     return digests
-
-
-def digest_of(value: Any) -> str:
-    """Returns the SHA-256 of plain data in canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @functools.cache

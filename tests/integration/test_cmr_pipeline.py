@@ -14,6 +14,7 @@ import pytest
 
 from echoplane.adapters.local_mlflow import local_server
 from echoplane.adapters.registry import Registry
+from echoplane.signing import TRUSTED_KEYS
 from echoplane.stages.stage import Manifest
 from pipelines.local import manifests
 from tests.serving_process import serve
@@ -93,7 +94,8 @@ def test_the_champion_answers_at_the_service(done: dict[str, Manifest], tracking
     assert champion.bundle_id == done["export"].counts["bundle_id"]
     row = pq.read_table(done["evaluate"].path / "scores.parquet").to_pylist()[0]
     study = done["phantom"].path / "studies" / row["patient"] / "sa.nii.gz"
-    settings = {"MLFLOW_TRACKING_URI": tracking_uri, "ECHOPLANE_TASKS": TASK}
+    trusted = Path(os.environ["XDG_CONFIG_HOME"]) / "echoplane" / TRUSTED_KEYS  # of the key that the run made
+    settings = {"MLFLOW_TRACKING_URI": tracking_uri, "ECHOPLANE_TASKS": TASK, "ECHOPLANE_TRUSTED_KEYS": str(trusted)}
     with serve(tmp_path, settings) as running, running.client() as client:
         response = client.post(f"/v1/{TASK}", files={"file": study.read_bytes()})
     assert response.status_code == 200, response.text

@@ -32,6 +32,7 @@ from serving.api.http import app
 from serving.api.models.slots import Slot
 from serving.api.models.sources import FolderSource, RegistrySource
 from tests.tiny_bundle import make_tiny_bundle
+from tests.trusting import ANYONE
 
 PATIENTS, FRAMES = 10, 8
 ENTRY_POINT = "[echoplane.tasks]\necho-ef = ef_task\n"
@@ -273,7 +274,7 @@ def test_a_regression_goes_from_data_to_answers_without_a_change_of_echoplane(in
         view = make_tiny_bundle(tmp_path / "view")
         slots = {
             "echo-view-video": Slot("echo-view-video", FolderSource(view), {}),
-            "echo-ef": Slot("echo-ef", RegistrySource("echo-ef", lambda: Registry(uri)), {}),
+            "echo-ef": Slot("echo-ef", RegistrySource("echo-ef", lambda: Registry(uri), trust=ANYONE), {}),
         }
         for slot in slots.values():
             slot.refresh()

@@ -14,9 +14,13 @@ import pytest
 
 from echoplane.adapters.local_mlflow import local_server
 from echoplane.adapters.registry import Registry
+from echoplane.adapters.rollback import roll_back
+from echoplane.adapters.trust import ModelTrust
+from echoplane.audit import read_hashed, read_log
 from echoplane.bundle import read
-from echoplane.errors import BundleError, ConfigError
+from echoplane.errors import AuditError, BundleError, ConfigError, UntrustedModel
 from echoplane.promotion import read_policy
+from echoplane.signing import new_signing_key, trust
 from echoplane.stages import evaluate, promote
 from echoplane.stages.stage import Manifest
 from tests.tiny_bundle import TASK, make_tiny_bundle
@@ -305,3 +309,83 @@ def _wait(ready: object, limit_s: float = 20) -> None:
     while not ready():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_signed_promotion_is_accepted_and_a_foreign_model_by_alias_is_not(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S1 on a real server: the gate signs, a service's trust accepts; an attacker with MLflow's address is refused."""
+    key, trusted, log = tmp_path / "signing.key", tmp_path / "trusted-keys.json", tmp_path / "audit.jsonl"
+    trust(trusted, new_signing_key(key).public, "mlops", ())
+    monkeypatch.setenv("ECHOPLANE_SIGNING_KEY_FILE", str(key))
+    monkeypatch.setenv("ECHOPLANE_TRUSTED_KEYS", str(trusted))
+    monkeypatch.setenv("ECHOPLANE_AUDIT_LOG", str(log))
+    first, second = house.bundle(21), house.bundle(22)
+    assert house.promote(first).counts["passed"]
+    house.promote(first)
+    champion, model_trust = house.registry.champion(TASK), ModelTrust.from_environment()
+    assert champion is not None
+    statement = model_trust.check(champion, "champion")
+    assert statement is not None
+    model_trust.check_evidence(house.registry, champion, statement)
+    model_trust.accepted(statement)
+    assert house.promote(second).counts["passed"]
+    newer = house.registry.champion(TASK)
+    assert newer is not None
+    model_trust.accepted(model_trust.check(newer, "champion"))
+
+    house.registry.client.set_registered_model_alias(TASK, "champion", champion.number)
+    with pytest.raises(UntrustedModel, match="older than one that was accepted"):
+        model_trust.check(house.registry.champion(TASK), "champion")  # type: ignore[arg-type]
+    house.registry.client.set_registered_model_alias(TASK, "champion", newer.number)
+    roll_back(house.registry, TASK, by="on-call", reason="test")
+    back = house.registry.champion(TASK)
+    assert back is not None
+    rolled_back = model_trust.check(back, "champion")
+    assert rolled_back is not None
+    assert (back.number, rolled_back.action, rolled_back.by) == (champion.number, "rollback", "on-call")
+    model_trust.check_evidence(house.registry, back, rolled_back)
+
+    foreign = house.registry.version_of(TASK, read(Path(house.bundle(5)).parent).id)
+    assert foreign is not None
+    house.registry.client.set_model_version_tag(TASK, foreign.number, "decision", "passed")
+    house.registry.client.set_registered_model_alias(TASK, "champion", foreign.number)
+    with pytest.raises(UntrustedModel, match="nobody signed"):
+        model_trust.check(house.registry.champion(TASK), "champion")  # type: ignore[arg-type]
+    house.registry.client.set_registered_model_alias(TASK, "champion", back.number)
+    records = read_log(log)
+    assert [record.action for record in records] == ["promotion", "promotion", "rollback"]
+    assert records[2].details["reason"] == "test"
+    assert statement.audit in {digest for _, digest in read_hashed(log)}
+
+
+def test_a_promotion_that_cannot_be_recorded_does_not_happen(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, bundle = house.registry.champion(TASK), house.bundle(23)
+    log = tmp_path / "audit.jsonl"
+    log.write_text("damaged\n")
+    monkeypatch.setenv("ECHOPLANE_AUDIT_LOG", str(log))
+    with pytest.raises(AuditError):
+        house.promote(bundle)
+    assert house.registry.champion(TASK) == champion
+    log.unlink()
+    assert house.promote(bundle).counts["passed"]
+
+
+def test_a_champion_of_before_is_signed_when_its_promotion_is_repeated_with_a_key(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = house.bundle(24)
+    house.promote(bundle)
+    unsigned = house.registry.champion(TASK)
+    assert unsigned is not None
+    assert "signature.champion" not in unsigned.tags
+    key, trusted = tmp_path / "signing.key", tmp_path / "trusted-keys.json"
+    trust(trusted, new_signing_key(key).public, "mlops", ())
+    monkeypatch.setenv("ECHOPLANE_SIGNING_KEY_FILE", str(key))
+    monkeypatch.setenv("ECHOPLANE_TRUSTED_KEYS", str(trusted))
+    house.promote(bundle)
+    champion = house.registry.champion(TASK)
+    assert champion is not None
+    assert ModelTrust.from_environment().check(champion, "champion") is not None

@@ -98,6 +98,7 @@ def test_the_service_follows_the_champion_of_a_registry_and_outlives_it(python: 
         mlflow_server = stack.enter_context(contextlib.ExitStack())
         uri = mlflow_server.enter_context(local_server(tmp_path / "mlflow"))
         settings = {"MLFLOW_TRACKING_URI": uri, "ECHOPLANE_POLL_S": "0.2", "TMPDIR": str(temporary)}
+        settings["ECHOPLANE_ALLOW_UNSIGNED_MODELS"] = "true"
         service = stack.enter_context(serve(tmp_path, settings, python=python, ready=False))
         client, registry = stack.enter_context(service.client()), Registry(uri)
         wait_until(lambda: "no champion" in (slot(client)["problem"] or ""))

@@ -11,9 +11,10 @@ import pytest
 
 from echoplane.errors import ConfigError, StageError, UnusableStudy
 from echoplane.evaluation.intervals import bootstrap
+from echoplane.files import digest_of
 from echoplane.stages import dataset, phantom
 from echoplane.stages.outputs import Studies
-from echoplane.stages.stage import Manifest, digest_of, file_digests
+from echoplane.stages.stage import Manifest, file_digests
 from echoplane.study.masks import UNDRAWN, Masks, read_masks
 from echoplane.study.nifti import write_nifti
 from echoplane.study.reading import read_study_at

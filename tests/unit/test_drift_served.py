@@ -16,11 +16,12 @@ from echoplane.bundle import read
 from echoplane.cli import main
 from echoplane.errors import ConfigError
 from echoplane.evaluation.scores import SCHEMA, input_columns
+from echoplane.files import digest_of
 from echoplane.runtimes import InferenceSettings
 from echoplane.settings import ServingSettings
 from echoplane.stages import drift
 from echoplane.stages.outputs import Evaluation
-from echoplane.stages.stage import Manifest, digest_of, file_digests
+from echoplane.stages.stage import Manifest, file_digests
 from echoplane.study.reading import read_study
 from serving.api.http import app
 from serving.api.models.slots import Slot

@@ -22,6 +22,7 @@ from serving.api.models.slots import Slot
 from serving.api.models.sources import RegistrySource
 from tests import dicom_files as dicom
 from tests.tiny_bundle import TASK, make_tiny_bundle
+from tests.trusting import ANYONE
 
 EVALUATED = {"runtime": "openvino", "precision": "f32", "threads": "1", "device": "cpu"}
 
@@ -64,7 +65,7 @@ def registry(folders: dict[str, Path]) -> RegistryDouble:
 @pytest.fixture
 def shadow(registry: RegistryDouble) -> Iterator[Shadow]:
     registry.aliases = {CHALLENGER: "2"}
-    shadow = Shadow(TASK, RegistrySource(TASK, lambda: registry, CHALLENGER), {}, share=0.9)
+    shadow = Shadow(TASK, RegistrySource(TASK, lambda: registry, CHALLENGER, trust=ANYONE), {}, share=0.9)
     shadow.refresh()
     yield shadow
     shadow.close()
@@ -135,7 +136,7 @@ def test_a_challenger_goes_when_its_alias_does(shadow: Shadow, registry: Registr
 @contextlib.contextmanager
 def started(registry: RegistryDouble, cache: Path) -> Iterator[Slot]:
     """A slot of a service that has just started."""
-    slot = Slot(TASK, RegistrySource(TASK, lambda: registry, cache=cache), {})
+    slot = Slot(TASK, RegistrySource(TASK, lambda: registry, cache=cache, trust=ANYONE), {})
     slot.refresh()
     yield slot
     slot.close()
@@ -179,11 +180,11 @@ def test_a_local_copy_that_was_changed_is_not_served(registry: RegistryDouble, t
 
 def test_without_a_cache_nothing_is_kept(registry: RegistryDouble, tmp_path: Path) -> None:
     registry.aliases = {CHAMPION: "1"}
-    slot = Slot(TASK, RegistrySource(TASK, lambda: registry), {})
+    slot = Slot(TASK, RegistrySource(TASK, lambda: registry, trust=ANYONE), {})
     slot.refresh()
     assert slot.model is not None
     slot.close()
     registry.available = False
-    slot = Slot(TASK, RegistrySource(TASK, lambda: registry), {})
+    slot = Slot(TASK, RegistrySource(TASK, lambda: registry, trust=ANYONE), {})
     slot.refresh()
     assert slot.model is None

@@ -71,6 +71,7 @@ class Shadow:
             if candidate.key != self._key:
                 self._key = candidate.key
                 self._swap(load(self.task, candidate, self._overrides))
+                self._source.keep(candidate)
             self._problem = ""
         except NoVersion:
             self._key = ""

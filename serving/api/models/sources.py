@@ -9,19 +9,21 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from echoplane import bundle as bundles
 from echoplane.adapters.registry import CHALLENGER, CHAMPION, Registry, Version
+from echoplane.adapters.trust import ModelTrust
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes import InferenceSettings, recorded_settings
 from echoplane.settings import ServingSettings
+from echoplane.signing import Alias, Statement
 from echoplane.tasks import names
 
 EVALUATION = "evaluation.json"
-LAST_GOOD = "last-good.json"
+LAST_GOOD, SEQUENCES = "last-good.json", "sequences.json"
 
 
 class NoVersion(BundleError):
@@ -39,6 +41,8 @@ class ModelVersion:
     folder: Callable[[], AbstractContextManager[Path]]
     record: Version | None = None
     """Registry's record of the version; None if the model is from a folder."""
+    statement: Statement | None = None
+    """Signed promotion of the version; None if it is from a folder, or unsigned and that is allowed."""
 
 
 class Source(Protocol):
@@ -100,15 +104,17 @@ class RegistrySource:
 
     task: str
     registry: Callable[[], Registry]
-    alias: str = CHAMPION
+    alias: Alias = CHAMPION
     cache: Path | None = None
     kind: str = "registry"
+    trust: ModelTrust = field(kw_only=True)
 
     def latest(self) -> ModelVersion:
         version = self.registry().by_alias(self.task, self.alias)
         if version is None:
             raise NoVersion(f"the registry has no {self.alias} of {self.task}; promote a model.")
-        return self._candidate(version, lambda: self._downloaded(version))
+        statement = self.trust.check(version, self.alias)
+        return self._candidate(version, statement, lambda: self._downloaded(version, statement))
 
     def last_good(self) -> ModelVersion | None:
         """Returns the kept version, or None. Raises BundleError if its files are not those that were kept."""
@@ -118,28 +124,35 @@ class RegistrySource:
             version = Version(**json.loads((self.cache / LAST_GOOD).read_bytes()))
         except (ValueError, TypeError):
             raise BundleError("the kept model's record cannot be read.") from None
-        return self._candidate(version, lambda: contextlib.nullcontext(self._checked(version)))
+        statement = self.trust.check(version, self.alias)
+        return self._candidate(version, statement, lambda: contextlib.nullcontext(self._checked(version)))
 
     def keep(self, candidate: ModelVersion) -> None:
         """Records that `candidate`, whose files are in the cache, has passed its checks; deletes older ones."""
-        if self.cache is None or candidate.record is None:
-            return
-        temporary = self.cache / f".{LAST_GOOD}.{os.getpid()}"
-        temporary.write_text(json.dumps(vars(candidate.record) | {"tags": dict(candidate.record.tags)}))
-        temporary.replace(self.cache / LAST_GOOD)
-        for folder in self.cache.iterdir():
-            if folder.is_dir() and not folder.name.startswith(".") and folder.name != candidate.record.bundle_id:
+        if self.cache is not None and candidate.record is not None:
+            self._keep(self.cache, candidate.record)
+        self.trust.accepted(candidate.statement)
+
+    def _keep(self, cache: Path, record: Version) -> None:
+        temporary = cache / f".{LAST_GOOD}.{os.getpid()}"
+        temporary.write_text(json.dumps(vars(record) | {"tags": dict(record.tags)}))
+        temporary.replace(cache / LAST_GOOD)
+        for folder in cache.iterdir():
+            if folder.is_dir() and not folder.name.startswith(".") and folder.name != record.bundle_id:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _candidate(self, version: Version, folder: Callable[[], AbstractContextManager[Path]]) -> ModelVersion:
+    def _candidate(
+        self, version: Version, statement: Statement | None, folder: Callable[[], AbstractContextManager[Path]]
+    ) -> ModelVersion:
         evaluated = recorded_settings(version.tags)
-        return ModelVersion(
-            f"{version.number} {version.bundle_id} {evaluated}", version.number, evaluated, folder, version
-        )
+        signed = statement.sequence if statement else "unsigned"
+        key = f"{version.number} {version.bundle_id} {evaluated} {signed}"
+        return ModelVersion(key, version.number, evaluated, folder, version, statement)
 
     @contextlib.contextmanager
-    def _downloaded(self, version: Version) -> Iterator[Path]:
+    def _downloaded(self, version: Version, statement: Statement | None) -> Iterator[Path]:
         """Yields the bundle's folder while it is loaded; a loaded model needs no file."""
+        self.trust.check_evidence(self.registry(), version, statement)
         if self.cache is None:
             with tempfile.TemporaryDirectory(prefix="echoplane-") as folder:
                 yield self.registry().download(version, Path(folder) / "bundle").folder
@@ -175,7 +188,8 @@ def _followed(settings: ServingSettings) -> dict[str, Source]:
     registry = functools.cache(lambda: Registry(settings.mlflow_tracking_uri))
     cache = Path(settings.model_cache) if settings.model_cache else None
     tasks = [_known(task) for task in filter(None, map(str.strip, settings.tasks.split(",")))]
-    return {task: RegistrySource(task, registry, cache=cache / task if cache else None) for task in tasks}
+    trust = _trust(settings)
+    return {task: RegistrySource(task, registry, cache=cache / task if cache else None, trust=trust) for task in tasks}
 
 
 def configured_challengers(settings: ServingSettings, tasks: Iterable[str]) -> dict[str, RegistrySource]:
@@ -183,7 +197,14 @@ def configured_challengers(settings: ServingSettings, tasks: Iterable[str]) -> d
     if not settings.mlflow_tracking_uri or not settings.shadow_share:
         return {}
     registry = functools.cache(lambda: Registry(settings.mlflow_tracking_uri))
-    return {task: RegistrySource(task, registry, CHALLENGER) for task in tasks}
+    trust = _trust(settings)
+    return {task: RegistrySource(task, registry, CHALLENGER, trust=trust) for task in tasks}
+
+
+def _trust(settings: ServingSettings) -> ModelTrust:
+    """Returns the trust in registered versions, which remembers accepted promotions beside the kept models."""
+    memory = Path(settings.model_cache) / SEQUENCES if settings.model_cache else None
+    return ModelTrust.configured(settings.trusted_keys, settings.allow_unsigned_models, memory)
 
 
 def _known(task: str) -> str:
