@@ -18,10 +18,19 @@ from echoplane.errors import ConfigError
 MOUNT = "/echoplane"
 SETTINGS = "echoplane-pipelines"
 """ConfigMap of the chart: address of MLflow, address of the object store (unless it is AWS), limits of Ray pods."""
-SETTINGS_OF_STEPS = ("MLFLOW_TRACKING_URI", "ECHOPLANE_RAY_IMAGES", "ECHOPLANE_RAY_CLAIMS")
+SETTINGS_OF_STEPS = (
+    "MLFLOW_TRACKING_URI",
+    "ECHOPLANE_RAY_IMAGES",
+    "ECHOPLANE_RAY_CLAIMS",
+    "ECHOPLANE_TRUSTED_KEYS",
+    "ECHOPLANE_ALLOW_UNSIGNED_MODELS",
+    "ECHOPLANE_AUDIT_LOG",
+)
 KEY_SECRET = "echoplane-deid-key"  # noqa: S105 (a name)
 """Secret whose `key` is the pseudonym key. Someone entitled to know the key creates it; only the step `deid` gets
 it."""
+SIGNING_SECRET = "echoplane-signing-key"  # noqa: S105 (a name)
+"""Secret whose `key` is the private key that signs promotions; only the step `promote` gets it."""
 BUCKET_SECRET = "echoplane-s3"  # noqa: S105 (a name)
 """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if the store is not the chart's, AWS_ENDPOINT_URL."""
 GPU = "nvidia.com/gpu"
@@ -104,6 +113,13 @@ def with_deid_key(task: dsl.PipelineTask) -> dsl.PipelineTask:
     """Gives `task` the pseudonym key, if the cluster has one."""
     return kubernetes.use_secret_as_env(
         task, secret_name=KEY_SECRET, secret_key_to_env={"key": "ECHOPLANE_DEID_KEY"}, optional=True
+    )
+
+
+def with_signing_key(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Gives `task` the key that signs promotions, if the cluster has one."""
+    return kubernetes.use_secret_as_env(
+        task, secret_name=SIGNING_SECRET, secret_key_to_env={"key": "ECHOPLANE_SIGNING_KEY"}, optional=True
     )
 
 

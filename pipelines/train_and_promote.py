@@ -8,7 +8,7 @@ from components.evaluate.component import evaluate, evaluate_without_confusion
 from components.export.component import export
 from components.promote.component import promote
 from components.train.component import train
-from pipelines.cluster import TRAINING, with_resources
+from pipelines.cluster import TRAINING, with_resources, with_signing_key
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ def train_and_promote(
     )
     with_resources(evaluated, volume).set_display_name("evaluate")
     decided = promote(root=root, bundle=bundle, evaluation=evaluated.outputs["evaluation"], policy=serving.policy)
-    with_resources(decided, volume)
+    with_signing_key(with_resources(decided, volume))

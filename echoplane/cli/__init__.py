@@ -176,7 +176,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "keys": Command(
         "make the key that signs promotions; list, trust or revoke public keys",
-        "echoplane keys make --out signing.key --trusted trusted-keys.json --name mlops",
+        "echoplane keys revoke 1f0c2d3e4b5a6978 --reason rotated --trusted trusted-keys.json",
         run_keys,
         goes_on=False,
     ),

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from echoplane.errors import AuditError
+from echoplane.errors import AuditError, ConfigError
 
 if TYPE_CHECKING:
     from echoplane.audit import Record
@@ -20,6 +20,8 @@ def run_audit(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     from echoplane.audit import log_path, read_hashed
 
+    if args.log and not args.log.is_file():
+        raise ConfigError("there is no audit log at --log.")
     records = read_hashed(args.log or log_path())
     if args.action == "verify":
         return _verified(args, [digest for _, digest in records])

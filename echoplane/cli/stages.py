@@ -7,7 +7,6 @@ from pathlib import Path
 
 from echoplane.cli.command import empty, progress_apart, report
 from echoplane.errors import ConfigError
-from echoplane.signing import ensure_own_keys
 
 FIND_PATIENT = ("find-patient", "forget")
 """Names of the subcommand; the second is the one of version 0.1.0, accepted for one more version."""
@@ -25,13 +24,20 @@ def run_stage(name: str, parser: argparse.ArgumentParser, arguments: list[str]) 
     as_json, task = values.pop("json"), values.pop("task") if name == "train" else None
     with progress_apart(as_json):
         if name == "promote":
-            ensure_own_keys()
+            _ensure_own_keys()
         config = config_of(stage.Config, values)
         if task:
             _check_task(config.samples, task)
         manifest = stage.run(config)
     path = str(manifest.path / "manifest.json")
     return report(name, manifest.counts, as_json, set_aside=manifest.set_aside, manifest=path)
+
+
+def _ensure_own_keys() -> None:
+    """Makes the user's signing key at the first promotion."""
+    from echoplane.signing import ensure_own_keys
+
+    ensure_own_keys()
 
 
 def _check_task(samples: str, task: str) -> None:

@@ -62,6 +62,10 @@ spec:
             - {name: ECHOPLANE_MAX_IN_FLIGHT, value: {{ $serving.maxInFlight | quote }}}
             - {name: ECHOPLANE_DEADLINE_S, value: {{ $serving.deadlineS | quote }}}
             - {name: ECHOPLANE_UPLOAD_TIMEOUT_S, value: {{ $serving.uploadTimeoutS | quote }}}
+            - {name: ECHOPLANE_ALLOW_UNSIGNED_MODELS, value: {{ $root.Values.signing.allowUnsignedModels | quote }}}
+            {{- if $root.Values.signing.trustedKeys }}
+            - {name: ECHOPLANE_TRUSTED_KEYS, value: /etc/echoplane/keys/trusted-keys.json}
+            {{- end }}
             {{- if $serving.tokensSecret }}
             - {name: ECHOPLANE_TOKEN_FILE, value: /etc/echoplane/tokens/tokens.json}
             {{- else }}
@@ -81,6 +85,9 @@ spec:
           resources: {{- toYaml $serving.resources | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
+            {{- if $root.Values.signing.trustedKeys }}
+            - {name: keys, mountPath: /etc/echoplane/keys, readOnly: true}
+            {{- end }}
             {{- if $serving.tokensSecret }}
             - {name: tokens, mountPath: /etc/echoplane/tokens, readOnly: true}
             {{- end }}
@@ -88,6 +95,10 @@ spec:
         {{- with $serving.tokensSecret }}
         - name: tokens
           secret: {secretName: {{ . }}, defaultMode: 0440}
+        {{- end }}
+        {{- if $root.Values.signing.trustedKeys }}
+        - name: keys
+          configMap: {name: {{ include "echoplane.name" $root }}-trusted-keys, defaultMode: 0444}
         {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: {{ $serving.tmpSize }}}
