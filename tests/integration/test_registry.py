@@ -346,7 +346,9 @@ def test_a_signed_promotion_is_accepted_and_a_foreign_model_by_alias_is_not(
     assert (back.number, rolled_back.action, rolled_back.by) == (champion.number, "rollback", "on-call")
     model_trust.check_evidence(house.registry, back, rolled_back)
 
-    foreign = house.registry.version_of(TASK, read(Path(house.bundle(5)).parent).id)
+    refused = house.bundle(25)
+    assert not house.promote(refused, policy="default").counts["passed"]
+    foreign = house.registry.version_of(TASK, read(Path(refused).parent).id)
     assert foreign is not None
     house.registry.client.set_model_version_tag(TASK, foreign.number, "decision", "passed")
     house.registry.client.set_registered_model_alias(TASK, "champion", foreign.number)
@@ -354,7 +356,7 @@ def test_a_signed_promotion_is_accepted_and_a_foreign_model_by_alias_is_not(
         model_trust.check(house.registry.champion(TASK), "champion")  # type: ignore[arg-type]
     house.registry.client.set_registered_model_alias(TASK, "champion", back.number)
     records = read_log(log)
-    assert [record.action for record in records] == ["promotion", "promotion", "rollback"]
+    assert [record.action for record in records] == ["promotion", "promotion", "rollback", "refusal"]
     assert records[2].details["reason"] == "test"
     assert statement.audit in {digest for _, digest in read_hashed(log)}
 
