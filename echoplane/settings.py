@@ -43,6 +43,9 @@ class ServingSettings(TrustSettings):
     """Maximum share of one core's time in which a challenger answers shadow traffic; 0 switches it off."""
     runtime: Literal["", RuntimeName] = ""
     """Runtime of every slot; empty for the one that the bundle was evaluated on."""
+    runtime_order: str = ""
+    """Runtimes to try in this order, comma separated, such as tensorrt,openvino; the first that opens the bundle and
+    passes its golden check answers, and /v1/models says why one before it does not. Empty for the runtime above."""
     precision: Literal["", Precision] = ""
     """Precision of every slot; empty for the one that the bundle was evaluated at."""
     runtime_threads: int = Field(default=0, ge=0, le=MAX_THREADS)

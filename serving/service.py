@@ -6,11 +6,14 @@ BentoML's metrics and access log stay off: both would carry the path that a clie
 import logging
 import os
 import warnings
+from typing import cast, get_args
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
+from echoplane.errors import ConfigError
+from echoplane.runtimes import RuntimeName
 from echoplane.settings import ServingSettings, read_serving_settings
 from serving import workers
 from serving.api.http import app
@@ -78,6 +81,7 @@ def make_slots(settings: ServingSettings) -> dict[str, Slot]:
         "runtime": settings.runtime,
         "precision": settings.precision,
         "threads": settings.runtime_threads,
+        "order": runtime_order(settings.runtime_order),
     }
     sources = configured_sources(settings)
     slots = {task: Slot(task, source, overrides) for task, source in sources.items()}
@@ -85,6 +89,15 @@ def make_slots(settings: ServingSettings) -> dict[str, Slot]:
     for task, source in configured_challengers(settings, followed).items():
         slots[task].shadow = Shadow(task, source, overrides, settings.shadow_share)
     return slots
+
+
+def runtime_order(named: str) -> tuple[RuntimeName, ...]:
+    """Returns the runtimes in a comma separated list. Raises ConfigError if one is unknown."""
+    order = tuple(filter(None, map(str.strip, named.split(","))))
+    unknown = set(order) - set(get_args(RuntimeName))
+    if unknown:
+        raise ConfigError(f"ECHOPLANE_RUNTIME_ORDER: expected some of {', '.join(get_args(RuntimeName))}.")
+    return cast(tuple[RuntimeName, ...], order)
 
 
 def quiet_libraries() -> None:

@@ -1,17 +1,17 @@
 """Parse and build ONNX files with TensorRT, without a GPU: `python tensorrt_build.py FILE ...`, in its environment.
 
-Prints one JSON object per file: its errors and warnings, and the size of the engine that was built. Runs alone: the
-environment of TensorRT holds nothing of echoplane.
+Prints one JSON object per file: its errors and warnings, and the size of the engine that was built. The environment of
+TensorRT holds nothing of echoplane, so the module that builds engines in service is loaded by its path.
 """
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import tensorrt_rtx as trt
 
-SMALLEST, TYPICAL, LARGEST = (1, 64), (2, 64), (4, 128)
-"""Batch, and rows and columns where they are free, of the optimisation profile."""
+SOURCE = Path(__file__).resolve().parents[1] / "echoplane" / "runtimes" / "tensorrt_engine.py"
 
 
 class Complaints(trt.ILogger):
@@ -27,23 +27,16 @@ class Complaints(trt.ILogger):
 
 
 def build(path: Path) -> dict[str, object]:
+    spec = importlib.util.spec_from_file_location("tensorrt_engine", SOURCE)
+    engine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(engine)
     complaints = Complaints()
-    builder = trt.Builder(complaints)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, complaints)
-    engine = None
-    if parser.parse(path.read_bytes()):
-        config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-        entry = network.get_input(0)
-        profile.set_shape(entry.name, *(_shape(entry.shape, size) for size in (SMALLEST, TYPICAL, LARGEST)))
-        config.add_optimization_profile(profile)
-        engine = builder.build_serialized_network(network, config)
-    return {"complaints": complaints.lines, "engine_bytes": engine.nbytes if engine else 0}
-
-
-def _shape(axes: list[int], size: tuple[int, int]) -> list[int]:
-    batch, side = size
-    return [batch, *(axis if axis > 0 else side for axis in list(axes)[1:])]
+    try:
+        size = len(engine.build(trt, path.read_bytes(), complaints, engine.precision_of(trt, "auto")))
+    except engine.EngineError as error:
+        complaints.lines.append(str(error))
+        size = 0
+    return {"complaints": complaints.lines, "engine_bytes": size}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from echoplane.runtimes.names import (
     RuntimeName,
     recorded_settings,
 )
-from echoplane.runtimes.runtime import OpenModel, Outputs, Runtime, open  # noqa: A004 (runtimes.open)
+from echoplane.runtimes.runtime import OpenModel, Outputs, Runtime, open, open_in_order  # noqa: A004 (runtimes.open)
 
 __all__ = [
     "DEFAULT_THREADS",
@@ -21,5 +21,6 @@ __all__ = [
     "RuntimeName",
     "answer",
     "open",
+    "open_in_order",
     "recorded_settings",
 ]

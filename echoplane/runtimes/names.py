@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from echoplane.errors import BundleError
 
-RuntimeName = Literal["openvino", "onnxruntime"]
-Precision = Literal["auto", "f32", "bf16"]
-Device = Literal["cpu"]
+RuntimeName = Literal["openvino", "onnxruntime", "tensorrt"]
+Precision = Literal["auto", "f32", "bf16", "f16"]
+Device = Literal["cpu", "gpu"]
 DEFAULT_THREADS = 2
 """Cores per study. The same number in evaluation and serving gives bit-identical sums."""
 
@@ -25,8 +25,9 @@ class InferenceSettings(BaseModel):
 
     runtime: RuntimeName = "openvino"
     device: Device = "cpu"
+    """Where the runtime in use computes: this processor, or this machine's GPU."""
     precision: Precision = "auto"
-    """Arithmetic; auto is bf16 on a processor that supports it, otherwise f32."""
+    """Arithmetic; auto is bf16 on a processor that supports it, f16 in TensorRT, otherwise f32."""
     threads: int = Field(default=DEFAULT_THREADS, ge=1, le=MAX_THREADS)
     """Cores per study."""
 

@@ -28,7 +28,7 @@ class OnnxRuntime:
 
 
 def load(model: bytes, settings: InferenceSettings) -> OnnxRuntime:
-    if settings.precision == "bf16":
+    if settings.precision not in ("auto", "f32"):
         raise ConfigError("onnxruntime runs in f32 here; ask for f32 or auto.")
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads

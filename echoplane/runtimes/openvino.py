@@ -87,6 +87,8 @@ def _properties(settings: InferenceSettings, streams: int) -> dict[str, object]:
 
 def _precision(core: ov.Core, asked: Precision) -> Precision:
     native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if asked == "f16":
+        raise ConfigError("openvino runs in f32 or bf16 here; ask for one of them or auto.")
     if asked == "bf16" and not native:
         raise ConfigError("this processor does not compute in bf16; ask for f32 or auto.")
     if asked == "auto":

@@ -1,7 +1,8 @@
 """The interface of runtimes, how one is chosen, and the golden check that a model must pass before it is used."""
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,17 +11,22 @@ import numpy as np
 from echoplane.bundle import Bundle, read
 from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.bundle.spec import MODEL
-from echoplane.errors import BundleError
+from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes.names import InferenceSettings, Precision, RuntimeName
 
 _MODULES: dict[RuntimeName, str] = {
     "openvino": "echoplane.runtimes.openvino",
     "onnxruntime": "echoplane.runtimes.onnxruntime",
+    "tensorrt": "echoplane.runtimes.tensorrt",
 }
 
-GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1}
+GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1, "f16": 0.02}
 """Largest difference from the golden outputs, as a share of the largest of them (at least 1): bfloat16 keeps 8 bits,
-and each layer adds its rounding."""
+and each layer adds its rounding; float16 keeps 11 bits."""
+SAME_LABELS = 0.999
+"""Share of the golden labels that a GPU must give as the reference does: all of a classification, and all but one in a
+thousand pixels of masks, whose borders are ties."""
+GPU_RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt",)
 GOLDEN_GREY_LEVELS = 1.0
 """Largest mean difference of the prepared example in grey levels: image libraries round some pixels differently."""
 
@@ -56,6 +62,8 @@ class OpenModel:
 
     bundle: Bundle
     runtime: Runtime
+    fallback: str = field(default="", kw_only=True)
+    """Why a runtime that was preferred to this one is not used; empty if none was."""
 
 
 def open(bundle: Bundle | str | Path, settings: InferenceSettings) -> OpenModel:  # noqa: A001 (runtimes.open)
@@ -72,6 +80,30 @@ def open(bundle: Bundle | str | Path, settings: InferenceSettings) -> OpenModel:
         runtime.close()
         raise
     return OpenModel(bundle, runtime)
+
+
+def open_in_order(bundle: Bundle, settings: InferenceSettings, order: Sequence[RuntimeName]) -> OpenModel:
+    """Opens `bundle` with the first runtime of `order` that passes; an empty order is the runtime of `settings`.
+
+    Another runtime than that of `settings` chooses its own precision. Raises what `open` raises if no other runtime is
+    left.
+    """
+    reasons: list[str] = []
+    *preferred, last = order or (settings.runtime,)
+    for name in preferred:
+        try:
+            opened = open(bundle, _with_runtime(settings, name))
+        except (BundleError, ConfigError) as error:
+            reasons.append(f"{name}: {error}")
+        else:
+            return replace(opened, fallback=" ".join(reasons))
+    return replace(open(bundle, _with_runtime(settings, last)), fallback=" ".join(reasons))
+
+
+def _with_runtime(settings: InferenceSettings, name: RuntimeName) -> InferenceSettings:
+    if name == settings.runtime:
+        return settings
+    return settings.model_copy(update={"runtime": name, "precision": "auto", "device": "cpu"})
 
 
 def _model(bundle: Bundle) -> bytes:
@@ -102,6 +134,10 @@ def check_golden(bundle: Bundle, runtime: Runtime) -> None:
     outputs = runtime.run(golden.batch)
     _compare("output", outputs.output, golden.output, runtime)
     _compare("embedding", outputs.embedding, golden.embedding, runtime)
+    if runtime.settings.runtime in GPU_RUNTIMES:
+        same = float((outputs.output.argmax(axis=1) == golden.output.argmax(axis=1)).mean())
+        if same < SAME_LABELS:
+            raise BundleError(f"golden labels: {runtime.settings.runtime} gives {same:.2%} of them as expected.")
 
 
 def _compare(name: str, found: np.ndarray, expected: np.ndarray, runtime: Runtime) -> None:

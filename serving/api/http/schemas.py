@@ -64,9 +64,9 @@ class ModelBody(Body):
     bundle: str
     """SHA-256 of its bundle.json."""
     runtime: str
-    """openvino or onnxruntime."""
+    """openvino, onnxruntime or tensorrt."""
     precision: str
-    """Precision of the computation: f32 or bf16."""
+    """Precision of the computation: f32, bf16 or f16."""
 
 
 class AnswerBody(Body):
@@ -164,6 +164,8 @@ class SlotBody(Body):
     """Model that answers shadow traffic: its answers are counted, and sent to no client."""
     problem: str | None
     """Reason why the latest model is not the one that answers, or why there is none."""
+    fallback: str | None
+    """Reason why a runtime that is preferred to the one in use is not used; null if none is."""
     labels: list[LabelBody]
     """Labels that the model can answer."""
     threshold: float | None
@@ -247,6 +249,7 @@ def slot_body(slot: Slot) -> SlotBody:
         model=model_body(model) if model else None,
         challenger=model_body(challenger) if challenger else None,
         problem=slot.problem,
+        fallback=(model.fallback or None) if model else None,
         labels=[
             LabelBody(name=label.name, title=label.title, code=_code(label)) for label in (spec.labels if spec else ())
         ],

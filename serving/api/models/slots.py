@@ -178,13 +178,15 @@ def load(task: str, candidate: ModelVersion, overrides: Mapping[str, Any]) -> Mo
         bundle = bundles.read(folder)
         if bundle.spec.task != task:
             raise BundleError(f"the bundle is of task {bundle.spec.task}, not {task}.")
-        model = runtimes.open(bundle, candidate.evaluated.overridden(**overrides))
+        named = {name: value for name, value in overrides.items() if name != "order"}
+        evaluated = candidate.evaluated.overridden(**named)
+        model = runtimes.open_in_order(bundle, evaluated, overrides.get("order", ()))
         try:
             runtimes.answer(bundle.task.example(GOLDEN_SEED), model)
         except BaseException:
             model.runtime.close()
             raise
-    return Model(bundle, model.runtime, candidate.version or bundle.id[:12])
+    return Model(bundle, model.runtime, candidate.version or bundle.id[:12], fallback=model.fallback)
 
 
 def settle_memory() -> None:
