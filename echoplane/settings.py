@@ -73,6 +73,8 @@ class ServingSettings(TrustSettings):
     """Folder for the prediction log, one row per answered study; empty for none."""
     prediction_log_max_mib: int = Field(default=2048, gt=0)
     """Maximum size of the prediction log; rows beyond it are dropped and counted."""
+    prediction_log_url: str = ""
+    """Address s3://BUCKET/PREFIX to which files of the log are shipped and then removed; empty to keep them."""
 
     token_file: str = ""
     """File of access tokens, made by `echoplane token`; it is read again when it changes."""

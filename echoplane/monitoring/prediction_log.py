@@ -6,6 +6,8 @@ FLUSH_S. A row that cannot be kept is dropped and counted, and never delays or f
 """
 
 import base64
+import contextlib
+import gzip
 import logging
 import os
 import queue
@@ -28,6 +30,8 @@ MAX_WAITING = 4_096
 """Maximum number of rows in memory. The thread writes some 50,000 per second, so more wait only if the disk stalls."""
 MAX_FILE_BYTES = 64 << 20
 MIB = 1 << 20
+COUNT_AGAIN_S = 10.0
+"""Time in seconds after which the size of the folder is counted again."""
 SUFFIX, COMPRESSED = ".jsonl", ".jsonl.gz"
 
 log = logging.getLogger(__name__)
@@ -80,20 +84,26 @@ def unpacked(text: str) -> np.ndarray:
 class PredictionLog:
     """Appends rows to files below `folder`, up to `max_mib` in total; one instance per process.
 
-    Raises ConfigError if the folder cannot be written.
+    With `file_s`, a file ends after that time in seconds, so that it can be shipped. Raises ConfigError if the folder
+    cannot be written.
     """
 
-    def __init__(self, folder: Path, max_mib: int) -> None:
-        self._folder, self._max_bytes = folder, max_mib * MIB
+    def __init__(self, folder: Path, max_mib: int, file_s: float | None = None) -> None:
+        self.folder, self._max_bytes, self._file_s = folder, max_mib * MIB, file_s
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._next_file()
+            self._open_next()
         except OSError as error:
             raise ConfigError(f"the prediction log can't be written ({error.strerror}); give another folder.") from None
         self._waiting: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._full = False
         self._thread = threading.Thread(target=self._write_all, name="prediction-log", daemon=True)
         self._thread.start()
+
+    @property
+    def path(self) -> Path:
+        """File that rows are appended to."""
+        return Path(self._file.name)
 
     def add(self, row: Row) -> None:
         """Queues `row` for writing; drops and counts it if too many wait."""
@@ -111,7 +121,11 @@ class PredictionLog:
     def _write_all(self) -> None:
         ended = False
         while not ended:
-            rows = [self._waiting.get()]
+            try:
+                rows = [self._waiting.get(timeout=self._file_s)]
+            except queue.Empty:
+                self._end_old_file()
+                continue
             time.sleep(FLUSH_S if rows[0] is not None and self._waiting.empty() else 0)
             while not self._waiting.empty():
                 rows.append(self._waiting.get())
@@ -123,11 +137,10 @@ class PredictionLog:
             return
         content = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
         try:
-            if self._spooled_bytes() + len(content) > self._max_bytes:
-                raise OSError("the folder holds as much as it may")
+            self._check_space(len(content))
+            self._end_old_file()
             if self._file.tell() + len(content) > MAX_FILE_BYTES:
-                self._file.close()
-                self._file = self._next_file()
+                self._open_next()
             self._file.write(content)
             self._file.flush()
         except OSError as error:
@@ -137,15 +150,38 @@ class PredictionLog:
             self._full = True
         else:
             metrics.LOG_ROWS.labels("written").inc(len(rows))
+            self._folder_bytes += len(content)
             self._full = False
 
-    def _spooled_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._folder.glob(f"*{SUFFIX}"))
+    def _check_space(self, size_bytes: int) -> None:
+        """Raises OSError if the folder is full. Its size is a running total, counted again every COUNT_AGAIN_S: other
+        processes write into the folder too, and files are removed."""
+        if time.monotonic() > self._counted_s + COUNT_AGAIN_S:
+            self._count()
+        if self._folder_bytes + size_bytes > self._max_bytes:
+            raise OSError("the folder holds as much as it may")
 
-    def _next_file(self) -> BinaryIO:
+    def _count(self) -> None:
+        self._folder_bytes = 0
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # shipped meanwhile
+                self._folder_bytes += path.stat().st_size
+        self._counted_s = time.monotonic()
+
+    def _end_old_file(self) -> None:
+        old = self._file_s is not None and time.monotonic() - self._opened_s > self._file_s
+        if old and self._file.tell():
+            self._open_next()
+
+    def _open_next(self) -> None:
         """Opens a new file that no other process uses: its name holds the time and the process."""
         name = f"predictions-{now():%Y%m%dT%H%M%S%f}-{os.getpid()}{SUFFIX}"
-        return (self._folder / name).open("ab")
+        before = getattr(self, "_file", None)
+        self._file: BinaryIO = (self.folder / name).open("ab")
+        self._opened_s = time.monotonic()
+        if before:
+            before.close()
+        self._count()
 
 
 def read_rows(folder: Path, task: str) -> Iterator[Row]:
@@ -154,7 +190,7 @@ def read_rows(folder: Path, task: str) -> Iterator[Row]:
     A last line that is incomplete because its process ended is skipped. Raises ConfigError if there is no log, or a
     line is not a row.
     """
-    paths = sorted(folder.rglob(f"*{SUFFIX}"))
+    paths = sorted(path for suffix in (SUFFIX, COMPRESSED) for path in folder.rglob(f"*{suffix}"))
     if not paths:
         raise ConfigError("the folder holds no prediction log; give the folder that ECHOPLANE_PREDICTION_LOG names.")
     rows = [row for path in paths for row in _rows(path) if row.task == task]
@@ -162,7 +198,8 @@ def read_rows(folder: Path, task: str) -> Iterator[Row]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    lines = path.read_bytes().split(b"\n")
+    content = path.read_bytes()
+    lines = (gzip.decompress(content) if path.name.endswith(COMPRESSED) else content).split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):  # text after the last line feed is incomplete
         try:
             yield Row.model_validate_json(line)

@@ -105,3 +105,37 @@ def test_features_of_a_brighter_and_of_a_moving_clip_say_so():
     assert plain["frames"] == study.only.frame_count
     still = input_features(study, np.zeros((1, 16, 64, 64), np.uint8))
     assert (still["motion"], still["sharpness"], still["dark"]) == (0, 0, 1)
+
+
+def test_the_folder_is_not_asked_for_its_size_at_every_flush(tmp_path, monkeypatch):
+    log = PredictionLog(tmp_path, max_mib=1)
+    counted = []
+    monkeypatch.setattr(log, "_count", lambda: counted.append(1))
+    for number in range(50):
+        log._write([row(number)])
+    assert counted == []
+    assert log._folder_bytes == log.path.stat().st_size
+    log.close()
+
+
+def test_room_that_others_took_or_made_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "COUNT_AGAIN_S", 0)
+    log = PredictionLog(tmp_path, max_mib=1)
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(b"x" * (1 << 20))
+    log._write([row(1)])
+    assert log.path.stat().st_size == 0
+    other.unlink()
+    log._write([row(2)])
+    assert log.path.stat().st_size > 0
+    log.close()
+
+
+def test_a_file_ends_after_its_time_and_the_rows_are_in_order(tmp_path):
+    log = PredictionLog(tmp_path, max_mib=1, file_s=0.05)
+    for number in range(3):
+        log.add(row(number))
+        time.sleep(0.7)
+    log.close()
+    assert len(list(tmp_path.glob("*.jsonl"))) >= 3
+    assert [one.request_id for one in read_rows(tmp_path, TASK)] == ["r0", "r1", "r2"]

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from echoplane.errors import EchoplaneError
+from echoplane.errors import ConfigError, EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.monitoring.feedback import FeedbackLog
 from echoplane.monitoring.prediction_log import PredictionLog
@@ -48,7 +48,7 @@ class Service:
         self.slots, self.settings = slots, settings
         self.admission = Admission(_limits(settings))
         folder = Path(settings.prediction_log) if settings.prediction_log else None
-        self.prediction_log = PredictionLog(folder, settings.prediction_log_max_mib) if folder else None
+        self.prediction_log, self._shipper = _prediction_log(folder, settings)
         self.feedback_log = FeedbackLog(folder) if folder else None
         self._upload_limits = UploadLimits(
             settings.max_upload_mib, settings.upload_timeout_s, settings.min_upload_kib_per_s
@@ -59,6 +59,8 @@ class Service:
         self.admission.close()
         if self.prediction_log:
             self.prediction_log.close()
+        if self._shipper:
+            self._shipper.close()
 
     async def answer(self, request: Request, task: str) -> Response:
         """Answers the one file of a request with `task`."""
@@ -167,6 +169,20 @@ async def _lines(entries: AsyncIterator[FileBody], request_id: str) -> AsyncIter
         count += 1
         yield entry.model_dump_json() + "\n"
     yield StudyEndBody(request_id=request_id, entries=count).model_dump_json() + "\n"
+
+
+def _prediction_log(folder: Path | None, settings: ServingSettings) -> tuple[PredictionLog | None, Any]:
+    """Returns the prediction log and what ships it; None for what is not configured."""
+    if folder is None:
+        if settings.prediction_log_url:
+            raise ConfigError("ECHOPLANE_PREDICTION_LOG_URL needs ECHOPLANE_PREDICTION_LOG, where rows wait for it.")
+        return None, None
+    if not settings.prediction_log_url:
+        return PredictionLog(folder, settings.prediction_log_max_mib), None
+    from echoplane.adapters.log_shipping import SHIP_S, LogShipper
+
+    predictions = PredictionLog(folder, settings.prediction_log_max_mib, file_s=SHIP_S)
+    return predictions, LogShipper(predictions, settings.prediction_log_url)
 
 
 def _packed(file: BinaryIO, request_id: str) -> bytes:

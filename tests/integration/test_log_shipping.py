@@ -1,0 +1,32 @@
+"""The prediction log in a bucket of a real MinIO that goes away and comes back, read there by the monitor."""
+
+from pathlib import Path
+
+from echoplane.adapters.log_shipping import LogShipper
+from echoplane.monitoring.model_monitor import Monitors
+from echoplane.monitoring.prediction_log import PredictionLog
+from tests.integration.test_storage import Store, pytestmark, store  # noqa: F401 (a fixture and a mark)
+from tests.monitor_log import BUNDLE, make_reference, make_rows
+
+
+def test_rows_of_an_outage_reach_the_monitor_once(store: Store, tmp_path: Path) -> None:  # noqa: F811
+    monitors = Monitors(tmp_path / "state", "s3://studies/predictions", lambda _: make_reference())
+    rows = make_rows(90)
+    for number in range(3):
+        log = PredictionLog(tmp_path / "log", max_mib=1, file_s=60)
+        shipper = LogShipper(log, "s3://studies/predictions")
+        if number == 1:
+            store.stop()
+        for row in rows[30 * number : 30 * number + 30]:
+            log.add(row)
+        log.close()
+        shipper.close()
+        if number == 1:
+            assert list((tmp_path / "log").glob("*.jsonl")), "they wait in the folder"
+            store.start()
+        else:
+            assert monitors.step().rows
+    model = monitors.models[BUNDLE]
+    assert model.studies == 90
+    assert monitors.step().rows == []
+    assert not list((tmp_path / "log").glob("*.jsonl"))
