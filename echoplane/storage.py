@@ -49,8 +49,8 @@ def content(place: str, name: str) -> bytes:
         return (Path(place) / name).read_bytes()
 
     def read() -> bytes:
-        with _answering(), _bucket().open_input_stream(f"{_prefix(place)}/{name}") as stream:
-            return bytes(stream.read())
+        with _answering(), _bucket().open_input_stream(f"{_prefix(place)}/{name}", compression=None) as stream:
+            return bytes(stream.read())  # as it is: pyarrow would decompress a name that ends in .gz
 
     return retry_while_unavailable(read)
 

@@ -39,7 +39,7 @@ def main() -> int:
 
 def chart_files() -> dict[Path, str]:
     """Returns the text of each file of the chart that is made from the code."""
-    return {CHART / "rules.yaml": alerts.rules_yaml()}
+    return {CHART / "rules" / f"{part}.yaml": alerts.rules_yaml(part) for part in alerts.FILES}
 
 
 def pages() -> dict[str, str]:

@@ -4,6 +4,7 @@ Each alert has an entry of its name in docs/runbooks.md, and two promtool tests 
 which it fires and one in which it must not.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -252,7 +253,34 @@ MONITOR = (
     ),
 )
 
-ALERTS = SERVICE + MONITOR
+GATEWAY = (
+    Alert(
+        "EchoplaneGatewayQueueOld",
+        "max(echoplane_gateway_oldest_waiting_seconds) > 900",
+        "5m",
+        "warning",
+        "A study or a result has waited in the DICOM gateway for more than 15 minutes.",
+        "The oldest item has waited for {{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "EchoplaneGatewayStuck",
+        'sum by (kind) (echoplane_gateway_work{state="stuck"}) > 0',
+        "10m",
+        "warning",
+        "The DICOM gateway has given up at least 1 item for 10 minutes.",
+        "{{ $labels.kind }}: {{ $value }} items are stuck, and a person must decide.",
+    ),
+    Alert(
+        "EchoplaneGatewayDiskFull",
+        "min(echoplane_gateway_free_bytes) < 5e9",
+        "5m",
+        "critical",
+        "The disk of the DICOM gateway's store has less than 5 GB free.",
+        "{{ $value | humanize1024 }}B are free; the gateway soon refuses studies.",
+    ),
+)
+
+ALERTS = SERVICE + MONITOR + GATEWAY
 RETRAINS = frozenset(alert.name for alert in ALERTS if alert.retrains)
 
 
@@ -267,9 +295,12 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
-def rules_yaml() -> str:
-    """Returns the rule file of Prometheus."""
-    groups = [("echoplane-serving", SERVICE), ("echoplane-monitor", MONITOR)]
-    content = {"groups": [{"name": name, "rules": [alert.rule() for alert in alerts]} for name, alerts in groups]}
+FILES: dict[str, Sequence[Alert]] = {"service": SERVICE, "monitor": MONITOR, "gateway": GATEWAY}
+"""Alerts by the part of an installation whose metrics they need."""
+
+
+def rules_yaml(part: str) -> str:
+    """Returns the rule file of Prometheus for one part of an installation."""
+    content = {"groups": [{"name": f"echoplane-{part}", "rules": [alert.rule() for alert in FILES[part]]}]}
     head = "# Made by `make docs` from echoplane/monitoring/alerts.py; do not edit.\n"
     return head + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

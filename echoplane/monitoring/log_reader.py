@@ -20,6 +20,8 @@ from echoplane.storage import BUCKET, Stored
 
 MAX_STEP_BYTES = 16 << 20
 """Maximum number of bytes that one step reads; it bounds the memory."""
+DAMAGED = b"damaged\n"
+"""Content that stands for a compressed file that cannot be read; it counts as a line that is no row."""
 
 Positions = Mapping[str, int]
 log = logging.getLogger(__name__)
@@ -71,8 +73,10 @@ def _content(place: str, file: Stored, start: int, limit: int) -> tuple[bytes, i
         with (Path(place) / file.name).open("rb") as opened:
             opened.seek(start)
             content = opened.read(max(limit, 1 << 16))
-    except (FileNotFoundError, EOFError, gzip.BadGzipFile):
-        return b"", file.size  # it was shipped and removed meanwhile, or it is damaged
+    except FileNotFoundError:  # it was shipped and removed meanwhile
+        return b"", file.size
+    except (EOFError, gzip.BadGzipFile):
+        return DAMAGED, file.size
     whole = content[: content.rfind(b"\n") + 1]
     return whole, start + len(whole)
 

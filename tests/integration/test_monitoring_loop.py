@@ -33,7 +33,7 @@ from echoplane.stages.stage import Manifest, digest_of, file_digests
 from tests.monitor_log import BUNDLE, TASK, append, make_rows
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "helm" / "echoplane" / "files" / "rules.yaml"
+RULES = ROOT / "helm" / "echoplane" / "files" / "rules"
 NEXT_BUNDLE = "c" * 64
 TOKEN = "a-token-of-this-test"  # noqa: S105 (of this test alone)
 BINARIES = {name: shutil.which(name) for name in ("prometheus", "prometheus-alertmanager")}
@@ -122,7 +122,7 @@ class Loop:
         managers = [{"static_configs": [{"targets": [f"127.0.0.1:{self.ports['alertmanager']}"]}]}]
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(RULES)],
+            "rule_files": [str(RULES / "monitor.yaml")],
             "scrape_configs": [{"job_name": "monitor", "static_configs": target}],
             "alerting": {"alertmanagers": managers},
         }

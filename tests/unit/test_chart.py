@@ -19,6 +19,7 @@ from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS
 from echoplane.settings import ServingSettings
 from echoplane.tasks import BUILT_IN
 from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
+from serving.monitor.settings import MonitorSettings, read_monitor_settings
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
 SCENARIOS = sorted(CHART.glob("ci/*-values.yaml"))
@@ -106,7 +107,7 @@ def test_no_secret_is_in_arguments_or_plain_variables(objects: list[Object]) -> 
         said = " ".join(container.get("command", []) + container.get("args", []))
         assert not secret.search(said)
         for variable in container.get("env", []):
-            if secret.search(variable["name"]):
+            if secret.search(variable["name"]) and not variable["name"].endswith(("_FILE", "_PATH")):
                 assert "secretKeyRef" in variable["valueFrom"], variable["name"]
             else:
                 assert "@" not in variable.get("value", "")
@@ -215,7 +216,7 @@ def test_the_service_drains_before_it_ends(objects: list[Object]) -> None:
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     drain_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    settings = {one["name"]: one["value"] for one in container["env"]}
+    settings = {one["name"]: one.get("value") for one in container["env"]}
     max_duration_s = int(settings["ECHOPLANE_DEADLINE_S"]) + int(settings["ECHOPLANE_UPLOAD_TIMEOUT_S"])
     assert pod["terminationGracePeriodSeconds"] > drain_s + max_duration_s
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
@@ -230,16 +231,44 @@ def test_the_service_is_given_settings_that_it_has_and_accepts(
     fields = ServingSettings.model_fields
     for variable in container["env"]:
         name = variable["name"]
+        if re.match("AWS_|MLFLOW_S3_", name):
+            continue
         assert name == "MLFLOW_TRACKING_URI" or name.removeprefix("ECHOPLANE_").lower() in fields, name
         monkeypatch.setenv(name, variable["value"])
     assert ServingSettings().mlflow_tracking_uri
 
 
 def test_steps_may_create_rayjobs_and_nothing_else(objects: list[Object]) -> None:
-    (role,) = of_kind(objects, "Role")
+    (role,) = (one for one in of_kind(objects, "Role") if one["metadata"]["name"].endswith("-pipelines"))
     assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"ray.io"}
     assert {kind for rule in role["rules"] for kind in rule["resources"]} == {"rayjobs", "rayjobs/status"}
     assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
+
+
+def test_the_monitor_may_ask_kubeflow_for_runs_and_sees_of_the_data_the_evaluations_alone() -> None:
+    objects = rendered(CHART / "ci" / "monitor-values.yaml")
+    (role,) = (one for one in of_kind(objects, "Role") if one["metadata"]["name"].endswith("-monitor"))
+    assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"pipelines.kubeflow.org"}
+    (container,) = (one for one in containers(objects) if one["name"] == "monitor")
+    (mount,) = (one for one in container["volumeMounts"] if one["name"] == "data")
+    assert (mount["subPath"], mount["readOnly"]) == ("evaluate", True)
+    rules = [one["metadata"]["name"] for one in of_kind(objects, "PrometheusRule")]
+    assert sorted(rules) == ["echoplane-monitor", "echoplane-serving"]
+
+
+def test_the_monitor_is_given_settings_that_it_has_and_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = rendered(CHART / "ci" / "monitor-values.yaml")
+    environments = {
+        one["name"]: {each["name"]: each.get("value") for each in one["env"]}
+        for one in containers(objects)
+        if one["name"] in ("monitor", "serving")
+    }
+    own = {name: value for name, value in environments["monitor"].items() if name.startswith("ECHOPLANE_")}
+    assert {name.removeprefix("ECHOPLANE_").lower() for name in own} <= set(MonitorSettings.model_fields)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    assert read_monitor_settings().policy().approval == "person"
+    assert own["ECHOPLANE_PREDICTION_LOG"] == environments["serving"]["ECHOPLANE_PREDICTION_LOG_URL"]
 
 
 def test_volumes_outlive_the_release(objects: list[Object]) -> None:
@@ -289,6 +318,8 @@ REFUSED = {
     "data: {accessModes: [ReadWriteOften]}": "value must be one of 'ReadWriteOnce'",
     "mlflow: {externalUri: https://mlflow.example.org}": "set one of them",
     "mlflow: {enabled: false}": "serving has no registry",
+    "monitor: {enabled: true}": "monitor.enabled needs a bucket",
+    "monitor: {retraining: {approval: nobody}}": "value must be one of 'person', 'automatic'",
     "minio: {enabled: true}": "kubectl create secret generic echoplane-s3",
     "s3: {endpoint: https://s3.example.org}": "without s3.bucket",
     "serving: {service: {nodePort: 30080}}": "needs serving.service.type NodePort",

@@ -94,6 +94,8 @@ def test_compressed_files_are_read_once_and_removed_files_are_forgotten(tmp_path
     assert read_step(str(tmp_path), step.positions).rows == []
     path.unlink()
     assert read_step(str(tmp_path), step.positions).positions == {}
+    path.write_bytes(b"no gzip")
+    assert read_step(str(tmp_path), {}).bad_lines == 1
 
 
 def test_one_site_that_changes_is_the_group_of_the_alarm(tmp_path, reference):

@@ -71,6 +71,11 @@ http://{{ include "echoplane.name" . }}-minio.{{ .Release.Namespace }}.svc:9000
 {{- end }}
 {{- end }}
 
+{{/* Where serving ships its prediction log, and the monitor reads it. */}}
+{{- define "echoplane.predictions" -}}
+s3://{{ include "echoplane.bucket" . | trim }}/predictions
+{{- end }}
+
 {{/* The variables by which boto3 finds the object store. */}}
 {{- define "echoplane.s3Environment" -}}
 - {name: AWS_DEFAULT_REGION, value: {{ .Values.s3.region | quote }}}
@@ -119,6 +124,20 @@ http://{{ include "echoplane.name" . }}-minio.{{ .Release.Namespace }}.svc:9000
 {{- end }}
 {{- if and .Values.s3.endpoint (not .Values.s3.bucket) }}
 {{- fail "s3.endpoint is set without s3.bucket: name the bucket for artifacts." }}
+{{- end }}
+{{- with .Values.monitor }}
+{{- if and .enabled (not (include "echoplane.bucket" $ | trim)) }}
+{{- fail "monitor.enabled needs a bucket, where serving ships its prediction log: set s3.bucket, or minio.enabled." }}
+{{- end }}
+{{- if and .enabled (not .webhookSecret) }}
+{{- fail "monitor.enabled needs monitor.webhookSecret: kubectl create secret generic echoplane-webhook --from-literal=token=LONG_RANDOM_TEXT, then --set monitor.webhookSecret=echoplane-webhook." }}
+{{- end }}
+{{- if and .enabled (not $.Values.data.enabled) }}
+{{- fail "monitor.enabled needs data.enabled: the references are the evaluations on the data volume." }}
+{{- end }}
+{{- if and .enabled $.Values.networkPolicy.enabled (not $.Values.minio.enabled) (not (and $.Values.networkPolicy.servingTo $.Values.networkPolicy.monitorTo)) }}
+{{- fail "the bucket of the prediction log is outside of this release: name where it is in networkPolicy.servingTo and networkPolicy.monitorTo, such as [{ports: [{port: 443}], to: [{ipBlock: {cidr: 10.1.2.3/32}}]}]." }}
+{{- end }}
 {{- end }}
 {{- if and .Values.serving.service.nodePort (ne .Values.serving.service.type "NodePort") }}
 {{- fail "serving.service.nodePort needs serving.service.type NodePort." }}

@@ -66,6 +66,12 @@ spec:
             {{- if $root.Values.signing.trustedKeys }}
             - {name: ECHOPLANE_TRUSTED_KEYS, value: /etc/echoplane/keys/trusted-keys.json}
             {{- end }}
+            {{- if $root.Values.monitor.enabled }}
+            - {name: ECHOPLANE_PREDICTION_LOG, value: /tmp/predictions}
+            - {name: ECHOPLANE_PREDICTION_LOG_MAX_MIB, value: "512"}
+            - {name: ECHOPLANE_PREDICTION_LOG_URL, value: {{ include "echoplane.predictions" $root | quote }}}
+            {{- include "echoplane.s3Environment" $root | nindent 12 }}
+            {{- end }}
             {{- if $serving.tokensSecret }}
             - {name: ECHOPLANE_TOKEN_FILE, value: /etc/echoplane/tokens/tokens.json}
             {{- else }}
