@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from echoplane.monitoring import dashboards
 from echoplane.monitoring.feedback import read_feedback
 from echoplane.tokens import change_tokens, new_token
 from tests import dicom_files as dicom
@@ -82,6 +83,7 @@ def sign_in(page: Page, token: str) -> None:
     page.goto("/")
     page.get_by_label("Access token").fill(token)
     page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#drop, #sign-in-problem").filter(visible=True)).to_be_visible()
 
 
 def test_the_page_asks_for_a_token_and_keeps_it_for_this_tab_alone(page: Page, token: str, browser: Browser) -> None:
@@ -128,7 +130,7 @@ def test_a_file_that_is_no_study_gets_its_reason_and_the_others_their_answers(
     page.set_input_files("#files", files)
     rows = page.locator("#study tbody tr")
     expect(rows).to_have_count(3)
-    expect(rows.nth(2)).to_contain_text("No answer")
+    expect(rows.filter(has_text="letter.txt")).to_contain_text("No answer")
     expect(rows.locator("canvas.thumb")).to_have_count(2)
     page.get_by_role("button", name="letter.txt").click()
     expect(page.locator("#answer .problem")).to_contain_text("This is no file that is read")
@@ -202,6 +204,34 @@ def test_a_folder_and_a_zip_give_a_table_that_can_be_saved(
     assert [len(file["answers"]) for file in body["files"]] == [1] * 4
 
 
+def test_the_dashboard_draws_the_services_own_metrics(page: Page, token: str, service: Running) -> None:
+    with service.client() as client:
+        send = {"files": {"file": dicom.jpeg_clip()}, "headers": {"authorization": f"Bearer {token}"}}
+        page.goto("/dashboard")
+        page.get_by_label("Access token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator(".panel")).to_have_count(len(dashboards.SERVICE))
+        assert client.post("/v1/study", **send).status_code == 200
+        legend = page.locator(".panel", has_text="Requests per minute, by route").locator(".legend")
+        expect(legend).to_contain_text("/v1/study", timeout=15_000)
+    expect(page.locator(".panel", has_text="Models that answer")).to_contain_text("echo-view-video")
+
+
+def test_the_dashboards_quantile_and_increase_are_prometheus_own(page: Page) -> None:
+    page.goto("/dashboard")
+    found = page.evaluate("""async () => {
+        const { quantile, parsed, values } = await import("/web/metrics.js");
+        const scrape = (time_s, count) => ({ time_s, samples: parsed(`x_total{route="a"} ${count}`) });
+        const panel = { kind: "rate", metrics: ["x"], by: "route" };
+        return [quantile(0.5, [[1, 10], [2, 30], [Infinity, 40]]), quantile(0.99, [[1, 10], [2, 30], [Infinity, 40]]),
+                quantile(0.5, [[1, 0], [Infinity, 0]]),
+                ...[30, 5].map((now) => values(panel, scrape(90, now), scrape(60, 10)).get("a"))];
+    }""")
+    # Half of 40 is the 10th of the 20 between 1 and 2; above the last bound it is that bound; 20 and 5 (since a
+    # restart) in 30 s.
+    assert found == [1.5, 2, None, 40, 10]
+
+
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The source of axe-core, which checks accessibility; fetched for the test alone."""
@@ -229,6 +259,9 @@ def test_axe_finds_no_fault_in_either_theme(
     for summary in page.locator("#answer summary").all():
         if not summary.evaluate("summary => summary.parentElement.open"):
             summary.click()
+    assert faults(page, axe) == []
+    page.goto("/dashboard")
+    expect(page.locator(".panel").first).to_be_visible()
     assert faults(page, axe) == []
 
 

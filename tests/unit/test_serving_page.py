@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from prometheus_client import REGISTRY
 
+from echoplane.monitoring import dashboards
 from echoplane.settings import ServingSettings
 from echoplane.study.reading import read_study
 from echoplane.tokens import change_tokens, new_token
@@ -151,3 +153,30 @@ def test_a_task_without_a_model_leaves_the_other_answers_to_the_same_file(slot: 
     assert entries[slot.task]["answer"]["probabilities"]
     alone = ask("POST", "/v1/echo-view-image", **posted(dicom.jpeg_clip()))
     assert (alone.status_code, alone.json()["type"]) == (503, "urn:echoplane:problem:no-model")
+
+
+def test_every_panel_of_the_dashboard_draws_a_metric_and_labels_that_exist(ask: Asking) -> None:
+    panels = ask("GET", "/web/panels.json").json()
+    assert [panel["title"] for panel in panels] == [panel.title for panel in dashboards.SERVICE]
+    families = {family.name: family for family in REGISTRY.collect()}
+    types = {"rate": "counter", "share": "counter", "quantile": "histogram", "gauge": "gauge", "table": "gauge"}
+    for panel in dashboards.SERVICE:
+        for name in panel.metrics:
+            assert families[name].type == types[panel.kind], panel.title
+            labels = REGISTRY._names_to_collectors[name]._labelnames
+            used = {panel.by, *panel.columns, *(rule[0] for rule in (panel.where, panel.of) if rule)} - {""}
+            assert used <= set(labels), panel.title
+
+
+def test_the_pages_files_are_counted_as_one_route(ask: Asking) -> None:
+    before = ask("GET", "/metrics").text
+    for path in ("/", "/dashboard", "/web/page.js"):
+        ask("GET", path)
+    after = ask("GET", "/metrics").text
+    assert "/web/page.js" not in after
+    assert counted(after) - counted(before) == 3
+
+
+def counted(exposition: str) -> float:
+    found = re.findall(r'echoplane_requests_total\{method="GET",route="page",status="200"\} (\S+)', exposition)
+    return float(found[0]) if found else 0.0

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from echoplane.monitoring import metrics
 from serving.api.failures import log_failure
 from serving.api.http import audit, problems
+from serving.api.http.pages import OPEN_PATHS
 
 log = logging.getLogger("echoplane.serving")
 
@@ -24,6 +25,8 @@ SAFE_HEADERS = (
 MAX_KEY_BYTES = 128
 METHODS = ("GET", "POST", "HEAD")
 OTHER = "other"
+PAGE = "page"
+"""Route under which the pages and their assets are counted."""
 HEALTH = ("/livez", "/readyz")
 """Health check paths, neither logged nor counted: a prober asks every few seconds."""
 
@@ -69,6 +72,7 @@ class RequestMiddleware:
         if scope["path"] in HEALTH:
             return
         route = scope["path"] if scope["path"] in self._paths else OTHER
+        route = PAGE if scope["path"] in OPEN_PATHS else route
         method = scope["method"] if scope["method"] in METHODS else OTHER
         metrics.REQUESTS.labels(route, method, str(status)).inc()
         log.info("%s %s %s %d %.1f ms", request_id, method, route, status, elapsed_ms)

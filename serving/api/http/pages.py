@@ -1,7 +1,7 @@
-"""The page at `/`, its assets, and the description of the interface at `/docs`.
+"""The page at `/`, the dashboard, their assets, and the description of the interface at `/docs`.
 
-The page and its assets are open: they hold no data, and the page asks for a token if one is needed. It loads nothing
-from another address and has no inline script or style.
+The pages and their assets are open: they hold no data, and ask for a token if one is needed. They load nothing from
+another address and have no inline script or style.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,16 +13,19 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.responses import Response
 
 from echoplane import __version__, html
+from echoplane.monitoring.dashboards import SERVICE
 from serving.api.http.schemas import RESEARCH_USE
 
 WEB = files("serving.api").joinpath("web")
-PAGES = {"/": "page.html"}
+PAGES = {"/": "page.html", "/dashboard": "dashboard.html"}
+PANELS = "/web/panels.json"
 ASSETS = (
     *("style.css", "icon.svg"),
     *("page.js", "api.js", "dom.js", "theme.js", "player.js", "answer.js", "study.js"),
-    *("explain.js", "feedback.js", "files.js", "zip.js", "download.js"),
+    *("explain.js", "feedback.js", "files.js", "zip.js", "download.js", "signin.js"),
+    *("dashboard.js", "metrics.js", "charts.js"),
 )
-OPEN_PATHS = frozenset({*PAGES, *(f"/web/{name}" for name in ASSETS)})
+OPEN_PATHS = frozenset({*PAGES, PANELS, *(f"/web/{name}" for name in ASSETS)})
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -36,6 +39,7 @@ def add_pages(app: FastAPI) -> None:
         app.get(path, include_in_schema=False)(_page(name))
     for name in ASSETS:
         app.get(f"/web/{name}", include_in_schema=False)(_asset(name))
+    _add_panels(app)
     _add_docs(app)
 
 
@@ -57,6 +61,14 @@ def _asset(name: str) -> Callable[[], Awaitable[Response]]:
         return Response(content, media_type=media_type)
 
     return asset
+
+
+def _add_panels(app: FastAPI) -> None:
+    panels = [panel.model_dump() for panel in SERVICE]
+
+    @app.get(PANELS, include_in_schema=False)
+    async def dashboard_panels() -> Response:
+        return JSONResponse(panels)
 
 
 def _add_docs(app: FastAPI) -> None:

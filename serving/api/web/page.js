@@ -2,11 +2,12 @@
 
 import * as api from "./api.js";
 import { showAnswer } from "./answer.js";
-import { announce, byId, capital } from "./dom.js";
+import { announce, byId } from "./dom.js";
 import { explainControl, overlayOf } from "./explain.js";
 import { feedbackControl } from "./feedback.js";
 import { droppedFiles, studiesOf } from "./files.js";
 import { Player } from "./player.js";
+import { say, signIn, signOut } from "./signin.js";
 import { showStudy, summary, thumbnail } from "./study.js";
 import { setUpTheme } from "./theme.js";
 
@@ -16,53 +17,11 @@ const PACKS_KEPT = 4;
 const player = new Player();
 const state = { items: [], chosen: null, labels: new Map(), feedback: false, running: 0 };
 
-async function start() {
-  setUpTheme();
-  listen();
-  await enter();
-}
-
-/** Shows the page if the service lets us in, else the form for a token. */
-async function enter() {
-  try {
-    const found = await api.models();
-    state.feedback = found.feedback;
-    state.labels = new Map(found.models.map((slot) => [slot.task, new Map(slot.labels.map((label) => [label.name, label.title]))]));
-    showSignedIn(true);
-    say(found.models.some((slot) => slot.ready) ? "" : "No model is loaded yet; answers will come once one is.");
-  } catch (refused) {
-    api.forgetToken();
-    showSignedIn(false, refused.status === 401);
-    if (refused.status !== 401) say(refused.message);
-  }
-}
-
-function showSignedIn(signedIn, mayTry = false) {
-  byId("drop").hidden = !signedIn;
-  byId("sign-in").hidden = signedIn || !mayTry;
-  byId("sign-out").hidden = !api.hasToken();
-  for (const link of document.querySelectorAll("[data-signed-in]")) link.hidden = !signedIn || api.hasToken();
-  if (!byId("sign-in").hidden) byId("token").focus();
-}
-
-async function signIn(event) {
-  event.preventDefault();
-  api.setToken(byId("token").value.trim());
-  await enter();
-  const problem = byId("sign-in-problem");
-  problem.hidden = byId("sign-in").hidden;
-  problem.textContent = "This token is unknown or has ended.";
-  byId("token").value = "";
-}
-
-function signOut() {
-  api.forgetToken();
-  location.reload();
-}
-
-function say(text) {
-  byId("notice").textContent = capital(text);
-  byId("notice").hidden = !text;
+async function welcome(found) {
+  state.feedback = found.feedback;
+  state.labels = new Map(found.models.map((slot) => [slot.task, new Map(slot.labels.map((label) => [label.name, label.title]))]));
+  byId("drop").hidden = false;
+  if (!found.models.some((slot) => slot.ready)) say("No model is loaded yet; answers will come once one is.");
 }
 
 async function add(files) {
@@ -153,8 +112,6 @@ function showPicture(item) {
 }
 
 function listen() {
-  byId("sign-in").addEventListener("submit", signIn);
-  byId("sign-out").addEventListener("click", signOut);
   byId("choose").addEventListener("click", () => byId("files").click());
   byId("choose-folder").addEventListener("click", () => byId("folder").click());
   for (const input of [byId("files"), byId("folder")])
@@ -179,4 +136,6 @@ function listen() {
   });
 }
 
-start();
+setUpTheme();
+listen();
+signIn(api.models, welcome);
