@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tensorrt docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
+.PHONY: help setup setup-tensorrt setup-triton docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,13 @@ setup-tensorrt: build/tensorrt/.complete  ## TensorRT in an environment of its o
 build/tensorrt/.complete: requirements/tensorrt.txt .venv/.complete
 	$(BIN)/python -m venv build/tensorrt
 	$(BIN)/uv pip install --quiet --python build/tensorrt/bin/python --no-deps -r requirements/tensorrt.txt
+	@touch $@
+
+setup-triton: build/triton/.complete  ## a Triton server in an environment of its own, for tests (390 MB, needs Python 3.10)
+
+build/triton/.complete: requirements/pytriton.txt .venv/.complete
+	$(BIN)/uv venv --quiet --clear --python 3.10 build/triton
+	$(BIN)/uv pip install --quiet --python build/triton/bin/python --no-deps -r requirements/pytriton.txt
 	@touch $@
 
 demo: setup  ## the main job, end to end; writes build/demo/report.html and report.json

@@ -8,7 +8,7 @@ from echoplane.runtimes.names import (
     RuntimeName,
     recorded_settings,
 )
-from echoplane.runtimes.runtime import OpenModel, Outputs, Runtime, open, open_in_order  # noqa: A004 (runtimes.open)
+from echoplane.runtimes.runtime import OpenModel, Outputs, Runtime, onnx_model, open, open_in_order  # noqa: A004 (runtimes.open)
 
 __all__ = [
     "DEFAULT_THREADS",
@@ -20,6 +20,7 @@ __all__ = [
     "Runtime",
     "RuntimeName",
     "answer",
+    "onnx_model",
     "open",
     "open_in_order",
     "recorded_settings",

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from echoplane.errors import BundleError
 
-RuntimeName = Literal["openvino", "onnxruntime", "tensorrt"]
+RuntimeName = Literal["openvino", "onnxruntime", "tensorrt", "triton"]
 Precision = Literal["auto", "f32", "bf16", "f16"]
-Device = Literal["cpu", "gpu"]
+Device = Literal["cpu", "gpu", "server"]
 DEFAULT_THREADS = 2
 """Cores per study. The same number in evaluation and serving gives bit-identical sums."""
 
@@ -25,7 +25,7 @@ class InferenceSettings(BaseModel):
 
     runtime: RuntimeName = "openvino"
     device: Device = "cpu"
-    """Where the runtime in use computes: this processor, or this machine's GPU."""
+    """Where the runtime in use computes: this processor, this machine's GPU, or a Triton server."""
     precision: Precision = "auto"
     """Arithmetic; auto is bf16 on a processor that supports it, f16 in TensorRT, otherwise f32."""
     threads: int = Field(default=DEFAULT_THREADS, ge=1, le=MAX_THREADS)

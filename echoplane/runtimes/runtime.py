@@ -18,6 +18,7 @@ _MODULES: dict[RuntimeName, str] = {
     "openvino": "echoplane.runtimes.openvino",
     "onnxruntime": "echoplane.runtimes.onnxruntime",
     "tensorrt": "echoplane.runtimes.tensorrt",
+    "triton": "echoplane.runtimes.triton",
 }
 
 GOLDEN_TOLERANCE: dict[Precision, float] = {"f32": 1e-3, "bf16": 0.1, "f16": 0.02}
@@ -26,7 +27,7 @@ and each layer adds its rounding; float16 keeps 11 bits."""
 SAME_LABELS = 0.999
 """Share of the golden labels that a GPU must give as the reference does: all of a classification, and all but one in a
 thousand pixels of masks, whose borders are ties."""
-GPU_RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt",)
+GPU_RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt", "triton")
 GOLDEN_GREY_LEVELS = 1.0
 """Largest mean difference of the prepared example in grey levels: image libraries round some pixels differently."""
 
@@ -73,7 +74,7 @@ def open(bundle: Bundle | str | Path, settings: InferenceSettings) -> OpenModel:
     its outputs for its example differ from the reference outputs.
     """
     bundle = bundle if isinstance(bundle, Bundle) else read(bundle)
-    runtime: Runtime = importlib.import_module(_MODULES[settings.runtime]).load(_model(bundle), settings)
+    runtime: Runtime = importlib.import_module(_MODULES[settings.runtime]).load(onnx_model(bundle), settings)
     try:
         check_golden(bundle, runtime)
     except BaseException:
@@ -106,7 +107,7 @@ def _with_runtime(settings: InferenceSettings, name: RuntimeName) -> InferenceSe
     return settings.model_copy(update={"runtime": name, "precision": "auto", "device": "cpu"})
 
 
-def _model(bundle: Bundle) -> bytes:
+def onnx_model(bundle: Bundle) -> bytes:
     """Returns the complete ONNX model. Raises BundleError if it keeps values in another file.
 
     No digest covers such a file, and OpenVINO would read it at any path.

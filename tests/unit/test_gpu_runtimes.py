@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from echoplane import runtimes
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError
-from echoplane.runtimes import InferenceSettings, cuda, tensorrt
+from echoplane.runtimes import InferenceSettings, cuda, tensorrt, triton, triton_model
 from serving.api.models.slots import Slot
 from serving.api.models.sources import FolderSource
 from serving.service import runtime_order
+from serving.triton.repository import config_text
 from tests.gpu_double import Gpu
 from tests.tiny_bundle import TASK, make_tiny_bundle
 
@@ -147,3 +150,29 @@ def test_a_slot_says_why_its_preferred_runtime_does_not_answer(bundle: Bundle, m
     slot.close()
     with pytest.raises(ConfigError, match="ECHOPLANE_RUNTIME_ORDER: expected some of openvino"):
         runtime_order("tensorrt,onxruntime")
+
+
+def test_the_configuration_of_a_gpu_server_is_what_tritons_own_definition_knows(bundle: Bundle) -> None:
+    model = runtimes.onnx_model(bundle)
+    text = config_text(model, triton_model.Deployment("tensorrt", instances=2, max_delay_us=500))
+    config = text_format.Parse(text, ModelConfig())
+    assert (config.backend, config.max_batch_size) == ("onnxruntime", 16)
+    assert [(one.name, list(one.dims)) for one in config.input] == [("input", [16, 64, 64])]
+    assert {one.name: list(one.dims) for one in config.output} == {"output": [12], "embedding": [8]}
+    (group,) = config.instance_group
+    assert (group.KIND_GPU, group.count) == (group.kind, 2)
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert (accelerator.name, accelerator.parameters["precision_mode"]) == ("tensorrt", "FP16")
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert config.model_warmup[0].inputs["input"].zero_data
+    for backend in triton_model.BACKENDS:
+        assert config_text(model, triton_model.Deployment(backend)).startswith("name:")
+
+
+def test_a_precision_that_the_servers_backend_lacks_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(triton.BACKEND, "python")
+    with pytest.raises(ConfigError, match="runs in f32"):
+        runtimes.open(bundle, InferenceSettings(runtime="triton", precision="f16"))
+    monkeypatch.setenv(triton.BACKEND, "pyton")
+    with pytest.raises(ConfigError, match="expected one of tensorrt, onnxruntime, openvino, python"):
+        runtimes.open(bundle, InferenceSettings(runtime="triton"))

@@ -64,7 +64,7 @@ class ModelBody(Body):
     bundle: str
     """SHA-256 of its bundle.json."""
     runtime: str
-    """openvino, onnxruntime or tensorrt."""
+    """openvino, onnxruntime, tensorrt or triton."""
     precision: str
     """Precision of the computation: f32, bf16 or f16."""
 
