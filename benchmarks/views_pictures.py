@@ -1,15 +1,14 @@
-"""Training pictures of echo-view-image: wide phantom patients, one scan per view, prepared as every input is.
+"""Training pictures of echo-view-image: one picture per phantom heart, prepared as every input is.
 
-Rendered in parts of 25 patients that are kept: a run that was stopped goes on. Axes: N picture, H row, W column."""
+Rendered in parts of 25 groups that are kept: a run that was stopped goes on. Axes: N picture, H row, W column."""
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from echoplane.phantom import WIDE, Ranges, echo, make_patient, scan_strip
+from echoplane.phantom import BEDSIDE, Ranges, echo, make_patient, scan_strip
 from echoplane.phantom.landmarks import landmarks
 from echoplane.phantom.optics import draw_optics, draw_scan
 from echoplane.phantom.patient import VIEW_NAMES
@@ -21,7 +20,14 @@ from echoplane.tasks.picture import letterbox
 ROWS, COLUMNS = 120, 160
 """Twice the network's input: augmentation zooms."""
 PART = 25
-SCAN_FRAMES = 2
+CURVED_SHARE, MAX_NEAR = 0.35, 0.12
+"""Share of sectors with a curved upper edge, and its largest distance from the point, in depths."""
+FIELD = replace(
+    BEDSIDE,
+    optics=replace(BEDSIDE.optics, half_angle_deg=(48, 54), frequency_mhz=(1.3, 1.8), dynamic_range_db=(66, 76)),
+    defects=None if BEDSIDE.defects is None else replace(BEDSIDE.defects, point_spread=(1.2, 1.5), smoothing=(0, 0.2)),
+)
+"""Machines never seen in training: wider sectors, lower frequency, coarser speckle without reduction, more grey."""
 
 
 @dataclass(frozen=True)
@@ -32,59 +38,64 @@ class Pictures:
     label_N: np.ndarray
 
 
-def pictures(folder: Path, seeds: range, ranges: Ranges = WIDE) -> Pictures:
-    """Returns all pictures of the patients of `seeds`, rendered or read from `folder`."""
+def joined(several: list[Pictures]) -> Pictures:
+    return Pictures(
+        np.concatenate([data.grey_NHW for data in several]), np.concatenate([data.label_N for data in several])
+    )
+
+
+def pictures(folder: Path, seeds: range, ranges: Ranges = BEDSIDE) -> Pictures:
+    """Returns all pictures of the groups of `seeds`, rendered or read from `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     show, parts = printed("views phantom"), []
     for first in range(seeds.start, seeds.stop, PART):
         path = folder / f"{first}.npz"
         if not path.exists():
-            drawn = [picture for seed in range(first, first + PART) for picture in _patient(seed, ranges)]
+            drawn = [picture for seed in range(first, first + PART) for picture in _group(seed, ranges)]
             grey_NHW, label_N = np.stack([grey for grey, _ in drawn]), np.array([label for _, label in drawn])
             np.savez_compressed(path, grey_NHW=grey_NHW, label_N=label_N)
         parts.append(np.load(path))
         show(first + PART - seeds.start, len(seeds))
-    return Pictures(*(np.concatenate([part[name] for part in parts]) for name in ("grey_NHW", "label_N")))
+    return joined([Pictures(part["grey_NHW"], part["label_N"]) for part in parts])
 
 
-def _patient(seed: int, ranges: Ranges) -> list[tuple[np.ndarray, int]]:
-    """Two moments of each of the twelve views, and one picture of each kind of strip."""
-    patient = make_patient(seed, ranges)
+def _group(seed: int, ranges: Ranges) -> list[tuple[np.ndarray, int]]:
+    """One picture of each of the twelve views, each of another heart; in every fourth group one of each strip."""
     drawn = []
     for label, view in enumerate(VIEW_NAMES):
-        rng = np.random.default_rng([seed, label, 41])
-        optics = draw_optics(rng, ranges.optics)
-        at = pose(patient.heart, landmarks(patient.heart), view, rng, ranges.hand)
-        look, defects = draw_scan(rng, ranges)
-        polar_TAS = echo.scan(
-            patient.heart, at, optics, rng.uniform(size=SCAN_FRAMES), look=look, defects=defects, grid=echo.THUMBNAIL
+        heart, rng = (
+            make_patient(seed * len(VIEW_NAMES) + label, ranges).heart,
+            np.random.default_rng([seed, label, 41]),
         )
-        drawn += [(sector(polar_AS, optics.half_angle_rad), label) for polar_AS in polar_TAS]
-    for k, kind in enumerate(STRIP_NAMES):
-        still = scan_strip(patient, kind, 1, ranges=ranges)
+        optics = draw_optics(rng, ranges.optics)
+        at = pose(heart, landmarks(heart), view, rng, ranges.hand)
+        look, defects = draw_scan(rng, ranges)
+        phase = rng.uniform(size=1)
+        polar_TAS = echo.scan(heart, at, optics, phase, look=look, defects=defects, grid=echo.THUMBNAIL)
+        near = rng.uniform(0.02, MAX_NEAR) if rng.random() < CURVED_SHARE else 0.0
+        drawn.append((sector(polar_TAS[0], optics.half_angle_rad, near), label))
+    for k, kind in enumerate(STRIP_NAMES if seed % 4 == 0 else ()):
+        still = scan_strip(make_patient(seed, ranges), kind, 1, ranges=ranges)
         x0, y0, x1, y1 = still.box
         grey_HW = cv2.cvtColor(still.rgb[0, y0 : y1 + 1, x0 : x1 + 1], cv2.COLOR_RGB2GRAY)
         drawn.append((letterbox(grey_HW, ROWS, COLUMNS), len(VIEW_NAMES) + k))
     return drawn
 
 
-def sector(polar_AS: np.ndarray, half_angle_rad: float) -> np.ndarray:
-    """Returns the sector of a polar picture, cropped to its bounding box and fitted into ROWS x COLUMNS."""
-    sample_HW, line_HW, inside_HW = _maps(half_angle_rad, polar_AS.shape)
-    return cv2.remap(polar_AS, sample_HW, line_HW, cv2.INTER_LINEAR) * inside_HW
+def sector(polar_AS: np.ndarray, half_angle_rad: float, near: float = 0.0) -> np.ndarray:
+    """Returns the sector of a polar picture, cropped to its bounding box and fitted into ROWS x COLUMNS.
 
-
-@lru_cache(maxsize=4)
-def _maps(half_angle_rad: float, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sample and line at each pixel, and 1 where the sector is."""
-    scale = min(ROWS, COLUMNS / (2 * np.sin(half_angle_rad)))
+    `near` is the share of the depth above a curved upper edge, 0 for a sector that ends in a point."""
+    lines, samples = polar_AS.shape
+    top = near * np.cos(half_angle_rad)
+    scale = min(ROWS / (1 - top), COLUMNS / (2 * np.sin(half_angle_rad)))
     row_HW, column_HW = np.mgrid[:ROWS, :COLUMNS].astype(np.float32)
-    down_HW, right_HW = (row_HW - (ROWS - scale) / 2) / scale, (column_HW - (COLUMNS - 1) / 2) / scale
+    down_HW = (row_HW - (ROWS - scale * (1 - top)) / 2) / scale + top
+    right_HW = (column_HW - (COLUMNS - 1) / 2) / scale
     depth_HW, angle_HW = np.hypot(down_HW, right_HW), np.arctan2(right_HW, down_HW) / half_angle_rad
-    lines, samples = size
-    inside_HW = ((depth_HW <= 1) & (np.abs(angle_HW) <= 1)).astype(np.uint8)
+    inside_HW = ((depth_HW >= near) & (depth_HW <= 1) & (np.abs(angle_HW) <= 1)).astype(np.uint8)
     sample_HW, line_HW = depth_HW * (samples - 1), (angle_HW + 1) * (lines - 1) / 2
-    return sample_HW.astype(np.float32), line_HW.astype(np.float32), inside_HW
+    return cv2.remap(polar_AS, sample_HW.astype(np.float32), line_HW.astype(np.float32), cv2.INTER_LINEAR) * inside_HW
 
 
 def camus(folder: Path, half: str) -> tuple[Pictures, np.ndarray]:

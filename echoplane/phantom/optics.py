@@ -149,6 +149,8 @@ class Defects:
     haze_db: float | None
     haze_place: tuple[float, float]
     haze_decay_mm: float
+    far_gain_db: float = 0.0
+    smoothing: float = 0.0
 
 
 NO_DEFECTS = Defects(1.0, 0.0, (), (), None, (0.5, 0.0), 1.0)
@@ -170,6 +172,8 @@ def draw_defects(rng: np.random.Generator, ranges: DefectRanges) -> Defects:
         haze_db=float(rng.uniform(*ranges.haze_db)) if rng.random() < ranges.haze_share else None,
         haze_place=(float(rng.uniform()), float(rng.uniform(0, 0.6))),
         haze_decay_mm=float(rng.uniform(*ranges.haze_decay_mm)),
+        far_gain_db=float(rng.uniform(*ranges.far_gain_db)),
+        smoothing=float(rng.uniform(*ranges.smoothing)),
     )
 
 
@@ -181,7 +185,7 @@ def draw_scan(rng: np.random.Generator, ranges: Ranges) -> tuple[Look, Defects]:
 
 def pass_through_db(defects: Defects, lines: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the gain of the defects over lines (A, 1) and depth (1, S), both from 0 to 1."""
-    gain_db = np.zeros(np.broadcast_shapes(lines.shape, depth.shape))
+    gain_db = defects.far_gain_db * (depth - 0.5) + np.zeros(np.broadcast_shapes(lines.shape, depth.shape))
     if defects.regional_db:
         gain_db += _bumps(lines) @ np.reshape(defects.regional_db, (4, 4)) @ _bumps(depth.T).T
     for line, deep, wide, long, loss_db in defects.dropouts:

@@ -3,10 +3,12 @@ machine and the picture.
 
 USUAL is the careful lab of the demo. WIDE is for networks that must classify real pictures: anatomy, pose and framing
 vary together with optics, echogenicity and defects, since none of these alone transfers to real patients
-(docs/views.md). A pair is a uniform range (low, high); `_sd` is a standard deviation around the usual value.
+(docs/views.md). HAZY is WIDE with poses that leave adjacent views apart, brighter walls and chambers that are often
+filled; BEDSIDE has thinner walls, finer speckle that is partly removed, less haze and fewer defects besides. A pair is
+a uniform range (low, high); `_sd` is a standard deviation around the usual value.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Pair = tuple[float, float]
 
@@ -101,6 +103,10 @@ class DefectRanges:
     haze_share: float
     haze_db: Pair
     haze_decay_mm: Pair
+    far_gain_db: Pair = (0, 0)
+    """Change of gain from the skin to the full depth."""
+    smoothing: Pair = (0, 0)
+    """Share of the picture from which speckle is removed, as machines do."""
 
 
 @dataclass(frozen=True)
@@ -171,5 +177,55 @@ WIDE = Ranges(
         haze_share=0.6,
         haze_db=(-50, -28),
         haze_decay_mm=(15, 150),
+    ),
+)
+HAZY = replace(
+    WIDE,
+    heart=replace(WIDE.heart, tilt_sd_deg=6),
+    hand=HandRanges(origin_mm=3.5, target_mm=3.5, swing_tilt_spin_deg=(7, 2, 6)),
+    look=replace(
+        WIDE.look,
+        walls_db=(-3, 6),
+        soft_db=(-16, 5),
+        far_decay_mm=(6, 60),
+        fade_share=0.4,
+        filled_share=0.4,
+        filled_db=(-42, -28),
+    ),
+    defects=replace(WIDE.defects, far_gain_db=(-6, 12), smoothing=(0, 1), haze_share=0.5),
+)
+BEDSIDE = replace(
+    WIDE,
+    heart=replace(WIDE.heart, edv_ml=(65, 190), wall_mm=(6, 11), tilt_sd_deg=5, ef=(0.2, 0.57, 0.72)),
+    hand=HandRanges(origin_mm=3, target_mm=3, swing_tilt_spin_deg=(6, 1.5, 4)),
+    optics=replace(
+        WIDE.optics,
+        depth_mm=tuple(range(110, 191, 5)),
+        half_angle_deg=(34, 48),
+        frequency_mhz=(1.8, 4.2),
+        gain_sd_db=3,
+        dynamic_range_db=(44, 66),
+        clutter_db=(-46, -30),
+        noise_db=(-70, -52),
+    ),
+    look=replace(
+        WIDE.look,
+        blood_db=(-60, -40),
+        walls_db=(-2, 6),
+        soft_db=(-14, 3),
+        far_decay_mm=(6, 50),
+        filled_share=0.25,
+        filled_db=(-44, -30),
+    ),
+    defects=replace(
+        WIDE.defects,
+        point_spread=(0.6, 1.2),
+        lost_contact_share=0.25,
+        regional_gain_db=(1, 4),
+        dropouts=2,
+        haze_share=0.4,
+        haze_db=(-54, -34),
+        far_gain_db=(-4, 12),
+        smoothing=(0.2, 1),
     ),
 )

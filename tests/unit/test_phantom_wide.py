@@ -1,12 +1,25 @@
 """Wide ranges, Doppler spectra and M-mode of the phantom."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from echoplane.errors import ConfigError
-from echoplane.phantom import WIDE, make_patient, scan_echo, scan_strip, write_clip, write_patient
+from echoplane.phantom import (
+    BEDSIDE,
+    WIDE,
+    echo,
+    make_patient,
+    scan_echo,
+    scan_strip,
+    write_clip,
+    write_patient,
+)
+from echoplane.phantom.landmarks import landmarks
+from echoplane.phantom.optics import NO_DEFECTS, draw_optics, draw_scan, pass_through_db
+from echoplane.phantom.probe import pose
 from echoplane.phantom.strip_screen import STRIP_NAMES
 from echoplane.study.dicom import read_dicom
 from echoplane.study.views import IMAGE_VIEWS, by_name
@@ -29,6 +42,24 @@ def test_wide_ranges_vary_more_than_the_usual_ones_in_anatomy_and_in_blood():
         assert np.std([getattr(h, name) for h in wide]) > 1.3 * np.std([getattr(h, name) for h in usual]), name
     assert {h.unevenness_mm for h in usual} == {1.1}
     assert len({h.la_axes for h in wide}) == 40
+
+
+def test_speckle_is_removed_by_the_share_that_the_ranges_state():
+    """Bedside scans are smoother than hazy ones of the same heart; usual and wide ones keep all speckle."""
+    assert draw_scan(np.random.default_rng(1), WIDE)[1].smoothing == 0.0
+    patient, optics = make_patient(4, BEDSIDE), draw_optics(np.random.default_rng(2), BEDSIDE.optics)
+    at = pose(patient.heart, landmarks(patient.heart), "a4c", np.random.default_rng(3), BEDSIDE.hand)
+    rough, smooth = (
+        echo.scan(patient.heart, at, optics, np.zeros(1), defects=replace(NO_DEFECTS, smoothing=share)).astype(float)
+        for share in (0.0, 1.0)
+    )
+    assert np.abs(np.diff(smooth, axis=2)).mean() < 0.7 * np.abs(np.diff(rough, axis=2)).mean()
+
+
+def test_gain_rises_with_depth_by_the_far_gain():
+    lines, depth = np.zeros((1, 1)), np.array([[0.0, 0.5, 1.0]])
+    gain_db = pass_through_db(replace(NO_DEFECTS, far_gain_db=8.0), lines, depth)
+    assert gain_db.ravel().tolist() == [-4.0, 0.0, 4.0]
 
 
 def test_the_views_of_a_wide_patient_share_nothing_but_the_heart():

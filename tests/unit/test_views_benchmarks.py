@@ -28,6 +28,17 @@ def test_a_sector_fills_its_bounding_box_and_is_black_outside() -> None:
     assert np.flatnonzero((picture > 0).any(axis=1))[[0, -1]].tolist() == [1, 119]
 
 
+def test_a_sector_with_a_curved_upper_edge_still_fills_its_box() -> None:
+    polar = np.tile(np.arange(100, 160, dtype=np.uint8), (40, 1))
+    whole, cut = (views_pictures.sector(polar, 0.6, near) for near in (0.0, 0.3))
+    for picture in (whole, cut):
+        rows = np.flatnonzero((picture > 0).any(axis=1))
+        assert rows[0] <= 1
+        assert rows[-1] >= 118
+    assert whole[whole > 0].min() <= 102
+    assert cut[cut > 0].min() == pytest.approx(100 + 0.3 * 59, abs=2)
+
+
 def test_the_halves_of_camus_share_no_patient(tmp_path) -> None:
     for number in range(1, 7):
         for view in ("a2c", "a4c"):
@@ -86,6 +97,12 @@ def test_members_of_an_ensemble_are_loaded_in_their_places() -> None:
     assert np.allclose(both, np.mean(single, axis=0), atol=1e-4)
 
 
+def test_declared_shares_favour_the_views_that_occur_often() -> None:
+    shares = dict(zip(view_image.names(), np.exp(views_scores.declared()), strict=True))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["a4c"] == pytest.approx(4 * shares["a5c"])
+
+
 def test_shipping_seals_a_bundle_that_answers_and_scores_the_other_half_once(tmp_path, monkeypatch) -> None:
     camus, shipped = tmp_path / "camus", tmp_path / "models" / "echo-view-image"
     camus.mkdir()
@@ -93,10 +110,13 @@ def test_shipping_seals_a_bundle_that_answers_and_scores_the_other_half_once(tmp
     for k, grey in enumerate(sectors(8).numpy()):
         cv2.imwrite(str(camus / f"{'a2c' if k % 2 else 'a4c'}__patient{k // 2 + 1:04d}_ED.png"), grey)
     members = [learning.network(learning.Network()).state_dict() for _ in range(2)]
-    validation = Pictures(sectors(30).numpy(), np.arange(30) % 15)
-    views_scores.ship(members, "residual", [0, 1], validation, camus, tmp_path)
+    unseen = {name: Pictures(sectors(30).numpy(), np.arange(30) % 15) for name in ("phantom", "field")}
+    made = {"seeds": [0, 1], "minutes": 1.5, "samples": 8000}
+    views_scores.ship(members, "residual", made, unseen, camus, tmp_path)
     report = json.loads((tmp_path / "shipped.json").read_text())
-    assert report["report"]["patients"] == 2
+    assert report["report"]["patients"] == report["choose"]["patients"] == 2
+    assert report["field"]["wrong"] <= 0.1
+    assert report["choose"]["wrong"] <= 0.1
     assert sum(report["report"][share] for share in ("right", "wrong", "no label")) == pytest.approx(1, abs=0.01)
     model = runtimes.open(shipped, runtimes.InferenceSettings())
     result = runtimes.answer(view_image.example(1), model).result

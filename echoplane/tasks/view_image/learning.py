@@ -79,6 +79,18 @@ class Residual(nn.Module):
         return functional.relu(self.shortcut(x_BCHW) + self.inner(x_BCHW))
 
 
+class Places(nn.Module):
+    """Adds two channels, the row and the column of each pixel from -1 to 1: what lies where tells the view (Liu et al.
+    2018, arXiv 1807.03247)."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        rows, columns = x_BCHW.shape[2], x_BCHW.shape[3]
+        row_HW = torch.linspace(-1, 1, rows)[:, None].expand(rows, columns)
+        column_HW = torch.linspace(-1, 1, columns)[None].expand(rows, columns)
+        places_CHW = torch.stack([row_HW, column_HW]).to(x_BCHW)
+        return torch.cat([x_BCHW, places_CHW.expand(x_BCHW.shape[0], 2, rows, columns)], dim=1)
+
+
 def _convolution(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Module]:
     return [
         nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
@@ -90,7 +102,8 @@ def _convolution(channels_in: int, channels_out: int, stride: int = 1) -> list[n
 def _residual_trunk(width: int) -> tuple[nn.Module, int]:
     """Returns the layers to the features (batch, feature) of a small residual network, and the number of features."""
     trunk = nn.Sequential(
-        *_convolution(1, width, 2),
+        Places(),
+        *_convolution(3, width, 2),
         *_convolution(width, 2 * width, 2),
         Residual(2 * width, 2 * width, 1),
         Residual(2 * width, 4 * width, 2),
