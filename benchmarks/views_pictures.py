@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from echoplane.files import replacing
 from echoplane.phantom import BEDSIDE, Ranges, echo, make_patient, scan_strip
 from echoplane.phantom.landmarks import landmarks
 from echoplane.phantom.optics import draw_optics, draw_scan
@@ -53,7 +54,8 @@ def pictures(folder: Path, seeds: range, ranges: Ranges = BEDSIDE) -> Pictures:
         if not path.exists():
             drawn = [picture for seed in range(first, first + PART) for picture in _group(seed, ranges)]
             grey_NHW, label_N = np.stack([grey for grey, _ in drawn]), np.array([label for _, label in drawn])
-            np.savez_compressed(path, grey_NHW=grey_NHW, label_N=label_N)
+            with replacing(path) as file:
+                np.savez_compressed(file, grey_NHW=grey_NHW, label_N=label_N)
         parts.append(np.load(path))
         show(first + PART - seeds.start, len(seeds))
     return joined([Pictures(part["grey_NHW"], part["label_N"]) for part in parts])

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from benchmarks.views_pictures import FIELD, Pictures, pictures
 from benchmarks.views_scores import measure, ship
+from echoplane.files import replacing
 from echoplane.phantom import BEDSIDE, HAZY, USUAL, WIDE
 from echoplane.stages.progress import printed
 from echoplane.tasks.view_image import learning
@@ -194,7 +195,8 @@ def train(seed: int, kind: str, ranges: str) -> None:
     data, start = pictures(WORK / ranges, GROUPS, RANGES[ranges]), time.process_time()
     module = fit(data, seed, learning.Network(kind=kind), Recipe())
     path.with_suffix(".json").write_text(json.dumps({"cpu_s": round(time.process_time() - start)}))
-    torch.save(module.state_dict(), path)
+    with replacing(path) as file:
+        torch.save(module.state_dict(), file)
 
 
 def synthetic() -> dict[str, Pictures]:
