@@ -251,4 +251,6 @@ def _compress(level: Array, optics: Optics) -> NDArray[np.uint8]:
 
 def _smooth(picture: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
     """Removes a share of the speckle and keeps edges, as the speckle reduction of machines does."""
-    return cv2.addWeighted(cv2.medianBlur(picture, 5), share, picture, 1 - share, 0) if share else picture
+    if share == 0:
+        return picture
+    return np.asarray(cv2.addWeighted(cv2.medianBlur(picture, 5), share, picture, 1 - share, 0), np.uint8)

@@ -121,6 +121,32 @@ class Ranges:
 
 
 USUAL = Ranges()
+_WIDE_LOOK = LookRanges(
+    blood_db=(-58, -36),
+    walls_db=(-3, 3),
+    part_db=(-2.5, 2.5),
+    soft_db=(-6, 6),
+    impedance=(0.4, 1.6),
+    facing_floor=(0.08, 0.8),
+    facing_slope=(0.3, 1.1),
+    far_floor=(0.05, 0.9),
+    far_decay_mm=(10, 60),
+    edge_per_mm=(0.2, 0.6),
+    fade_share=0.35,
+    fade_db=(4, 20),
+    filled_share=0.2,
+    filled_db=(-40, -26),
+)
+_WIDE_DEFECTS = DefectRanges(
+    point_spread=(0.7, 1.5),
+    lost_contact_share=0.35,
+    regional_gain_db=(1, 5),
+    dropouts=3,
+    dropout_db=(6, 22),
+    haze_share=0.6,
+    haze_db=(-50, -28),
+    haze_decay_mm=(15, 150),
+)
 WIDE = Ranges(
     heart=HeartRanges(
         ef=(0.18, 0.57, 0.75),
@@ -152,39 +178,15 @@ WIDE = Ranges(
         noise_db=(-68, -48),
         persistence=(0.0, 0.4),
     ),
-    look=LookRanges(
-        blood_db=(-58, -36),
-        walls_db=(-3, 3),
-        part_db=(-2.5, 2.5),
-        soft_db=(-6, 6),
-        impedance=(0.4, 1.6),
-        facing_floor=(0.08, 0.8),
-        facing_slope=(0.3, 1.1),
-        far_floor=(0.05, 0.9),
-        far_decay_mm=(10, 60),
-        edge_per_mm=(0.2, 0.6),
-        fade_share=0.35,
-        fade_db=(4, 20),
-        filled_share=0.2,
-        filled_db=(-40, -26),
-    ),
-    defects=DefectRanges(
-        point_spread=(0.7, 1.5),
-        lost_contact_share=0.35,
-        regional_gain_db=(1, 5),
-        dropouts=3,
-        dropout_db=(6, 22),
-        haze_share=0.6,
-        haze_db=(-50, -28),
-        haze_decay_mm=(15, 150),
-    ),
+    look=_WIDE_LOOK,
+    defects=_WIDE_DEFECTS,
 )
 HAZY = replace(
     WIDE,
     heart=replace(WIDE.heart, tilt_sd_deg=6),
     hand=HandRanges(origin_mm=3.5, target_mm=3.5, swing_tilt_spin_deg=(7, 2, 6)),
     look=replace(
-        WIDE.look,
+        _WIDE_LOOK,
         walls_db=(-3, 6),
         soft_db=(-16, 5),
         far_decay_mm=(6, 60),
@@ -192,7 +194,7 @@ HAZY = replace(
         filled_share=0.4,
         filled_db=(-42, -28),
     ),
-    defects=replace(WIDE.defects, far_gain_db=(-6, 12), smoothing=(0, 1), haze_share=0.5),
+    defects=replace(_WIDE_DEFECTS, far_gain_db=(-6, 12), smoothing=(0, 1), haze_share=0.5),
 )
 BEDSIDE = replace(
     WIDE,
@@ -209,7 +211,7 @@ BEDSIDE = replace(
         noise_db=(-70, -52),
     ),
     look=replace(
-        WIDE.look,
+        _WIDE_LOOK,
         blood_db=(-60, -40),
         walls_db=(-2, 6),
         soft_db=(-14, 3),
@@ -218,7 +220,7 @@ BEDSIDE = replace(
         filled_db=(-44, -30),
     ),
     defects=replace(
-        WIDE.defects,
+        _WIDE_DEFECTS,
         point_spread=(0.6, 1.2),
         lost_contact_share=0.25,
         regional_gain_db=(1, 4),
