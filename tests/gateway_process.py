@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,47 @@ def acknowledged(sender: subprocess.Popen) -> list[Path]:
         if "Received Store Response (Success)" in line:
             files.append(current)
     return files
+
+
+def answer() -> dict[str, Any]:
+    """The service's answer to an apical four chamber clip."""
+    model = {"name": "echo-view-video", "version": "3", "bundle": "5be0c2", "runtime": "openvino", "precision": "f32"}
+    return {
+        "request_id": "9f2c4e5a7b1d3c60",
+        "task": "echo-view-video",
+        "model": model,
+        "label": "a4c",
+        "code": {"value": "399214001", "scheme": "SCT", "meaning": "Apical four chamber"},
+        "confidence": 0.97,
+        "probabilities": {"a4c": 0.97, "a2c": 0.03},
+        "warnings": [],
+        "details": {},
+        "files": {},
+    }
+
+
+class ServiceDouble(ThreadingHTTPServer):
+    """A double of the service: answers every file with `replies`, one after the other, and keeps what it was sent."""
+
+    def __init__(self, replies: list[tuple[int, dict[str, Any]]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.replies, self.requests = replies, list[tuple[str, str | None, bytes]]()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        double: Any = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        double.requests.append((self.path, self.headers["Authorization"], body))
+        status, reply = double.replies.pop(0)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(reply).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass

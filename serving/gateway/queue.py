@@ -1,7 +1,7 @@
 """The queue of work in the store's database: what is waiting, what is stuck, and why.
 
-A kind of work is `answer` (ask the service about a study) or `send` (send one result to one peer). Its state is
-`waiting`, `done` or `stuck`.
+A kind of work is `answer` (ask the service about a study), `send` (send one result to one peer) or `commit` (answer a
+storage commitment request). Its state is `waiting`, `done` or `stuck`.
 """
 
 import random
@@ -60,6 +60,15 @@ def complete_studies(store: Store, quiet_s: float) -> int:
                 "INSERT INTO work (id, study, kind, created_s) VALUES (?, ?, 'answer', ?)", (new_id(), study, now)
             )
     return len(ids)
+
+
+def add_commitment(store: Store, ae_title: str, path: Path) -> None:
+    """Queues the answer to a storage commitment request, which `path` holds, to the peer with this AE title."""
+    with store.transaction() as db:
+        db.execute(
+            "INSERT INTO work (id, study, kind, peer, file, created_s) VALUES (?, '', 'commit', ?, ?, ?)",
+            (new_id(), ae_title, path.name, time.time()),
+        )
 
 
 def due(store: Store, limit: int) -> list[Work]:

@@ -73,8 +73,12 @@ class IncomingFile:
                 self.error = self.error or out_of_resources()
             self._file = None
 
+    def discard(self) -> None:
+        """Removes the file, unless the store has taken it."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
     def _stop(self, error: Refused) -> None:
         """Keeps the error and frees the space."""
         self.error = error
-        self.close()
-        self.path.unlink(missing_ok=True)
+        self.discard()

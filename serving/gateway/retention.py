@@ -6,13 +6,16 @@ import time
 from serving.gateway import metrics
 from serving.gateway.store import Store
 
-KINDS = ("answer", "send")
+KINDS = ("answer", "send", "commit")
 
 
 def remove_old(store: Store, keep_h: float) -> None:
-    """Removes the files and rows of each study that received nothing for `keep_h` and has no work waiting or stuck."""
+    """Removes the files and rows of old studies, and of each storage commitment request that was answered.
+
+    A study is old if it received nothing for `keep_h`, and is kept if any of its work is waiting or stuck, or if the
+    gateway has committed to its storage."""
     query = (
-        "SELECT id FROM studies WHERE receiving = 0 AND last_received_s < ? AND NOT EXISTS "
+        "SELECT id FROM studies WHERE receiving = 0 AND committed = 0 AND last_received_s < ? AND NOT EXISTS "
         "(SELECT 1 FROM work WHERE work.study = studies.id AND state != 'done')"
     )
     with store.transaction() as db:
@@ -24,6 +27,9 @@ def remove_old(store: Store, keep_h: float) -> None:
             for table in ("instances", "answers", "work"):
                 db.execute(f"DELETE FROM {table} WHERE study = ?", (study,))  # noqa: S608  a name of ours
             db.execute("DELETE FROM studies WHERE id = ?", (study,))
+        commitments = "FROM work WHERE kind = 'commit' AND state = 'done'"
+        files += [store.results / row["file"] for row in db.execute(f"SELECT file {commitments}")]
+        db.execute(f"DELETE {commitments}")
     for path in files:  # a file left by a crash here is removed at the next start
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,7 @@
-"""DICOM network service: C-ECHO and C-STORE. An instance is acknowledged once the store has it durably."""
+"""DICOM network service: C-ECHO, C-STORE and storage commitment.
+
+An instance is acknowledged once the store has it durably.
+"""
 
 import functools
 import logging
@@ -8,12 +11,13 @@ import pynetdicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, dimse_messages, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from serving.api.failures import log_failure
-from serving.gateway import metrics
-from serving.gateway.instances import TRANSFER_SYNTAXES, Refused, invalid, read_header
+from serving.gateway import commitment, metrics
+from serving.gateway.filing import receive
+from serving.gateway.instances import TRANSFER_SYNTAXES, Header, Refused, invalid
 from serving.gateway.receiving import IncomingFile
 from serving.gateway.settings import MIB, GatewaySettings
 from serving.gateway.store import Store
@@ -39,6 +43,8 @@ def start(store: Store, settings: GatewaySettings) -> ThreadedAssociationServer:
     entity.require_called_aet = True
     entity.require_calling_aet = [] if settings.allow_any_caller else list(settings.callers)
     entity.add_supported_context(Verification)
+    if settings.storage_commitment:
+        entity.add_supported_context(StorageCommitmentPushModel)
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax or UID(""), list(TRANSFER_SYNTAXES))
     return entity.start_server(
@@ -51,6 +57,7 @@ def _handlers(store: Store, settings: GatewaySettings) -> list[tuple[evt.EventTy
         (evt.EVT_REQUESTED, functools.partial(_answer_under_called_title, settings)),
         (evt.EVT_REJECTED, lambda _: metrics.REJECTED.inc()),
         (evt.EVT_C_ECHO, lambda _: 0x0000),
+        (evt.EVT_N_ACTION, functools.partial(_request_commitment, store, settings)),
         (evt.EVT_C_STORE, functools.partial(_store, store, settings)),
     ]
 
@@ -67,7 +74,7 @@ def _store(store: Store, settings: GatewaySettings, event: evt.Event) -> int | D
     site = settings.ae_titles[event.assoc.acceptor.ae_title]
     incoming = event.request._dataset_file
     try:
-        receive(store, site, incoming, str(event.request.AffectedSOPInstanceUID))
+        receive(store, site, incoming, functools.partial(_check_uid, str(event.request.AffectedSOPInstanceUID)))
     except Refused as refused:
         return _response(refused)
     except Exception as error:
@@ -77,22 +84,20 @@ def _store(store: Store, settings: GatewaySettings, event: evt.Event) -> int | D
     return 0x0000
 
 
+def _request_commitment(store: Store, settings: GatewaySettings, event: evt.Event) -> tuple[int, None]:
+    try:
+        return commitment.request(store, settings, event)
+    except Exception as error:
+        log_failure("a storage commitment request", error)
+        return commitment.PROCESSING_FAILURE, None
+
+
+def _check_uid(sop_uid: str, header: Header) -> None:
+    if header.sop_uid != sop_uid:
+        raise invalid("the data set has another SOP Instance UID than the request")
+
+
 def _response(refused: Refused) -> Dataset:
     response = Dataset()
     response.Status, response.ErrorComment = refused.status, refused.comment
     return response
-
-
-def receive(store: Store, site: str, incoming: IncomingFile, sop_uid: str) -> bool:
-    """Files a received instance; returns False if it was stored before. Raises Refused, after counting the refusal."""
-    try:
-        incoming.sync()
-        header = read_header(incoming.path)
-        if header.sop_uid != sop_uid:
-            raise invalid("the data set has another SOP Instance UID than the request")
-        added = store.add(site, header, incoming)
-    except Refused as refused:
-        metrics.received(site, refused.kind, 0)
-        raise
-    metrics.received(site, "stored" if added else "repeated", incoming.size_bytes)
-    return added

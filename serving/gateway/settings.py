@@ -28,6 +28,8 @@ class Rule(_Part):
     """Tasks that answer; empty for every task that accepts the file."""
     send: Literal["files", "zip"] = "files"
     """`files` asks about each instance, `zip` about all of them as one study, as a cine MR needs."""
+    copy_for_training: bool = False
+    """True to copy the instances to ECHOPLANE_GATEWAY_COPY_FOLDER."""
 
 
 class Peer(_Part):
@@ -47,6 +49,8 @@ class Peer(_Part):
     """Address of the STOW-RS service, such as https://archive.example.org/dicom-web."""
     token_file: str = ""
     """File with the bearer token for `stow_url`."""
+    results: bool = True
+    """False for a peer that gets no results, only answers to its storage commitment requests."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Peer":
@@ -74,9 +78,11 @@ class GatewaySettings(BaseSettings):
     dicom_port: int = Field(default=11112, ge=0, le=65535)
     """Port of the DICOM network service (C-ECHO, C-STORE)."""
     http_port: int = Field(default=8042, ge=0, le=65535)
-    """Port of health checks and metrics."""
+    """Port of health checks, metrics and DICOMweb."""
     http_token_file: str = ""
     """File of tokens, made by `echoplane token`, that admit other machines to the HTTP port."""
+    storage_commitment: bool = False
+    """Permission to commit to the storage of instances. A study that the gateway has committed to is never removed."""
     max_associations: int = Field(default=16, gt=0)
     """Maximum number of associations at once."""
     max_instance_mib: int = Field(default=2048, gt=0)
@@ -85,7 +91,7 @@ class GatewaySettings(BaseSettings):
     """Free space of the store's disk below which instances are refused as out of resources."""
     quiet_s: float = Field(default=60, gt=0)
     """Time without a further instance after which a study is complete."""
-    rules: tuple[Rule, ...] = (Rule(modality="US"),)
+    rules: tuple[Rule, ...] = (Rule(modality="US"), Rule(modality="MR", send="zip"))
     """What is asked about which modality, as a JSON list; instances of other modalities are only stored."""
     service_url: str = Field(default="http://127.0.0.1:3000", pattern=r"^https?://\S+$")
     """Address of the service that answers."""
@@ -105,6 +111,9 @@ class GatewaySettings(BaseSettings):
     """Longest wait between two retries."""
     max_attempts: int = Field(default=20, gt=0)
     """Attempts after which work is set aside as stuck."""
+    copy_folder: str = ""
+    """Folder for copies of complete studies, from which de-identification makes training data. They identify patients.
+    """
     keep_h: float = Field(default=168, gt=0)
     """Hours for which a study is kept after its last instance, once nothing of it is waiting or stuck."""
 
@@ -112,6 +121,8 @@ class GatewaySettings(BaseSettings):
     def _consistent(self) -> "GatewaySettings":
         if not self.callers and not self.allow_any_caller:
             raise ValueError("no caller is accepted; set ECHOPLANE_GATEWAY_CALLERS to a JSON list of AE titles")
+        if any(rule.copy_for_training for rule in self.rules) and not self.copy_folder:
+            raise ValueError("a rule copies for training; set ECHOPLANE_GATEWAY_COPY_FOLDER")
         if not self.ae_titles:
             raise ValueError("ae_titles is empty; name at least one AE title and its site")
         return self
@@ -123,7 +134,7 @@ class GatewaySettings(BaseSettings):
 
     def peers_for(self, site: str) -> list[Peer]:
         """Returns the peers that get the results of this site."""
-        return [peer for peer in self.peers if not peer.sites or site in peer.sites]
+        return [peer for peer in self.peers if peer.results and (not peer.sites or site in peer.sites)]
 
 
 def read_gateway_settings() -> GatewaySettings:

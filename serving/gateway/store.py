@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import sqlite3
 import threading
 import time
@@ -23,7 +24,8 @@ from serving.gateway.receiving import IncomingFile
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
     id TEXT PRIMARY KEY, site TEXT NOT NULL, study_uid TEXT NOT NULL, last_received_s REAL NOT NULL,
-    receiving INTEGER NOT NULL DEFAULT 1, UNIQUE (site, study_uid)
+    receiving INTEGER NOT NULL DEFAULT 1,
+    committed INTEGER NOT NULL DEFAULT 0, UNIQUE (site, study_uid)
 );
 CREATE TABLE IF NOT EXISTS instances (
     site TEXT NOT NULL, sop_uid TEXT NOT NULL, study TEXT NOT NULL REFERENCES studies (id), series_uid TEXT NOT NULL,
@@ -60,6 +62,7 @@ class Instance:
 
     sop_uid: str
     sop_class: str
+    study_uid: str
     series_uid: str
     modality: str
     transfer_syntax: str
@@ -73,7 +76,8 @@ class Store:
     def __init__(self, folder: Path, min_free_bytes: int = 0) -> None:
         self.folder, self._min_free_bytes = folder, min_free_bytes
         self.incoming, self._instances, self.results = folder / "incoming", folder / "instances", folder / "results"
-        for each in (folder, self.incoming, self._instances, self.results):
+        self.scratch = folder / "scratch"
+        for each in (folder, self.incoming, self._instances, self.results, self.scratch):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
             each.chmod(0o700)
         database = folder / "gateway.db"
@@ -102,6 +106,8 @@ class Store:
             ) from None
         for path in self.incoming.iterdir():
             path.unlink()
+        for path in self.scratch.iterdir():
+            shutil.rmtree(path)
         with self.transaction() as db:
             known = {row["file"] for row in db.execute("SELECT file FROM instances")}
             known |= {row["file"] for row in db.execute("SELECT file FROM work")}
@@ -161,21 +167,35 @@ class Store:
 
     def instances(self, study_id: str) -> list[Instance]:
         """Returns the instances of a study in a fixed order."""
-        query = "SELECT * FROM instances WHERE study = ? ORDER BY series_uid, sop_uid"
+        return self._select("study = ?", (study_id,))
+
+    def find(self, site: str | None, study_uid: str = "", series_uid: str = "", sop_uid: str = "") -> list[Instance]:
+        """Returns the instances of a site, or of all, that have the given UIDs; an empty UID matches all."""
+        wanted = {"instances.site": site, "study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
+        given = {column: value for column, value in wanted.items() if value}
+        return self._select(" AND ".join(f"{column} = ?" for column in given) or "TRUE", tuple(given.values()))
+
+    def _select(self, condition: str, values: tuple[str, ...]) -> list[Instance]:
+        query = (
+            "SELECT sop_uid, sop_class, study_uid, series_uid, modality, transfer_syntax, file, size_bytes "  # noqa: S608
+            "FROM instances JOIN studies ON studies.id = instances.study "
+            f"WHERE {condition} ORDER BY study_uid, series_uid, sop_uid"
+        )
         with self._lock:
-            rows = self._db.execute(query, (study_id,)).fetchall()
-        return [
-            Instance(
-                row["sop_uid"],
-                row["sop_class"],
-                row["series_uid"],
-                row["modality"],
-                row["transfer_syntax"],
-                self._instances / row["file"],
-                row["size_bytes"],
+            rows = self._db.execute(query, values).fetchall()
+        return [Instance(*row[:6], self._instances / row["file"], row["size_bytes"]) for row in rows]
+
+    def commit_to(self, site: str, sop_uid: str) -> str | None:
+        """Keeps the study of an instance for good; returns the SOP class of the instance, None if it is not stored."""
+        key = (site, sop_uid)
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE studies SET committed = 1 "
+                "WHERE id = (SELECT study FROM instances WHERE site = ? AND sop_uid = ?)",
+                key,
             )
-            for row in rows
-        ]
+            row = db.execute("SELECT sop_class FROM instances WHERE site = ? AND sop_uid = ?", key).fetchone()
+        return row["sop_class"] if row else None
 
     def answer(self, study_id: str, part: str) -> str | None:
         """Returns the service's answer to one part of a study, if it was asked before."""

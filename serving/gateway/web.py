@@ -1,5 +1,6 @@
 """The gateway's HTTP interface: health, metrics and DICOMweb, on a thread of its own."""
 
+import logging
 import threading
 
 import prometheus_client
@@ -7,8 +8,11 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 
 from echoplane import __version__
+from serving.api.failures import log_failure
+from serving.api.http.protocol import HttpProtocol
 from serving.gateway import retention
 from serving.gateway.access import Access
+from serving.gateway.dicomweb.routes import routes
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.store import Store
 
@@ -37,9 +41,12 @@ def build(store: Store, settings: GatewaySettings) -> FastAPI:
         retention.set_gauges(store)
         return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_PLAIN_0_0_4)
 
+    app.include_router(routes(store, settings, access))
+
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        return Response('{"error":"unexpected"}', 500, media_type="application/json")
+        log_failure("an HTTP request", error)
+        return Response('{"detail":"unexpected failure; see the log"}', 500, media_type="application/json")
 
     return app
 
@@ -48,7 +55,9 @@ class WebServer:
     """Serves an app on a thread until `close`."""
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, host, port, access_log=False, log_config=None))
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it logs tracebacks, which may quote a file
+        config = uvicorn.Config(app, host, port, http=HttpProtocol, access_log=False, log_config=None)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="gateway-http", daemon=True)
 
     def start(self) -> None:

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from echoplane.files import replacing
 from serving.api.failures import log_failure
-from serving.gateway import metrics, peers, queue, retention
+from serving.gateway import commitment, metrics, peers, queue, retention
+from serving.gateway.copies import copy_study
 from serving.gateway.queue import Backoff, Work
+from serving.gateway.results import make_results
 from serving.gateway.service import Service
 from serving.gateway.settings import GatewaySettings, Rule
-from serving.gateway.store import Instance, Store, new_id, sync_folder
+from serving.gateway.store import Instance, Store, Study
 from serving.gateway.work_errors import GiveUp, TryAgain
 
 log = logging.getLogger("echoplane.gateway")
@@ -32,6 +33,7 @@ class Worker:
         self._service = Service(settings)
         self._backoff = Backoff(settings.retry_first_s, settings.retry_max_s, settings.max_attempts)
         self._peers = {peer.name: peer for peer in settings.peers}
+        self._steps = {"answer": self._answer, "send": self._send, "commit": self._commit}
         self._running = set[str]()
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(settings.workers, "gateway-work")
@@ -66,7 +68,7 @@ class Worker:
     def _run(self, work: Work) -> None:
         begin = time.perf_counter()
         try:
-            results = self._answer(work) if work.kind == "answer" else self._send(work)
+            results = self._steps[work.kind](work)
             queue.finish(self._store, work, results)
             log.info(
                 "work %s %s of study %s done in %.1f s", work.id, work.kind, work.study, time.perf_counter() - begin
@@ -91,20 +93,24 @@ class Worker:
 
     def _answer(self, work: Work) -> list[tuple[str, Path]]:
         """Asks about every part of a study; returns the files of the results, each with the peers that get it."""
-        from serving.gateway.report import view_report  # here, because highdicom takes seconds to import
-
         study, instances = self._store.study(work.study), self._store.instances(work.study)
-        answers = list[tuple[Instance, dict[str, Any]]]()
-        for rule, part in self._parts(study.site, instances):
-            answers += [(part[0], answer) for answer in self._ask(work.study, study.site, rule, part)]
-        report = view_report([(instance, answer) for instance, answer in answers if _is_view(answer)])
-        if report is None:
+        self._copy_for_training(study, instances)
+        answers = [
+            (part, answer)
+            for rule, part in self._parts(study.site, instances)
+            for answer in self._ask(work.study, study.site, rule, part)
+        ]
+        peers_of_site = self._settings.peers_for(study.site)
+        if not answers or not peers_of_site:
             return []
-        path = self._store.results / f"{new_id()}{new_id()}"
-        with replacing(path, 0o600) as file:
-            report.save_as(file, enforce_file_format=True)
-        sync_folder(self._store.results)
-        return [(peer.name, path) for peer in self._settings.peers_for(study.site)]
+        paths = make_results(self._store, answers)
+        return [(peer.name, path) for path in paths for peer in peers_of_site]
+
+    def _copy_for_training(self, study: Study, instances: list[Instance]) -> None:
+        rules = {one.modality: self._settings.rule_for(study.site, one.modality) for one in instances}
+        wanted = [one for one in instances if (rule := rules[one.modality]) and rule.copy_for_training]
+        if wanted:
+            copy_study(Path(self._settings.copy_folder), study, wanted)
 
     def _parts(self, site: str, instances: list[Instance]) -> list[tuple[Rule, list[Instance]]]:
         """Returns what is asked at once, with its rule: single instances, or all instances of one modality."""
@@ -141,7 +147,10 @@ class Worker:
         metrics.SENT.labels(work.peer, "sent").inc()
         return []
 
-
-def _is_view(answer: dict[str, Any]) -> bool:
-    """Returns True for the answer of a classifier."""
-    return bool(answer["probabilities"])
+    def _commit(self, work: Work) -> list[tuple[str, Path]]:
+        peer = next((peer for peer in self._settings.peers if peer.ae_title == work.peer), None)
+        if peer is None:
+            raise GiveUp("the peer is no longer in ECHOPLANE_GATEWAY_PEERS")
+        title, path = next(iter(self._settings.ae_titles)), self._store.results / work.file
+        commitment.answer(self._store, path, peer, title, self._settings.request_timeout_s)
+        return []

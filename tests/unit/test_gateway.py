@@ -1,5 +1,6 @@
 """The gateway's parts: what it refuses, its store, its queue, and the report that it sends."""
 
+import base64
 import io
 import json
 import sqlite3
@@ -7,11 +8,10 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import highdicom as hd
+import numpy as np
 import pydicom
 import pytest
 from fastapi.testclient import TestClient
@@ -19,17 +19,23 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from echoplane.errors import ConfigError
+from echoplane.study.cine_files import read_cines
+from echoplane.study.study import Study
+from echoplane.tasks.cmr_segmentation import from_masks
 from echoplane.tokens import change_tokens, new_token
 from serving.gateway import __main__ as program
 from serving.gateway import queue, retention, web
+from serving.gateway.copies import copy_study
 from serving.gateway.instances import Refused, read_header
 from serving.gateway.queue import Backoff
 from serving.gateway.receiving import IncomingFile
+from serving.gateway.results import make_results
 from serving.gateway.settings import GatewaySettings, Peer, Rule, read_gateway_settings
 from serving.gateway.store import Store
 from serving.gateway.worker import Worker
 from tests import dicom_files
-from tests.gateway_process import make_study
+from tests.gateway_process import ServiceDouble, answer, make_study
+from tests.tiny_cine import beating_heart, slice_file
 
 MIB = 1 << 20
 NO_WAIT = Backoff(first_s=0.001, max_s=0.001, max_attempts=3)
@@ -184,6 +190,30 @@ def test_an_old_study_is_removed_unless_something_of_it_is_stuck(store: Store) -
     assert add(store, dicom_files.grey_clip()), "nothing is remembered of it"
 
 
+def test_a_study_that_the_gateway_has_committed_to_is_never_removed(store: Store) -> None:
+    add(store, dicom_files.grey_clip())
+    queue.complete_studies(store, quiet_s=0)
+    queue.finish(store, queue.due(store, 10)[0])
+    (instance,) = store.find("lakeside")
+    assert store.commit_to("lakeside", instance.sop_uid) == instance.sop_class
+    assert store.commit_to("lakeside", "1.2.3") is None
+    assert store.commit_to("hillside", instance.sop_uid) is None
+    retention.remove_old(store, keep_h=0)
+    assert store.find("lakeside") == [instance]
+
+
+def test_copies_for_training_have_random_names_and_are_made_once(tmp_path: Path, store: Store) -> None:
+    add(store, dicom_files.grey_clip())
+    queue.complete_studies(store, quiet_s=0)
+    study, instances = store.study(queue.due(store, 10)[0].study), store.find("lakeside")
+    assert copy_study(tmp_path / "copies", study, instances) == 1
+    assert copy_study(tmp_path / "copies", study, instances) == 0
+    (path,) = (tmp_path / "copies").rglob("*.dcm")
+    assert path.read_bytes() == instances[0].path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "1.2.826" not in str(path.relative_to(tmp_path))
+
+
 def test_the_first_rule_of_a_modality_and_the_peers_of_a_site_are_chosen() -> None:
     own, other = Rule(modality="US", sites=("hillside",), tasks=("a",)), Rule(modality="US")
     peers = (Peer(name="x", ae_title="X", host="h", port=1, sites=("lakeside",)), Peer(name="y", stow_url="http://y"))
@@ -232,47 +262,6 @@ def test_metrics_need_the_role_operate_and_health_checks_no_token(store: Store, 
     assert TestClient(web.build(store, GatewaySettings(callers=("A",)))).get("/metrics").status_code == 403
 
 
-ANSWER = {
-    "request_id": "9f2c4e5a7b1d3c60",
-    "task": "echo-view-video",
-    "model": {"name": "echo-view-video", "version": "3", "bundle": "5be0c2", "runtime": "openvino", "precision": "f32"},
-    "label": "a4c",
-    "code": {"value": "399214001", "scheme": "SCT", "meaning": "Apical four chamber"},
-    "confidence": 0.97,
-    "probabilities": {"a4c": 0.97, "a2c": 0.03},
-    "warnings": [],
-    "details": {},
-    "files": {},
-}
-
-
-class ServiceDouble(ThreadingHTTPServer):
-    """A double of the service: answers every file with `replies`, one after the other, and keeps what it was sent."""
-
-    def __init__(self, replies: list[tuple[int, dict[str, Any]]]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.replies, self.requests = replies, list[tuple[str, str | None, bytes]]()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        double: Any = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        double.requests.append((self.path, self.headers["Authorization"], body))
-        status, reply = double.replies.pop(0)
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(json.dumps(reply).encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def archive() -> Iterator[tuple[int, list[pydicom.Dataset]]]:
     """A peer of pynetdicom that keeps what it was sent."""
@@ -295,10 +284,10 @@ def test_the_report_of_a_study_reaches_the_archive_once_after_a_busy_service_and
     tmp_path: Path, store: Store, archive: tuple[int, list[pydicom.Dataset]], caplog: pytest.LogCaptureFixture
 ) -> None:
     port, received = archive
-    abstained = {**ANSWER, "label": None, "code": None, "confidence": 0.4, "warnings": ["no frame time"]}
+    abstained = {**answer(), "label": None, "code": None, "confidence": 0.4, "warnings": ["no frame time"]}
     service = ServiceDouble(
         [
-            (200, {"files": [{"index": 0, "answer": ANSWER}]}),
+            (200, {"files": [{"index": 0, "answer": answer()}]}),
             (503, {}),
             (200, {"files": [{"index": 0, "answer": abstained}]}),
             (200, {"files": [{"index": 0, "problem": {"status": 415}}]}),
@@ -339,3 +328,32 @@ def test_the_report_of_a_study_reaches_the_archive_once_after_a_busy_service_and
     assert b"Warning: no frame time" in (tmp_path / "report.dcm").read_bytes()
     assert not any(planted in caplog.text for planted in dicom_files.PLANTED)
     assert queue.stuck(store) == []
+
+
+def test_the_masks_of_a_cine_reach_the_archive_as_segmentations_and_a_report_of_its_measures(
+    tmp_path: Path, store: Store
+) -> None:
+    pictures, labels = beating_heart(phases=4, slices=3)
+    folder = tmp_path / "cine"
+    folder.mkdir()
+    for t, z in np.ndindex(*pictures.shape[:2]):
+        slice_file(folder, f"{t}-{z}", 9.0 * z, 40.0 * t, pictures[t, z].astype(np.uint16), PatientID="P1")
+    for path in sorted(folder.iterdir()):
+        add(store, path.read_bytes())
+    study = Study((), read_cines(folder))
+    found = from_masks({"short-axis": labels}, study, expected_dice=0.9)
+    reply = answer() | {
+        "label": found.label,
+        "probabilities": {},
+        "details": json.loads(json.dumps(found.details())),
+        "files": {name: base64.b64encode(content).decode() for name, content in found.files(study).items()},
+    }
+    (instance, *_) = part = store.find("lakeside")
+    paths = make_results(store, [(part, reply)])
+    objects = [pydicom.dcmread(path) for path in paths]
+    assert [one.Modality for one in objects] == ["SEG", "SEG", "SR"]
+    assert {one.StudyInstanceUID for one in objects} == {instance.study_uid}
+    assert {one.PatientID for one in objects} == {"P1"}
+    voxels = (objects[0].pixel_array > 0).sum()
+    assert voxels == (labels[found.ed] > 0).sum()
+    assert not list(store.scratch.iterdir())

@@ -1,0 +1,58 @@
+"""Results of a study as files, ready to be sent: what is made of the service's answers."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from echoplane.errors import InputError
+from echoplane.files import replacing
+from serving.gateway.store import Instance, Store, new_id, sync_folder
+from serving.gateway.work_errors import GiveUp
+
+Part = Sequence[Instance]
+"""Instances that the service was asked about at once."""
+
+
+def make_results(store: Store, answers: Sequence[tuple[Part, dict[str, Any]]]) -> list[Path]:
+    """Writes the objects of the answers, each about one part of a study, durably into the store's folder of results.
+
+    Views of single instances go into one report; a segmentation of a cine becomes objects of its own. Raises GiveUp if
+    an object cannot be made.
+    """
+    from serving.gateway.report import view_report  # here, because highdicom takes seconds to import
+
+    views = [(part[0], answer) for part, answer in answers if len(part) == 1 and answer["probabilities"]]
+    report = view_report(views)
+    objects = [report] if report is not None else []
+    for part, answer in answers:
+        if answer["files"]:
+            objects += _objects_of_masks(store, part, answer)
+    return [_written(store, each) for each in objects]
+
+
+def _objects_of_masks(store: Store, part: Part, answer: dict[str, Any]) -> list[Dataset]:
+    """Returns the objects of a cine whose instances, for the reader's sake, lie in a folder of their own for a time."""
+    from echoplane.cmr.answered import objects_of_answer
+
+    with tempfile.TemporaryDirectory(dir=store.scratch) as folder:
+        for number, instance in enumerate(part):
+            os.link(instance.path, Path(folder) / f"{number:05d}")
+        try:
+            objects, warnings = objects_of_answer(answer, Path(folder))
+        except InputError as error:
+            raise GiveUp(f"the result cannot be written as DICOM: {error}") from None
+    if not objects:
+        raise GiveUp(f"the result cannot be written as DICOM: {'; '.join(warnings)}")
+    return objects
+
+
+def _written(store: Store, result: Dataset) -> Path:
+    path = store.results / f"{new_id()}{new_id()}"
+    with replacing(path, 0o600) as file:
+        result.save_as(file, enforce_file_format=True)
+    sync_folder(store.results)
+    return path
