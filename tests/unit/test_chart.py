@@ -19,6 +19,7 @@ from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS
 from echoplane.settings import ServingSettings
 from echoplane.tasks import BUILT_IN
 from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
+from serving.gateway.settings import GatewaySettings
 from serving.monitor.settings import MonitorSettings, read_monitor_settings
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
@@ -238,6 +239,26 @@ def test_the_service_is_given_settings_that_it_has_and_accepts(
     assert ServingSettings().mlflow_tracking_uri
 
 
+def test_the_gateway_is_given_settings_that_it_has_and_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = rendered(CHART / "ci" / "gateway-values.yaml")
+    (container,) = (one for one in containers(objects) if one["name"] == "gateway")
+    for variable in container["env"]:
+        assert variable["name"].removeprefix("ECHOPLANE_GATEWAY_").lower() in GatewaySettings.model_fields
+        monkeypatch.setenv(variable["name"], variable["value"])
+    settings = GatewaySettings()
+    assert settings.peers[0].port == 104
+    assert {str(settings.dicom_port), str(settings.http_port)} == {
+        str(port["containerPort"]) for port in container["ports"]
+    }
+
+
+def test_only_the_named_network_and_the_test_call_the_gateways_dicom_port() -> None:
+    dicom, _ = policies(rendered(CHART / "ci" / "gateway-values.yaml"))["gateway"]["ingress"]
+    test, network = dicom["from"]
+    assert test["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
+    assert network == {"ipBlock": {"cidr": "10.1.2.0/24"}}
+
+
 def test_steps_may_create_rayjobs_and_nothing_else(objects: list[Object]) -> None:
     (role,) = (one for one in of_kind(objects, "Role") if one["metadata"]["name"].endswith("-pipelines"))
     assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"ray.io"}
@@ -302,6 +323,10 @@ REFUSED = {
     "networkPolicy: {dns: []}": "networkPolicy.dns is empty",
     "networkPolicy: {stepsTo: [{ports: [{port: 443}]}]}": "missing property 'to'",
     "mlflow: {databaseSecret: database}": "name where it is in networkPolicy.mlflowTo",
+    "gateway: {enabled: true}": "gateway.callers is empty",
+    "gateway: {callers: [A TITLE THAT IS TOO LONG]}": "at '/gateway/callers/0'",
+    "{gateway: {enabled: true, callers: [PACS]}, serving: {tokensSecret: tokens}}": "needs gateway.tokenSecret",
+    "gateway: {enabled: true, callers: [PACS], peers: [{name: archive}]}": "are in networkPolicy.gatewayTo",
     "serving: {replicas: -1}": "at '/serving/replicas': minimum: got -1, want 0",
     "serving: {replicas: two}": "at '/serving/replicas': got string, want integer",
     "serving: {task: [echo-view-video]}": "at '/serving': additional properties 'task' not allowed",

@@ -50,6 +50,11 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* The gateway's sites by called AE title, as JSON. */}}
+{{- define "echoplane.aeTitles" -}}
+{{ toJson (.Values.gateway.aeTitles | default (dict "ECHOPLANE" "default")) }}
+{{- end }}
+
 {{/* Where clients find MLflow. */}}
 {{- define "echoplane.mlflowUri" -}}
 {{- if .Values.mlflow.enabled -}}
