@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from echoplane.cli import COMMANDS
 from echoplane.monitoring import alerts, metrics, monitor_metrics
 from echoplane.settings import ServingSettings
+from helm import dashboards
 from serving.edge.settings import EdgeSettings
 from serving.gateway import metrics as gateway_metrics
 from serving.gateway.settings import GatewaySettings, Peer, Rule
@@ -39,7 +40,8 @@ def main() -> int:
 
 def chart_files() -> dict[Path, str]:
     """Returns the text of each file of the chart that is made from the code."""
-    return {CHART / "rules" / f"{part}.yaml": alerts.rules_yaml(part) for part in alerts.FILES}
+    rules = {CHART / "rules" / f"{part}.yaml": alerts.rules_yaml(part) for part in alerts.FILES}
+    return rules | {CHART / "dashboards" / name: text for name, text in dashboards.chart_files().items()}
 
 
 def pages() -> dict[str, str]:

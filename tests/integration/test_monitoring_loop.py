@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -27,6 +28,7 @@ from echoplane.adapters.local_mlflow import free_port
 from echoplane.cli import main
 from echoplane.evaluation.scores import EMBEDDING, FEATURE, SCHEMA
 from echoplane.monitoring.prediction_log import unpacked
+from echoplane.monitoring.prometheus_dashboards import DRIFT
 from echoplane.monitoring.retraining import AuditFile, LoopPolicy, loop_of, now
 from echoplane.stages.outputs import Evaluation
 from echoplane.stages.stage import Manifest, digest_of, file_digests
@@ -162,6 +164,14 @@ class Loop:
         alerts = json.loads(self.ask("prometheus", "/api/v1/alerts"))["data"]["alerts"]
         return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
 
+    def points(self, query: str) -> int:
+        """Returns the number of points of a panel's query over the last minute, with Grafana's variables filled in."""
+        filled = query.replace("$__rate_interval", "5s").replace("$task", ".*")
+        end = time.time()
+        asked = urllib.parse.urlencode({"query": filled, "start": end - 60, "end": end, "step": 1})
+        result = json.loads(self.ask("prometheus", f"/api/v1/query_range?{asked}"))["data"]["result"]
+        return sum(len(series["values"]) for series in result)
+
     def kinds(self) -> list[str]:
         return [event.kind for event in AuditFile(self.state).events()]
 
@@ -206,3 +216,5 @@ def test_drift_leads_to_one_approved_run_and_the_alert_resolves(loop: Loop) -> N
     time.sleep(3)
     assert (loop.folder / "retrained").read_text() == f"{TASK}\n"
     assert loop.kinds() == ["requested", "approved", "started", "finished"]
+    queries = [query for panel in DRIFT.panels for query, _ in panel.queries]
+    assert [query for query in queries if not loop.points(query)] == []

@@ -12,11 +12,13 @@ import yaml
 import serving.gateway.metrics  # noqa: F401 (it registers its metrics)
 from echoplane.monitoring import metrics, monitor_metrics
 from echoplane.monitoring.alerts import ALERTS, FILES, rules_yaml
+from echoplane.monitoring.prometheus_dashboards import DASHBOARDS
+from helm import dashboards
 from tests.alert_cases import CASES, Case
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "helm" / "echoplane" / "files" / "rules").glob("*.yaml"))
-DASHBOARD = ROOT / "helm" / "echoplane" / "files" / "dashboard.json"
+BOARDS = sorted((ROOT / "helm" / "echoplane" / "files" / "dashboards").glob("*.json"))
 promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not on the PATH")
 
 
@@ -26,7 +28,7 @@ def rules() -> list[dict]:
 
 
 def panels() -> list[dict]:
-    return json.loads(DASHBOARD.read_text())["panels"]
+    return [panel for path in BOARDS for panel in json.loads(path.read_text())["panels"]]
 
 
 def queries() -> list[str]:
@@ -120,8 +122,15 @@ def test_dashboard_queries_are_promql(tmp_path: Path) -> None:
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
-def test_every_panel_says_what_it_shows_and_in_what_unit() -> None:
-    for panel in panels():
-        assert panel["title"]
-        assert panel["description"].endswith(".")
-        assert panel["fieldConfig"]["defaults"]["unit"]
+def test_every_panel_is_a_sentence_with_its_unit_and_links_to_a_runbook() -> None:
+    names = {alert.name for alert in ALERTS}
+    for panel in [panel for dashboard in DASHBOARDS for panel in dashboard.panels]:
+        assert re.search(r"\(.+\)$|share of the threshold$", panel.title), panel.title
+        assert panel.description.endswith("."), panel.title
+        assert panel.unit
+        assert panel.alert in names
+    assert all(panel["links"][0]["url"].startswith("${runbooks}#echoplane") for panel in panels())
+
+
+def test_the_charts_dashboards_are_those_of_the_code() -> None:
+    assert {path.name: path.read_text() for path in BOARDS} == dashboards.chart_files(), "run `make docs`"
