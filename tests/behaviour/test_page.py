@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from echoplane.monitoring import dashboards
 from echoplane.monitoring.feedback import read_feedback
+from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY
 from echoplane.tokens import change_tokens, new_token
 from tests import dicom_files as dicom
 from tests.browser import DESK, PHONE, chromium, needs_chromium
 from tests.serving_process import Running, serve
 from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
 
 pytestmark = needs_chromium
 AXE = "axe-core@4.10.3"
@@ -46,8 +49,9 @@ def token(token_file: Path) -> str:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, token_file: Path, token: str) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("page")
+    bundles = [make_tiny_bundle(folder / "tiny", abstain_below=0.5), make_tiny_cine_bundle(folder / "cine")]
     settings = {
-        "ECHOPLANE_BUNDLES": str(make_tiny_bundle(folder / "tiny", abstain_below=0.5)),
+        "ECHOPLANE_BUNDLES": ",".join(map(str, bundles)),
         "ECHOPLANE_PRECISION": "f32",
         "ECHOPLANE_TOKEN_FILE": str(token_file),
         "ECHOPLANE_PREDICTION_LOG": str(folder / "log"),
@@ -202,6 +206,25 @@ def test_a_folder_and_a_zip_give_a_table_that_can_be_saved(
         page.get_by_role("button", name="Save as JSON").click()
     body = json.loads(saved.value.path().read_text())
     assert [len(file["answers"]) for file in body["files"]] == [1] * 4
+
+
+def test_a_folder_of_a_cine_is_sent_as_one_study_and_shows_contours_and_volumes(
+    page: Page, token: str, tmp_path: Path
+) -> None:
+    voxels_TZHW, labels_TZHW = beating_heart()
+    folder = tmp_path / "cine"
+    folder.mkdir()
+    for t, z in np.ndindex(voxels_TZHW.shape[:2]):
+        slice_file(folder, f"{dicom.PATIENT}-{t}-{z}", 9.0 * z, 50.0 * t, voxels_TZHW[t, z])
+    sign_in(page, token)
+    page.set_input_files("#folder", folder)
+    expect(page.locator("#frame-number")).to_contain_text("of 12")
+    volume_ml = (labels_TZHW[0] == LV_CAVITY).sum() * 1.4 * 1.3 * 9 / 1000
+    expect(page.locator(".measures")).to_contain_text(f"{volume_ml:.0f} mL")
+    expect(page.get_by_role("img", name="Size over the beat")).to_be_visible()
+    expect(page.get_by_role("button", name="Save mask.nii.gz")).to_be_visible()
+    page.wait_for_timeout(500)
+    assert is_coloured(page)
 
 
 def test_the_dashboard_draws_the_services_own_metrics(page: Page, token: str, service: Running) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from echoplane.monitoring import dashboards
 from echoplane.settings import ServingSettings
+from echoplane.study.cine import Cine, display_turn, turned
 from echoplane.study.reading import read_study
 from echoplane.tokens import change_tokens, new_token
 from serving.api.http.pages import ASSETS, PAGES, WEB
@@ -21,6 +22,7 @@ from serving.api.models.sources import FolderSource
 from tests import dicom_files as dicom
 from tests.serving_app import Asking
 from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_cine import beating_heart
 
 SCAN = (20, 30, 100, 150)
 """Top, left, bottom and right of the scan in `with_captions`."""
@@ -124,6 +126,26 @@ def test_a_large_picture_is_made_smaller() -> None:
     frames_THW[:, 300:900, 300:900] = 200
     header = frames.pack(read_study(dicom.jpeg_clip(frames_THW)).only).header
     assert (header.rows, header.columns) == (540, 720)
+
+
+def test_a_cine_is_shown_as_its_slices_side_by_side_turned_as_its_masks_will_be() -> None:
+    voxels_TZHW, _ = beating_heart()
+    axis_affine = np.array([[0, -1.4, 0, 0], [1.4, 0, 0, 0], [0, 0, 9.0, 0], [0, 0, 0, 1]])
+    cine = Cine("short-axis", voxels_TZHW, (1.4, 1.4), 9.0, 40.0, affine=axis_affine)
+    header, pictures = unpacked(frames.pack_cine(cine).content())
+    tiles = header["tiles"]
+    assert (tiles["slices"], tiles["across"], tiles["rows"], tiles["columns"]) == (5, 3, 72, 72)
+    assert (len(pictures), header["frame_count"], header["frame_time_ms"]) == (12, 12, 40.0)
+    assert pictures[0].shape == (2 * 72, 3 * 72)
+    turn = display_turn(axis_affine)
+    assert tiles["turn"] == list(turn)
+    assert any(turn), "the test needs a stack that is turned"
+    low, high = np.percentile(turned(voxels_TZHW, turn)[:, :, ::4, ::4], (1, 99.5))
+    for z in (0, 4):
+        row, column = z // 3 * 72, z % 3 * 72
+        shown_HW = np.clip((turned(voxels_TZHW[3, z], turn) - low) * 255 / (high - low), 0, 255)
+        assert np.abs(pictures[3][row : row + 72, column : column + 72] - shown_HW).mean() < 4
+    assert (pictures[3][72:, 2 * 72 :] < 8).all(), "there is no sixth slice"
 
 
 def test_a_file_without_frames_to_show_is_refused_with_the_reason(ask: Asking) -> None:

@@ -1,5 +1,6 @@
 // The answer to one file, as a cardiologist reads it: the view, how sure, and what else it could be.
 
+import { details } from "./cine.js";
 import { fileButtons } from "./download.js";
 import { capital, element, percent } from "./dom.js";
 
@@ -30,6 +31,7 @@ function result(answer, labels, tools, alone) {
       ? element("details", {}, element("summary", {}, `All ${ranked.length} views`), bars(answer.task, ranked.slice(FIRST_SHOWN), labels))
       : null,
     ...answer.warnings.map((warning) => element("p", { className: "warning" }, sentence(warning))),
+    ...details(answer),
     fileButtons(answer),
     ...tools(answer),
     facts(answer),

@@ -15,31 +15,39 @@ function svg(tag, attributes, ...children) {
 
 /** Returns a chart of `lines`, a Map of name to [[time_s, value]], over the last `span_s` until `now_s`. */
 export function chart(title, lines, now_s, span_s) {
-  const named = [...lines].filter(([, points]) => points.length).sort(([a], [b]) => a.localeCompare(b));
-  const most = Math.max(0, ...named.flatMap(([, points]) => points.map(([, value]) => value)));
-  const top = ceiling(most);
-  const x = (time_s) => LEFT + ((WIDTH - LEFT - RIGHT) * (time_s - now_s + span_s)) / span_s;
+  const sorted = new Map([...lines].sort(([a], [b]) => a.localeCompare(b)));
+  const ends = { from: now_s - span_s, to: now_s, left: `${Math.round(span_s / 60)} min ago`, right: "now" };
+  return plot(title, sorted, { ...ends, marks: [], colours: "c", latest: true });
+}
+
+/** Returns a chart of `lines`, a Map of name to [[x, value]], from x `from` (labelled `left`) to `to` (`right`).
+ * `marks` are [x, name] of vertical lines; `latest` shows the last values. */
+export function plot(title, lines, { from, to, left, right, marks, colours, latest }) {
+  const named = [...lines].filter(([, points]) => points.length);
+  const top = ceiling(Math.max(0, ...named.flatMap(([, points]) => points.map(([, value]) => value))));
+  const x = (at) => LEFT + ((WIDTH - LEFT - RIGHT) * (at - from)) / (to - from);
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top);
-  const latest = named.map(([name, points]) => `${name} ${short(points.at(-1)[1])}`).join(", ");
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}. Latest: ${latest || "nothing yet"}.` });
+  const said = named.map(([name, points]) => `${name} ${short(latest ? points.at(-1)[1] : Math.max(...points.map(([, value]) => value)))}`).join(", ");
+  const label = `${title}. ${latest ? "Latest" : "Largest"}: ${said || "nothing yet"}.`;
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
   for (const share of [0, 0.5, 1]) {
     picture.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(share * top), y2: y(share * top) }));
     picture.append(text(LEFT - 6, y(share * top) + 4, short(share * top), "end"));
   }
-  picture.append(text(LEFT, HEIGHT - 4, `${Math.round(span_s / 60)} min ago`, "start"), text(WIDTH - RIGHT, HEIGHT - 4, "now", "end"));
+  for (const [at, name] of marks) picture.append(svg("line", { class: "mark", x1: x(at), x2: x(at), y1: TOP, y2: HEIGHT - BOTTOM }), text(x(at) + 4, TOP + 8, name, "start"));
+  picture.append(text(LEFT, HEIGHT - 4, left, "start"), text(WIDTH - RIGHT, HEIGHT - 4, right, "end"));
   named.forEach(([, points], k) => {
-    const path = points.map(([time_s, value], at) => `${at ? "L" : "M"}${x(time_s).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-    picture.append(svg("path", { class: `line c${k % COLOURS}`, d: path }));
-    const [time_s, value] = points.at(-1);
-    picture.append(svg("circle", { class: `dot c${k % COLOURS}`, cx: x(time_s), cy: y(value), r: 3 }));
+    const path = points.map(([at, value], first) => `${first ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("");
+    picture.append(svg("path", { class: `line ${colours}${k % COLOURS}`, d: path }));
+    if (latest) picture.append(svg("circle", { class: `dot ${colours}${k % COLOURS}`, cx: x(points.at(-1)[0]), cy: y(points.at(-1)[1]), r: 3 }));
   });
-  return element("figure", { className: "card panel" }, element("h2", {}, title), picture, legend(named));
+  return element("figure", { className: "card panel" }, element("h2", {}, title), picture, legend(named, colours, latest));
 }
 
-function legend(named) {
+function legend(named, colours, latest) {
   if (!named.length) return element("p", { className: "hint" }, "Nothing yet.");
   const entries = named.map(([name, points], k) =>
-    element("li", {}, element("span", { className: `key c${k % COLOURS}` }), `${plain(name)} `, element("b", {}, short(points.at(-1)[1]))),
+    element("li", {}, element("span", { className: `key ${colours}${k % COLOURS}` }), `${plain(name)} `, latest ? element("b", {}, short(points.at(-1)[1])) : null),
   );
   return element("ul", { className: "legend" }, entries);
 }

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { showAnswer } from "./answer.js";
+import { addContours } from "./cine.js";
 import { announce, byId } from "./dom.js";
 import { explainControl, overlayOf } from "./explain.js";
 import { feedbackControl } from "./feedback.js";
@@ -62,6 +63,7 @@ async function ask(item) {
   }
   item.state = "answered";
   refresh(item);
+  await contours(item);
   announce(`${item.name}: ${summary(item)}`);
 }
 
@@ -69,12 +71,19 @@ async function picture(item) {
   try {
     item.pack = await api.framesOf(item.file);
     item.thumbnail ??= await thumbnail(item.pack);
+    await contours(item);
   } catch (refused) {
     item.noPicture = refused.message;
   }
   const kept = state.items.filter((other) => other.pack && other !== state.chosen);
   for (const other of kept.slice(0, -PACKS_KEPT)) other.pack = null;
   refresh(item, { picture: true });
+}
+
+/** Draws the contours of a cine MR once both its pictures and its answer are there. */
+async function contours(item) {
+  if (!(await addContours(item)) || player.pack !== item.pack) return;
+  player.show(item.pack);
 }
 
 function choose(item) {

@@ -21,8 +21,9 @@ export class Player {
   show(pack) {
     this.clear();
     this.pack = pack;
-    this.canvas.width = pack.header.columns;
-    this.canvas.height = pack.header.rows;
+    const size = pack.canvas ?? pack.header;
+    this.canvas.width = size.columns;
+    this.canvas.height = size.rows;
     const count = pack.pictures.length;
     byId("frame").max = count - 1;
     byId("controls").hidden = count < 2;
@@ -56,7 +57,8 @@ export class Player {
     const wanted = this.frame;
     const bitmap = await this._bitmap(pack, wanted);
     if (this.pack !== pack || this.frame !== wanted) return;
-    this.context.drawImage(bitmap, 0, 0);
+    if (pack.paint) pack.paint(this.context, bitmap, wanted);
+    else this.context.drawImage(bitmap, 0, 0);
     this.overlay?.(this.context, pack.header);
     byId("frame").value = wanted;
     byId("frame-number").textContent = `${wanted * pack.header.step + 1} of ${pack.header.frame_count}`;
