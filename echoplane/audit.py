@@ -61,8 +61,8 @@ def current_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def append(path: Path, action: Action, *, by: str, subject: str, details: Mapping[str, Any]) -> str:
-    """Adds a record to the log and returns its hash, once it is on the disk.
+def append(path: Path, action: Action, *, by: str, subject: str, details: Mapping[str, Any]) -> tuple[str, str]:
+    """Adds a record to the log; returns its text and its hash, once it is on the disk.
 
     An action that is repeated at once, as after an interruption, has one record. Raises AuditError if the log is
     damaged or cannot be written: then the action must not happen.
@@ -73,7 +73,7 @@ def append(path: Path, action: Action, *, by: str, subject: str, details: Mappin
             fcntl.flock(file, fcntl.LOCK_EX)
             records, last = _parsed(file.read())
             if records and _same(records[-1][0], action, by[:MAX_TEXT], subject, dict(details)):
-                return last
+                return records[-1][0].model_dump_json(by_alias=True), last
             record = Record(
                 schema=1,
                 number=len(records) + 1,
@@ -85,7 +85,7 @@ def append(path: Path, action: Action, *, by: str, subject: str, details: Mappin
                 previous=last,
             )
             content = record.model_dump_json(by_alias=True)
-            digest = _hash(content)
+            digest = record_hash(content)
             file.write(json.dumps({"record": content, "sha256": digest}).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -93,7 +93,7 @@ def append(path: Path, action: Action, *, by: str, subject: str, details: Mappin
         raise AuditError(
             f"the audit log cannot be written ({error.strerror}), so nothing was done; set {PATH_VARIABLE}."
         ) from None
-    return digest
+    return content, digest
 
 
 def _same(record: Record, action: Action, by: str, subject: str, details: dict[str, Any]) -> bool:
@@ -123,7 +123,7 @@ def _parsed(content: bytes) -> tuple[list[tuple[Record, str]], str]:
         try:
             stated = json.loads(line)
             record = Record.model_validate_json(stated["record"])
-            whole = _hash(stated["record"]) == stated["sha256"]
+            whole = record_hash(stated["record"]) == stated["sha256"]
         except (ValueError, KeyError, TypeError, ValidationError):
             raise AuditError(f"record {number} of the audit log cannot be read: it was changed.") from None
         if not whole or record.number != number or record.previous != last:
@@ -133,5 +133,6 @@ def _parsed(content: bytes) -> tuple[list[tuple[Record, str]], str]:
     return records, last
 
 
-def _hash(content: str) -> str:
+def record_hash(content: str) -> str:
+    """Returns the hash of a record's text."""
     return hashlib.sha256(content.encode()).hexdigest()

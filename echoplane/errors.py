@@ -11,6 +11,7 @@
         RegistryUnavailable    the registry or its artifact store is unavailable
         UntrustedModel         its promotion is not signed by a trusted key
       AuditError               the audit log is damaged or unwritable exit 1
+      EvidenceError            an evidence pack was changed           exit 1
       StageError               a stage failed                         exit 1
         StoreUnavailable       the object store is unavailable
 
@@ -83,6 +84,10 @@ class UntrustedModel(BundleError):
 
 
 class AuditError(EchoplaneError):
+    pass
+
+
+class EvidenceError(EchoplaneError):
     pass
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from echoplane.errors import ConfigError, wrong_field
 from echoplane.evaluation.intervals import bootstrap_difference, take
@@ -19,6 +19,31 @@ from echoplane.tasks import Rows, by_name
 
 Figures = Mapping[str, Any]
 """The content of `evaluation.json`."""
+
+
+class ShadowDemand(BaseModel):
+    """What a challenger must have shown on shadow traffic before it may become champion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    min_studies: int = Field(ge=1)
+    """Minimum number of studies that both models answered."""
+    min_agreement: float = Field(ge=0, le=1)
+    """Minimum share of these on which both gave the same label."""
+    max_failed: float = Field(default=0.01, ge=0, le=1)
+    """Maximum share of offered studies on which the challenger failed."""
+
+    def missing(self, agreed: int, differed: int, failed: int) -> list[str]:
+        """Returns one sentence per demand that the counts do not meet."""
+        answered, offered = agreed + differed, agreed + differed + failed
+        found = []
+        if answered < self.min_studies:
+            found.append(f"{answered} studies were answered; at least {self.min_studies} are asked.")
+        if answered and agreed / answered < self.min_agreement:
+            found.append(f"{agreed} of {answered} answers agree; at least {self.min_agreement:.1%} are asked.")
+        if offered and failed / offered > self.max_failed:
+            found.append(f"{failed} of {offered} studies failed; at most {self.max_failed:.1%} are allowed.")
+        return found
 
 
 class Policy(AcceptsFormerNames):
@@ -44,6 +69,16 @@ class Policy(AcceptsFormerNames):
     """Maximum value, by figure."""
     latency_p95_ms: float = Field(gt=0)
     """Maximum 95th percentile in ms of the time from a study's files to the answer, on the evaluated runtime."""
+    shadow: ShadowDemand | None = None
+    """Shadow evidence that a model needs before it serves; if omitted, none."""
+    approval: Literal["automatic", "person"] = "automatic"
+    """"person": a model that passed waits as challenger until `echoplane approve`; "automatic": it serves at once,
+    unless `shadow` asks for evidence."""
+
+    @property
+    def waits(self) -> bool:
+        """Returns True if a model that passed does not serve at once."""
+        return self.shadow is not None or self.approval == "person"
 
 
 @dataclass(frozen=True)
@@ -78,7 +113,7 @@ class Decision:
     def as_markdown(self) -> str:
         """Returns the decision as Markdown, failed checks first."""
         failed = [check for check in self.reasons if not check.passed]
-        said = "passed: the model serves" if self.passed else f"refused the model by {len(failed)} checks"
+        said = "passed the model" if self.passed else f"refused the model by {len(failed)} checks"
         rows = [*failed, *(check for check in self.reasons if check.passed)]
         return "\n".join(
             [

@@ -102,7 +102,9 @@ def _decision(found: Mapping[str, Manifest]) -> Iterator[str]:
     """Yields the promotion decision and its reasons."""
     if "promote" in found:
         decision = found["promote"].stated(Promotion)
-        yield "The gate passed the model: it is the champion." if decision.passed else "The gate refused the model:"
+        passed = "The gate passed the model: it "
+        passed += "waits as challenger for `echoplane approve`." if decision.waits else "is the champion."
+        yield passed if decision.passed else "The gate refused the model:"
         yield from (f"  {reason}" for reason in decision.refused_by)
 
 

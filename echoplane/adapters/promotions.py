@@ -25,6 +25,9 @@ from echoplane.signing import (
     verify,
 )
 
+RECORD_TAG = "record."
+"""Prefix of the tags that hold copies of audit records."""
+
 log = logging.getLogger("echoplane.promotion")
 
 
@@ -51,15 +54,26 @@ class Evidence:
 
 
 def write_record(
-    who: Authority, action: audit.Action, version: Version, details: Mapping[str, Any], replaced: Version | None
+    registry: Registry,
+    who: Authority,
+    action: audit.Action,
+    version: Version,
+    details: Mapping[str, Any],
+    replaced: Version | None,
 ) -> str:
-    """Appends the audit record of an action on `version` and returns its hash."""
+    """Appends the audit record of an action on `version` and returns its hash.
+
+    Both versions get a copy as a tag, so that the registry alone tells their history; log and signed hash prove it.
+    """
     stated = {"version": version.number, "bundle": version.bundle_id, **details}
     if replaced:
         stated["replaced"] = {"version": replaced.number, "bundle": replaced.bundle_id}
     if who.key:
         stated["key"] = who.key.id
-    return audit.append(who.log, action, by=who.by, subject=version.name, details=stated)
+    content, digest = audit.append(who.log, action, by=who.by, subject=version.name, details=stated)
+    for each in filter(None, (version, replaced)):
+        registry.client.set_model_version_tag(each.name, each.number, f"{RECORD_TAG}{digest[:16]}", content)
+    return digest
 
 
 def write_signature(

@@ -16,6 +16,7 @@ from typing import Any
 from echoplane.adapters.promotions import Authority, Evidence, is_signed, write_record, write_signature
 from echoplane.adapters.registry import (
     BUNDLE_TAG,
+    CHALLENGER,
     CHAMPION,
     EVALUATION_FOLDER,
     PREVIOUS,
@@ -28,6 +29,7 @@ from echoplane.adapters.trust import decision_path
 from echoplane.bundle import Bundle
 from echoplane.files import digest_of
 from echoplane.runtimes import InferenceSettings
+from echoplane.signing import Alias
 
 EXPERIMENT = "echoplane"
 EVALUATION_TAG, DECIDED_TAG = "evaluation", "decided"
@@ -78,7 +80,7 @@ def apply_decision(
     who: Authority,
 ) -> None:
     """Records the decision in MLflow (artifact, tags) and, if it passed, signs it and moves the aliases: previous, then
-    champion.
+    champion; or challenger, if the policy asks for shadow evidence or approval.
 
     A decision with this `digest` is applied only once, so an alias that a person has moved since, in a rollback, is not
     moved again; a champion without a signature of this key is signed then. A version that was accepted before keeps its
@@ -92,19 +94,29 @@ def apply_decision(
     passed, accepted = decision["passed"], stored.get(OUTCOME_TAG) == PASSED
     failed = [reason["name"] for reason in decision["reasons"] if not reason["passed"]]
     tags = {OUTCOME_TAG: PASSED if passed else "refused", "failed_checks": ", ".join(failed) or "none"}
-    details = {"decision": evidence.decision, "evaluation": evidence.evaluation, "failed_checks": failed}
+    alias = _alias(registry, version, decision)
+    details = {"alias": alias, **vars(evidence), "failed_checks": failed}
     with answering():
         for path in ("decision.json", decision_path(evidence.decision)):
             registry.client.log_dict(version.tags[RUN_TAG], dict(decision), path)
-        record = write_record(who, "promotion" if passed else "refusal", version, details, baseline)
+        replaced = baseline if passed and alias == CHAMPION else None
+        record = write_record(registry, who, "promotion" if passed else "refusal", version, details, replaced)
         if passed or not accepted:
             _tag(registry, version, {k: v for k, v in version.tags.items() if stored.get(k) != v} | tags)
         if passed:
-            write_signature(registry, who, "promotion", CHAMPION, version, evidence, record)
-            if baseline:
+            write_signature(registry, who, "promotion", alias, version, evidence, record)
+            if baseline and alias == CHAMPION:
                 registry.client.set_registered_model_alias(version.name, PREVIOUS, baseline.number)
-            registry.client.set_registered_model_alias(version.name, CHAMPION, version.number)
+            registry.client.set_registered_model_alias(version.name, alias, version.number)
         _tag(registry, version, {decided: tags[OUTCOME_TAG]})
+
+
+def _alias(registry: Registry, version: Version, decision: Mapping[str, Any]) -> Alias:
+    """Returns the alias of a version that passed: challenger if the policy asks for shadow evidence or approval, unless
+    it is the champion already, which a new evaluation confirms."""
+    champion, policy = registry.champion(version.name), decision.get("policy", {})
+    waits = bool(policy.get("shadow")) or policy.get("approval") == "person"
+    return CHALLENGER if waits and (champion is None or champion.number != version.number) else CHAMPION
 
 
 def _sign_again(registry: Registry, task: str, number: str, outcome: str, evidence: Evidence, who: Authority) -> None:
@@ -114,7 +126,7 @@ def _sign_again(registry: Registry, task: str, number: str, outcome: str, eviden
         return
     if not is_signed(champion, CHAMPION, who.key):
         with answering():
-            record = write_record(who, "promotion", champion, vars(evidence) | {"signed_again": True}, None)
+            record = write_record(registry, who, "promotion", champion, vars(evidence) | {"signed_again": True}, None)
             write_signature(registry, who, "promotion", CHAMPION, champion, evidence, record)
 
 

@@ -45,7 +45,7 @@ def _record_and_sign(
     registry: Registry, who: Authority, champion: Version, target: Version, statement: Statement | None, reason: str
 ) -> None:
     """Writes the records before the alias moves, so there is no rollback without a record."""
-    digest = write_record(who, "rollback", target, {"reason": reason}, champion)
+    digest = write_record(registry, who, "rollback", target, {"reason": reason}, champion)
     if statement:
         evidence = Evidence(statement.decision, statement.evaluation)
         write_signature(registry, who, "rollback", CHAMPION, target, evidence, digest)

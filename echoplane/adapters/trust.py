@@ -81,14 +81,15 @@ class ModelTrust:
         Raises UntrustedModel if the version may not be loaded.
         """
         try:
-            return self._checked(version, alias, newest)
+            return self.verified(version, alias, newest=newest)
         except UntrustedModel as error:
             if not self.allow_unsigned:
                 raise UntrustedModel(f"version {version.number} of {version.name} is refused: {error}") from None
             log.warning("version %s of %s is loaded unsigned: %s", version.number, version.name, error)
             return None
 
-    def _checked(self, version: Version, alias: Alias, newest: bool) -> Statement:
+    def verified(self, version: Version, alias: Alias, *, newest: bool) -> Statement:
+        """Returns the verified statement on `version`. Raises UntrustedModel if it has none."""
         signed = version.tags.get(signature_tag(alias))
         if signed is None:
             raise UntrustedModel(
@@ -110,7 +111,7 @@ class ModelTrust:
             ("evaluation", f"{EVALUATION_FOLDER}/evaluation.json", statement.evaluation),
             ("decision", decision_path(statement.decision), statement.decision),
         ):
-            if digest_of(stored_json(registry, version, path)) != due:
+            if digest_of(stored_json(registry, version.tags.get(RUN_TAG, ""), path)) != due:
                 raise UntrustedModel(
                     f"version {version.number} of {version.name} is refused: its {name} in the registry is not the one "
                     "that was signed."
@@ -122,9 +123,8 @@ class ModelTrust:
             self.memory.accept(statement)
 
 
-def stored_json(registry: Registry, version: Version, path: str) -> Any:
-    """Returns the JSON artifact at `path` of the run of a version's evaluation. Raises UntrustedModel if it is none."""
-    run = version.tags.get(RUN_TAG, "")
+def stored_json(registry: Registry, run: str, path: str) -> Any:
+    """Returns the JSON artifact at `path` of a run. Raises UntrustedModel if it is no JSON."""
     with tempfile.TemporaryDirectory() as folder:
         file = registry.download_artifact(run, path, Path(folder))
         try:

@@ -13,6 +13,9 @@ retrain   decisions on requests for retraining
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
 edge      roll-out of bundles to edge devices
+approve   a challenger becomes champion, in the name of a person
+why       why a model is live, or was
+evidence  evidence pack of a release
 keys      keys that sign promotions, and those that are trusted
 audit     log of promotions, approvals, rollbacks and releases
 """
@@ -22,6 +25,7 @@ import functools
 import os
 import sys
 
+from echoplane.cli.approve import run_approve
 from echoplane.cli.audit import run_audit
 from echoplane.cli.command import Command
 from echoplane.cli.deid import run_deid
@@ -34,6 +38,7 @@ from echoplane.cli.retrain import run_retrain
 from echoplane.cli.rollback import run_rollback
 from echoplane.cli.stages import run_dataset, run_phantom, run_stage
 from echoplane.cli.token import run_token
+from echoplane.cli.why import run_evidence, run_why
 from echoplane.errors import EchoplaneError, unexpected
 
 INTERRUPTED = 130
@@ -172,6 +177,24 @@ COMMANDS: dict[str, Command] = {
         "publish a bundle to edge devices by rings, halt or resume it, see the fleet",
         "echoplane edge publish edge-repository --bundle work/export/77aa --ring first --keys keys --devices box-1",
         run_edge,
+        goes_on=False,
+    ),
+    "approve": Command(
+        "make a task's challenger its champion, if its shadow evidence meets the policy",
+        "echoplane approve echo-view-video --by head-of-echo --tracking-uri http://127.0.0.1:9",
+        run_approve,
+        goes_on=False,
+    ),
+    "why": Command(
+        "tell why a model is live, or was: data, training, evaluation, decision, who and when",
+        "echoplane why echo-view-video --html why.html --tracking-uri http://127.0.0.1:9",
+        run_why,
+        goes_on=False,
+    ),
+    "evidence": Command(
+        "make or verify the evidence pack of a release",
+        "echoplane evidence verify echo-view-video-3.zip",
+        run_evidence,
         goes_on=False,
     ),
     "keys": Command(

@@ -27,7 +27,7 @@ def run_audit(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
         return _verified(args, [digest for _, digest in records])
     for record, digest in records:
         if args.subject in ("", record.subject):
-            print(record.model_dump_json() if args.json else _line(record, digest))
+            print(record.model_dump_json(by_alias=True) if args.json else _line(record, digest))
     return 0
 
 

@@ -2,9 +2,8 @@
 
 import argparse
 import json
-import os
 
-from echoplane.errors import ConfigError
+from echoplane.cli.why import registry_at
 
 
 def run_rollback(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
@@ -15,13 +14,10 @@ def run_rollback(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("--by", default="", help="who decides. Default: the user of this process")
     parser.add_argument("--tracking-uri", default="", help="the MLflow server. Default: MLFLOW_TRACKING_URI")
     args = parser.parse_args(arguments)
-    uri = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri:
-        raise ConfigError("--tracking-uri or MLFLOW_TRACKING_URI must name the MLflow server.")
-    from echoplane.adapters.registry import Registry
+    registry = registry_at(args.tracking_uri)
     from echoplane.adapters.rollback import roll_back
 
-    old, new = roll_back(Registry(uri), args.task, by=args.by, reason=args.reason, to=args.to)
+    old, new = roll_back(registry, args.task, by=args.by, reason=args.reason, to=args.to)
     if args.json:
         print(json.dumps({"task": args.task, "from": old.number, "to": new.number, "bundle": new.bundle_id}))
     else:

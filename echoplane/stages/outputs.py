@@ -69,6 +69,8 @@ class Promotion(_Output):
     passed: bool
     refused_by: tuple[str, ...]
     """One sentence per check that failed."""
+    waits: bool = False
+    """True if a model that passed waits as challenger, because the policy asks for shadow evidence or approval."""
 
 
 class PlannedParts(_Output):

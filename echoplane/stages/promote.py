@@ -19,6 +19,7 @@ from echoplane.promotion import Champion, Policy, decide, read_policy
 from echoplane.retry import retry_while_unavailable
 from echoplane.stages.outputs import Evaluation, Promotion, StageResult
 from echoplane.stages.progress import printed
+from echoplane.stages.provenance import provenance
 from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, die_with_runner, run_stage
 
 
@@ -63,7 +64,8 @@ def _promoted(config: Config) -> Manifest:
     registry = Registry(config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", ""))
     version = register(registry, bundle, evaluated.path, evaluated.digest)
     progress(1, 3)
-    manifest, against = _measured(config, registry, version, evaluated.path, policy)
+    made_from = provenance(Path(config.root), bundle.spec)
+    manifest, against = _measured(config, registry, version, evaluated.path, policy, made_from)
     progress(2, 3)
     decision = json.loads((manifest.path / "decision.json").read_text())
     figures = json.loads((evaluated.path / "evaluation.json").read_text())
@@ -73,7 +75,7 @@ def _promoted(config: Config) -> Manifest:
 
 
 def _measured(
-    config: Config, registry: Any, version: Any, evaluated: Path, policy: Policy
+    config: Config, registry: Any, version: Any, evaluated: Path, policy: Policy, made_from: dict[str, Any]
 ) -> tuple[Manifest, Any | None]:
     """Returns the decision on `version`, and the baseline that it was compared with, as it is when the decision is
     made."""
@@ -84,16 +86,18 @@ def _measured(
     manifest = run_stage(
         "promote",
         config,
-        lambda folder: _work(folder, evaluated, policy, _champion(registry, against)),
+        lambda folder: _work(folder, evaluated, policy, _champion(registry, against), made_from),
         extra_cache_key=key,
     )
     standing = baseline(registry, version)
     if (standing and standing.number) == (against and against.number):
         return manifest, against
-    return _measured(config, registry, version, evaluated, policy)
+    return _measured(config, registry, version, evaluated, policy, made_from)
 
 
-def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | None) -> StageResult:
+def _work(
+    folder: Path, evaluated: Path, policy: Policy, champion: Champion | None, made_from: dict[str, Any]
+) -> StageResult:
     from echoplane.evaluation.scores import as_rows, read_scores
 
     figures = json.loads((evaluated / "evaluation.json").read_text())
@@ -104,6 +108,7 @@ def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | No
         "champion": champion.bundle_id if champion else None,
         "policy": policy.model_dump(by_alias=True),
         "figures": figures["figures"],
+        "provenance": made_from,
     }
     (folder / "decision.json").write_text(json.dumps(stated, indent=1))
     (folder / "decision.md").write_text(decision.as_markdown())
@@ -115,7 +120,7 @@ def _work(folder: Path, evaluated: Path, policy: Policy, champion: Champion | No
             "refused_by": refused_by,
             "champion": champion.bundle_id if champion else None,
         },
-        output=Promotion(passed=decision.passed, refused_by=tuple(refused_by)),
+        output=Promotion(passed=decision.passed, refused_by=tuple(refused_by), waits=decision.passed and policy.waits),
     )
 
 

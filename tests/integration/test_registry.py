@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from echoplane import cli
 from echoplane.adapters.local_mlflow import local_server
 from echoplane.adapters.registry import Registry
 from echoplane.adapters.rollback import roll_back
@@ -22,6 +23,7 @@ from echoplane.errors import AuditError, BundleError, ConfigError, UntrustedMode
 from echoplane.promotion import read_policy
 from echoplane.signing import new_signing_key, trust
 from echoplane.stages import evaluate, promote
+from echoplane.stages.outputs import Promotion
 from echoplane.stages.stage import Manifest
 from tests.tiny_bundle import TASK, make_tiny_bundle
 from tests.tiny_evaluation import finish, make_chain
@@ -391,3 +393,33 @@ def test_a_champion_of_before_is_signed_when_its_promotion_is_repeated_with_a_ke
     champion = house.registry.champion(TASK)
     assert champion is not None
     assert ModelTrust.from_environment().check(champion, "champion") is not None
+
+
+def test_why_and_the_evidence_pack_tell_a_real_promotion(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, trusted = tmp_path / "signing.key", tmp_path / "trusted-keys.json"
+    trust(trusted, new_signing_key(key).public, "mlops", ())
+    monkeypatch.setenv("ECHOPLANE_SIGNING_KEY_FILE", str(key))
+    monkeypatch.setenv("ECHOPLANE_TRUSTED_KEYS", str(trusted))
+    monkeypatch.setenv("ECHOPLANE_AUDIT_LOG", str(tmp_path / "audit.jsonl"))
+    (house.folder / "asks.yaml").write_text(json.dumps(LENIENT | {"approval": "person"}))
+    done = house.promote(house.bundle(31), policy=str(house.folder / "asks.yaml"))
+    assert done.stated(Promotion).waits
+    before = house.registry.champion(TASK)
+    assert cli.main(["approve", TASK, "--by", "head of echo", "--reason", "read 20", "--tracking-uri", house.uri]) == 0
+    champion = house.registry.champion(TASK)
+    assert champion is not None
+    assert champion != before
+    assert ModelTrust.from_environment().check(champion, "champion") is not None
+    page, pack = tmp_path / "why.html", tmp_path / "pack.zip"
+    capsys.readouterr()
+    assert cli.main(["why", TASK, "--html", str(page), "--tracking-uri", house.uri]) == 0
+    said = capsys.readouterr().out
+    for words in ("is live", "verified: approval by head of echo", "read 20", champion.bundle_id, "95% interval"):
+        assert words in said
+    assert "Every check of the gate" in page.read_text()
+    assert cli.main(["evidence", "make", TASK, "--out", str(pack), "--tracking-uri", house.uri]) == 0
+    assert cli.main(["evidence", "verify", str(pack)]) == 0
+    monkeypatch.delenv("ECHOPLANE_TRUSTED_KEYS")
+    assert cli.main(["evidence", "verify", str(pack)]) == 1

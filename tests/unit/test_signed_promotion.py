@@ -3,9 +3,8 @@
 import base64
 import json
 import logging
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from pydantic import ValidationError
 
 from echoplane import bundle as bundles
 from echoplane import cli
-from echoplane.adapters.promotions import Authority, Evidence, is_signed, write_signature
-from echoplane.adapters.registry import BUNDLE_TAG, CHALLENGER, CHAMPION, RUN_TAG, Version
+from echoplane.adapters.promotions import Authority, is_signed, write_signature
+from echoplane.adapters.registry import CHALLENGER, CHAMPION, RUN_TAG
 from echoplane.adapters.trust import ModelTrust, decision_path
-from echoplane.bundle import Bundle
-from echoplane.errors import ConfigError, RegistryUnavailable, UntrustedModel
-from echoplane.files import digest_of
+from echoplane.errors import ConfigError, UntrustedModel
 from echoplane.settings import ServingSettings
 from echoplane.signing import (
     SequenceMemory,
@@ -35,62 +32,8 @@ from echoplane.signing import (
 )
 from serving.api.models.slots import Slot
 from serving.api.models.sources import RegistrySource, configured_sources
+from tests.registry_double import DECISION, EVIDENCE, RECORD, RegistryDouble
 from tests.tiny_bundle import TASK, make_tiny_bundle
-
-FIGURES = {"figures": {"accuracy": {"value": 0.91}}}
-DECISION = {"passed": True, "reasons": []}
-EVIDENCE = Evidence(digest_of(DECISION), digest_of(FIGURES))
-TAGS = {"runtime": "openvino", "precision": "f32", "threads": "1", "device": "cpu", "figure.accuracy": "0.9100"}
-RECORD = "a" * 64
-
-
-@dataclass
-class Tags:
-    """The one method of MLflow's client that signing needs."""
-
-    registry: "RegistryDouble"
-
-    def set_model_version_tag(self, _task: str, number: str, name: str, value: str) -> None:
-        self.registry.tags[number][name] = value
-
-
-@dataclass
-class RegistryDouble:
-    """A registry without a server. Whoever holds it may change aliases, tags and artifacts, as in MLflow."""
-
-    folders: dict[str, Path]
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-    artifacts: dict[str, Any] = field(default_factory=dict)
-    available: bool = True
-
-    @property
-    def client(self) -> Tags:
-        return Tags(self)
-
-    def add(self, number: str) -> Version:
-        self.tags[number] = TAGS | {BUNDLE_TAG: bundles.read(self.folders[number]).id, RUN_TAG: f"run{number}"}
-        self.artifacts[f"run{number}/evaluation/evaluation.json"] = FIGURES
-        self.artifacts[f"run{number}/{decision_path(EVIDENCE.decision)}"] = DECISION
-        return self.version(number)
-
-    def version(self, number: str) -> Version:
-        tags = self.tags[number]
-        return Version(TASK, number, tags[BUNDLE_TAG], dict(tags))
-
-    def by_alias(self, _task: str, alias: str) -> Version | None:
-        if not self.available:
-            raise RegistryUnavailable("the MLflow server can't be reached (ConnectionError).")
-        return self.version(self.aliases[alias]) if alias in self.aliases else None
-
-    def download(self, version: Version, folder: Path) -> Bundle:
-        shutil.copytree(self.folders[version.number], folder, dirs_exist_ok=True)
-        return bundles.read(folder)
-
-    def download_artifact(self, run: str, path: str, folder: Path) -> Path:
-        target = folder / "artifact.json"
-        target.write_text(json.dumps(self.artifacts[f"{run}/{path}"]))
-        return target
 
 
 @dataclass
