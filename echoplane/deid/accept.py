@@ -2,7 +2,8 @@
 
 Only rejections because of pixels can be overruled this way. The header goes through all rules and the verification
 again, the border outside a valid region is masked again, and the output makes no statement about burned-in text. The
-person, the time and the reason are appended to `audit.jsonl`, on disk before the file is released.
+person, the time and the reason are appended to `audit.jsonl` beside the output and to the installation's audit log, on
+disk before the file is released.
 """
 
 import functools
@@ -12,6 +13,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from echoplane import audit
 from echoplane.deid import files, folder
 from echoplane.deid.key import Key
 from echoplane.deid.outcome import Outcome
@@ -55,6 +57,8 @@ def _quarantined(digest: str, out_dir: Path) -> tuple[Path, str]:
 
 
 def _write_audit(out_dir: Path, person: str, reason: str, outcome: Outcome) -> None:
+    """Writes the release to the installation's audit log, then to the folder's own; both before the file is there."""
+    audit.append(audit.log_path(), "release", by=person, subject=outcome.input_digest, details={"accepted": reason})
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "person": person, "accepted": reason}
     descriptor = os.open(out_dir / files.AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     with os.fdopen(descriptor, "a", encoding="utf-8") as file:

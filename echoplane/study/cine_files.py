@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study.cine import MIN_PHASES, MIN_SLICES, Cine, looks_exchanged
 from echoplane.study.dicom import damaged_file_errors, parse
+from echoplane.study.expansion import spend
 from echoplane.study.frames import pictures_in, read_frames
 from echoplane.study.joined_files import joined_phases, joined_slices
 from echoplane.study.limits import Limits
@@ -158,6 +159,7 @@ def _unzipped(data: bytes) -> Files:
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) > MAX_FILES or sum(member.file_size for member in members) > MAX_UNZIPPED:
             raise TooLarge(f"the archive holds over {MAX_FILES} files or {MAX_UNZIPPED >> 20} MiB.")
+        spend(sum(member.file_size for member in members))
         if archive.testzip() is not None:
             raise NotAnImage("the archive is damaged: the checksum of a file in it is wrong.")
         return {member.filename: partial(archive.read, member) for member in members}

@@ -41,6 +41,7 @@ from pydicom.uid import (
 )
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
+from echoplane.study.expansion import spend
 from echoplane.study.limits import DEFAULT_LIMITS, MIB, Limits
 from echoplane.study.study import Study
 from echoplane.study.ultrasound import instance_of
@@ -150,7 +151,9 @@ def _check_inflated_size(data: bytes, limits: Limits) -> None:
     inflate, room = zlib.decompressobj(-zlib.MAX_WBITS), limits.inflated_bytes
     chunk = data[start:]
     while chunk and room > 0:
-        room -= len(inflate.decompress(chunk, MIB))
+        size = len(inflate.decompress(chunk, MIB))
+        spend(size)
+        room -= size
         chunk = inflate.unconsumed_tail
     if room <= 0:
         raise TooLarge(f"the deflated file is larger than {limits.inflated_bytes // MIB} MiB when inflated.")

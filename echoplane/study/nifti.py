@@ -17,6 +17,7 @@ import numpy as np
 
 from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
 from echoplane.study.cine import MIN_PHASES, MIN_PHASES_OF_A_BEAT, Cine, check_size
+from echoplane.study.expansion import spend
 
 HEADER = np.dtype(
     [
@@ -125,6 +126,7 @@ def _inflated(data: bytes, needed_bytes: int) -> bytes:
     if data[:2] != GZIP:
         return data
     inflate, room = zlib.decompressobj(31), MAX_BYTES - needed_bytes
+    spend(needed_bytes)
     try:
         out = inflate.decompress(data, needed_bytes)
         while inflate.unconsumed_tail and room >= 0:  # the output is discarded

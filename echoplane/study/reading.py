@@ -5,6 +5,7 @@ from pathlib import Path
 from echoplane.errors import NotAnImage, Unsupported
 from echoplane.study.cine_files import ZIP, cines_in, read_cines
 from echoplane.study.dicom import is_dicom, parse, read_dicom
+from echoplane.study.expansion import expansion_budget
 from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import is_mr
 from echoplane.study.nifti import is_nifti
@@ -14,6 +15,11 @@ from echoplane.study.video import NAMES, kind_of, read_without_header
 
 def read_study(data: bytes) -> Study:
     """Returns the study in one file. Raises InputError with the reason if there is none."""
+    with expansion_budget():
+        return _read(data)
+
+
+def _read(data: bytes) -> Study:
     if is_nifti(data) or data[:4] == ZIP:
         return Study((), cines_in(data))
     if not is_dicom(data):
@@ -40,4 +46,6 @@ def _without_header(data: bytes) -> Study:
 
 def read_study_at(path: Path) -> Study:
     """Returns the study of a file, or the cine MR of a folder. Raises InputError with the reason if there is none."""
-    return Study((), read_cines(path)) if path.is_dir() else read_study(path.read_bytes())
+    if not path.is_dir():
+        return read_study(path.read_bytes())
+    return Study((), read_cines(path))

@@ -27,3 +27,10 @@ def test_every_link_of_the_pages_leads_somewhere():
     local = [(page, link) for page, link in links if "://" not in link and not link.startswith("mailto:")]
     assert len(local) > 10
     assert [(page.name, link) for page, link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_defence_names_a_test_that_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS.parent / "SECURITY.md").read_text())
+    assert len(named) > 20
+    absent = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (DOCS.parent / file).read_text()]
+    assert absent == []

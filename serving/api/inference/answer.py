@@ -11,12 +11,17 @@ from echoplane.monitoring import metrics
 from echoplane.monitoring.prediction_log import PredictionLog
 from echoplane.study import reading
 from echoplane.study.cine_files import ZIP
+from echoplane.study.expansion import expansion_budget
+from echoplane.study.limits import MIB
 from echoplane.study.study import Study
 from echoplane.tasks import by_name
 from echoplane.tasks.task import Result
 from serving.api.failures import log_failure
 from serving.api.inference.record import row_of
 from serving.api.models.slots import Model, NoModel, Slot
+
+MAX_EXPANDED_BYTES = 256 * MIB
+"""Maximum size that a client's file expands to, over all layers of compression."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ def _without_wrong_zip(data: bytes, task: str | None) -> bytes:
 def read_study(data: bytes, request_id: str) -> Study:
     """Reads a client's file. An unforeseen error of the reader is also treated as the file's fault, and is logged."""
     try:
-        return reading.read_study(data)
+        with expansion_budget(MAX_EXPANDED_BYTES):
+            return reading.read_study(data)
     except InputError:
         raise
     except Exception as error:  # a damaged file can make a parser fail in any way
