@@ -2,10 +2,12 @@
 # Build from the checkout's root: `make images`, or docker build --file infra/images/serving.Dockerfile .
 ARG PYTHON=python:3.11-slim-bookworm
 FROM ${PYTHON} AS packages
-COPY requirements/serving.txt /build/
+# serving; triton adds the client of a Triton server, edge the client of The Update Framework.
+ARG REQUIREMENTS=serving
+COPY requirements/${REQUIREMENTS}.txt /build/requirements.txt
 RUN python -m venv /opt/venv \
  && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir uv==0.13.9 \
- && /opt/uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/venv/bin/python -r /build/serving.txt \
+ && /opt/uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/venv/bin/python -r /build/requirements.txt \
  && find /opt/venv/lib -type d -name tests -prune -exec rm -rf {} + \
  && rm -rf /opt/venv/lib/python3.11/site-packages/pip /opt/venv/lib/python3.11/site-packages/setuptools
 

@@ -259,6 +259,20 @@ def test_only_the_named_network_and_the_test_call_the_gateways_dicom_port() -> N
     assert network == {"ipBlock": {"cidr": "10.1.2.0/24"}}
 
 
+def test_a_gpu_pod_has_a_server_that_starts_first_and_is_reached_from_inside_alone() -> None:
+    objects = rendered(CHART / "ci" / "gpu-triton-values.yaml")
+    (pod,) = (pod["spec"] for name, pod in pods(objects) if name.endswith("-serving"))
+    (server,) = pod["initContainers"]
+    assert server["restartPolicy"] == "Always", "a sidecar"
+    assert {"--grpc-address=127.0.0.1", "--http-address=127.0.0.1"} <= set(server["args"])
+    assert "--model-control-mode=explicit" in server["args"]
+    assert server["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == 1
+    assert "ports" not in server
+    environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    assert environment["ECHOPLANE_RUNTIME_ORDER"] == "triton,openvino"
+    assert pod["runtimeClassName"] == "nvidia"
+
+
 def test_steps_may_create_rayjobs_and_nothing_else(objects: list[Object]) -> None:
     (role,) = (one for one in of_kind(objects, "Role") if one["metadata"]["name"].endswith("-pipelines"))
     assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"ray.io"}
@@ -334,6 +348,11 @@ REFUSED = {
     "serving: {drainS: 0}": "at '/serving/drainS': minimum: got 0",
     "serving: {precision: f16}": "value must be one of '', 'auto', 'f32', 'bf16'",
     "serving: {service: {nodePort: 80}}": "nodePort",
+    "serving: {triton: {enabled: true}}": "serving.triton.enabled and serving.runtimeOrder must agree",
+    "serving: {runtimeOrder: [triton, openvino]}": "serving.triton.enabled and serving.runtimeOrder must agree",
+    "serving: {runtimeOrder: [triton], triton: {enabled: true}}": "needs serving.image=echoplane-serving-triton",
+    "serving: {triton: {gpuResource: amd.com/gpu}}": "at '/serving/triton/gpuResource'",
+    "serving: {runtimeOrder: [tensorrt]}": "value must be one of 'openvino', 'onnxruntime', 'triton'",
     "imageRegistry: registry.example.org/heart": "must end with a slash",
     "s3: {endpoint: https://user:secret@s3.example.org, bucket: echoplane}": "s3.endpoint holds a user or a password",
     "imageTag: latest": "name the tag that `make images` printed",

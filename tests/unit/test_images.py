@@ -53,6 +53,17 @@ def test_the_serving_image_has_nothing_of_training_or_pipelines(package: str) ->
     assert not [line for line in instructions("serving") if re.match(r"COPY (components|pipelines|\.)\b", line)]
 
 
+def test_the_variants_of_the_serving_image_are_built_from_its_file_with_their_own_requirements(tmp_path: Path) -> None:
+    (builder := tmp_path / "builder").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    builder.chmod(0o755)
+    build("serving-triton", "edge", BUILDER=str(builder))
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert all("infra/images/serving.Dockerfile" in call for call in calls)
+    wanted = [re.search(r"REQUIREMENTS=(\w+)", call)[1] for call in calls]
+    assert wanted == ["triton", "edge"]
+    assert all((ROOT / "requirements" / f"{name}.txt").is_file() for name in wanted)
+
+
 def test_all_images_of_one_build_have_the_tag_of_their_content() -> None:
     (tag,) = build("--tag")
     assert re.fullmatch(r"[0-9a-f]{12}", tag)

@@ -130,6 +130,14 @@ s3://{{ include "echoplane.bucket" . | trim }}/predictions
 {{- if and .Values.s3.endpoint (not .Values.s3.bucket) }}
 {{- fail "s3.endpoint is set without s3.bucket: name the bucket for artifacts." }}
 {{- end }}
+{{- with .Values.serving }}
+{{- if ne .triton.enabled (eq (first (append .runtimeOrder "")) "triton") }}
+{{- fail "serving.triton.enabled and serving.runtimeOrder must agree: set runtimeOrder=[triton, openvino] with the server, and no triton without it." }}
+{{- end }}
+{{- if and .triton.enabled (eq .image "echoplane-serving") }}
+{{- fail "serving.triton.enabled needs serving.image=echoplane-serving-triton, which holds Triton's client: infra/images/build serving-triton." }}
+{{- end }}
+{{- end }}
 {{- with .Values.monitor }}
 {{- if and .enabled (not (include "echoplane.bucket" $ | trim)) }}
 {{- fail "monitor.enabled needs a bucket, where serving ships its prediction log: set s3.bucket, or minio.enabled." }}

@@ -39,6 +39,9 @@ spec:
       {{- with $serving.tolerations }}
       tolerations: {{- toYaml . | nindent 8 }}
       {{- end }}
+      {{- with $serving.runtimeClassName }}
+      runtimeClassName: {{ . }}
+      {{- end }}
       topologySpreadConstraints:
         - maxSkew: 1
           topologyKey: kubernetes.io/hostname
@@ -46,6 +49,10 @@ spec:
           labelSelector:
             matchLabels:
               {{- include "echoplane.selector" . | nindent 14 }}
+      {{- if $serving.triton.enabled }}
+      initContainers:
+        {{- include "echoplane.triton" . | nindent 8 }}
+      {{- end }}
       containers:
         - name: serving
           image: {{ include "echoplane.image" (dict "root" $root "image" $serving.image) }}
@@ -57,6 +64,9 @@ spec:
             - {name: ECHOPLANE_TASKS, value: {{ join "," $serving.tasks | quote }}}
             - {name: ECHOPLANE_POLL_S, value: {{ $serving.pollS | quote }}}
             - {name: ECHOPLANE_RUNTIME, value: {{ $serving.runtime | quote }}}
+            {{- with $serving.runtimeOrder }}
+            - {name: ECHOPLANE_RUNTIME_ORDER, value: {{ join "," . | quote }}}
+            {{- end }}
             - {name: ECHOPLANE_PRECISION, value: {{ $serving.precision | quote }}}
             - {name: ECHOPLANE_MAX_UPLOAD_MIB, value: {{ $serving.maxUploadMiB | quote }}}
             - {name: ECHOPLANE_MAX_IN_FLIGHT, value: {{ $serving.maxInFlight | quote }}}
@@ -108,4 +118,47 @@ spec:
         {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: {{ $serving.tmpSize }}}
+        {{- if $serving.triton.enabled }}
+        - name: triton
+          emptyDir: {sizeLimit: {{ $serving.triton.engineCacheSize }}}
+        - name: shared-memory
+          emptyDir: {medium: Memory, sizeLimit: 1Gi}
+        {{- end }}
+{{- end }}
+
+{{/*
+A Triton server beside the service, as a sidecar: it is ready before the service starts, and ends after it. It listens on
+loopback alone, since whoever reaches it can replace models, so the probe asks from inside.
+*/}}
+{{- define "echoplane.triton" -}}
+{{- $triton := .values.triton }}
+- name: triton
+  image: {{ $triton.image }}
+  imagePullPolicy: {{ .root.Values.imagePullPolicy }}
+  restartPolicy: Always
+  {{- include "echoplane.containerSecurity" .root | nindent 2 }}
+  command: [tritonserver]
+  args:
+    - --model-repository=/tmp/models
+    - --model-control-mode=explicit
+    - --grpc-address=127.0.0.1
+    - --http-address=127.0.0.1
+    - --allow-metrics=false
+  env:
+    - {name: HOME, value: /tmp}
+  # The service's first load must find the server, or it takes the next runtime.
+  startupProbe:
+    exec: {command: [curl, --silent, --fail, "http://127.0.0.1:8000/v2/health/ready"]}
+    periodSeconds: 2
+    timeoutSeconds: 5
+    failureThreshold: 150
+  resources:
+    requests: {{- toYaml $triton.resources.requests | nindent 6 }}
+    limits:
+      {{- toYaml $triton.resources.limits | nindent 6 }}
+      {{ $triton.gpuResource }}: {{ $triton.gpus }}
+  volumeMounts:
+    - {name: triton, mountPath: /tmp}
+    - {name: triton, mountPath: /tmp/models, subPath: models}
+    - {name: shared-memory, mountPath: /dev/shm}
 {{- end }}
