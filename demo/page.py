@@ -10,6 +10,7 @@ from demo import charts, pictures
 from demo.client import Asked
 from demo.outcome import Outcome
 from echoplane.html import render
+from echoplane.stages.dataset import in_words
 from echoplane.study.views import VIDEO_VIEWS
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -110,9 +111,15 @@ def _deid(outcome: Outcome) -> dict[str, Any]:
         "before": pictures.still(before),
         "after": pictures.still(after),
         "summary": f"{counts['written']} clips were written, {counts['quarantined']} set aside for a person, "
-        f"{counts['refused']} refused.",
+        f"{counts['refused']} refused{_left_out(outcome)}.",
         "header": [{"name": name, "before": said_before[name], "after": said_after[name]} for name in said_before],
     }
+
+
+def _left_out(outcome: Outcome) -> str:
+    """Returns what the catalogue could not use, with the reasons; empty if it took every clip."""
+    left_out = outcome.manifests["dataset"].counts["left_out"]
+    return f"; the catalogue left out {in_words(left_out)}" if left_out else ""
 
 
 def _training(outcome: Outcome) -> dict[str, Any]:

@@ -89,13 +89,23 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult
         "data_digest": data_digest,
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=1))
+    left_out = catalogue.left_out | unusable
+    if left_out:
+        print(f"dataset left out {in_words(left_out)}", flush=True)
     output = Samples(task=config.task, data_digest=data_digest, split_id=catalogue.split_id)
     return StageResult(
         counts=_counts(catalogue.table)
-        | {"left_out": catalogue.left_out | unusable}
+        | {"left_out": left_out}
         | output.model_dump(include={"data_digest", "split_id"}),
         output=output,
     )
+
+
+def in_words(left_out: dict[str, int]) -> str:
+    """Returns what a catalogue could not use, such as "4 files: 3 (the same file again), 1 (no label)"."""
+    total = sum(left_out.values())
+    listed = ", ".join(f"{count} ({reason})" for reason, count in left_out.items())
+    return f"{total} file{'s' if total > 1 else ''}: {listed}"
 
 
 def _preprocessing(config: Config) -> BaseModel:

@@ -276,13 +276,14 @@ def test_full_shards_are_followed_by_another(cohort, tmp_path, monkeypatch):
     assert len({shards.sample(row).tobytes() for row in range(count)}) == count
 
 
-def test_a_clip_that_the_task_can_not_use_is_left_out_and_counted(tmp_path):
+def test_a_clip_that_the_task_can_not_use_is_left_out_and_said(tmp_path, capsys):
     write_cohort(tmp_path / "deid", patients=6, views=1)
     for patient in range(6):
         path = tmp_path / f"deid/dicom/p{patient:03d}/short.dcm"
         write_clip(path, f"P{patient:03d}", VIDEO_VIEWS[1], moving_bar(1, [patient])[:2])
     counts = run(tmp_path, write_manifest(tmp_path / "deid")).counts
     assert counts["left_out"] == {"unusable: unusable-study": 4}
+    assert "dataset left out 4 files: 4 (unusable: unusable-study)\n" in capsys.readouterr().out
     assert counts["patients"] == {"train": 3, "validation": 1, "test": 2}
 
 
