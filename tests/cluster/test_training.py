@@ -17,7 +17,7 @@ from tests.cluster import k8s
 from tests.cluster.kubeflow import Run, TaskFailed
 from tests.cluster.ray_operator import RayOperator
 
-STEPS, EPOCH_STEPS = 120, 8
+STEPS, EPOCH_STEPS = 240, 8
 KILLED = ("worker", *("head",) * 5)
 MINIO_AWAY_S = 60
 MAX_BYTES = 12 << 30
@@ -99,6 +99,7 @@ def _killed(kind: str, run: Run, seen: Outcome, beyond: int) -> int:
     first = _step(run.logs.get("train", "")) or 0
 
     def far_enough() -> bool:
+        assert f"trained {STEPS} steps" not in run.logs.get("train", ""), "training ended before a pod could be killed"
         return seen.failure is not None or _step(run.logs.get("train", "")) > first + EPOCH_STEPS + beyond
 
     k8s.wait_until(far_enough, 900)
