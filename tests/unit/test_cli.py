@@ -1,7 +1,6 @@
 """The command `echoplane`: help with an example, exit codes, errors of one line that name no patient."""
 
 import dataclasses
-import errno
 import json
 import os
 import subprocess
@@ -145,7 +144,7 @@ def test_a_full_disk_is_named_and_the_file_is_not(
     monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("t", "e", fill))
     assert cli.main(["train"]) == 1
     error = capsys.readouterr().err
-    assert os.strerror(errno.ENOSPC) in error
+    assert "disk full" in error
     assert "/dev/full" not in error
 
 

@@ -66,6 +66,7 @@ DEFAULTS = {
     "echoplane/stages/measure.py",  # the shipped bundle of the command `measure`, and what it writes
     "pipelines/batch_inference.py",
     "pipelines/cmr.py",
+    "serving/api/http/feedback.py",  # the example of a correction
     "serving/api/http/schemas.py",  # the example of an answer
 }
 """Files that name a task as the default of a setting that a user may change, or in an example."""

@@ -27,11 +27,11 @@ def test_e16_an_unreachable_mlflow_is_named_by_its_address_without_a_password(mo
     from echoplane.adapters.registry import Registry, answering
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow writes it; it is restored after the test
     try:
         Registry("http://someone:secret@127.0.0.1:9")
         with pytest.raises(RegistryUnavailable) as caught, answering():
             mlflow.MlflowClient().search_registered_models()
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
     assert str(caught.value) == "MLflow at 127.0.0.1:9 can't be reached."

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from echoplane.errors import InputError, UnusableStudy
-from echoplane.runtimes.runtime import OpenModel
+from echoplane.runtimes import OpenModel
 from echoplane.study.study import Study
 from echoplane.tasks import Result, probabilities_of
 from echoplane.tasks.task import Prepared
