@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.registry_double import FIGURES, RegistryDouble
 
 from echoplane.adapters import registration
 from echoplane.adapters.approval import ShadowCounts, approve
@@ -20,6 +19,7 @@ from echoplane.audit import read_log
 from echoplane.errors import BundleError, ConfigError, UntrustedModel
 from echoplane.promotion import Policy, read_policy
 from echoplane.signing import new_signing_key, trust
+from tests.registry_double import FIGURES, RegistryDouble
 from tests.tiny_bundle import TASK, make_tiny_bundle
 
 ASKS = {"shadow": {"min_studies": 100, "min_agreement": 0.9}, "approval": "person"}

@@ -61,6 +61,7 @@ DEFAULTS = {
     "components/dataset/component.py",
     "echoplane/cli/__init__.py",  # the example of a command
     "echoplane/cli/predict.py",
+    "echoplane/client/__init__.py",  # the example of a call
     "echoplane/stages/batch.py",
     "echoplane/stages/dataset.py",
     "echoplane/stages/measure.py",  # the shipped bundle of the command `measure`, and what it writes
