@@ -181,13 +181,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "approve": Command(
         "make a task's challenger its champion, if its shadow evidence meets the policy",
-        "echoplane approve echo-view-video --by head-of-echo --tracking-uri http://127.0.0.1:9",
+        "echoplane approve echo-view-video --by head-of-echo --prometheus http://prometheus:9090",
         run_approve,
         goes_on=False,
     ),
     "why": Command(
         "tell why a model is live, or was: data, training, evaluation, decision, who and when",
-        "echoplane why echo-view-video --html why.html --tracking-uri http://127.0.0.1:9",
+        "echoplane why echo-view-video --html why.html",
         run_why,
         goes_on=False,
     ),
