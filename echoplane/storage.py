@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from echoplane.errors import ConfigError, StoreUnavailable
+from echoplane.files import write_atomically
 from echoplane.retry import retry_while_unavailable
 
 BUCKET = "s3://"
@@ -56,7 +57,10 @@ def content(place: str, name: str) -> bytes:
 
 
 def write(place: str, name: str, written: bytes) -> None:
-    """Writes one object below `place`, a bucket. Raises StoreUnavailable if the store stays away."""
+    """Writes one file or object below `place`. Raises StoreUnavailable if the store stays away."""
+    if not place.startswith(BUCKET):
+        write_atomically(Path(place) / name, written)
+        return
     prefix = _prefix(place)
 
     def put() -> None:
@@ -67,6 +71,19 @@ def write(place: str, name: str, written: bytes) -> None:
         retry_while_unavailable(put)
     except FileNotFoundError:
         raise ConfigError("there is no such bucket; make it, or check the s3:// address.") from None
+
+
+def remove(place: str, name: str) -> None:
+    """Removes one listed file or object below `place`, if it is still there."""
+    if not place.startswith(BUCKET):
+        (Path(place) / name).unlink(missing_ok=True)
+        return
+
+    def delete() -> None:
+        with _answering(), contextlib.suppress(FileNotFoundError):
+            _bucket().delete_file(f"{_prefix(place)}/{name}")
+
+    retry_while_unavailable(delete)
 
 
 def _listed_folder(folder: Path) -> list[Stored]:

@@ -104,7 +104,7 @@ class Monitors:
         self._place, self._find_reference = place, find_reference
         self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False)
         self._database.executescript(SCHEMA)
-        self._positions: dict[str, int] = dict(self._database.execute("SELECT name, bytes FROM positions"))
+        self.positions: dict[str, int] = dict(self._database.execute("SELECT name, bytes FROM positions"))
         self.models: dict[str, ModelMonitor] = {}
         self.bad_lines = 0
         for bundle, about, state in self._database.execute("SELECT bundle, about, monitor FROM models"):
@@ -113,7 +113,7 @@ class Monitors:
 
     def step(self) -> Step:
         """Reads new rows, adds them, and stores the state. Raises StoreUnavailable if an object store is."""
-        step = read_step(self._place, self._positions)
+        step = read_step(self._place, self.positions)
         changed = {row.bundle for row in step.rows}
         for model in (self.models[bundle] for bundle in changed & self.models.keys()):
             if model.monitor is None:  # its evaluation may have arrived meanwhile
@@ -121,7 +121,7 @@ class Monitors:
         for row in step.rows:
             self._model(row).add(row)
         self.bad_lines += step.bad_lines
-        if step.positions != self._positions:
+        if step.positions != self.positions:
             self._store(changed, step.positions)
         return step
 
@@ -159,7 +159,7 @@ class Monitors:
                 self._database.execute(
                     "INSERT OR REPLACE INTO models VALUES (?, ?, ?)", (model.bundle, model.about(), state)
                 )
-        self._positions = positions
+        self.positions = positions
 
     def current(self) -> list[ModelMonitor]:
         """Returns the model of each task that answered last."""

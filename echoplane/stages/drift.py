@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.errors import ConfigError
 from echoplane.evaluation.scores import EMBEDDING, FEATURE, read_scores
+from echoplane.monitoring.compaction import logged_rows
 from echoplane.monitoring.drift import THRESHOLD, Alarm, TaskMonitor
-from echoplane.monitoring.prediction_log import Row, read_rows
+from echoplane.monitoring.prediction_log import Row
 from echoplane.monitoring.reference import CANNOT_TELL, Reference, reference_of
 from echoplane.stages.evaluate import read_figures
 from echoplane.stages.outputs import Evaluation
@@ -42,7 +43,7 @@ def run(config: Config) -> dict[str, Any]:
     evaluated = Manifest.read(config.evaluation, "`evaluation`")
     bundle_id, task = evaluated.stated(Evaluation).bundle_id, read_figures(evaluated)["task"]
     reference = read_reference(evaluated.path / "scores.parquet")
-    rows = [row for row in read_rows(Path(config.predictions), task) if row.bundle == bundle_id]
+    rows = [row for row in logged_rows(Path(config.predictions), task) if row.bundle == bundle_id]
     if not rows:
         raise ConfigError(f"the log holds no study that bundle {bundle_id[:12]} answered.")
     monitor = TaskMonitor(reference.streams, reference.labels, seed=config.seed)

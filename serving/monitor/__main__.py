@@ -48,7 +48,8 @@ def make_watcher(settings: MonitorSettings) -> Watcher:
     find = functools.partial(reference_of_bundle, settings.evaluations)
     monitors = Monitors(folder, settings.prediction_log, find)
     trigger = Trigger(folder, policy, settings.retrain_command, settings.retrain_timeout_s, tasks.names())
-    return Watcher(monitors, trigger, policy, settings.prediction_log, settings.monitor_poll_s)
+    days = settings.prediction_log_retention_days
+    return Watcher(monitors, trigger, policy, settings.prediction_log, settings.monitor_poll_s, days)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ class MonitorSettings(BaseSettings):
     """Port that the monitor listens on."""
     monitor_poll_s: float = Field(default=10, gt=0)
     """Interval in seconds at which the log and the retraining loop are looked at."""
+    prediction_log_retention_days: int = Field(default=400, gt=0)
+    """Days after which a shipped log's days are removed; days older than 2 are compacted to Parquet before."""
     webhook_token_file: str = ""
     """File whose content Alertmanager must send as bearer token to /v1/alerts."""
     retrain_command: str = ""

@@ -5,6 +5,7 @@ import threading
 import time
 
 from echoplane.errors import EchoplaneError
+from echoplane.monitoring.compaction import compact, remove_old
 from echoplane.monitoring.drift import ALL, THRESHOLD, mean_evidence
 from echoplane.monitoring.log_reader import log_size_bytes
 from echoplane.monitoring.model_monitor import ModelMonitor, Monitors
@@ -14,13 +15,24 @@ from serving.monitor.trigger import Trigger
 
 log = logging.getLogger("echoplane.monitor")
 
+TIDY_S = 3600.0
+
 
 class Watcher:
     """Runs until `close`. An error of one step is logged, and the next step tries again."""
 
-    def __init__(self, monitors: Monitors, trigger: Trigger, policy: LoopPolicy, place: str, poll_s: float) -> None:
+    def __init__(
+        self,
+        monitors: Monitors,
+        trigger: Trigger,
+        policy: LoopPolicy,
+        place: str,
+        poll_s: float,
+        retention_days: int,
+    ) -> None:
         self.monitors, self.trigger, self.policy = monitors, trigger, policy
-        self._place, self._poll_s = place, poll_s
+        self._place, self._poll_s, self._retention_days = place, poll_s, retention_days
+        self._tidied_s = -TIDY_S
         self.gauges = Gauges()
         self._read_at = 0.0
         self._stop = threading.Event()
@@ -52,10 +64,19 @@ class Watcher:
                 more = self.monitors.step().more
             if not more:
                 self._read_at = time.time()
+                self._tidy()
         finally:  # approvals are carried out while the log is unavailable
             self.trigger.step()
             self._publish()
         return more
+
+    def _tidy(self) -> None:
+        """Compacts closed days of a shipped log and removes old ones, once per TIDY_S."""
+        if time.monotonic() - self._tidied_s < TIDY_S or not self.monitors.positions:
+            return
+        self._tidied_s = time.monotonic()
+        compact(self._place, self.monitors.positions, now())
+        remove_old(self._place, self._retention_days, now())
 
     def _publish(self) -> None:
         loop = loop_of(self.trigger.audit.events(), self.policy, now())

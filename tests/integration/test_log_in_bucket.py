@@ -1,10 +1,13 @@
 """The prediction log in a bucket of a real MinIO that goes away and comes back, read there by the monitor."""
 
+from datetime import timedelta
 from pathlib import Path
 
+from echoplane import storage
 from echoplane.adapters.log_shipping import LogShipper
+from echoplane.monitoring.compaction import compact, read_table
 from echoplane.monitoring.model_monitor import Monitors
-from echoplane.monitoring.prediction_log import PredictionLog
+from echoplane.monitoring.prediction_log import PredictionLog, now
 from tests.integration.test_storage import Store, pytestmark, store  # noqa: F401 (a fixture and a mark)
 from tests.monitor_log import BUNDLE, make_reference, make_rows
 
@@ -30,3 +33,8 @@ def test_rows_of_an_outage_reach_the_monitor_once(store: Store, tmp_path: Path) 
     assert model.studies == 90
     assert monitors.step().rows == []
     assert not list((tmp_path / "log").glob("*.jsonl"))
+    later = now() + timedelta(days=3)
+    assert len(compact("s3://studies/predictions", monitors.positions, later)) == 1
+    (table,) = storage.listed("s3://studies/predictions")
+    assert len(read_table(storage.content("s3://studies/predictions", table.name))) == 90
+    assert monitors.step().rows == []

@@ -192,7 +192,7 @@ def test_the_webhook_demands_its_token_and_a_body_that_it_knows(tmp_path):
     append(tmp_path / "log", make_rows(30))
     monitors = Monitors(tmp_path / "state", str(tmp_path / "log"), lambda _: make_reference())
     trigger = make(tmp_path / "state")
-    watcher = Watcher(monitors, trigger, QUICK, str(tmp_path / "log"), poll_s=60)
+    watcher = Watcher(monitors, trigger, QUICK, str(tmp_path / "log"), poll_s=60, retention_days=400)
     client = TestClient(build(watcher, "a-token-of-this-test"))
     body = notification("firing", TASK, now() - MINUTES_AGO)
     assert client.post("/v1/alerts", json=body).status_code == 401

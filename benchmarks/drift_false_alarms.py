@@ -1,0 +1,162 @@
+"""False alarms and delays of the drift tests, on simulated studies.
+
+python -m benchmarks.drift_false_alarms --runs 2000
+
+One process, so that it can run beside other work. Each finished run is a line in build/bench/drift_runs.jsonl, and a
+run that is there is not repeated: a measurement that was stopped goes on.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import beta
+
+from benchmarks import machine, results
+from echoplane.monitoring.drift import TaskMonitor
+
+STREAMS = ("brightness", "frame time", "embedding distance")
+LABELS = tuple(f"view {number}" for number in range(12))
+SITES = ("site a", "site b")
+WITHOUT_DRIFT, BEFORE, AFTER = 4_000, 300, 1_200
+"""Studies of a run without drift; studies before and after a change."""
+STATED = 0.20
+"""20 windows of 200 studies at 1 false alarm per 100 windows."""
+RUNS = results.MEASURED / "drift_runs.jsonl"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`shift`: of the first stream, in standard deviations. `spread`: factor of its standard deviation. `label_share`:
+    share of the first label, 0.08 when the model was accepted."""
+
+    name: str
+    reference: int
+    shift: float = 0.0
+    spread: float = 1.0
+    label_share: float = 0.08
+
+    @property
+    def drifts(self) -> bool:
+        return (self.shift, self.spread, self.label_share) != (0.0, 1.0, 0.08)
+
+
+SCENARIOS = (
+    Scenario("no drift, reference of 200 studies", 200),
+    Scenario("no drift, reference of 1,000 studies", 1_000),
+    Scenario("one stream shifts by 1 SD", 1_000, shift=1.0),
+    Scenario("one stream shifts by 1 SD, reference of 200 studies", 200, shift=1.0),
+    Scenario("one stream shifts by 0.5 SD", 1_000, shift=0.5),
+    Scenario("one stream shifts by 0.25 SD", 1_000, shift=0.25),
+    Scenario("one stream's SD doubles", 1_000, spread=2.0),
+    Scenario("a label's share grows from 8 to 25 %", 1_000, label_share=0.25),
+    Scenario("a label's share grows from 8 to 15 %", 1_000, label_share=0.15),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.drift_false_alarms", description=__doc__)
+    parser.add_argument(
+        "--runs", type=int, default=2_000, help="runs of each scenario without drift; a tenth of others"
+    )
+    parser.add_argument("--seconds", type=float, default=600, help="stop after that time; the same call goes on")
+    args = parser.parse_args()
+    done = simulate(args.runs, time.monotonic() + args.seconds)
+    figures = [figure for one in SCENARIOS if (figure := _figure(one, done))]
+    print(*(f"{one['figure']}: {one['value']}" for one in figures), sep="\n")
+    text = (
+        "Simulated studies with three streams, twelve labels and two sites, through the monitor's own code. An alarm "
+        "without drift within 4,000 studies (20 windows of 200) may come in 20 % of runs. After 300 studies without "
+        "drift, delays are counted from the change; intervals are exact binomial ones, 95 %."
+    )
+    command = f"python -m benchmarks.drift_false_alarms --runs {args.runs}"
+    results.record(
+        "drift-false-alarms", "Drift: false alarms and delays", figures, machine.conditions(command, 0), text
+    )
+
+
+def simulate(runs: int, until_s: float) -> dict[str, list[int | None]]:
+    """Returns per scenario the study at which each run raised its alarm, None for no alarm."""
+    done: dict[str, list[int | None]] = {one.name: [] for one in SCENARIOS}
+    RUNS.parent.mkdir(parents=True, exist_ok=True)
+    known = {}
+    for line in RUNS.read_text().splitlines() if RUNS.exists() else []:
+        run = json.loads(line)
+        known[json.dumps(run["scenario"]), run["seed"]] = run["alarm_at"]
+    with RUNS.open("a") as file:
+        for seed in range(runs):
+            for scenario in SCENARIOS:
+                if scenario.drifts and seed >= runs // 10:
+                    continue
+                key = json.dumps(asdict(scenario)), seed
+                if key not in known:
+                    if time.monotonic() > until_s:
+                        return done
+                    known[key] = alarm_at(scenario, seed)
+                    line = {"scenario": asdict(scenario), "seed": seed, "alarm_at": known[key]}
+                    file.write(json.dumps(line) + "\n")
+                    file.flush()
+                done[scenario.name].append(known[key])
+    return done
+
+
+def alarm_at(scenario: Scenario, seed: int) -> int | None:
+    """Returns the study, counted from the change, at which a run raises its alarm."""
+    rng = np.random.default_rng(seed)
+    accepted = {name: rng.normal(size=scenario.reference).tolist() for name in STREAMS}
+    drawn = rng.choice(LABELS, size=scenario.reference, p=_shares(0.08))
+    names, counts = np.unique(drawn, return_counts=True)
+    monitor = TaskMonitor(accepted, dict(zip(names.tolist(), counts.tolist(), strict=True)), seed=seed)
+    before, after = (BEFORE, AFTER) if scenario.drifts else (0, WITHOUT_DRIFT)
+    values = rng.normal(size=(before + after, len(STREAMS)))
+    values[before:, 0] = values[before:, 0] * scenario.spread + scenario.shift
+    labels = [
+        *rng.choice(LABELS, size=before, p=_shares(0.08)),
+        *rng.choice(LABELS, size=after, p=_shares(scenario.label_share)),
+    ]
+    sites = rng.choice(SITES, size=before + after)
+    for number, (row, label, site) in enumerate(zip(values.tolist(), labels, sites, strict=True), start=1):
+        if monitor.add(dict(zip(STREAMS, row, strict=True)), str(label), [str(site)]):
+            return number - before
+    return None
+
+
+def _shares(first: float) -> list[float]:
+    return [first, *[(1 - first) / (len(LABELS) - 1)] * (len(LABELS) - 1)]
+
+
+def _figure(scenario: Scenario, done: dict[str, list[int | None]]) -> dict[str, Any] | None:
+    alarms = done[scenario.name]
+    if not alarms:
+        return None
+    if not scenario.drifts:
+        false = sum(one is not None for one in alarms)
+        low, high = interval(false, len(alarms))
+        value = f"{false} of {len(alarms)} runs, {false / len(alarms):.1%} ({low:.1%} to {high:.1%})"
+        return {"figure": f"{scenario.name}: runs with an alarm", "value": value, "expected": f"at most {STATED:.0%}"}
+    late = [one for one in alarms if one is None or one > 0]  # an alarm before the change says nothing on its delay
+    delays = np.array([np.inf if one is None else one for one in late])
+    found = int((delays <= 200).sum())
+    low, high = interval(found, len(late))
+    median, slow = (
+        f"{v:.0f}" if np.isfinite(v) else f"over {AFTER}" for v in np.quantile(delays, (0.5, 0.95), method="higher")
+    )
+    within = f"{found / len(late):.0%} within 200 ({low:.0%} to {high:.0%}), {np.mean(delays <= 400):.0%} within 400"
+    return {
+        "figure": f"{scenario.name}: delay, studies",
+        "value": f"median {median}, p95 {slow}; {within}; n {len(late)}",
+    }
+
+
+def interval(count: int, of: int) -> tuple[float, float]:
+    """Returns the exact binomial (Clopper-Pearson) 95 % interval of a share."""
+    low = beta.ppf(0.025, count, of - count + 1) if count else 0.0
+    high = beta.ppf(0.975, count + 1, of - count) if count < of else 1.0
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
