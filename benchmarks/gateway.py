@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.results import record
-from tests.gateway_process import acknowledged, gateway, make_study, storescu
+from tests.gateway_process import START_S, acknowledged, gateway, make_study, storescu
 from tests.serving_process import free_port
 
 FILES, ASSOCIATIONS, ROUNDS = 80, 4, 3
@@ -33,6 +33,7 @@ def store(event):
 entity = AE(ae_title="ECHOPLANE")
 entity.maximum_pdu_size = 128 * 1024
 entity.supported_contexts = AllStoragePresentationContexts
+entity.add_supported_context("1.2.840.10008.1.1")  # C-ECHO
 entity.start_server(("127.0.0.1", int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE, store)])
 """
 
@@ -74,7 +75,10 @@ def _bare(folder: Path, files: Sequence[Path]) -> float:
     port = free_port()
     process = subprocess.Popen([sys.executable, "-c", BARE, str(port), str(folder)])
     try:
+        deadline = time.monotonic() + START_S
         while not _answers(port):
+            if time.monotonic() > deadline:
+                raise SystemExit("the bare receiver did not start")
             time.sleep(0.1)
         return _send(port, files)
     finally:

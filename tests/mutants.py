@@ -29,6 +29,35 @@ class Mutant:
 MUTANTS: tuple[Mutant, ...] = (
     *(Mutant(*line) for line in DEID),
     Mutant(
+        "gateway",
+        "serving/gateway/store.py",
+        'stored["digest"] != header.digest',
+        "False",
+        "tests/unit/test_gateway.py"
+        "::test_a_repeated_instance_is_stored_once_and_other_content_under_its_uid_is_refused",
+    ),
+    Mutant(
+        "gateway",
+        "serving/gateway/queue.py",
+        "(SELECT 1 FROM work WHERE work.study = studies.id AND kind = 'answer' AND state = 'waiting')",
+        "(SELECT 1 FROM work WHERE FALSE)",
+        "tests/unit/test_gateway.py::test_a_study_is_complete_after_its_quiet_time_and_again_if_it_grows",
+    ),
+    Mutant(
+        "gateway",
+        "serving/gateway/retention.py",
+        "receiving = 0 AND committed = 0 AND",
+        "receiving = 0 AND",
+        "tests/unit/test_gateway.py::test_a_study_that_the_gateway_has_committed_to_is_never_removed",
+    ),
+    Mutant(
+        "gateway",
+        "serving/gateway/dicomweb/routes.py",
+        "wado.files(store.find(who.site, study,",
+        "wado.files(store.find(None, study,",
+        "tests/unit/test_gateway_dicomweb.py::test_a_site_sees_its_own_studies_alone",
+    ),
+    Mutant(
         "retry",
         "echoplane/retry.py",
         "retry_if_exception_type((RegistryUnavailable, StoreUnavailable))",

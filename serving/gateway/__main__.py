@@ -58,14 +58,14 @@ def run(settings: GatewaySettings) -> int:
     store = Store(settings.store, settings.min_free_mib << 20)
     store.own()
     worker = Worker(store, settings)
+    http = web.WebServer(web.build(store, settings), settings.bind, settings.http_port)
+    http.start()
     try:
         server = scp.start(store, settings)
     except OSError as error:
         raise ConfigError(
             f"port {settings.dicom_port} cannot be listened on ({os.strerror(error.errno or 0)})."
         ) from None
-    http = web.WebServer(web.build(store, settings), settings.bind, settings.http_port)
-    http.start()
     worker.start()
     logging.getLogger("echoplane.gateway").info("listens on port %d", server.socket.getsockname()[1])
     stopped.wait()

@@ -1,13 +1,16 @@
 """The gateway's HTTP interface: health, metrics and DICOMweb, on a thread of its own."""
 
+import contextlib
 import logging
 import threading
+import time
 
 import prometheus_client
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 
 from echoplane import __version__
+from echoplane.errors import ConfigError
 from serving.api.failures import log_failure
 from serving.api.http.protocol import HttpProtocol
 from serving.gateway import retention
@@ -58,10 +61,19 @@ class WebServer:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it logs tracebacks, which may quote a file
         config = uvicorn.Config(app, host, port, http=HttpProtocol, access_log=False, log_config=None)
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="gateway-http", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="gateway-http", daemon=True)
 
     def start(self) -> None:
+        """Starts to listen. Raises ConfigError if the port cannot be listened on."""
         self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise ConfigError(f"port {self._server.config.port} cannot be listened on; is it taken?")
+            time.sleep(0.02)
+
+    def _run(self) -> None:
+        with contextlib.suppress(SystemExit):  # uvicorn's way of saying that the port is taken
+            self._server.run()
 
     def close(self) -> None:
         self._server.should_exit = True

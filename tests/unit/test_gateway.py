@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import sqlite3
 import stat
 import threading
@@ -214,6 +215,16 @@ def test_copies_for_training_have_random_names_and_are_made_once(tmp_path: Path,
     assert "1.2.826" not in str(path.relative_to(tmp_path))
 
 
+def test_a_taken_port_ends_the_start_with_a_sentence(store: Store) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = GatewaySettings(callers=("A",))
+        server = web.WebServer(web.build(store, settings), "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(ConfigError, match="cannot be listened on"):
+            server.start()
+
+
 def test_the_first_rule_of_a_modality_and_the_peers_of_a_site_are_chosen() -> None:
     own, other = Rule(modality="US", sites=("hillside",), tasks=("a",)), Rule(modality="US")
     peers = (Peer(name="x", ae_title="X", host="h", port=1, sites=("lakeside",)), Peer(name="y", stow_url="http://y"))
@@ -357,3 +368,20 @@ def test_the_masks_of_a_cine_reach_the_archive_as_segmentations_and_a_report_of_
     voxels = (objects[0].pixel_array > 0).sum()
     assert voxels == (labels[found.ed] > 0).sum()
     assert not list(store.scratch.iterdir())
+
+
+def test_a_damaged_file_is_stored_or_refused_and_never_anything_else(store: Store) -> None:
+    content = bytearray(dicom_files.jpeg_clip(dicom_files.moving_disc(2, 32, 32)))
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(400):
+        damaged = bytearray(content)
+        for position in rng.integers(132, min(len(content), 1200), 4):
+            damaged[position] = rng.integers(256)
+        try:
+            add(store, bytes(damaged[: rng.integers(200, len(damaged))]))
+            outcomes.add("stored")
+        except Refused as refused:
+            outcomes.add(refused.kind)
+    assert outcomes <= {"stored", "invalid", "conflict", "transfer-syntax"}
+    assert {"stored", "invalid"} <= outcomes
