@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from fastapi.testclient import TestClient
@@ -151,6 +152,26 @@ def test_studies_are_found_by_patient_date_and_modality_and_read_back_byte_by_by
     assert sites.get(f"{instance}/frames/5").status_code == 404
     assert sites.get(f"{instance}/frames/x").status_code == 400
     assert sites.get(f"{series}/instances/1.2.3").status_code == 404
+
+
+def test_damaged_files_that_were_stored_never_fail_a_search_or_a_retrieval(sites: Sites, tmp_path: Path) -> None:
+    rng, kept = np.random.default_rng(0), 0
+    for path in make_study(tmp_path / "damaged", 40, frames=2):
+        content = bytearray(path.read_bytes())
+        for position in rng.integers(400, 1400, 6):
+            content[position] = rng.integers(256)
+        kept += sites.post(body(bytes(content))).status_code == 200
+    assert kept >= 5
+    assert sites.get(STUDIES).status_code == 200
+    for one in sites.store.find("lakeside"):
+        series = f"{STUDIES}/{one.study_uid}/series/{one.series_uid}/instances"
+        paths = (
+            series,
+            f"{series}/{one.sop_uid}",
+            f"{series}/{one.sop_uid}/metadata",
+            f"{series}/{one.sop_uid}/frames/1",
+        )
+        assert {sites.get(path).status_code for path in paths} <= {200, 404, 422}
 
 
 def test_a_site_sees_its_own_studies_alone(sites: Sites, study: list[Path]) -> None:

@@ -3,6 +3,7 @@
 Attributes of patient and study are read from the files when they are asked for; the database does not hold them.
 """
 
+import contextlib
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -43,7 +44,10 @@ class Query:
     def page(self, found: Iterable[Dataset]) -> list[Json]:
         """Returns the matching data sets of this page as JSON."""
         matching = [dataset for dataset in found if self.matches(dataset)]
-        return [dataset.to_json_dict() for dataset in matching[self.offset : self.offset + self.limit]]
+        return [
+            dataset.to_json_dict(suppress_invalid_tags=True)
+            for dataset in matching[self.offset : self.offset + self.limit]
+        ]
 
 
 def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
@@ -137,12 +141,23 @@ def instance_url(instance: Instance) -> str:
 def _attributes(instance: Instance, keywords: tuple[str, ...]) -> Dataset:
     """Returns the attributes of a stored file, empty if it lacks them, in UTF-8 as JSON needs."""
     quiet_pydicom()
-    header = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=list(keywords))
-    header.decode()
     found = Dataset()
+    with contextlib.suppress(Exception):  # a damaged file is found by its UIDs and what comes before the damage
+        header = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=list(keywords))
+        header.decode()
+        for tag in map(tag_for_keyword, keywords):
+            if tag in header:
+                found[tag] = header[tag]
     found.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in keywords:
-        tag = tag_for_keyword(keyword)
-        if tag in header:
-            found[tag] = header[tag]
+    for keyword, uid in _uids(instance).items():
+        if keyword in keywords:
+            setattr(found, keyword, uid)
     return found
+
+
+def _uids(instance: Instance) -> dict[str, str]:
+    return {
+        "StudyInstanceUID": instance.study_uid,
+        "SeriesInstanceUID": instance.series_uid,
+        "SOPInstanceUID": instance.sop_uid,
+    }

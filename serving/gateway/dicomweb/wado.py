@@ -1,5 +1,6 @@
 """WADO-RS (PS3.18 10.4): the stored files, their metadata and their frames."""
 
+import contextlib
 import functools
 import secrets
 from collections.abc import Iterator
@@ -44,7 +45,19 @@ def metadata(found: list[Instance]) -> list[dict[str, Any]]:
     if not found:
         raise HTTPException(404, "the store holds no such instance")
     quiet_pydicom()
-    return [_metadata(instance) for instance in found]
+    with _damage_is_said():
+        return [_metadata(instance) for instance in found]
+
+
+@contextlib.contextmanager
+def _damage_is_said() -> Iterator[None]:
+    """Converts every exception that pydicom raises on a damaged file to a response without values of the file."""
+    try:
+        yield
+    except HTTPException:
+        raise
+    except Exception:
+        raise HTTPException(422, "the stored file is damaged") from None
 
 
 def _metadata(instance: Instance) -> dict[str, Any]:
@@ -69,15 +82,16 @@ def frames(found: list[Instance], numbers: str) -> StreamingResponse:
     if not found:
         raise HTTPException(404, "the store holds no such instance")
     quiet_pydicom()
-    dataset = pydicom.dcmread(found[0].path)
-    if "PixelData" not in dataset:
-        raise HTTPException(404, "the instance has no frames")
     wanted = numbers.split(",")
     if len(wanted) > MAX_FRAMES or not all(one.isascii() and one.isdigit() and len(one) < 10 for one in wanted):
         raise HTTPException(400, f"expected up to {MAX_FRAMES} numbers of frames with commas")
     syntax = UID(found[0].transfer_syntax)
     media_type = MEDIA_TYPES.get(syntax, "application/octet-stream")
-    contents = [_frame(dataset, int(one) - 1, syntax) for one in wanted]
+    with _damage_is_said():
+        dataset = pydicom.dcmread(found[0].path)
+        if "PixelData" not in dataset:
+            raise HTTPException(404, "the instance has no frames")
+        contents = [_frame(dataset, int(one) - 1, syntax) for one in wanted]
     return _multipart(media_type, ((f"{media_type}; transfer-syntax={syntax}", iter([one])) for one in contents))
 
 
