@@ -239,3 +239,20 @@ def test_only_one_explanation_runs_at_a_time(slot: Slot, monkeypatch: pytest.Mon
         return [(await first).status_code, second.status_code]
 
     assert ask.loop.run_until_complete(both()) == [422, 429]
+
+
+def test_the_interfaces_page_shows_a_request_for_every_route(ask: Asking) -> None:
+    api, page = ask("GET", "/openapi.json").json(), ask("GET", "/docs").text
+    posts = [path for path, methods in api["paths"].items() if "post" in methods]
+    assert {f"/v1/{TASK}", EXPLAIN, "/v1/study", "/v1/frames", "/v1/feedback"} == set(posts)
+    for path in posts:
+        assert f"ADDRESS{path}" in page
+    assert '{"label": "a2c", "request_id": "9f2c4e5a7b1d3c60"' in page
+    assert "application/x-ndjson</code> if the request has it in" in page
+    frames = api["paths"]["/v1/frames"]["post"]["responses"]["200"]["content"]
+    assert set(frames) == {"application/vnd.echoplane.frames"}
+    for path, name in ((f"/v1/{TASK}", "AnswerBody"), (EXPLAIN, "ExplanationBody"), ("/v1/feedback", "FeedbackBody")):
+        described = api["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert described == {"$ref": f"#/components/schemas/{name}"}
+    study = api["paths"]["/v1/study"]["post"]["responses"]["200"]["content"]
+    assert set(study) == {"application/json", "application/x-ndjson"}

@@ -58,7 +58,6 @@ def add_feedback(app: FastAPI, service: Service, path: str) -> None:
     @app.post(
         path,
         response_model=FeedbackBody,
-        response_class=Response,
         responses={status: problem_response() for status in STATUSES},
         openapi_extra=extra,
         summary="Say which label is right",

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -39,7 +40,7 @@ def add_upload(
     app.post(
         path,
         response_model=body,
-        response_class=Response,
+        response_class=JSONResponse if body else Response,
         responses=responses,
         openapi_extra={"requestBody": {"required": True, "content": taken}},
         summary=summary,
