@@ -1,6 +1,7 @@
 """The promotion gate, a set of checks that a candidate model must pass before it serves: takes figures, scores and a
 policy, and returns a decision with its reasons. A refusal is a result, not an error."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -17,6 +18,8 @@ from echoplane.markdown import inline
 from echoplane.renamed import AcceptsFormerNames
 from echoplane.tasks import Rows, by_name
 
+FIXED_POLICIES = "ECHOPLANE_GATE_POLICIES"
+"""Variable with the policies of an installation; on a cluster it comes from a ConfigMap of the chart."""
 Figures = Mapping[str, Any]
 """The content of `evaluation.json`."""
 
@@ -132,15 +135,39 @@ class Decision:
 
 
 def read_policy(task: str, source: str = "default") -> Policy:
-    """Reads the task's policy in the package ("default") or that of a YAML file. Raises ConfigError if it is no
-    policy."""
+    """Reads the task's policy in the package ("default") or that of a YAML file.
+
+    If ECHOPLANE_GATE_POLICIES has policies, in YAML by task, only these count: whoever starts a run cannot choose its
+    gate. Raises ConfigError if it is no policy, or another one is asked for.
+    """
+    if fixed := os.environ.get(FIXED_POLICIES):
+        return _fixed_policy(fixed, task, source)
     try:
         packaged = resources.files("echoplane").joinpath(f"policies/{task}.yaml")
         text = packaged.read_text() if source == "default" else Path(source).read_text()
-        return Policy.model_validate(yaml.safe_load(text))
+        return _policy(text)
     except OSError as error:
         raise ConfigError(f"the promotion policy can't be read ({error.strerror}); give a YAML file.") from None
-    except (UnicodeDecodeError, yaml.YAMLError):
+    except UnicodeDecodeError:
+        raise ConfigError("the promotion policy is no YAML; echoplane/policies has examples.") from None
+
+
+def _fixed_policy(fixed: str, task: str, source: str) -> Policy:
+    if source != "default":
+        raise ConfigError(f"the policies of this installation are fixed ({FIXED_POLICIES}): leave `policy` out.")
+    try:
+        policies = yaml.safe_load(fixed)
+    except yaml.YAMLError:
+        raise ConfigError(f"{FIXED_POLICIES} is no YAML: give one policy by task.") from None
+    if not isinstance(policies, dict) or task not in policies:
+        raise ConfigError(f"{FIXED_POLICIES} has no policy of {task}, so no model of it can be promoted.")
+    return _policy(yaml.safe_dump(policies[task]))
+
+
+def _policy(text: str) -> Policy:
+    try:
+        return Policy.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError:
         raise ConfigError("the promotion policy is no YAML; echoplane/policies has examples.") from None
     except ValidationError as error:
         raise ConfigError(f"the promotion policy: {wrong_field(error)}") from None

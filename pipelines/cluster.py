@@ -25,6 +25,7 @@ SETTINGS_OF_STEPS = (
     "ECHOPLANE_TRUSTED_KEYS",
     "ECHOPLANE_ALLOW_UNSIGNED_MODELS",
     "ECHOPLANE_AUDIT_LOG",
+    "ECHOPLANE_GATE_POLICIES",
 )
 KEY_SECRET = "echoplane-deid-key"  # noqa: S105 (a name)
 """Secret whose `key` is the pseudonym key. Someone entitled to know the key creates it; only the step `deid` gets

@@ -107,7 +107,8 @@ class Release(BaseModel):
 
     def _approval(self) -> Iterator[tuple[str, str]]:
         policy = self.decision.get("policy", {})
-        yield "policy asks for shadow", str(policy.get("shadow") or "nothing")
+        asked = (policy.get("shadow") or {}).items()
+        yield "policy asks for shadow", ", ".join(f"{name} {value}" for name, value in asked) or "nothing"
         yield "policy asks for approval", str(policy.get("approval", "automatic"))
         for record in self.history:
             if record.action == "approval" and record.details.get("bundle") == self.bundle_id:

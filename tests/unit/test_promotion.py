@@ -167,3 +167,20 @@ def test_a_policy_with_an_unknown_word_or_figure_is_refused(tmp_path: Path) -> N
         policy = Policy.model_validate(POLICY.model_dump(by_alias=True) | {field: {"beauty": 0.5}})
         with pytest.raises(ConfigError, match=r"asks for beauty; the evaluation has .*accuracy"):
             decide(FIGURES, GOOD, policy, _champion(GOOD))
+
+
+def test_s11_fixed_policies_leave_a_run_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = POLICY.model_dump(by_alias=True) | {"min_patients": 77}
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps(stated))
+    monkeypatch.setenv("ECHOPLANE_GATE_POLICIES", json.dumps({TASK: stated}))
+    assert read_policy(TASK).min_patients == 77
+    with pytest.raises(ConfigError, match="are fixed"):
+        read_policy(TASK, str(own))
+    with pytest.raises(ConfigError, match="no policy of cmr-segmentation"):
+        read_policy("cmr-segmentation")
+    monkeypatch.setenv("ECHOPLANE_GATE_POLICIES", "[")
+    with pytest.raises(ConfigError, match="no YAML"):
+        read_policy(TASK)
+    monkeypatch.setenv("ECHOPLANE_GATE_POLICIES", "")
+    assert read_policy(TASK, str(own)).min_patients == 77
