@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cmr_speed, deid, interruption, leakage, machine, results, serving
+from benchmarks import cmr_speed, deid, gateway, interruption, leakage, machine, results, serving
 
 DEMO = results.CHECKOUT / "build" / "demo"
 
@@ -76,6 +76,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "interruption": lambda: interruption.measure(_report(), Path(results.CHECKOUT / "build" / "interrupted")),
     "serving": lambda: serving.measure(_steps()["export"].path, _report()),
     "cmr-speed": cmr_speed.measure,
+    "gateway": gateway.measure,
 }
 
 if __name__ == "__main__":

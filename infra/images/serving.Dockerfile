@@ -1,4 +1,4 @@
-# echoplane-serving: the HTTP service. Neither torch nor kfp.
+# echoplane-serving: the HTTP service and the DICOM gateway. Neither torch nor kfp.
 # Build from the checkout's root: `make images`, or docker build --file infra/images/serving.Dockerfile .
 ARG PYTHON=python:3.11-slim-bookworm
 FROM ${PYTHON} AS packages
@@ -19,7 +19,7 @@ COPY serving ./serving
 # The root file system is read only: what is written goes to /tmp, and bytecode is made here.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp BENTOML_HOME=/tmp/bentoml BENTOML_DO_NOT_TRACK=true MLFLOW_DISABLE_TELEMETRY=true
-RUN python -m compileall -q /app && python -c "import bentoml, cv2, fastapi, gdcm, mlflow, onnxruntime, openvino, simplejpeg"
+RUN python -m compileall -q /app && python -c "import bentoml, cv2, fastapi, gdcm, highdicom, mlflow, onnxruntime, openvino, pynetdicom, simplejpeg"
 USER 10001:10001
 EXPOSE 3000
 CMD ["bentoml", "serve", "serving.service:EchoplaneService", "--host", "0.0.0.0", "--port", "3000"]
