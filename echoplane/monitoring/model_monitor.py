@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from echoplane.monitoring import agreement
+from echoplane.monitoring.agreement import Agreement
 from echoplane.monitoring.drift import MAX_HISTORY, THRESHOLD, WINDOW, TaskMonitor
 from echoplane.monitoring.log_reader import Step, read_step
 from echoplane.monitoring.monitor_state import dumped, restore
@@ -46,6 +48,7 @@ class ModelMonitor:
     problem: str = ""
     reference: Reference | None = None
     monitor: TaskMonitor | None = None
+    agreement: Agreement | None = None
     recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
     evidence: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_HISTORY))
 
@@ -103,7 +106,8 @@ class Monitors:
         folder.mkdir(parents=True, exist_ok=True)
         self._place, self._find_reference = place, find_reference
         self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False)
-        self._database.executescript(SCHEMA)
+        self._database.executescript(SCHEMA + agreement.SCHEMA)
+        self._feedback = agreement.FeedbackReader(place)
         self.positions: dict[str, int] = dict(self._database.execute("SELECT name, bytes FROM positions"))
         self.models: dict[str, ModelMonitor] = {}
         self.bad_lines = 0
@@ -122,7 +126,10 @@ class Monitors:
             self._model(row).add(row)
         self.bad_lines += step.bad_lines
         if step.positions != self.positions:
-            self._store(changed, step.positions)
+            self._store(changed, step)
+        self._feedback.read_into(self._database)
+        for model in self.current():
+            model.agreement = agreement.agreement_of(self._database, model.bundle)
         return step
 
     def _model(self, row: Row) -> ModelMonitor:
@@ -150,16 +157,17 @@ class Monitors:
             log.warning("%s %s is watched from the beginning: %s", model.task, name, error)
             model.monitor.restart()
 
-    def _store(self, changed: set[str], positions: dict[str, int]) -> None:
+    def _store(self, changed: set[str], step: Step) -> None:
         with self._database:
+            agreement.add_answers(self._database, step.rows)
             self._database.execute("DELETE FROM positions")
-            self._database.executemany("INSERT INTO positions VALUES (?, ?)", positions.items())
+            self._database.executemany("INSERT INTO positions VALUES (?, ?)", step.positions.items())
             for model in (self.models[bundle] for bundle in changed):
                 state = dumped(model.monitor) if model.monitor else None
                 self._database.execute(
                     "INSERT OR REPLACE INTO models VALUES (?, ?, ?)", (model.bundle, model.about(), state)
                 )
-        self.positions = positions
+        self.positions = step.positions
 
     def current(self) -> list[ModelMonitor]:
         """Returns the model of each task that answered last."""

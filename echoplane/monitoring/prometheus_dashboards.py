@@ -187,6 +187,16 @@ DRIFT = Dashboard(
             ((f"max by (task, version) (echoplane_drift_alarm{{{TASK}}})", LINE),),
         ),
         Panel(
+            "How often feedback finds the label of an answer right, with its 95 % interval (%)",
+            "percentunit",
+            "People choose the studies, often wrong answers, so this is not the accuracy.",
+            "EchoplaneDrift",
+            (
+                (f"echoplane_feedback_agreement_ratio{{{TASK}}}", LINE),
+                (f"echoplane_feedback_agreement_bound{{{TASK}}}", f"{LINE} {{{{bound}}}}"),
+            ),
+        ),
+        Panel(
             "Models that have a reference to be watched against (1: yes, 0: no)",
             "none",
             "Without a reference no drift is seen.",

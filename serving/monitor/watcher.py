@@ -100,7 +100,7 @@ class Watcher:
 def model_values(models: list[ModelMonitor]) -> Values:
     """Returns the values of the models in service."""
     watched = [one for one in models if one.monitor]
-    return {
+    return feedback_values(models) | {
         "echoplane_monitor_studies": [(_labels(one), one.studies) for one in models],
         "echoplane_monitor_abstained": [(_labels(one), one.abstained) for one in models],
         "echoplane_model_first_answer_timestamp_seconds": [(_labels(one), one.first.timestamp()) for one in models],
@@ -119,6 +119,20 @@ def model_values(models: list[ModelMonitor]) -> Values:
             for one in watched
             if one.monitor
             for name, stream in one.monitor.groups[ALL].items()
+        ],
+    }
+
+
+def feedback_values(models: list[ModelMonitor]) -> dict[str, list[tuple[tuple[str, ...], float]]]:
+    """Returns how often feedback agrees with each model that has some."""
+    known = [(_labels(one), one.agreement) for one in models if one.agreement]
+    return {
+        "echoplane_feedback_studies": [(labels, found.studies) for labels, found in known],
+        "echoplane_feedback_agreement_ratio": [(labels, found.share) for labels, found in known],
+        "echoplane_feedback_agreement_bound": [
+            ((*labels, bound), value)
+            for labels, found in known
+            for bound, value in zip(("low", "high"), found.interval, strict=True)
         ],
     }
 

@@ -27,6 +27,7 @@ import yaml
 from echoplane.adapters.local_mlflow import free_port
 from echoplane.cli import main
 from echoplane.evaluation.scores import EMBEDDING, FEATURE, SCHEMA
+from echoplane.monitoring.feedback import FeedbackRow
 from echoplane.monitoring.prediction_log import unpacked
 from echoplane.monitoring.prometheus_dashboards import DRIFT
 from echoplane.monitoring.retraining import AuditFile, LoopPolicy, loop_of, now
@@ -185,7 +186,10 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
 def test_drift_leads_to_one_approved_run_and_the_alert_resolves(loop: Loop) -> None:
     for bundle in (BUNDLE, NEXT_BUNDLE):
         write_evaluation(loop.folder / "evaluate" / bundle[:4], bundle)
-    append(loop.log, make_rows(200))
+    known = "0123456789abcdef"
+    append(loop.log, [make_rows(1)[0].model_copy(update={"request_id": known}), *make_rows(199, first=1)])
+    said = FeedbackRow(time=now(), request_id=known, task=TASK, label="A4C", author="alex", site="lakeside")
+    (loop.log / "one.feedback.ndjson").write_text(f"{said.model_dump_json()}\n")
     monitor = loop.start_monitor()
     loop.start_prometheus()
     loop.start_alertmanager()

@@ -1,12 +1,15 @@
 """The monitor reads the log once, keeps its evidence over restarts, and publishes bounded series."""
 
 import gzip
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 
 from echoplane.errors import ConfigError
 from echoplane.monitoring.drift import TaskMonitor
+from echoplane.monitoring.feedback import FeedbackRow
 from echoplane.monitoring.log_reader import read_step
 from echoplane.monitoring.model_monitor import MAX_SITES, Monitors
 from echoplane.monitoring.monitor_metrics import DEFINITIONS, Gauges
@@ -159,7 +162,7 @@ def test_a_damaged_state_starts_the_evidence_again_and_is_no_crash(reference):
 def test_every_metric_has_a_sentence_and_bounded_labels():
     for one in DEFINITIONS:
         assert one.help.endswith(".")
-        assert set(one.labels) <= {"task", "version", "group", "stream"}
+        assert set(one.labels) <= {"task", "version", "group", "stream", "bound"}
 
 
 def test_a_monitor_open_to_other_machines_demands_a_token(tmp_path):
@@ -170,3 +173,32 @@ def test_a_monitor_open_to_other_machines_demands_a_token(tmp_path):
     with pytest.raises(ConfigError, match="16 characters"):
         MonitorSettings(webhook_token_file=str(tmp_path / "token")).webhook_token()
     assert MonitorSettings().webhook_token() == ""
+
+
+def test_feedback_is_joined_to_its_answers_and_the_last_word_counts(tmp_path, reference):
+    rows = [row.model_copy(update={"request_id": f"{number:016x}"}) for number, row in enumerate(make_rows(20))]
+    append(tmp_path / "log", rows)
+    watched = monitors(tmp_path, reference)
+    watched.step()
+    assert watched.current()[0].agreement is None
+    labels = [(row, row.label) for row in rows[:9]] + [(rows[9], "wrong"), (rows[0], "wrong"), (rows[0], rows[0].label)]
+    lines = [
+        FeedbackRow(
+            time=START + timedelta(minutes=minute),
+            request_id=row.request_id,
+            task=TASK,
+            label=label,
+            author="a",
+            site="s",
+        ).model_dump_json()
+        for minute, (row, label) in enumerate(labels)
+    ]
+    (tmp_path / "log" / "a.feedback.ndjson").write_text("\n".join(lines) + "\n")
+    watched.step()
+    found = watched.current()[0].agreement
+    assert (found.studies, found.agreeing) == (10, 9)
+    exact = binomtest(9, 10).proportion_ci(method="exact")
+    assert found.interval == pytest.approx((exact.low, exact.high))
+    gauges = Gauges()
+    gauges.publish(model_values(watched.current()))
+    assert f'echoplane_feedback_agreement_ratio{{task="{TASK}",version="3"}} 0.9' in gauges.exposition().decode()
