@@ -19,6 +19,7 @@ from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS
 from echoplane.settings import ServingSettings
 from echoplane.tasks import BUILT_IN
 from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
+from serving.edge.settings import EdgeSettings, read_edge_settings
 from serving.gateway.settings import GatewaySettings
 from serving.monitor.settings import MonitorSettings, read_monitor_settings
 
@@ -50,7 +51,7 @@ def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
 
 def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
     """The pod of every Deployment, Job and test, with its owner's name."""
-    for one in of_kind(objects, "Deployment", "Job"):
+    for one in of_kind(objects, "Deployment", "DaemonSet", "Job"):
         yield one["metadata"]["name"], one["spec"]["template"]
     for one in of_kind(objects, "Pod"):
         yield one["metadata"]["name"], one
@@ -273,6 +274,28 @@ def test_a_gpu_pod_has_a_server_that_starts_first_and_is_reached_from_inside_alo
     assert pod["runtimeClassName"] == "nvidia"
 
 
+def test_a_jetson_has_service_and_agent_with_settings_that_they_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = rendered(CHART / "ci" / "jetson-values.yaml")
+    (fleet,) = of_kind(objects, "DaemonSet")
+    pod = fleet["spec"]["template"]["spec"]
+    assert (pod["runtimeClassName"], pod["nodeSelector"]) == ("nvidia", {"kubernetes.io/arch": "arm64"})
+    (server,) = pod["initContainers"]
+    assert server["image"].endswith("-igpu")
+    service, agent = pod["containers"]
+    assert [one["command"][:4] for one in (service, agent)] == [
+        ["python", "-m", "serving.edge", "serve"],
+        ["python", "-m", "serving.edge", "run"],
+    ]
+    for variable in agent["env"]:
+        monkeypatch.setenv(variable["name"], variable.get("value", "node-1"))
+    settings = read_edge_settings()
+    assert settings.device == "node-1"
+    assert settings.repository_url == "https://edge.example.org/repository"
+    assert {f"ECHOPLANE_EDGE_{name.upper()}" for name in EdgeSettings.model_fields} >= {
+        one["name"] for one in agent["env"]
+    }
+
+
 def test_steps_may_create_rayjobs_and_nothing_else(objects: list[Object]) -> None:
     (role,) = (one for one in of_kind(objects, "Role") if one["metadata"]["name"].endswith("-pipelines"))
     assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {"ray.io"}
@@ -351,6 +374,10 @@ REFUSED = {
     "serving: {triton: {enabled: true}}": "serving.triton.enabled and serving.runtimeOrder must agree",
     "serving: {runtimeOrder: [triton, openvino]}": "serving.triton.enabled and serving.runtimeOrder must agree",
     "serving: {runtimeOrder: [triton], triton: {enabled: true}}": "needs serving.image=echoplane-serving-triton",
+    "edge: {enabled: true}": "edge.enabled needs edge.repositoryUrl",
+    "edge: {enabled: true, repositoryUrl: 'https://edge.example.org', root: '{}'}": "is in networkPolicy.edgeTo",
+    "edge: {repositoryUrl: 'https://user:secret@edge.example.org'}": "at '/edge/repositoryUrl'",
+    "edge: {triton: {enabled: true}}": "edge.triton.enabled and edge.runtimeOrder must agree",
     "serving: {triton: {gpuResource: amd.com/gpu}}": "at '/serving/triton/gpuResource'",
     "serving: {runtimeOrder: [tensorrt]}": "value must be one of 'openvino', 'onnxruntime', 'triton'",
     "imageRegistry: registry.example.org/heart": "must end with a slash",

@@ -130,6 +130,17 @@ s3://{{ include "echoplane.bucket" . | trim }}/predictions
 {{- if and .Values.s3.endpoint (not .Values.s3.bucket) }}
 {{- fail "s3.endpoint is set without s3.bucket: name the bucket for artifacts." }}
 {{- end }}
+{{- with .Values.edge }}
+{{- if and .enabled (not (and .repositoryUrl .root)) }}
+{{- fail "edge.enabled needs edge.repositoryUrl, and the repository's first root: --set-file edge.root=1.root.json." }}
+{{- end }}
+{{- if ne .triton.enabled (eq (first (append .runtimeOrder "")) "triton") }}
+{{- fail "edge.triton.enabled and edge.runtimeOrder must agree: set runtimeOrder=[triton, openvino] with the server, and no triton without it." }}
+{{- end }}
+{{- if and .enabled $.Values.networkPolicy.enabled (not $.Values.networkPolicy.edgeTo) }}
+{{- fail "edge.enabled: name where the repository is in networkPolicy.edgeTo, such as [{ports: [{port: 443}], to: [{ipBlock: {cidr: 10.1.2.3/32}}]}]." }}
+{{- end }}
+{{- end }}
 {{- with .Values.serving }}
 {{- if ne .triton.enabled (eq (first (append .runtimeOrder "")) "triton") }}
 {{- fail "serving.triton.enabled and serving.runtimeOrder must agree: set runtimeOrder=[triton, openvino] with the server, and no triton without it." }}
