@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=["residual", "vgg"], default="residual", help="vgg is the paper's network")
     parser.add_argument("--ranges", choices=list(RANGES), default="bedside", help="of the phantom")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the networks that are scored")
+    parser.add_argument("--exponent", type=float, default=0.7, help="of the grey curve of what is scored and shipped")
     parser.add_argument("--camus", type=Path, help="folder of stills VIEW__patientNUMBER_PHASE.png")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -228,12 +229,18 @@ def main() -> None:
         parser.error("--camus is needed to score and to ship")
     paths = [weights_path(args.kind, args.ranges, seed) for seed in args.seeds]
     weights = [torch.load(path, weights_only=True) for path in paths]
+    network = learning.Network(kind=args.kind, exponent=args.exponent)
     if args.what == "score":
-        print(json.dumps(measure(weights, args.kind, synthetic(), args.camus), indent=1))
+        print(json.dumps(measure(weights, network, synthetic(), args.camus), indent=1))
         return
     spent = sum(json.loads(path.with_suffix(".json").read_text())["cpu_s"] for path in paths)
-    made = {"seeds": args.seeds, "minutes": round(spent / 60, 1), "samples": Recipe().samples}
-    ship(weights, args.kind, made, synthetic(), args.camus, WORK)
+    made = {
+        "seeds": args.seeds,
+        "minutes": round(spent / 60, 1),
+        "samples": Recipe().samples,
+        "exponent": args.exponent,
+    }
+    ship(weights, network, made, synthetic(), args.camus, WORK)
 
 
 if __name__ == "__main__":

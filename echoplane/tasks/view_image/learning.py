@@ -34,6 +34,8 @@ class Network(BaseModel):
     """Share of the features that is set to zero in training."""
     members: int = Field(default=1, ge=1)
     """Number of networks whose logits are averaged."""
+    exponent: float = Field(default=1.0, gt=0)
+    """Exponent of the grey curve before the network; under 1 dark pictures become brighter."""
 
 
 class Augmentation(BaseModel):
@@ -136,10 +138,14 @@ class Member(nn.Module):
         self.trunk, features = _vgg_trunk(config.width, config.dropout) if vgg else _residual_trunk(config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.classify = nn.Linear(features, len(labels()))
+        self.exponent = config.exponent
 
     def forward(self, picture_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # TensorRT takes uint8 as the network's input only: cast before anything else
-        embedding = self.trunk((picture_BHW.float()[:, None] - MEAN) / DEVIATION)
+        grey_BCHW = picture_BHW.float()[:, None]
+        if self.exponent != 1:
+            grey_BCHW = 255 * (grey_BCHW / 255).clamp(min=1e-4) ** self.exponent
+        embedding = self.trunk((grey_BCHW - MEAN) / DEVIATION)
         return self.classify(self.dropout(embedding)), embedding
 
 
