@@ -183,7 +183,8 @@ def test_s17_every_path_has_safe_headers_and_none_is_bentomls(client: httpx.Clie
     response = client.get(path)
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-store"
-    assert response.status_code == (200 if path in ("/livez", "/readyz") else 404)
+    assert response.status_code == (200 if path in ("/", "/livez", "/readyz") else 404)
+    assert path != "/" or "echoplane" in response.text, "a page of BentoML's own"
 
 
 def test_a_client_that_goes_away_or_wants_a_socket_does_no_harm(service: Running, client: httpx.Client) -> None:
