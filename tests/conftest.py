@@ -6,6 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 
+@pytest.fixture(scope="module")
+def no_own_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hides the keys that a local pipeline of another module has made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders() -> Iterator[None]:
     """Gives the tests, and the programs that they start, configuration and state folders of their own."""

@@ -28,6 +28,7 @@ from echoplane.stages.stage import Manifest
 from tests.tiny_bundle import TASK, make_tiny_bundle
 from tests.tiny_evaluation import finish, make_chain
 
+pytestmark = pytest.mark.usefixtures("no_own_keys")
 CHECKOUT = Path(__file__).resolve().parents[2]
 LENIENT = read_policy(TASK).model_dump(by_alias=True) | {
     "min_patients": 1,

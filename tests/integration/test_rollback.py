@@ -13,6 +13,7 @@ from echoplane.adapters.rollback import roll_back
 from echoplane.errors import BundleError
 
 TASK = "echo-view-video"
+pytestmark = pytest.mark.usefixtures("no_own_keys")
 
 
 @pytest.fixture(scope="module")
