@@ -1,7 +1,7 @@
 """Every alert, defined once. The chart's Prometheus rules and the reference page of alerts are made from this list.
 
-Each alert has an entry of its name in docs/runbooks.md, and two promtool tests in tests/unit/chart_rules.yaml: one in
-which it fires and one in which it must not.
+Each alert has an entry of its name in docs/runbooks.md, and two promtool cases in tests/alert_cases.py: one in which it
+fires and one in which it must not.
 """
 
 from collections.abc import Sequence

@@ -310,8 +310,15 @@ def test_the_monitor_may_ask_kubeflow_for_runs_and_sees_of_the_data_the_evaluati
     (container,) = (one for one in containers(objects) if one["name"] == "monitor")
     (mount,) = (one for one in container["volumeMounts"] if one["name"] == "data")
     assert (mount["subPath"], mount["readOnly"]) == ("evaluate", True)
-    rules = [one["metadata"]["name"] for one in of_kind(objects, "PrometheusRule")]
-    assert sorted(rules) == ["echoplane-monitor", "echoplane-serving"]
+
+
+def test_each_part_that_runs_is_scraped_and_has_its_alerts() -> None:
+    values = yaml.safe_load((CHART / "ci" / "monitoring-values.yaml").read_text())["monitoring"]
+    for scenario, parts in {"default": [], "monitor": ["monitor"], "gateway": ["gateway"]}.items():
+        objects = rendered(CHART / "ci" / f"{scenario}-values.yaml", monitoring=values)
+        for kind in ("PrometheusRule", "ServiceMonitor"):
+            names = [one["metadata"]["name"] for one in of_kind(objects, kind)]
+            assert sorted(names) == sorted(f"echoplane-{part}" for part in ["serving", *parts])
 
 
 def test_the_monitor_is_given_settings_that_it_has_and_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
