@@ -7,10 +7,13 @@ from pathlib import Path
 
 import httpx
 
+from echoplane.bundle import Golden, read, seal, write_golden
+from echoplane.bundle.spec import GOLDEN, Contents
 from echoplane.edge import publish, repository
 from serving.edge.check import Refused, open_bundle
 from serving.edge.device import Device
 from serving.edge.settings import EdgeSettings
+from tests.tiny_bundle import make_tiny_bundle
 
 TASK = "echo-view-video"
 
@@ -100,6 +103,16 @@ class Site:
 
     def rollout(self, channel: str = "stable") -> publish.Rollout:
         return publish.Rollout(self.repository, channel, TASK)
+
+
+def make_bad_bundle(folder: Path) -> Path:
+    """A bundle, sealed and whole, whose model does not give its golden outputs."""
+    made = read(make_tiny_bundle(folder, 3))
+    golden = made.golden
+    (folder / GOLDEN).unlink()
+    write_golden(folder, Golden(golden.batch, golden.output + 5, golden.embedding))
+    seal(folder, Contents(**{name: getattr(made.spec, name) for name in Contents.model_fields}))
+    return folder
 
 
 def check_here(task: str, folder: Path) -> None:

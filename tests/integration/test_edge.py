@@ -1,6 +1,5 @@
 """Edge devices against a real repository on a real HTTP server: staged roll-out, attacks, cuts, clocks, kills."""
 
-import json
 import os
 import shutil
 import signal
@@ -14,8 +13,7 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from echoplane import bundle as bundles
-from echoplane.bundle import Golden, seal, write_golden
-from echoplane.bundle.spec import GOLDEN, Contents
+from echoplane.bundle.spec import GOLDEN
 from echoplane.edge import fleet, publish
 from echoplane.edge.keys import read_keys
 from echoplane.edge.repository import EdgeRepository, create, rotate_root
@@ -23,7 +21,7 @@ from echoplane.edge.rollout import Plan, place
 from echoplane.edge.upload import read_reports
 from echoplane.errors import ConfigError
 from serving.edge.device import Device
-from tests.edge_site import TASK, Site
+from tests.edge_site import TASK, Site, make_bad_bundle
 from tests.tiny_bundle import make_tiny_bundle
 
 DEVICES = [f"box-{number}" for number in range(10)]
@@ -40,12 +38,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle, signed and whole, whose model does not give its golden outputs."""
-    folder = make_tiny_bundle(tmp_path_factory.mktemp("bad") / "bundle", 3)
-    golden, spec = bundles.read(folder).golden, bundles.read(folder).spec
-    (folder / GOLDEN).unlink()
-    write_golden(folder, Golden(golden.batch, golden.output + 5, golden.embedding))
-    seal(folder, Contents(**{name: getattr(spec, name) for name in Contents.model_fields}))
-    return folder
+    return make_bad_bundle(tmp_path_factory.mktemp("bad") / "bundle")
 
 
 @pytest.fixture
@@ -303,21 +296,3 @@ def test_twenty_kills_at_random_points_leave_a_device_that_serves(site: Site, go
         assert serving(site.device("box-1", **options)) in seen
     last = publish.plan_of(site.repository, "stable").tasks[TASK].candidate.bundle
     assert site.device("box-1", **options).cycle().tasks[TASK].bundle == last
-
-
-def test_results_spooled_offline_arrive_once_each(site: Site, good: tuple[Path, Path], tmp_path: Path) -> None:
-    spool, rng = tmp_path / "spool", np.random.default_rng(3)
-    spool.mkdir()
-    device = site.device("box-1", prediction_log=spool, results=f"{site.url}/results")
-    expected = []
-    for hour in range(72):
-        site.down = hour % 24 != 23
-        with (spool / f"predictions-2026-{hour // 10}-77.jsonl").open("ab") as file:
-            for _ in range(int(rng.integers(1, 5))):
-                expected.append(f"row {len(expected)}")
-                file.write(json.dumps({"row": expected[-1]}).encode() + b"\n")
-            file.write(b'{"cut":') if hour == 71 else None
-        device.cycle()
-    parts = sorted((site.folder / "results" / "box-1").iterdir())
-    assert [json.loads(line)["row"] for part in parts for line in part.read_text().splitlines()] == expected
-    assert [path.name for path in spool.iterdir()] == ["predictions-2026-7-77.jsonl"]

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
-from echoplane.bundle import Golden, read, seal, write_golden
-from echoplane.bundle.spec import GOLDEN, Contents
 from echoplane.edge import publish
-from tests.edge_site import TASK, Site
+from tests.edge_site import TASK, Site, make_bad_bundle
 from tests.serving_process import CHECKOUT, Running, _stop, free_port, wait_for
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -77,15 +76,6 @@ def served(running: Running) -> str | None:
     return slot["model"]["bundle"] if slot["model"] else None
 
 
-def bad_bundle(folder: Path) -> Path:
-    make_tiny_bundle(folder, 3)
-    golden, spec = read(folder).golden, read(folder).spec
-    (folder / GOLDEN).unlink()
-    write_golden(folder, Golden(golden.batch, golden.output + 5, golden.embedding))
-    seal(folder, Contents(**{name: getattr(spec, name) for name in Contents.model_fields}))
-    return folder
-
-
 def test_the_service_waits_for_a_first_bundle_takes_a_second_and_keeps_it_over_a_bad_one_and_a_dead_agent(
     site: Site, tmp_path: Path
 ) -> None:
@@ -99,7 +89,7 @@ def test_the_service_waits_for_a_first_bundle_takes_a_second_and_keeps_it_over_a
         assert served(running) == first
         second = publish.publish(site.repository, "stable", offer[1], "all", []).bundle
         assert box.once()["tasks"][TASK]["bundle"] == served(running) == second
-        publish.publish(site.repository, "stable", bad_bundle(tmp_path / "bad"), "all", [])
+        publish.publish(site.repository, "stable", make_bad_bundle(tmp_path / "bad"), "all", [])
         refused = box.once()["tasks"][TASK]
         assert (refused["state"], refused["bundle"], served(running)) == ("refused", second, second)
         assert "golden output" in refused["reason"]
@@ -111,3 +101,21 @@ def test_the_service_waits_for_a_first_bundle_takes_a_second_and_keeps_it_over_a
     with box.serving() as running:
         wait_for(running, "/readyz")
         assert served(running) == second, "a start without a network"
+
+
+def test_results_spooled_offline_arrive_once_each(site: Site, tmp_path: Path) -> None:
+    spool, rng = tmp_path / "spool", np.random.default_rng(3)
+    spool.mkdir()
+    device = site.device("box-1", prediction_log=spool, results=f"{site.url}/results")
+    expected = []
+    for hour in range(72):
+        site.down = hour % 24 != 23
+        with (spool / f"predictions-2026-{hour // 10}-77.jsonl").open("ab") as file:
+            for _ in range(int(rng.integers(1, 5))):
+                expected.append(f"row {len(expected)}")
+                file.write(json.dumps({"row": expected[-1]}).encode() + b"\n")
+            file.write(b'{"cut":') if hour == 71 else None
+        device.cycle()
+    parts = sorted((site.folder / "results" / "box-1").iterdir())
+    assert [json.loads(line)["row"] for part in parts for line in part.read_text().splitlines()] == expected
+    assert [path.name for path in spool.iterdir()] == ["predictions-2026-7-77.jsonl"]
