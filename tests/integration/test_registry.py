@@ -282,7 +282,7 @@ def test_a_server_that_is_away_is_told_as_such_and_an_address_without_http_refus
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=CHECKOUT)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("echoplane.errors.RegistryUnavailable: the MLflow server")
+    assert last.startswith("echoplane.errors.RegistryUnavailable: MLflow at 127.0.0.1:9 ")
     assert "secret" not in last
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
         Registry("sqlite:///mlflow.db")
