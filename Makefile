@@ -50,7 +50,7 @@ unit: setup  ## tests of functions and packages
 	$(PYTEST) tests/unit --numprocesses 2 --dist loadfile
 
 integration: setup  ## tests with real Ray, MLflow and Kubeflow components
-	$(PYTEST) tests/integration --numprocesses 2 --dist loadfile --timeout 600
+	$(PYTEST) tests/integration --numprocesses 2 --dist loadfile --timeout 1200
 
 behaviour: setup  ## tests of the service and the demo as a user meets them
 	$(PYTEST) tests/behaviour

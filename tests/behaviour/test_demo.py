@@ -73,7 +73,7 @@ def killed(demo: Demo) -> list[psutil.Process]:
 def report(demo: Demo, killed: list[psutil.Process]) -> dict[str, Any]:
     """What the run after the killed one says."""
     run = demo.start()
-    assert run.wait(timeout=500) == 0, demo.log.read_text()[-3000:]
+    assert run.wait(timeout=900) == 0, demo.log.read_text()[-3000:]
     found: dict[str, Any] = json.loads((demo.folder / "report.json").read_text())
     return found
 

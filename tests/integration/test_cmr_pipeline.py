@@ -57,7 +57,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, tracking_uri: str) -> dict[st
         env=os.environ | {"MLFLOW_TRACKING_URI": tracking_uri},
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=900,
         check=False,
     )
     assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]

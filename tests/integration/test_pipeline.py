@@ -46,7 +46,7 @@ class House:
     def finish(self) -> None:
         """Run to the end."""
         run = self.start()
-        assert run.wait(timeout=500) == 0, self.log.read_text()[-3000:]
+        assert run.wait(timeout=900) == 0, self.log.read_text()[-3000:]
 
     def kill_at(self, stage: str) -> list[psutil.Process]:
         """Run, kill -9 the runner once `stage` has begun its folder; what it had started."""
