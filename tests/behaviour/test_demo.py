@@ -34,7 +34,7 @@ ceilings: {}
 latency_p95_ms: 60000
 """
 MIB = 1 << 20
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1000)
 
 
 class Demo:

@@ -37,7 +37,7 @@ PARAMETERS = [
     *("--network", '{"width": 8}', "--augmentation", '{"crop": 64}'),
     *("--training", '{"steps": 6, "epoch_steps": 3, "batch": 8}'),
 ]
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1000)
 
 
 @pytest.fixture(scope="module")

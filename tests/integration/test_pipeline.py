@@ -22,7 +22,7 @@ PARAMETERS = [
     *("--patients", "6", "--frames", "12", "--split", '{"validation": 0.34, "test": 0.34}'),
     *("--training", json.dumps({"steps": STEPS, "epoch_steps": 6, "batch": 8})),
 ]
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1000)
 
 
 @pytest.fixture(scope="module")
