@@ -22,6 +22,7 @@ from echoplane.signing import new_signing_key, trust
 from tests.registry_double import FIGURES, RegistryDouble
 from tests.tiny_bundle import TASK, make_tiny_bundle
 
+pytestmark = pytest.mark.usefixtures("no_own_keys")
 ASKS = {"shadow": {"min_studies": 100, "min_agreement": 0.9}, "approval": "person"}
 GOOD = ShadowCounts(agreed=95, differed=5, failed=0)
 

@@ -38,7 +38,7 @@ def test_what_the_chart_and_the_pipelines_run_is_listed_and_nothing_else_of_ours
     for name in pipelines.NAMES:
         Compiler().compile(pipelines.by_name(name), str(tmp_path / "package.yaml"))
         used |= set(re.findall(r"^ *image: (\S+)$", (tmp_path / "package.yaml").read_text(), re.MULTILINE))
-    assert used == set(listed("echoplane", "minio"))
+    assert used == set(listed("echoplane", "echoplane-variants", "minio", "triton"))
 
 
 def test_the_installs_that_the_table_names_are_listed_at_its_versions() -> None:
