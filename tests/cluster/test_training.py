@@ -1,9 +1,10 @@
 """The pipeline `echo-view` on the cluster, to a model that serves: its own containers as Jobs, training on Ray pods.
 
-One run for most tests. On its way a Ray worker is killed, then the head five times, and MinIO is unavailable while the
-model is registered; the service is asked all the time."""
+One run for most tests. On its way a Ray worker is killed, then the head LOST_HEADS times (2 if unset), and MinIO is
+unavailable while the model is registered; the service is asked all the time."""
 
 import contextlib
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from tests.cluster import k8s
 from tests.cluster.kubeflow import Run, TaskFailed
 from tests.cluster.ray_operator import RayOperator
 
-STEPS, EPOCH_STEPS = 240, 8
-KILLED = ("worker", *("head",) * 5)
+HEADS = int(os.environ.get("LOST_HEADS", "2"))
+KILLED = ("worker", *("head",) * HEADS)
+STEPS, EPOCH_STEPS = 160 * (1 + len(KILLED)), 8
+"""Workers train on for about half a minute after their head is gone, and their checkpoints count."""
 MINIO_AWAY_S = 60
 MAX_BYTES = 12 << 30
 POLICY = """\
@@ -131,12 +134,12 @@ def test_a_lost_ray_worker_costs_at_most_one_interval_of_checkpoints(
     assert 0 <= outcome.made_again[0] <= EPOCH_STEPS
 
 
-def test_k6_a_lost_ray_head_costs_at_most_one_interval_of_checkpoints_five_times_of_five(
+def test_k6_a_lost_ray_head_costs_at_most_one_interval_of_checkpoints_each_time(
     outcome: Outcome, figures: dict[str, float]
 ) -> None:
     lost = outcome.made_again[1:]
     figures["most training steps made again after a lost head"] = max(lost)
-    assert len(lost) == 5
+    assert len(lost) == HEADS
     assert all(0 <= steps <= EPOCH_STEPS for steps in lost), lost
 
 
