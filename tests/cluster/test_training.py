@@ -1,6 +1,6 @@
 """The pipeline `echo-view` on the cluster, to a model that serves: its own containers as Jobs, training on Ray pods.
 
-One run for most tests. On its way a Ray worker is killed, then the head LOST_HEADS times (2 if unset), and MinIO is
+One run for most tests. On its way a Ray worker is killed, then the head LOST_HEADS times (once if unset), and MinIO is
 unavailable while the model is registered; the service is asked all the time."""
 
 import contextlib
@@ -18,10 +18,10 @@ from tests.cluster import k8s
 from tests.cluster.kubeflow import Run, TaskFailed
 from tests.cluster.ray_operator import RayOperator
 
-HEADS = int(os.environ.get("LOST_HEADS", "2"))
+HEADS = int(os.environ.get("LOST_HEADS", "1"))
 KILLED = ("worker", *("head",) * HEADS)
-STEPS, EPOCH_STEPS = 160 * (1 + len(KILLED)), 8
-"""Workers train on for about half a minute after their head is gone, and their checkpoints count."""
+STEPS, EPOCH_STEPS = 240 * (1 + len(KILLED)), 8
+"""Workers train on for about a minute after their head is gone, and their checkpoints count."""
 MINIO_AWAY_S = 60
 MAX_BYTES = 12 << 30
 POLICY = """\
