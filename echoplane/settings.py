@@ -108,5 +108,10 @@ def _read(kind: type[AnySettings]) -> AnySettings:
     try:
         return kind()
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        raise wrong_setting(error) from None
+
+
+def wrong_setting(error: ValidationError) -> ConfigError:
+    """Returns the error that names the first wrong setting and what was expected, never its value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    return ConfigError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}.")

@@ -1,6 +1,5 @@
 """Access to the gateway's HTTP interface: tokens of `echoplane token`; without a token file, this machine alone."""
 
-import ipaddress
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +10,14 @@ from fastapi import HTTPException, Request
 from echoplane.errors import ConfigError
 from echoplane.tokens import Role, find_token, read_tokens
 from serving.gateway.settings import GatewaySettings
+from serving.loopback import came_by_loopback
 
 log = logging.getLogger("echoplane.gateway")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the site whose studies it may store and read; None for every site, on this machine."""
+    """A caller, and the site whose studies it may store and read; None for every site, on this machine."""
 
     name: str
     site: str | None
@@ -39,7 +39,7 @@ class Access:
 
     def _caller(self, request: Request, role: Role) -> Caller:
         if not self._token_file:
-            if _is_loopback(request):
+            if came_by_loopback(request.scope):
                 return Caller("this machine", None)
             raise HTTPException(403, "set ECHOPLANE_GATEWAY_HTTP_TOKEN_FILE to admit other machines")
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -53,12 +53,3 @@ class Access:
         if role not in entry.roles:
             raise HTTPException(403, f"the token lacks the role {role}")
         return Caller(entry.name, entry.site)
-
-
-def _is_loopback(request: Request) -> bool:
-    """Judges by the local address that the client connected to; no header sent by the client counts."""
-    server = request.scope.get("server")
-    try:
-        return server is not None and ipaddress.ip_address(server[0]).is_loopback
-    except ValueError:
-        return False

@@ -1,6 +1,5 @@
 """Settings of the monitor, from the environment (prefix ECHOPLANE_), read once."""
 
-import ipaddress
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from echoplane.errors import ConfigError
 from echoplane.monitoring.retraining import LoopPolicy
+from echoplane.settings import wrong_setting
+from serving.loopback import is_loopback
 
 
 class MonitorSettings(BaseSettings):
@@ -64,7 +65,7 @@ class MonitorSettings(BaseSettings):
             if len(token) < MIN_TOKEN:
                 raise ConfigError(f"ECHOPLANE_WEBHOOK_TOKEN_FILE must name a file of at least {MIN_TOKEN} characters.")
             return token
-        if not _is_loopback(self.monitor_host):
+        if self.monitor_host != "localhost" and not is_loopback(self.monitor_host):
             raise ConfigError(
                 "ECHOPLANE_MONITOR_HOST opens the monitor to other machines; then ECHOPLANE_WEBHOOK_TOKEN_FILE must "
                 "name a file with a token, because alerts can ask for retraining."
@@ -75,21 +76,13 @@ class MonitorSettings(BaseSettings):
 MIN_TOKEN = 16
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def read_monitor_settings() -> MonitorSettings:
     """Reads the settings from the environment. Raises ConfigError, which names the wrong setting but not its value."""
     try:
         settings = MonitorSettings()
         settings.policy()
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        raise wrong_setting(error) from None
     if not settings.prediction_log:
         raise ConfigError("ECHOPLANE_PREDICTION_LOG must name the prediction log of the service.")
     return settings

@@ -3,7 +3,6 @@
 Without either, only clients on this machine's loopback interface are answered, unless the operator allows others.
 """
 
-import ipaddress
 import logging
 import time
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from echoplane.tokens import ROLES, Role, TokenEntry, find_token, read_tokens
 from serving.api.http import problems
 from serving.api.http.oidc import KeysUnavailable, Oidc
 from serving.api.http.pages import OPEN_PATHS
+from serving.loopback import came_by_loopback
 
 log = logging.getLogger("echoplane.serving")
 
@@ -70,7 +70,7 @@ class Access:
 
     async def _caller(self, request: Request) -> Caller:
         if not (self._file or self._oidc):
-            if self._settings.allow_unauthenticated or _is_loopback(request):
+            if self._settings.allow_unauthenticated or came_by_loopback(request.scope):
                 return ANONYMOUS
             raise problems.needs_authentication()
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -114,15 +114,6 @@ def _oidc(settings: ServingSettings) -> Oidc | None:
     if not settings.oidc_audience:
         raise ConfigError("ECHOPLANE_OIDC_ISSUER needs ECHOPLANE_OIDC_AUDIENCE: else any token of the issuer would do.")
     return Oidc(settings.oidc_issuer, settings.oidc_audience, settings.oidc_keys_url)
-
-
-def _is_loopback(request: Request) -> bool:
-    """Judges by the local address that the client connected to; no header sent by the client counts."""
-    server = request.scope.get("server")
-    try:
-        return server is not None and ipaddress.ip_address(server[0]).is_loopback
-    except ValueError:
-        return False
 
 
 class _TokenFile:
