@@ -9,12 +9,13 @@ _ENVIRONMENT = jinja2.Environment(
 )
 
 
-def render(template: str, **values: object) -> str:
+def render(template: str, layout: str = "", **values: object) -> str:
     """Returns `template` (the text of a Jinja template) filled with `values`, all of them escaped.
 
+    `layout` is the text of a template that several pages share; such a page begins with `{% extends layout %}`.
     Raises jinja2.UndefinedError if `values` lacks a name that the template uses.
     """
-    return _ENVIRONMENT.from_string(template).render(**values)
+    return _ENVIRONMENT.from_string(template).render(layout=_ENVIRONMENT.from_string(layout), **values)
 
 
 def data_uri(content: bytes, media_type: str = "image/png") -> str:

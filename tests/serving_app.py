@@ -1,7 +1,9 @@
 """The service's app without a server or processes: real requests through all of its layers."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +11,8 @@ import httpx
 from echoplane.settings import ServingSettings
 from serving.api.http import app
 from serving.api.models.slots import Slot
+from serving.api.models.sources import FolderSource
+from tests.tiny_bundle import TASK, make_tiny_bundle
 
 
 class Asking:
@@ -27,3 +31,17 @@ class Asking:
         headers |= options.pop("headers", {})
         async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url=self._url) as client:
             return await client.request(method, path, headers=headers, **options)
+
+
+@contextmanager
+def tiny_slot(folder: Path) -> Iterator[Slot]:
+    """Yields a slot that answers with the tiny bundle, made in `folder`, and closes it."""
+    slot = Slot(TASK, FolderSource(make_tiny_bundle(folder / "tiny")), {})
+    slot.refresh()
+    yield slot
+    slot.close()
+
+
+def posted(data: bytes) -> dict[str, Any]:
+    """Returns the options of a request whose body is one DICOM file."""
+    return {"content": data, "headers": {"content-type": "application/dicom"}}

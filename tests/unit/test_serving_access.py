@@ -22,10 +22,8 @@ from echoplane.settings import ServingSettings
 from echoplane.tokens import change_tokens, find_token, new_token, read_tokens
 from serving.api.http import app
 from serving.api.models.slots import Slot
-from serving.api.models.sources import FolderSource
 from tests import dicom_files as dicom
-from tests.serving_app import Asking
-from tests.tiny_bundle import make_tiny_bundle
+from tests.serving_app import Asking, tiny_slot
 
 TASK = "/v1/echo-view-video"
 ROUTES = {"/v1/models": "GET", "/docs": "GET", "/openapi.json": "GET", "/metrics": "GET", "/v1/study": "POST"}
@@ -34,10 +32,8 @@ ROUTES |= dict.fromkeys((TASK, "/v1/explain/echo-view-video", "/v1/frames", "/v1
 
 @pytest.fixture(scope="module")
 def slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slot]:
-    slot = Slot("echo-view-video", FolderSource(make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")), {})
-    slot.refresh()
-    yield slot
-    slot.close()
+    with tiny_slot(tmp_path_factory.mktemp("bundle")) as slot:
+        yield slot
 
 
 @pytest.fixture

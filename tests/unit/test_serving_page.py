@@ -20,8 +20,7 @@ from serving.api.inference import frames
 from serving.api.models.slots import Slot
 from serving.api.models.sources import FolderSource
 from tests import dicom_files as dicom
-from tests.serving_app import Asking
-from tests.tiny_bundle import make_tiny_bundle
+from tests.serving_app import Asking, posted, tiny_slot
 from tests.tiny_cine import beating_heart
 
 SCAN = (20, 30, 100, 150)
@@ -30,19 +29,13 @@ SCAN = (20, 30, 100, 150)
 
 @pytest.fixture(scope="module")
 def slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slot]:
-    slot = Slot("echo-view-video", FolderSource(make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")), {})
-    slot.refresh()
-    yield slot
-    slot.close()
+    with tiny_slot(tmp_path_factory.mktemp("bundle")) as slot:
+        yield slot
 
 
 @pytest.fixture
 def ask(slot: Slot) -> Asking:
     return Asking(slot, ServingSettings(), host="127.0.0.1")
-
-
-def posted(data: bytes) -> dict:
-    return {"content": data, "headers": {"content-type": "application/dicom"}}
 
 
 def with_captions(frame_count: int = 24) -> bytes:
@@ -96,7 +89,7 @@ def test_the_pages_and_their_assets_are_open_and_load_nothing_from_elsewhere(slo
 
 def test_every_file_of_the_page_is_served() -> None:
     on_disk = {path.name for path in WEB.iterdir() if path.is_file()}
-    assert on_disk == {*ASSETS, *PAGES.values(), "docs.html"}
+    assert on_disk == {*ASSETS, *PAGES.values(), "docs.html", "layout.html"}
 
 
 def test_frames_show_the_scan_region_alone_and_every_frame_of_it(ask: Asking) -> None:

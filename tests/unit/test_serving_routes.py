@@ -20,10 +20,8 @@ from echoplane.tokens import change_tokens, new_token
 from serving.api.inference import explain
 from serving.api.inference.answer import StudyRefused
 from serving.api.models.slots import Slot
-from serving.api.models.sources import FolderSource
 from tests import dicom_files as dicom
-from tests.serving_app import Asking
-from tests.tiny_bundle import make_tiny_bundle
+from tests.serving_app import Asking, posted, tiny_slot
 
 TASK = "echo-view-video"
 EXPLAIN = f"/v1/explain/{TASK}"
@@ -33,19 +31,13 @@ CELL = (2, 5)
 
 @pytest.fixture(scope="module")
 def slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slot]:
-    slot = Slot(TASK, FolderSource(make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")), {})
-    slot.refresh()
-    yield slot
-    slot.close()
+    with tiny_slot(tmp_path_factory.mktemp("bundle")) as slot:
+        yield slot
 
 
 @pytest.fixture
 def ask(slot: Slot) -> Asking:
     return Asking(slot, ServingSettings(), host="127.0.0.1")
-
-
-def posted(data: bytes) -> dict:
-    return {"content": data, "headers": {"content-type": "application/dicom"}}
 
 
 @dataclass

@@ -46,7 +46,8 @@ def add_pages(app: FastAPI) -> None:
 
 def _page(name: str) -> Callable[[], Awaitable[Response]]:
     """Returns a route that answers with the page `name`."""
-    content = html.render(WEB.joinpath(name).read_text(), version=__version__, research_use=RESEARCH_USE)
+    template, layout = WEB.joinpath(name).read_text(), WEB.joinpath("layout.html").read_text()
+    content = html.render(template, layout, version=__version__, research_use=RESEARCH_USE)
 
     async def page() -> Response:
         return HTMLResponse(content, headers={"content-security-policy": POLICY})
