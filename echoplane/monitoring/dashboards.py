@@ -39,23 +39,21 @@ def _name(metric: Any) -> str:
     return str(next(iter(metric.describe())).name)
 
 
+def _stage_time(share: str, quantile: float) -> Panel:
+    return Panel(
+        title=f"Time of {share} of the studies in each stage (ms)",
+        kind="quantile",
+        metrics=(_name(metrics.STAGE_SECONDS),),
+        by="stage",
+        quantile=quantile,
+    )
+
+
 SERVICE: tuple[Panel, ...] = (
     Panel(title="Requests per minute, by route", kind="rate", metrics=(_name(metrics.REQUESTS),), by="route"),
     Panel(title="Requests per minute, by status", kind="rate", metrics=(_name(metrics.REQUESTS),), by="status"),
-    Panel(
-        title="Time of 95 % of the studies in each stage (ms)",
-        kind="quantile",
-        metrics=(_name(metrics.STAGE_SECONDS),),
-        by="stage",
-        quantile=0.95,
-    ),
-    Panel(
-        title="Time of half of the studies in each stage (ms)",
-        kind="quantile",
-        metrics=(_name(metrics.STAGE_SECONDS),),
-        by="stage",
-        quantile=0.5,
-    ),
+    _stage_time("95 %", 0.95),
+    _stage_time("half", 0.5),
     Panel(
         title='Studies answered "cannot tell", by task (%)',
         kind="share",

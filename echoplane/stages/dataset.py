@@ -6,6 +6,7 @@ rule, split_id, data_digest).
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -18,7 +19,7 @@ from echoplane.dataset.shards import write_shards
 from echoplane.dataset.split import SPLITS, SplitRule
 from echoplane.errors import ConfigError, StageError, wrong_field
 from echoplane.stages.outputs import Samples, StageResult, Studies
-from echoplane.stages.progress import printed, say
+from echoplane.stages.progress import printed
 from echoplane.stages.stage import Counts, Manifest, StageConfig, StudiesManifest, run_stage
 from echoplane.tasks import by_name
 
@@ -91,7 +92,7 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult
     (folder / "dataset.json").write_text(json.dumps(description, indent=1))
     left_out = catalogue.left_out | unusable
     if left_out:
-        say(f"dataset left out {in_words(left_out)}")
+        sys.stdout.write(f"dataset left out {in_words(left_out)}\n")
     output = Samples(task=config.task, data_digest=data_digest, split_id=catalogue.split_id)
     return StageResult(
         counts=_counts(catalogue.table)

@@ -26,9 +26,3 @@ def printed(stage: str, every_s: float = 1.0) -> Progress:
         sys.stdout.flush()
 
     return show
-
-
-def say(line: str) -> None:
-    """Prints a line on standard output at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
