@@ -34,7 +34,7 @@ RANGES = {"usual": USUAL, "wide": WIDE, "hazy": HAZY, "bedside": BEDSIDE}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained."""
+    """Settings of the training of one network."""
 
     samples: int = 10000
     batch: int = 32

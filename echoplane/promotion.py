@@ -25,7 +25,7 @@ Figures = Mapping[str, Any]
 
 
 class ShadowDemand(BaseModel):
-    """What a challenger must have shown on shadow traffic before it may become champion."""
+    """Evidence from shadow traffic that a challenger needs before it may become champion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

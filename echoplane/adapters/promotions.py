@@ -33,7 +33,7 @@ log = logging.getLogger("echoplane.promotion")
 
 @dataclass(frozen=True)
 class Authority:
-    """Who acts: the key that signs, if there is one, the log that keeps records, and a person's or process's name."""
+    """The actor of a move: the signing key, if there is one, the log of records, and a person's or process's name."""
 
     key: SigningKey | None
     log: Path

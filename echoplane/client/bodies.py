@@ -1,4 +1,4 @@
-"""What the client returns: the service's JSON bodies, typed. Fields that a later service adds are ignored."""
+"""Typed JSON bodies of the service, which the client returns. Fields that a later service adds are ignored."""
 
 from typing import Any
 

@@ -70,7 +70,7 @@ class Policy(_Frozen):
 
 
 class Decision(_Frozen):
-    """What the policy says of a roll-out now."""
+    """Decision of the policy on a roll-out as it stands."""
 
     action: Literal["halt", "widen", "wait", "done"]
     ring: Ring | None = None

@@ -18,7 +18,7 @@ EVALUATION = "evaluation.json"
 
 @dataclass(frozen=True)
 class Rollout:
-    """Where a change takes effect."""
+    """Repository, channel and task that a change of the plan applies to."""
 
     repository: EdgeRepository
     channel: str

@@ -1,4 +1,4 @@
-"""How often people's labels agree with the answers: feedback joined to the prediction log by request.
+"""Share of answers that people's labels agree with: feedback joined to the prediction log by request.
 
 People give feedback on studies that they choose, often on wrong answers, so the share that agrees is no accuracy of all
 studies. It is reported with its number and interval, by bundle.

@@ -24,7 +24,7 @@ ENGINE_CACHE = "/tmp/engines"  # noqa: S108 (in the server's container)
 
 @dataclass(frozen=True)
 class Deployment:
-    """How a model runs on a server."""
+    """Settings by which a Triton server runs a model."""
 
     backend: Backend = "tensorrt"
     instances: int = 1

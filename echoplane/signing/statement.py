@@ -27,7 +27,7 @@ Action = Literal["promotion", "approval", "rollback"]
 
 
 class Statement(BaseModel):
-    """What is signed."""
+    """Content of a signature: one move of one alias, with the digests of its evidence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""What a bundle was made from, as far as the root of its run shows: data set, de-identification reports, training.
+"""Origin of a bundle, as far as the root of its run shows: data set, de-identification reports, training.
 
 It becomes part of the decision, which is signed, so `echoplane why` can state it when the root is gone. It holds counts
 and digests, never a pseudonym.

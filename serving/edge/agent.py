@@ -30,7 +30,7 @@ LOOK_S = 0.5
 
 @dataclass(frozen=True)
 class Task:
-    """What one task of a cycle works with."""
+    """One task in a cycle: its name, the bundle that the plan wants, and the files that verified metadata lists."""
 
     name: str
     wanted: Wanted

@@ -1,4 +1,4 @@
-"""What a device remembers between starts. A state that is lost or damaged costs repeated checks, never the service."""
+"""State that a device keeps between starts. If it is lost or damaged, checks are repeated; the service goes on."""
 
 import uuid
 from datetime import datetime

@@ -35,7 +35,7 @@ LENGTH_BYTES = 4
 
 
 class Tiles(BaseModel):
-    """How a picture of a cine MR holds its slices: as tiles, row by row, each turned for the usual display."""
+    """Arrangement of the slices in a picture of a cine MR: tiles, row by row, each turned for the usual display."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 

@@ -22,7 +22,7 @@ PIECE_TIMEOUT_S = 60
 
 
 class Outcome:
-    """What became of the instances of one request."""
+    """Instances of one request that were stored, and those that were refused."""
 
     def __init__(self) -> None:
         self.stored: list[Header] = []
