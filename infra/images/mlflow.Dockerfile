@@ -5,7 +5,7 @@ FROM ${PYTHON} AS packages
 COPY requirements/mlflow.txt /build/
 RUN python -m venv /opt/venv \
  && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir uv==0.13.9 \
- && /opt/uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/venv/bin/python -r /build/mlflow.txt \
+ && /opt/uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/venv/bin/python --no-deps --require-hashes -r /build/mlflow.txt \
  && find /opt/venv/lib -type d -name tests -prune -exec rm -rf {} + \
  && rm -rf /opt/venv/lib/python3.11/site-packages/pip /opt/venv/lib/python3.11/site-packages/setuptools
 

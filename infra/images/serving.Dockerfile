@@ -7,7 +7,7 @@ ARG REQUIREMENTS=serving
 COPY requirements/${REQUIREMENTS}.txt /build/requirements.txt
 RUN python -m venv /opt/venv \
  && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --no-cache-dir uv==0.13.9 \
- && /opt/uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/venv/bin/python -r /build/requirements.txt \
+ && /opt/uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/venv/bin/python --no-deps --require-hashes -r /build/requirements.txt \
  && find /opt/venv/lib -type d -name tests -prune -exec rm -rf {} + \
  && rm -rf /opt/venv/lib/python3.11/site-packages/pip /opt/venv/lib/python3.11/site-packages/setuptools
 

@@ -15,7 +15,7 @@ RUN case $GPU in \
       *) echo "GPU=$GPU: nvidia or none is expected" >&2; exit 2 ;; \
     esac \
  && grep -vP "$without" /build/worker.txt >/build/wanted.txt \
- && /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/venv/bin/python -r /build/wanted.txt \
+ && /opt/uv/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode --python /opt/venv/bin/python --require-hashes -r /build/wanted.txt \
  && if [ "$GPU" = none ]; then python /build/without_cuda.py /opt/venv/lib/python3.11/site-packages/torch/lib; fi \
  && find /opt/venv/lib -type d -name tests -prune -exec rm -rf {} + \
  && rm -rf /opt/venv/lib/python3.11/site-packages/pip /opt/venv/lib/python3.11/site-packages/torch/include

@@ -32,8 +32,9 @@ def python() -> Path:
     if not (folder / "complete").exists():
         uv = str(Path(sys.executable).with_name("uv"))
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
-        subprocess.run([*install, "--requirement", str(REQUIREMENTS)], check=True)
+        place = ["--quiet", "--python", str(folder / "bin" / "python")]
+        install = [uv, "pip", "install", *place, "--no-deps", "--require-hashes", "--requirement", str(REQUIREMENTS)]
+        subprocess.run(install, check=True)
         (folder / "complete").touch()
     return folder / "bin" / "python"
 

@@ -39,11 +39,18 @@ def test_an_image_runs_as_a_numbered_user_and_is_labelled(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_everything_that_an_image_installs_is_pinned(name: str) -> None:
+def test_s13_everything_that_an_image_installs_is_pinned_by_its_digest(name: str) -> None:
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
     packages = [line for line in lines if line and not line.startswith(("#", " "))]
     assert packages
-    assert [line for line in packages if not re.match(r"[\w.\[\],-]+==[\w.+!]+( ;.*)?$", line)] == []
+    pinned = r"[\w.\[\],-]+==[\w.+!]+( ;[^#]*?)?( --hash=sha256:[0-9a-f]{64})+"
+    assert [line for line in packages if not re.fullmatch(pinned, line)] == []
+
+
+@pytest.mark.parametrize("name", ["worker", "triton", "edge"])
+def test_an_image_that_holds_the_service_has_all_that_the_service_needs(name: str) -> None:
+    wanted = (ROOT / "requirements" / "serving.txt").read_text().splitlines()
+    assert set(wanted) <= set((ROOT / "requirements" / f"{name}.txt").read_text().splitlines())
 
 
 @pytest.mark.parametrize("package", ["torch", "kfp", "ray", "kubernetes"])
