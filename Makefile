@@ -3,9 +3,11 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# one file at a time for each core; pytest-xdist waits for ever for a worker that it has started in place of a crashed one
+PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tensorrt setup-triton docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
+.PHONY: help setup setup-tensorrt setup-triton requirements docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,7 +19,7 @@ setup: .venv/.complete  ## the virtual environment .venv from requirements/dev.t
 	@echo "setup: .venv will take 7 GB of disk; downloading takes minutes on a slow line"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps -r requirements/dev.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
@@ -25,14 +27,14 @@ setup-tensorrt: build/tensorrt/.complete  ## TensorRT in an environment of its o
 
 build/tensorrt/.complete: requirements/tensorrt.txt .venv/.complete
 	$(BIN)/python -m venv build/tensorrt
-	$(BIN)/uv pip install --quiet --python build/tensorrt/bin/python --no-deps -r requirements/tensorrt.txt
+	$(BIN)/uv pip install --quiet --python build/tensorrt/bin/python --no-deps --require-hashes -r requirements/tensorrt.txt
 	@touch $@
 
 setup-triton: build/triton/.complete  ## a Triton server in an environment of its own, for tests (390 MB, needs Python 3.10)
 
 build/triton/.complete: requirements/pytriton.txt .venv/.complete
 	$(BIN)/uv venv --quiet --clear --python 3.10 build/triton
-	$(BIN)/uv pip install --quiet --python build/triton/bin/python --no-deps -r requirements/pytriton.txt
+	$(BIN)/uv pip install --quiet --python build/triton/bin/python --no-deps --require-hashes -r requirements/pytriton.txt
 	@touch $@
 
 demo: setup  ## the main job, end to end; writes build/demo/report.html and report.json
@@ -47,19 +49,22 @@ lint: setup  ## style, types and dependencies between packages
 	$(BIN)/mypy
 
 unit: setup  ## tests of functions and packages
-	$(PYTEST) tests/unit --numprocesses 2 --dist loadfile
+	$(PYTEST) tests/unit $(PARALLEL)
 
 integration: setup  ## tests with real Ray, MLflow and Kubeflow components
-	$(PYTEST) tests/integration --numprocesses 2 --dist loadfile --timeout 1200
+	$(PYTEST) tests/integration $(PARALLEL) --timeout 1200
 
 behaviour: setup  ## tests of the service and the demo as a user meets them
-	$(PYTEST) tests/behaviour
+	$(PYTEST) tests/behaviour $(PARALLEL)
 
 mutants: setup  ## breaks the code in listed ways and sees each test fail
 	@$(BIN)/python -m tests.mutants
 
 bench: setup  ## measure every figure of docs/results.md again
 	@$(BIN)/python -m benchmarks
+
+requirements: setup  ## pin what requirements/*.in ask for, each archive with its digest
+	bash requirements/compile
 
 docs: setup  ## write the reference pages in docs/reference from the code
 	$(BIN)/python docs/reference/generate.py

@@ -116,8 +116,9 @@ def _serve(parent: int, folder: Path, port: int) -> int:
         if not whole.exists() and answers(f"http://127.0.0.1:{port}"):
             whole.touch()
         time.sleep(POLL_S)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        _kill(psutil.Process(server.pid))
+    if server.poll() is None:  # the number of a process that has ended may be another's
+        with contextlib.suppress(psutil.NoSuchProcess):
+            _kill(psutil.Process(server.pid))
     return server.wait()
 
 
