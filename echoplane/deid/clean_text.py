@@ -1,74 +1,22 @@
 """Cleaning of header text: keeps only listed words and short numbers (PS3.15 E.3.2) that do not identify a person.
 
 The values of an element are judged together, since a date or an identifier can be split over them. Each value is split
-into tokens, and each token into atoms (runs of letters or of digits). Windows of atoms are compared with the dates,
-identifiers and names of the file.
+into tokens; module `telling` finds those that tell who the patient is, or when.
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable
-from itertools import pairwise
-from typing import NamedTuple
 
 from echoplane.deid import numbers, rules
 from echoplane.deid.context import Context
 from echoplane.deid.enumerated import ENUMERATED
+from echoplane.deid.telling import VERSIONS, Token, telling_tokens
 
 PLAIN = re.compile(r"[A-Za-z0-9 _.,/+:;()\[\]{}%*^'-]*")
 ESCAPE = "\x1b"  # begins another character set (ISO 2022), in which letters are pairs of ASCII
 TOKEN = re.compile(r"[^\W_]+")
-_ATOM = re.compile(r"[^\W\d_]+|\d+")
 _LETTERS, _DIGIT = re.compile(r"[A-Za-z]+"), re.compile(r"\d", re.ASCII)
 _MIN_WORD_LETTERS = 4
 _MAX_LETTERS = 3  # single letters in a term; more can be the beginning of a name
-_LETTERS_OF_A_NAME = 3
-_LETTERS_OVER_VALUES = 4  # the values of an image type are often single letters
-_NUMBER_WORDS = {
-    word: str(digit)
-    for digit, word in enumerate(("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"))
-} | {"FIRST": "1", "SECOND": "2", "THIRD": "3"}
-_ORDINAL = frozenset(("ST", "ND", "RD", "TH"))
-_MOST_NUMBER_WORDS = 2
-_LONGEST_WINDOW = 24
-_DEVICE = frozenset(("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "PulseSequenceName"))
-_VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
-_CUES = frozenset(
-    ("BY", "DOCTOR", "DR", "FOR", "FRAU", "HERR", "MISS", "MME", "MRS", "NAME", "PATIENT", "PROF", "PT", "REF", "SIR")
-)
-_NAMES_AFTER_A_CUE = 3
-# 93Y, 101YO, F93, 95F, AGE 95: PS3.15 E.3.5 replaces the attribute by 090Y; in free text the age is removed
-_AGE_UNIT = frozenset(
-    ("A", "AGE", "AGED", "ALTER", "ANNI", "ANOS", "ANS", "AÑOS", "F", "J", "JAAR", "JAHRE", "JR", "LAT", "LET", "M",
-     "W", "Y", "YEAR", "YEARS", "YF", "YM", "YO", "YOF", "YOM", "YR", "YRS")
-)  # fmt: skip
-_OLD, _OLDEST = 90, 130
-_SEXES = frozenset(("D", "F", "M", "W", "FEMALE", "MALE", "MAN", "WOMAN"))
-_BODY_UNITS = frozenset(("CM", "FT", "KG", "KGS", "KILO", "LB", "LBS", "M2"))
-_TECHNICAL_UNITS = frozenset(("HZ", "FPS", "MM", "MS", "DB", "MHZ", "KHZ", "DEG", "DEGREE", "PERCENT", "CM", "BPM"))
-# 21/5, 5-24, 21.5., 21 05: a day and its month, even if it is no date of the file
-_DAY_AND_MONTH = re.compile(
-    r"(?<![A-Za-z0-9.])(\d{1,2})"
-    r"(?:\s*[/-]\s*(\d{1,2})(?![A-Za-z0-9])|\.(\d{1,2})\.(?!\d)|[ _](0[1-9]|1[0-2])(?![A-Za-z0-9.]))"
-)
-
-
-class _Token(NamedTuple):
-    text: str
-    value: int
-    """Index of the value that contains the token."""
-    start: int
-
-    @property
-    def upper(self) -> str:
-        return self.text.upper()
-
-
-class _Atom(NamedTuple):
-    text: str
-    """Text in capitals; number words as digits."""
-    token: int
-    month: bool
 
 
 def clean(values: list[str], keyword: str, context: Context, *, terms: bool = False) -> list[str]:
@@ -83,8 +31,8 @@ def clean(values: list[str], keyword: str, context: Context, *, terms: bool = Fa
 
 def _clean(values: list[str], keyword: str, context: Context, terms: bool) -> list[str]:
     foreign = [ESCAPE in value or not value.isascii() for value in values]
-    tokens = [_Token(m[0], k, m.start()) for k, value in enumerate(values) for m in TOKEN.finditer(value)]
-    telling = _telling(values, tokens, keyword, context, terms)
+    tokens = [Token(m[0], k, m.start()) for k, value in enumerate(values) for m in TOKEN.finditer(value)]
+    telling = telling_tokens(values, tokens, keyword, context, terms)
     kept = []
     for index, value in enumerate(values):
         own = [(token, position in telling) for position, token in enumerate(tokens) if token.value == index]
@@ -98,8 +46,8 @@ def _clean(values: list[str], keyword: str, context: Context, terms: bool) -> li
     return kept
 
 
-def _words(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context: Context) -> str:
-    version = keyword in _VERSIONS
+def _words(value: str, tokens: list[tuple[Token, bool]], keyword: str, context: Context) -> str:
+    version = keyword in VERSIONS
     texts = [token.text for token, _ in tokens]
     loose = _loose_numbers(texts, context)
     stays = [
@@ -113,7 +61,7 @@ def _words(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context:
     return value if len(kept) == len(texts) and PLAIN.fullmatch(value) else " ".join(kept)
 
 
-def _is_term(value: str, tokens: list[tuple[_Token, bool]], keyword: str, context: Context) -> bool:
+def _is_term(value: str, tokens: list[tuple[Token, bool]], keyword: str, context: Context) -> bool:
     """Returns True if every token of a CS may be kept: coded strings are terms, but some files hold names in them."""
     texts = [token.text for token, _ in tokens]
     spelled = "".join(text for text in texts if len(text) == 1)
@@ -142,7 +90,7 @@ def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
     return [t if _DIGIT.search(t) and not word else "" for t, word in zip(tokens, listed, strict=True)]
 
 
-def _listed_words(tokens: list[tuple[_Token, bool]], keyword: str, context: Context) -> list[str]:
+def _listed_words(tokens: list[tuple[Token, bool]], keyword: str, context: Context) -> list[str]:
     long = (
         token.text
         for token, telling in tokens
@@ -158,174 +106,3 @@ def _listed(token: str, context: Context) -> bool:
 def names_someone(value: str, context: Context) -> bool:
     """Returns True if a token of the value is a name or an identifier of the file."""
     return any(context.own.name_someone(token) for token in TOKEN.findall(value))
-
-
-def _telling(values: list[str], tokens: list[_Token], keyword: str, context: Context, terms: bool) -> set[int]:
-    """Returns the positions of tokens that are removed even if they are listed words or short numbers."""
-    # terms of the standard such as US and MR are no names, even if a patient has such a name
-    names_no_one = terms and keyword not in _OPEN_TERMS
-    found = {k for k, t in enumerate(tokens) if not names_no_one and context.own.name_someone(t.text)}
-    atoms = _atoms(tokens)
-    found |= _own(atoms, keyword, context)
-    found |= _spelled(tokens, over_values=terms)
-    found |= _ages(tokens, keyword, context)
-    if not names_no_one:
-        found |= _names(tokens, keyword, context)
-    if keyword not in _VERSIONS:
-        found |= _days(values, tokens, atoms)
-    if not context.policy.patient_characteristics and not terms:
-        found |= _characteristics(tokens)
-    return found
-
-
-_OPEN_TERMS = frozenset(("ImageType", "FrameType", "ScanOptions", "TransducerType"))
-"""Attributes with coded strings (CS) whose values the standard does not list completely."""
-
-
-def _atoms(tokens: list[_Token]) -> list[_Atom]:
-    found = []
-    for position, token in enumerate(tokens):
-        for part in _ATOM.findall(token.upper):
-            month = "" if part.isdigit() or (part in rules.words() and part not in _ROMAN) else numbers.month(part)
-            if part not in _ORDINAL:
-                found.append(_Atom(_NUMBER_WORDS.get(part, part), position, bool(month)))
-    return found
-
-
-_ROMAN = frozenset(("I", "II", "III", "IV", "V", "VI"))
-
-
-def _own(atoms: list[_Atom], keyword: str, context: Context) -> set[int]:
-    """Returns the tokens that together form an identifier, a name or a date of the file, in pieces or spelled out."""
-    own = context.own
-    found = _windows([(atom.text, atom.token) for atom in atoms], own.joined, least=2)
-    apart = [(atom.text, atom.token) for atom in atoms if len(atom.text) == 1 or atom.text not in rules.words()]
-    found |= _windows(apart, own.joined, least=2)  # pieces with a clinical word between them
-    digits = [(numbers.month(a.text) if a.month else a.text, a.token) for a in atoms if a.month or a.text.isdigit()]
-    found |= _windows(digits, own.numbers | own.days, least=2, stripped=True)
-    if keyword in _VERSIONS:  # 5.21 is a version more often than a day
-        return found
-    found |= _windows(digits, own.day_forms, least=2)
-    return found | {token for text, token in digits if len(text) > 2 and text in own.day_forms | own.joined}
-
-
-def _windows(atoms: list[tuple[str, int]], known: set[str], least: int, stripped: bool = False) -> set[int]:
-    """Returns the tokens of every run of at least `least` atoms that, when joined, is one of the known texts."""
-    found: set[int] = set()
-    longest = max(map(len, known), default=0)
-    for first in range(len(atoms)):
-        joined = ""
-        for last in range(first, min(first + _LONGEST_WINDOW, len(atoms))):
-            joined += atoms[last][0]
-            if len(joined.lstrip("0") if stripped else joined) > longest:
-                break
-            if last - first + 1 >= least and (joined.lstrip("0") if stripped else joined) in known:
-                found |= {token for _, token in atoms[first : last + 1]}
-    return found
-
-
-def _spelled(tokens: list[_Token], over_values: bool) -> set[int]:
-    """Returns the tokens of names spelled out (P A U L), and of numbers in words (FOUR ZERO FIVE)."""
-    alone = Counter(token.value for token in tokens)
-    letters = _runs(
-        tokens, lambda t: len(t.text) == 1 and t.text.isalpha() and (not over_values or alone[t.value] == 1)
-    )
-    least = _LETTERS_OVER_VALUES if over_values else _LETTERS_OF_A_NAME
-    words = _runs(tokens, lambda token: token.upper in _NUMBER_WORDS)
-    runs = [run for run in letters if len(run) >= least] + [run for run in words if len(run) > _MOST_NUMBER_WORDS]
-    return {position for run in runs for position in run}
-
-
-def _runs(tokens: list[_Token], belongs: Callable[[_Token], object]) -> list[list[int]]:
-    runs: list[list[int]] = [[]]
-    for position, token in enumerate(tokens):
-        if belongs(token):
-            runs[-1].append(position)
-        else:
-            runs.append([])
-    return runs
-
-
-def _ages(tokens: list[_Token], keyword: str, context: Context) -> set[int]:
-    """Returns the tokens of possible ages of 90 years or more, with adjacent units; not in device names such as E95."""
-    if keyword in _DEVICE:
-        return set()
-    found = set()
-    for k, token in enumerate(tokens):
-        parts = _ATOM.findall(token.upper)
-        digits = [int(part) for part in parts if part.isdigit() and len(part) < 4]
-        words = {part for part in parts if not part.isdigit()}
-        beside = {tokens[n].upper for n in (k - 1, k + 1) if 0 <= n < len(tokens)}
-        old = len(digits) == 1 and _OLD <= digits[0] < _OLDEST
-        if not old or words & _TECHNICAL_UNITS or (not words and beside & _TECHNICAL_UNITS):
-            continue
-        if words <= _AGE_UNIT and not (words and token.upper in rules.words()):
-            found |= {k} | {n for n in (k - 1, k + 1) if 0 <= n < len(tokens) and tokens[n].upper in _AGE_UNIT | _SEXES}
-    return found
-
-
-def _characteristics(tokens: list[_Token]) -> set[int]:
-    """Returns the tokens of ages, sexes, body sizes and weights."""
-    found = set()
-    for k, token in enumerate(tokens):
-        parts = _ATOM.findall(token.upper)
-        words = {part for part in parts if not part.isdigit()}
-        following = tokens[k + 1].upper if k + 1 < len(tokens) else ""
-        measured = len(words) < len(parts) and bool(words) and words <= _AGE_UNIT | _BODY_UNITS
-        named = token.text.isdigit() and (
-            following in _AGE_UNIT | _BODY_UNITS or (k and tokens[k - 1].upper in _AGE_UNIT)
-        )
-        if token.upper in _SEXES or measured or named:
-            found.add(k)
-    return found
-
-
-def _days(values: list[str], tokens: list[_Token], atoms: list[_Atom]) -> set[int]:
-    """Returns the tokens that have the form of a day and its month, even if it is no date of the file."""
-    spans = [
-        (index, match.start(), match.end())
-        for index, value in enumerate(values)
-        for match in _DAY_AND_MONTH.finditer(value)
-        if _is_day_and_month(match[1], match[2] or match[3] or match[4])
-    ]
-    found = {k for k, t in enumerate(tokens) if any(t.value == i and start <= t.start < end for i, start, end in spans)}
-    found |= {k for k, t in enumerate(tokens) if _is_four_digit_day(t.text)}
-    for before, after in pairwise(atoms):
-        if before.month != after.month and (before.text.isdigit() or after.text.isdigit()):
-            month = before.text if before.month else after.text
-            if month not in _ROMAN:  # leads of an ECG
-                found |= {before.token, after.token}
-    return found
-
-
-def _is_day_and_month(first: str, second: str) -> bool:
-    """Returns True for day and month such as 21/5 and 05-24, but not for 1/2 or 3-4, which are ratios and ranges."""
-    low, high = sorted((int(first), int(second)))
-    return len(first + second) > 2 and 1 <= low <= 12 and 1 <= high <= 31
-
-
-def _is_four_digit_day(text: str) -> bool:
-    if not re.fullmatch(r"0\d{3}", text, re.ASCII):
-        return False
-    return 1 <= int(text[:2]) <= 31 and (1 <= int(text[2:]) <= 31)
-
-
-def _names(tokens: list[_Token], keyword: str, context: Context) -> set[int]:
-    """Returns the tokens of listed words that are also names, unless their context shows that they are terms.
-
-    After a word that announces a name (a cue such as DR), they are returned in any context.
-    """
-    found = set()
-    cue = -_NAMES_AFTER_A_CUE - 1
-    for k, token in enumerate(tokens):
-        word = token.upper
-        beside = rules.names_among_words().get(word)
-        if beside is None or word in context.extra_words:
-            cue = k if word in _CUES else cue
-            continue
-        around = {tokens[n].upper for n in (k - 1, k + 1) if 0 <= n < len(tokens)} | {keyword}
-        in_device = "device" in beside and keyword in _DEVICE
-        if (beside and not in_device and not around & beside) or k - cue <= _NAMES_AFTER_A_CUE:
-            found.add(k)
-        cue = k if word in _CUES else cue
-    return found
