@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
-from echoplane.deid import Key, clean_text, dates, header, suspects, verify
+from echoplane.deid import Key, Policy, clean_text, dates, header, suspects, values, verify
 from echoplane.deid.values import OwnValues
-from tests.unit.test_deid_builder import echo, run
+from tests.unit.test_deid_builder import KEY, echo, run, written
 
 EVERYTHING = (clean_text, "clean", lambda values, *_, **__: values)
 NOTHING_OWN = ("echoplane.deid.values.collect", lambda *_: OwnValues())
@@ -54,7 +55,34 @@ def test_a_patient_called_like_a_term_is_known_to_the_verifier_alone(
 
 
 def test_what_verifies_shares_no_module_with_what_writes() -> None:
-    writers = ("header", "values", "numbers", "dates", "pieces", "clean_text", "codes", "structure")
+    writers = ("header", "values", "numbers", "dates", "pieces", "clean_text", "telling", "codes", "structure")
     for module in (verify, suspects):
         source = Path(str(module.__file__)).read_text()
         assert not [name for name in writers if f"deid.{name} import" in source or f"import {name}" in source]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "value"),
+    [
+        ("SRT", "T-D3000"),
+        ("SRT", "T-D4000"),
+        ("SRT", "T-D9200"),
+        ("SRT", "G-03E05"),
+        ("SRT", "R-408C3"),
+        ("SRT", "F-01E21"),
+        ("SNM3", "T-D3000"),
+        ("LN", "LA4489-6"),
+    ],
+)
+@pytest.mark.parametrize("keyword", ["AnatomicRegionSequence", "ViewCodeSequence"])
+def test_d17_a_code_of_an_anatomic_region_or_a_view_is_no_secret(
+    tmp_path: Path, keyword: str, scheme: str, value: str
+) -> None:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, "Apical four chamber"
+    dataset = echo(**{keyword: [code]})
+    found, own = suspects.collect(dataset, frozenset()), values.collect(dataset, KEY, Policy())
+    pieces = {value, value.replace("-", ""), *value.split("-")}
+    assert not pieces & (found.words | found.identifiers | own.joined)
+    assert not {piece.lower() for piece in pieces} & (own.names | own.identifiers | own.other | own.phrases)
+    assert written(run(dataset, tmp_path), tmp_path)[keyword].value[0].CodeValue == value
