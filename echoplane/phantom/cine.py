@@ -114,5 +114,7 @@ def truth(patient: MrPatient, stack: Scan) -> dict[str, float | str]:
         "lvm_g": float(1.05 * sizes[MYOCARDIUM][0]),
         "rvedv_ml": float(rv_T[0]),
         "rvesv_ml": float(rv_T[es]),
+        "lvsv_ml": float(lv_T[0] - lv_T[es]),
+        "rvsv_ml": float(rv_T[0] - rv_T[es]),
         "heart_rate_bpm": patient.heart.heart_rate_bpm,
     }

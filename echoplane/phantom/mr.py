@@ -17,6 +17,7 @@ from echoplane.phantom.chest import FAT, Chest, background, make_chest
 from echoplane.phantom.heart import Heart, make_heart, moments, trace_back
 from echoplane.phantom.landmarks import Vec, landmarks
 from echoplane.phantom.shapes import Array, Points, unit
+from echoplane.phantom.strokes import with_equal_strokes
 
 LV_CAVITY, MYOCARDIUM, RV_CAVITY, LEFT_ATRIUM, RIGHT_ATRIUM = 1, 2, 3, 4, 5
 """Values of a label map, as in the task; papillary muscles belong to the cavity, as in the reference annotations."""
@@ -109,7 +110,7 @@ class Grid:
 
 def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
     """Returns the patient of a seed. Hearts vary more than the echo phantom's: dilated and small ones, and a share of
-    thick ones that nearly empty themselves."""
+    thick ones that nearly empty themselves. Both ventricles eject the same volume."""
     rng = np.random.default_rng([seed, 41])
     heart = make_heart(rng)
     thick = rng.random() < THICK_SHARE
@@ -125,7 +126,8 @@ def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
         seed=int(rng.integers(2**31)),
     )
     seen = [name for name in FIELDS if name != UNSEEN_FIELD]
-    return MrPatient(seed, heart, make_chest(heart, rng), field or str(rng.choice(seen)))
+    chest = make_chest(heart, rng)
+    return MrPatient(seed, with_equal_strokes(heart), chest, field or str(rng.choice(seen)))
 
 
 def short_axis_planes(patient: MrPatient, spacing_mm: float = 10.0) -> list[Plane]:
