@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 VIEW = 'task="echo-view-video"'
 MODEL = f'{VIEW}, version="3"'
+DRIFTED = 'stream="brightness", group="site harbour, model VIVID E95"'
 
 
 @dataclass(frozen=True)
@@ -257,18 +258,19 @@ CASES = (
         "EchoplaneDrift",
         "one of two models drifts",
         {
-            f"echoplane_drift_alarm{{{MODEL}}}": "0x5 1x10",
+            f"echoplane_drift_alarm{{{MODEL}}}": "0x5 stale",
+            f"echoplane_drift_alarm{{{MODEL}, {DRIFTED}}}": "_x6 1x10",
             'echoplane_drift_alarm{task="cmr-segmentation", version="1"}': "0x15",
         },
         "7m",
-        VERSION | {"retrain": "true"},
-        "echo-view-video 3: the monitor's page says what changed, since when and where.",
+        VERSION | {"retrain": "true", "stream": "brightness", "group": "site harbour, model VIVID E95"},
+        "echo-view-video 3: brightness changed in site harbour, model VIVID E95; the monitor's page says since when.",
     ),
     Case("EchoplaneDrift", "no model drifts", {f"echoplane_drift_alarm{{{MODEL}}}": "0x15"}, "10m"),
     Case(
         "EchoplaneDrift",
         "the model that drifted answers no longer",
-        {f"echoplane_drift_alarm{{{MODEL}}}": "1x5 stale"},
+        {f"echoplane_drift_alarm{{{MODEL}, {DRIFTED}}}": "1x5 stale"},
         "10m",
     ),
     Case(

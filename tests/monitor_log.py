@@ -18,7 +18,13 @@ ACCEPTED = 400
 
 
 def make_rows(
-    count: int, *, first: int = 0, shift: float = 0.0, bundle: str = BUNDLE, site: str = "lakeside"
+    count: int,
+    *,
+    first: int = 0,
+    shift: float = 0.0,
+    bundle: str = BUNDLE,
+    site: str = "lakeside",
+    device: tuple[str, str] = ("", ""),
 ) -> list[Row]:
     """Returns rows whose brightness is normal, `shift` standard deviations off; the seed is the first row's number."""
     rng = np.random.default_rng(first)
@@ -30,6 +36,8 @@ def make_rows(
             model_version="3",
             bundle=bundle,
             site=site,
+            manufacturer=device[0],
+            device_model=device[1],
             label=str(rng.choice(LABELS)),
             confidence=float(rng.uniform(0.5, 1)),
             features={"brightness": 0.3 + 0.05 * float(rng.normal(shift)), "contrast": float(rng.normal())},

@@ -117,6 +117,12 @@ def words() -> frozenset[str]:
 
 
 @cache
+def words_of(kinds: tuple[str, ...]) -> frozenset[str]:
+    """Returns the words of these kinds, such as "vendor", in capitals; numbers alone are left out."""
+    return frozenset(row["word"] for row in rows("words.csv") if row["kind"] in kinds and not row["word"].isdigit())
+
+
+@cache
 def names_among_words() -> dict[str, frozenset[str]]:
     """Returns listed words that are also names of people, each with the context in which it is a term.
 

@@ -200,11 +200,12 @@ MONITOR = (
     ),
     Alert(
         "EchoplaneDrift",
-        "max by (task, version) (echoplane_drift_alarm) == 1",
+        "max by (task, version, stream, group) (echoplane_drift_alarm) == 1",
         "",
         "warning",
         "Studies no longer look like those that the model was accepted on.",
-        "{{ $labels.task }} {{ $labels.version }}: the monitor's page says what changed, since when and where.",
+        "{{ $labels.task }} {{ $labels.version }}: {{ $labels.stream }} changed in {{ $labels.group }}; "
+        "the monitor's page says since when.",
         retrains=True,
     ),
     Alert(

@@ -26,7 +26,7 @@ DAY = re.compile(r"^date=(\d{4}-\d\d-\d\d)/")
 TABLE = "predictions.parquet"
 CLOSED_AFTER = timedelta(days=2)
 """Age at which a day counts as closed: files of an outage of a day have arrived by then."""
-TEXTS = ("request_id", "task", "model_version", "bundle", "site")
+TEXTS = ("request_id", "task", "model_version", "bundle", "site", "manufacturer", "device_model")
 
 SCHEMA = pa.schema(
     [
@@ -109,7 +109,7 @@ def _table(rows: list[Row]) -> bytes:
 
 
 def read_table(content: bytes) -> list[Row]:
-    """Returns the rows of a compacted day."""
+    """Returns the rows of a compacted day; a table of an older monitor may lack the columns that have a default."""
     rows = pq.read_table(io.BytesIO(content)).to_pylist()
     maps = ("features", "timings_ms")
     return [Row(**(row | {name: dict(row[name]) for name in maps})) for row in rows]

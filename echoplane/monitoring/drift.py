@@ -142,14 +142,17 @@ def compare_labels(
 
 @dataclass(frozen=True)
 class Alarm:
-    """Alarm for one task: `stream` is the one that changed most, in the studies of `group`; `studies` is the number of
-    that group's studies since the change."""
+    """Alarm for one task: `stream` is the one that changed most; `studies` is the number of studies since the change.
+
+    `groups` are the groups in which it changed, at most one of each kind, the strongest first; none if all studies
+    changed. Stream and number are those of the first group.
+    """
 
     stream: str
     studies: int
     evidence: float
     label: LabelChange | None = None
-    group: str = ALL
+    groups: tuple[str, ...] = ()
 
 
 Streams = dict[str, RankStream]
@@ -219,10 +222,22 @@ class TaskMonitor:
     def _stream_alarm(self) -> Alarm | None:
         if self.evidence < THRESHOLD:
             return None
-        group = max(self.groups, key=lambda one: mean_evidence(self.groups[one]))
-        streams = self.groups[group]
+        groups = self.changed_groups()
+        streams = self.groups[groups[0]] if groups else self.streams
         name = max(streams, key=lambda one: streams[one].evidence)
-        return Alarm(name, streams[name].studies_since_change(), self.evidence, group=group)
+        return Alarm(name, streams[name].studies_since_change(), self.evidence, groups=groups)
+
+    def changed_groups(self) -> tuple[str, ...]:
+        """Returns the groups in which studies changed more than they did overall, the strongest of each kind.
+
+        A group that holds every study tells nothing. The first word of a group is its kind.
+        """
+        strongest: dict[str, str] = {}
+        for group in sorted(self.groups, key=lambda one: mean_evidence(self.groups[one])):
+            is_part = next(iter(self.groups[group].values())).count < self.studies
+            if is_part and mean_evidence(self.groups[group]) > mean_evidence(self.streams):
+                strongest[group.partition(" ")[0]] = group
+        return tuple(sorted(strongest.values(), key=lambda one: -mean_evidence(self.groups[one])))
 
     def _label_alarm(self) -> Alarm | None:
         if not self._labels or sum(self.window.values()) < WINDOW:

@@ -16,6 +16,7 @@ from pathlib import Path
 from echoplane.monitoring import agreement
 from echoplane.monitoring.agreement import Agreement
 from echoplane.monitoring.drift import MAX_HISTORY, THRESHOLD, WINDOW, TaskMonitor
+from echoplane.monitoring.groups import groups_of
 from echoplane.monitoring.log_reader import Step, read_step
 from echoplane.monitoring.monitor_state import dumped, restore
 from echoplane.monitoring.prediction_log import Row
@@ -26,9 +27,6 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS models (bundle TEXT PRIMARY KEY, about TEXT NOT NULL, monitor BLOB);
 """
-MAX_SITES = 24
-"""Maximum number of sites that have a group of their own per model; it bounds labels and memory."""
-OTHER = "other"
 
 log = logging.getLogger(__name__)
 FindReference = Callable[[str], Reference]
@@ -59,14 +57,9 @@ class ModelMonitor:
         if self.monitor is None or self.reference is None:
             return
         values = self.reference.values(row)
-        self.monitor.add(values, row.label or CANNOT_TELL, [self._site(row)])
+        self.monitor.add(values, row.label or CANNOT_TELL, groups_of(row, self.monitor.groups))
         self.recent.append(values)
         self.evidence.append(self.monitor.evidence)
-
-    def _site(self, row: Row) -> str:
-        group = f"site {row.site}"
-        known = self.monitor.groups if self.monitor else {}
-        return group if group in known or len(known) <= MAX_SITES else f"site {OTHER}"
 
     @property
     def ratio(self) -> float:

@@ -1,4 +1,4 @@
-"""Metrics of the monitor. Labels are bounded: tasks, model versions in service, at most 25 groups per model.
+"""Metrics of the monitor. Labels are bounded: tasks, model versions in service, at most 52 groups per model.
 
 All values of a step are published at once, so that a scrape never sees half of them, and a model that no longer answers
 disappears with its labels.
@@ -39,7 +39,12 @@ DEFINITIONS = (
         "echoplane_model_first_answer_timestamp_seconds", "gauge", "Time of the first answer of a model.", MODEL
     ),
     Definition("echoplane_drift_watched", "gauge", "1 if a model has a reference, 0 if not.", MODEL),
-    Definition("echoplane_drift_alarm", "gauge", "1 if studies have drifted from the accepted ones.", MODEL),
+    Definition(
+        "echoplane_drift_alarm",
+        "gauge",
+        "1 if studies have drifted from the accepted ones; then `stream` is what changed most, and `group` where.",
+        (*MODEL, "stream", "group"),
+    ),
     Definition(
         "echoplane_drift_evidence_ratio",
         "gauge",

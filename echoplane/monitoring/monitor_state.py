@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from echoplane.monitoring.drift import Alarm, LabelChange, TaskMonitor
+from echoplane.monitoring.drift import ALL, Alarm, LabelChange, TaskMonitor
 
 ABOUT = "about"
 SEPARATOR = "|"
@@ -61,4 +61,6 @@ def _restore(monitor: TaskMonitor, arrays: Any, about: dict[str, Any]) -> None:
     monitor.studies, monitor.window = about["studies"], about["window"]
     if alarm := about["alarm"]:
         label = LabelChange(**alarm.pop("label")) if alarm["label"] else None
-        monitor.alarm = Alarm(**{**alarm, "label": label})
+        before = alarm.pop("group", ALL)  # states of versions that named one group
+        groups = tuple(alarm.pop("groups", () if before == ALL else (before,)))
+        monitor.alarm = Alarm(**{**alarm, "label": label, "groups": groups})

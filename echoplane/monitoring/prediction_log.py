@@ -54,6 +54,11 @@ class Row(BaseModel):
     """Id of the bundle."""
     site: str
     """Label of the caller's access token; "none" without authentication."""
+    manufacturer: str = ""
+    """Manufacturer of the scanner, in listed words: see `echoplane.monitoring.device`. Empty if it is not stated,
+    and in rows of older services."""
+    device_model: str = ""
+    """Model of the scanner, likewise."""
     label: str | None
     """Predicted label; None for "cannot tell"."""
     confidence: float | None

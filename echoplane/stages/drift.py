@@ -10,6 +10,7 @@ from echoplane.errors import ConfigError
 from echoplane.evaluation.scores import EMBEDDING, FEATURE, read_scores
 from echoplane.monitoring.compaction import logged_rows
 from echoplane.monitoring.drift import THRESHOLD, Alarm, TaskMonitor
+from echoplane.monitoring.groups import groups_of, in_words
 from echoplane.monitoring.prediction_log import Row
 from echoplane.monitoring.reference import CANNOT_TELL, Reference, reference_of
 from echoplane.stages.evaluate import read_figures
@@ -50,7 +51,7 @@ def run(config: Config) -> dict[str, Any]:
     evidence = replay(monitor, reference, rows)
     found = {"task": task, "bundle_id": bundle_id, "studies": len(rows)} | summary(monitor)
     found["streams"] = streams_table(monitor, reference, rows)
-    found["sites"] = sites_table(monitor, rows) if monitor.alarm else []
+    found["groups"] = groups_table(monitor, rows) if monitor.alarm else []
     if config.out:
         from echoplane.monitoring.report import write_report
 
@@ -99,7 +100,8 @@ def alarm_sentence(alarm: Alarm) -> str:
             f"the share of {alarm.label.label} is {alarm.label.share:.1%} of the last {alarm.studies} studies; "
             f"{alarm.label.reference_share:.1%} when the model was accepted."
         )
-    return f"{alarm.stream} has been unlike that of the accepted studies for about {alarm.studies} studies."
+    where = f" of {in_words(alarm.groups)}" if alarm.groups else ""
+    return f"{alarm.stream} has been unlike that of the accepted studies for about {alarm.studies} studies{where}."
 
 
 def streams_table(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[dict[str, Any]]:
@@ -118,12 +120,15 @@ def streams_table(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -
     return sorted(table, key=lambda one: -one["evidence"])
 
 
-def sites_table(monitor: TaskMonitor, rows: list[Row]) -> list[dict[str, Any]]:
-    """Returns how the drifted studies of each site rank in the alarm's stream: 0.5 resembles the accepted ones."""
+def groups_table(monitor: TaskMonitor, rows: list[Row]) -> list[dict[str, Any]]:
+    """Returns how the drifted studies of each site, manufacturer and model rank in the alarm's stream: 0.5 resembles
+    the accepted ones."""
     if monitor.alarm is None or monitor.alarm.label:
         return []
     ranks: dict[str, list[float]] = {}
     p_values = list(monitor.streams[monitor.alarm.stream].p_values)
     for row, p_value in list(zip(reversed(rows), reversed(p_values), strict=False))[: monitor.alarm.studies]:
-        ranks.setdefault(row.site, []).append(p_value)
-    return [{"site": site, "studies": len(one), "mean_rank": float(np.mean(one))} for site, one in ranks.items()]
+        for group in groups_of(row, ranks):
+            ranks.setdefault(group, []).append(p_value)
+    table = [{"group": group, "studies": len(one), "mean_rank": float(np.mean(one))} for group, one in ranks.items()]
+    return sorted(table, key=lambda one: one["group"])

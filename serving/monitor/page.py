@@ -40,7 +40,6 @@ def _model(model: ModelMonitor) -> dict[str, Any]:
         "about": model,
         "name": f"version {model.version}" if model.version else f"bundle {model.bundle[:12]}",
         "alarm": alarm_sentence(monitor.alarm) if monitor and monitor.alarm else "",
-        "group": max(monitor.groups, key=lambda one: mean_evidence(monitor.groups[one])) if monitor else "",
         "groups": _groups(model),
         "streams": _streams(model, monitor.alarm if monitor else None),
         "curve": _curve(list(model.evidence)),

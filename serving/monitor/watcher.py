@@ -6,7 +6,8 @@ import time
 
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring.compaction import compact, remove_old
-from echoplane.monitoring.drift import ALL, THRESHOLD, mean_evidence
+from echoplane.monitoring.drift import ALL, THRESHOLD, Alarm, mean_evidence
+from echoplane.monitoring.groups import in_words
 from echoplane.monitoring.log_reader import log_size_bytes
 from echoplane.monitoring.model_monitor import ModelMonitor, Monitors
 from echoplane.monitoring.monitor_metrics import Gauges, Values
@@ -106,7 +107,9 @@ def model_values(models: list[ModelMonitor]) -> Values:
         "echoplane_model_first_answer_timestamp_seconds": [(_labels(one), one.first.timestamp()) for one in models],
         "echoplane_drift_watched": [(_labels(one), float(one.monitor is not None)) for one in models],
         "echoplane_drift_alarm": [
-            (_labels(one), float(one.monitor.alarm is not None)) for one in watched if one.monitor
+            ((*_labels(one), *_place(one.monitor.alarm)), float(one.monitor.alarm is not None))
+            for one in watched
+            if one.monitor
         ],
         "echoplane_drift_evidence_ratio": [
             ((*_labels(one), group), mean_evidence(streams) / THRESHOLD)
@@ -139,6 +142,11 @@ def feedback_values(models: list[ModelMonitor]) -> dict[str, list[tuple[tuple[st
 
 def _labels(model: ModelMonitor) -> tuple[str, str]:
     return model.task, model.version or model.bundle[:12]
+
+
+def _place(alarm: Alarm | None) -> tuple[str, str]:
+    """Returns the stream that changed and the groups in which it did; empty texts without an alarm."""
+    return (alarm.stream, in_words(alarm.groups)) if alarm else ("", "")
 
 
 def loop_values(loop: Loop, policy: LoopPolicy) -> Values:

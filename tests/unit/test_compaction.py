@@ -4,6 +4,7 @@ import gzip
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from echoplane import storage
@@ -30,6 +31,7 @@ def positions(place: Path) -> dict[str, int]:
 def test_a_closed_day_that_was_read_becomes_one_table_with_the_same_rows(tmp_path):
     rows = make_rows(50)
     rows[3] = rows[3].model_copy(update={"label": None, "confidence": None})
+    rows[4] = rows[4].model_copy(update={"manufacturer": "GE", "device_model": "VIVID E95"})
     ship(tmp_path, rows[25:], "b")
     ship(tmp_path, rows[:25], "a")
     assert compact(str(tmp_path), positions(tmp_path), LATER) == ["2026-11-01"]
@@ -43,6 +45,18 @@ def test_a_day_that_is_young_or_not_read_whole_waits(tmp_path):
     assert compact(str(tmp_path), positions(tmp_path), START + timedelta(days=1)) == []
     assert compact(str(tmp_path), {}, LATER) == []
     assert (tmp_path / DAY / "a.jsonl.gz").exists()
+
+
+def test_a_table_and_lines_without_manufacturer_and_model_are_still_read(tmp_path, monkeypatch):
+    rows = make_rows(5)
+    new = ("manufacturer", "device_model")
+    lines = [row.model_dump_json(exclude=set(new)) for row in rows]
+    assert [Row.model_validate_json(line) for line in lines] == rows
+    old = pa.schema([field for field in compaction.SCHEMA if field.name not in new])
+    with monkeypatch.context() as patched:
+        patched.setattr(compaction, "SCHEMA", old)
+        content = compaction._table(rows)
+    assert read_table(content) == rows
 
 
 def test_a_late_file_joins_the_table_of_its_day(tmp_path):

@@ -8,12 +8,15 @@ import pytest
 from scipy.stats import binomtest
 
 from echoplane.errors import ConfigError
-from echoplane.monitoring.drift import TaskMonitor
+from echoplane.monitoring import monitor_state
+from echoplane.monitoring.drift import Alarm, TaskMonitor
 from echoplane.monitoring.feedback import FeedbackRow
+from echoplane.monitoring.groups import MAX_GROUPS
 from echoplane.monitoring.log_reader import read_step
-from echoplane.monitoring.model_monitor import MAX_SITES, Monitors
+from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.monitor_metrics import DEFINITIONS, Gauges
 from echoplane.monitoring.monitor_state import dumped, restore
+from echoplane.stages.drift import alarm_sentence
 from serving.monitor.settings import MonitorSettings
 from serving.monitor.watcher import model_values
 from tests.monitor_log import BUNDLE, START, TASK, append, make_reference, make_rows
@@ -108,7 +111,33 @@ def test_one_site_that_changes_is_the_group_of_the_alarm(tmp_path, reference):
     watched = monitors(tmp_path, reference)
     watched.step()
     alarm = watched.models[BUNDLE].monitor.alarm
-    assert alarm.group == "site harbour"
+    assert alarm.groups == ("site harbour",)
+    gauges = Gauges()
+    gauges.publish(model_values(watched.current()))
+    assert 'group="site harbour",stream="brightness"' in gauges.exposition().decode()
+
+
+def test_a_scanner_that_changes_at_every_site_is_named_by_manufacturer_and_model(tmp_path, reference):
+    vivid, epiq = ("GE", "VIVID E95"), ("PHILIPS", "EPIQ 7C")
+    for number in range(40):
+        for site, first in (("lakeside", 20 * number), ("harbour", 20 * number + 10)):
+            append(tmp_path / "log", make_rows(7, first=first, site=site, device=epiq))
+            append(tmp_path / "log", make_rows(3, first=first + 7, shift=3.0, site=site, device=vivid))
+    watched = monitors(tmp_path, reference)
+    watched.step()
+    alarm = watched.models[BUNDLE].monitor.alarm
+    assert set(alarm.groups) == {"manufacturer GE", "model GE VIVID E95"}
+    assert "manufacturer GE" in alarm_sentence(alarm)
+
+
+def test_a_state_of_a_version_that_knew_one_group_per_alarm_is_read(reference, monkeypatch):
+    monitor = TaskMonitor(reference.streams, reference.labels)
+    monitor.alarm = Alarm("brightness", 40, 1e5)
+    old = {"stream": "brightness", "studies": 40, "evidence": 1e5, "label": None, "group": "site harbour"}
+    monkeypatch.setattr(monitor_state, "asdict", lambda _: old)
+    content = dumped(monitor)
+    restore(monitor, content)
+    assert monitor.alarm == Alarm("brightness", 40, 1e5, groups=("site harbour",))
 
 
 def test_groups_do_not_multiply_the_evidence(reference):
@@ -122,11 +151,12 @@ def test_groups_do_not_multiply_the_evidence(reference):
 
 
 def test_sites_beyond_the_limit_share_a_group(tmp_path, reference):
-    for number in range(MAX_SITES + 10):
+    for number in range(MAX_GROUPS["site"] + 10):
         append(tmp_path / "log", make_rows(1, first=number, site=f"s{number}"))
     watched = monitors(tmp_path, reference)
     watched.step()
-    assert len(watched.models[BUNDLE].monitor.groups) == MAX_SITES + 2
+    groups = watched.models[BUNDLE].monitor.groups
+    assert sum(group.startswith("site ") for group in groups) == MAX_GROUPS["site"] + 1
 
 
 def test_a_model_without_reference_is_counted_and_published_as_not_watched(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from echoplane.errors import ConfigError
 from echoplane.monitoring import prediction_log
+from echoplane.monitoring.device import listed_name
 from echoplane.monitoring.prediction_log import PredictionLog, Row, now, packed, read_rows, unpacked
 from echoplane.runtimes.features import input_features
 from echoplane.tasks import view_video
@@ -94,6 +95,23 @@ def test_a_folder_that_can_not_be_written_is_named_as_the_fault(tmp_path):
 def test_an_embedding_survives_packing_at_half_precision():
     embedding = np.linspace(-3, 3, 7, dtype=np.float32)
     assert unpacked(packed(embedding)) == pytest.approx(embedding, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Philips Medical Systems", "PHILIPS"),
+        ("G.E. Healthcare", "GE"),
+        ("EPIQ 7C", "EPIQ 7C"),
+        ("vivid E95 Quetzal^Anna 19480521", "VIVID E95"),
+        ("Quetzal^Anna", "unlisted"),
+        ("19480521", "unlisted"),
+        ("SIEMENS 12 34 56", "SIEMENS 12"),
+        (" ", ""),
+    ],
+)
+def test_of_a_device_only_listed_words_are_written_down(text, name):
+    assert listed_name(text) == name
 
 
 def test_features_of_a_brighter_and_of_a_moving_clip_say_so():

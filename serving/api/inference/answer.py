@@ -98,7 +98,7 @@ def _answer(
     if slot.shadow is not None:
         slot.shadow.offer(study, size_bytes, answer.result.label)
     if prediction_log:
-        prediction_log.add(row_of(answer, model, received.request_id, received.site, timings_ms))
+        prediction_log.add(row_of(study, answer, model, received.request_id, received.site, timings_ms))
     return Answered(received.request_id, model, answer.result, files, timings_ms)
 
 

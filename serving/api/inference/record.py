@@ -1,12 +1,15 @@
 """Rows of the prediction log."""
 
+from echoplane.monitoring.device import device_of
 from echoplane.monitoring.prediction_log import Row, now, packed
 from echoplane.runtimes import Answer
+from echoplane.study.study import Study
 from serving.api.models.slots import Model
 
 
-def row_of(answer: Answer, model: Model, request_id: str, site: str, timings_ms: dict[str, float]) -> Row:
+def row_of(study: Study, answer: Answer, model: Model, request_id: str, site: str, timings_ms: dict[str, float]) -> Row:
     """Returns the row of one answered study, without patient, UID or any free text of the file."""
+    manufacturer, device_model = device_of(study)
     return Row(
         time=now(),
         request_id=request_id,
@@ -14,6 +17,8 @@ def row_of(answer: Answer, model: Model, request_id: str, site: str, timings_ms:
         model_version=model.version,
         bundle=model.bundle.id,
         site=site,
+        manufacturer=manufacturer,
+        device_model=device_model,
         label=answer.result.label,
         confidence=answer.result.confidence,
         features=answer.features,
