@@ -3,7 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-# one file at a time for each core; pytest-xdist waits for ever for a worker that it has started in place of a crashed one
+# For tests that mostly wait for other processes: two files at a time. A crashed worker ends the run: pytest-xdist can wait
+# for ever for the one that it starts in its place.
 PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 .DEFAULT_GOAL := help
@@ -49,7 +50,7 @@ lint: setup  ## style, types and dependencies between packages
 	$(BIN)/mypy
 
 unit: setup  ## tests of functions and packages
-	$(PYTEST) tests/unit $(PARALLEL)
+	$(PYTEST) tests/unit
 
 integration: setup  ## tests with real Ray, MLflow and Kubeflow components
 	$(PYTEST) tests/integration $(PARALLEL) --timeout 1200
