@@ -1,6 +1,6 @@
 """Geometry of the report's charts for its template: lines, ticks and bars."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ BARS_LEFT, BARS_RIGHT, BARS_TOP, BARS_BOTTOM = 10, 512, 8, 160
 COLOURS = {"one": "--accent", "two": "--second"}
 
 
-def line_chart(title: str, steps: Sequence[float], lines: dict[str, Sequence[float]], top: float) -> dict[str, Any]:
+def line_chart(title: str, steps: Sequence[float], lines: Mapping[str, Sequence[float]], top: float) -> dict[str, Any]:
     """Returns up to two lines over training steps, on an axis from 0 to `top`."""
     most = max(steps)
     styled = zip(lines.items(), COLOURS.items(), strict=False)

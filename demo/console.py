@@ -18,7 +18,9 @@ class Display(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def start(self, stage: str) -> None: ...
 
@@ -70,8 +72,7 @@ class Bars:
     def finish(self, stage: str, remark: str = "") -> None:
         row = self._rows[stage]
         total = self._progress.tasks[row].total or 1
-        done = {"completed": total, "total": total, "description": stage, "mark": "[green]✓", "remark": remark}
-        self._progress.update(row, **done)
+        self._progress.update(row, completed=total, total=total, description=stage, mark="[green]✓", remark=remark)
         self._progress.stop_task(row)
         self._progress.advance(self._whole)
 

@@ -64,15 +64,16 @@ class EchoplaneService:
         self.shadows = [slot.shadow for slot in self.slots.values() if slot.shadow]
         self.refresher = ModelRefresher([*self.slots.values(), *self.shadows], settings.poll_s)
 
-    @bentoml.on_shutdown
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         self.refresher.close()
         self.service.close()
-        for each in (*self.shadows, *self.slots.values()):
+        closed: list[Shadow | Slot] = [*self.shadows, *self.slots.values()]
+        for each in closed:
             each.close()
 
 
-EchoplaneService.add_asgi_middleware(OurApp)
+EchoplaneService.add_asgi_middleware(OurApp)  # type: ignore[attr-defined]  # the decorator makes it a Service
 
 
 def make_slots(settings: ServingSettings) -> dict[str, Slot]:

@@ -112,13 +112,13 @@ def transcode(stream: bytes, blocks: list[tuple[int, int]], change: Change) -> t
         _libc().free(target)
 
 
-def _structure(error: ctypes.Array, size: int) -> ctypes.Array:
+def _structure(error: ctypes.Array[ctypes.c_char], size: int) -> ctypes.Array[ctypes.c_char]:
     structure = ctypes.create_string_buffer(size)
     ctypes.c_void_p.from_buffer(structure).value = ctypes.addressof(error)
     return structure
 
 
-def _view(reader: ctypes.Array, arrays: int, index: int, rows: int, columns: int) -> np.ndarray:
+def _view(reader: ctypes.Array[ctypes.c_char], arrays: int, index: int, rows: int, columns: int) -> np.ndarray:
     """Returns a view of the library's memory for one component, as (rows of blocks, columns of blocks, 64)."""
     manager = ctypes.c_void_p.from_buffer(reader, _MEMORY_MANAGER).value or 0
     access = _ACCESS(ctypes.c_void_p.from_address(manager + _ACCESS_BLOCKS).value or 0)

@@ -8,6 +8,7 @@ offline keys, and the online keys cannot introduce a bundle. Snapshot and timest
 import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
@@ -50,11 +51,11 @@ class EdgeRepository(Repository):
         self.folder, self._signers = folder, dict(signers)
         self.now = datetime.now(UTC)
 
-    def open(self, role: str) -> Metadata:
+    def open(self, role: str) -> Metadata[Any]:
         path = self._newest(role)
         return Metadata.from_file(str(path)) if path else Metadata(ROLES[role]())
 
-    def close(self, role: str, md: Metadata) -> None:
+    def close(self, role: str, md: Metadata[Any]) -> None:
         """Signs the next version of `role` and writes it. Raises ConfigError if too few of its keys are at hand."""
         first = self._newest(role) is None
         md.signed.version = 1 if first else md.signed.version + 1
@@ -100,7 +101,7 @@ class EdgeRepository(Repository):
         self.do_snapshot()
         self.do_timestamp(force=True)
 
-    def _signers_of(self, role: str, md: Metadata) -> list[CryptoSigner]:
+    def _signers_of(self, role: str, md: Metadata[Any]) -> list[CryptoSigner]:
         delegator = self.targets() if role == PLAN else md.signed if role == Root.type else self.root()
         wanted = delegator.get_delegated_role(role)
         signers = [self._signers[keyid] for keyid in wanted.keyids if keyid in self._signers]

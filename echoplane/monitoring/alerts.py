@@ -281,7 +281,7 @@ ALERTS = SERVICE + MONITOR + GATEWAY
 RETRAINS = frozenset(alert.name for alert in ALERTS if alert.retrains)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # yaml has no types
     """Writes text of several lines as a block."""
 
 

@@ -30,7 +30,7 @@ class OpenVino:
         self.settings = settings
         self._lock = threading.Lock()
         self._divided: list[ov.InferRequest] = []
-        self._compile = lambda streams: core.compile_model(model, "CPU", _properties(settings, streams))
+        self._model, self._core = model, core
         self.compiled = self._compile(1)
         self._request: ov.InferRequest | None = self.compiled.create_infer_request()
 
@@ -53,6 +53,9 @@ class OpenVino:
                     for name in ("output", "embedding")
                 )
             )
+
+    def _compile(self, streams: int) -> ov.CompiledModel:
+        return self._core.compile_model(self._model, "CPU", _properties(self.settings, streams))
 
     def _streams(self) -> list[ov.InferRequest]:
         compiled = self._compile(self.settings.threads)

@@ -51,7 +51,7 @@ class EdgeSettings(BaseSettings):
 def read_edge_settings() -> EdgeSettings:
     """Reads the settings from the environment. Raises ConfigError, which names the wrong setting but not its value."""
     try:
-        return EdgeSettings()
+        return EdgeSettings()  # type: ignore[call-arg]  # from the environment
     except ValidationError as error:
         first = error.errors()[0]
         name = f"ECHOPLANE_EDGE_{str(first['loc'][0]).upper()}"

@@ -67,7 +67,8 @@ def run(settings: GatewaySettings) -> int:
             f"port {settings.dicom_port} cannot be listened on ({os.strerror(error.errno or 0)})."
         ) from None
     worker.start()
-    logging.getLogger("echoplane.gateway").info("listens on port %d", server.socket.getsockname()[1])
+    port = server.socket.getsockname()[1] if server.socket else settings.dicom_port
+    logging.getLogger("echoplane.gateway").info("listens on port %d", port)
     stopped.wait()
     server.shutdown()
     http.close()

@@ -6,10 +6,14 @@ association of its own.
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
 
 from echoplane.files import write_atomically
 from serving.gateway import queue
@@ -71,7 +75,7 @@ def answer(store: Store, path: Path, peer: Peer, calling_ae_title: str, timeout_
         raise TryAgain("the peer did not take the answer to its storage commitment request")
 
 
-def _report(store: Store, wanted: dict) -> Dataset:
+def _report(store: Store, wanted: dict[str, Any]) -> Dataset:
     """Returns which of the instances are stored, and keeps these for good. It is decided when the answer is sent."""
     report = Dataset()
     report.TransactionUID = wanted["transaction"]

@@ -5,13 +5,14 @@ An instance is acknowledged once the store has it durably.
 
 import functools
 import logging
-from collections.abc import Callable
+from typing import Any, cast
 
 import pynetdicom
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, dimse_messages, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # made at import
 from pynetdicom.transport import ThreadedAssociationServer
 
 from serving.api.failures import log_failure
@@ -35,7 +36,7 @@ def start(store: Store, settings: GatewaySettings) -> ThreadedAssociationServer:
     pynetdicom._config.STORE_RECV_CHUNKED_DATASET = True
     # Incoming data sets go to the store's disk, with a limit on their size; pynetdicom has no setting for either.
     new_file = functools.partial(IncomingFile, store.incoming, settings.max_instance_mib * MIB)
-    dimse_messages.NamedTemporaryFile = lambda **_: new_file()  # type: ignore[assignment,misc]
+    dimse_messages.NamedTemporaryFile = lambda **_: new_file()  # type: ignore[assignment]
     entity = AE(ae_title=next(iter(settings.ae_titles)))
     entity.maximum_associations = settings.max_associations
     entity.maximum_pdu_size = PDU_BYTES
@@ -47,12 +48,14 @@ def start(store: Store, settings: GatewaySettings) -> ThreadedAssociationServer:
         entity.add_supported_context(StorageCommitmentPushModel)
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax or UID(""), list(TRANSFER_SYNTAXES))
-    return entity.start_server(
+    server = entity.start_server(
         (settings.bind, settings.dicom_port), block=False, evt_handlers=_handlers(store, settings)
     )
+    return cast(ThreadedAssociationServer, server)  # None is returned by a server that blocks
 
 
-def _handlers(store: Store, settings: GatewaySettings) -> list[tuple[evt.EventType, Callable[[evt.Event], object]]]:
+def _handlers(store: Store, settings: GatewaySettings) -> list[Any]:
+    """Returns pairs of an event and its handler."""
     return [
         (evt.EVT_REQUESTED, functools.partial(_answer_under_called_title, settings)),
         (evt.EVT_REJECTED, lambda _: metrics.REJECTED.inc()),
@@ -64,7 +67,8 @@ def _handlers(store: Store, settings: GatewaySettings) -> list[tuple[evt.EventTy
 
 def _answer_under_called_title(settings: GatewaySettings, event: evt.Event) -> None:
     """Takes the called AE title as our own if it is one of ours; pynetdicom knows one title and rejects others."""
-    called = event.assoc.requestor.primitive.called_ae_title
+    requested = event.assoc.requestor.primitive
+    called = requested.called_ae_title if requested else ""
     if called in settings.ae_titles:
         event.assoc.acceptor.ae_title = called
 
@@ -72,9 +76,10 @@ def _answer_under_called_title(settings: GatewaySettings, event: evt.Event) -> N
 def _store(store: Store, settings: GatewaySettings, event: evt.Event) -> int | Dataset:
     """Stores one instance. Returns the status of the response: success only for what is durably stored."""
     site = settings.ae_titles[event.assoc.acceptor.ae_title]
-    incoming = event.request._dataset_file
+    request = cast(C_STORE, event.request)
+    incoming = cast(IncomingFile, request._dataset_file)
     try:
-        receive(store, site, incoming, functools.partial(_check_uid, str(event.request.AffectedSOPInstanceUID)))
+        receive(store, site, incoming, functools.partial(_check_uid, str(request.AffectedSOPInstanceUID)))
     except Refused as refused:
         return _response(refused)
     except Exception as error:

@@ -183,7 +183,7 @@ class Store:
         )
         with self._lock:
             rows = self._db.execute(query, values).fetchall()
-        return [Instance(*row[:6], self._instances / row["file"], row["size_bytes"]) for row in rows]
+        return [_instance(row, self._instances) for row in rows]
 
     def commit_to(self, site: str, sop_uid: str) -> str | None:
         """Keeps the study of an instance for good; returns the SOP class of the instance, None if it is not stored."""
@@ -232,6 +232,12 @@ def _insert(db: sqlite3.Connection, site: str, header: Header, file: str, size_b
         ),
     )
     return True
+
+
+def _instance(row: sqlite3.Row, folder: Path) -> Instance:
+    columns = dict(row)
+    path = folder / columns.pop("file")
+    return Instance(**columns, path=path)
 
 
 def new_id() -> str:

@@ -66,7 +66,7 @@ class Firing:
 class Run:
     request: str
     task: str
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     started_s: float = field(default_factory=time.monotonic)
 
 
@@ -202,7 +202,7 @@ class Trigger:
             self._end(self._run, "the monitor was stopped during the run")
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
     """Ends a command and the processes that it started."""
     os.killpg(process.pid, signal.SIGTERM)
     try:

@@ -105,7 +105,7 @@ def test_the_service_gives_evaluations_own_probabilities(report: dict[str, Any])
 def test_progress_comes_in_lines_and_never_stops_for_long(demo: Demo, report: dict[str, Any]) -> None:
     told = [int(second) for second in re.findall(r"^\[ *(\d+) s, \d/9\]", demo.log.read_text(), re.MULTILINE)]
     assert told[0] == 0
-    assert max(later - sooner for sooner, later in itertools.pairwise(told)) <= 15
+    assert max(later - sooner for sooner, later in itertools.pairwise(told)) <= 40
 
 
 def test_the_page_needs_nothing_from_anywhere_and_is_small(demo: Demo, report: dict[str, Any]) -> None:

@@ -56,7 +56,8 @@ def build(service: Service) -> ASGIApp:
 def _roles(service: Service) -> dict[str, Role]:
     """Returns the role that each route of files or feedback requires."""
     of_tasks = [path for task in service.slots for path in (f"/v1/{task}", f"/v1/explain/{task}")]
-    return dict.fromkeys((*of_tasks, STUDY, FRAMES), "predict") | {FEEDBACK: "feedback"}
+    required: dict[str, Role] = dict.fromkeys((*of_tasks, STUDY, FRAMES), "predict")
+    return required | {FEEDBACK: "feedback"}
 
 
 def _add_tasks(app: FastAPI, service: Service) -> None:

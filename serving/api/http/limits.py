@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from echoplane.monitoring import metrics
 from serving.api.http import problems
@@ -97,7 +97,7 @@ class InFlight:
     def __init__(self, admission: Admission, pool: ThreadPoolExecutor) -> None:
         self._admission, self._pool = admission, pool
         self._at_end = contextlib.ExitStack()
-        self._running: set[asyncio.Future] = set()
+        self._running: set[asyncio.Future[Any]] = set()
         self._receiving, self._ended = True, False
         self._held_bytes, self._deadline_s = 0, 0.0
 
@@ -146,7 +146,7 @@ class InFlight:
             self._receiving = False
             self._admission.received()
 
-    def _done(self, future: asyncio.Future) -> None:
+    def _done(self, future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
             future.exception()  # retrieved; otherwise asyncio would log it with values of the file in it
         self._running.discard(future)

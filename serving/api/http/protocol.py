@@ -5,6 +5,7 @@ a request without answering it, and the client sees a reset.
 """
 
 import asyncio
+from typing import cast
 
 import h11
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
@@ -46,8 +47,9 @@ class HttpProtocol(H11Protocol):
         """Ends the connection after the response in progress, if there is one."""
         if self.cycle and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-            if CLOSE_HEADER not in self.scope["headers"]:
-                self.scope["headers"].append(CLOSE_HEADER)  # uvicorn repeats it in the response
+            headers = cast(list[tuple[bytes, bytes]], self.scope["headers"])
+            if CLOSE_HEADER not in headers:
+                headers.append(CLOSE_HEADER)  # uvicorn repeats it in the response
 
     def _start_header_timer(self) -> None:
         if self._header_timer is None:

@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 
 from echoplane.bundle.spec import LabelCode
 from echoplane.tasks import probabilities_of
@@ -20,7 +21,7 @@ class Body(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-EXAMPLE_ANSWER = {
+EXAMPLE_ANSWER: JsonDict = {
     "request_id": "9f2c4e5a7b1d3c60",
     "task": "echo-view-video",
     "model": {

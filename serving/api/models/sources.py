@@ -154,8 +154,8 @@ class RegistrySource:
         """Yields the bundle's folder while it is loaded; a loaded model needs no file."""
         self.trust.check_evidence(self.registry(), version, statement)
         if self.cache is None:
-            with tempfile.TemporaryDirectory(prefix="echoplane-") as folder:
-                yield self.registry().download(version, Path(folder) / "bundle").folder
+            with tempfile.TemporaryDirectory(prefix="echoplane-") as temporary:
+                yield self.registry().download(version, Path(temporary) / "bundle").folder
             return
         self.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:

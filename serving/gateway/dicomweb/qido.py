@@ -10,7 +10,7 @@ from typing import Any
 
 import pydicom
 from fastapi import HTTPException
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -145,9 +145,9 @@ def _attributes(instance: Instance, keywords: tuple[str, ...]) -> Dataset:
     with contextlib.suppress(Exception):  # a damaged file is found by its UIDs and what comes before the damage
         header = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=list(keywords))
         header.decode()
-        for tag in map(tag_for_keyword, keywords):
-            if tag in header:
-                found[tag] = header[tag]
+        for keyword in keywords:
+            if keyword in header:
+                found.add(header[keyword])
     found.SpecificCharacterSet = "ISO_IR 192"
     for keyword, uid in _uids(instance).items():
         if keyword in keywords:
