@@ -10,13 +10,15 @@ import cv2
 import imageio.v3 as imageio
 import numpy as np
 
+from echoplane.cmr.bullseye import SIDE, bullseyes
 from echoplane.cmr.curves import chart
-from echoplane.cmr.files import RESEARCH_USE
+from echoplane.cmr.files import ALL_HEADERS, RESEARCH_USE, stack_digest
 from echoplane.html import data_uri, render
 from echoplane.study.cine import Cine, display_turn, turned
 from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.derived import body_as_json, reference_as_json
 from echoplane.tasks.cmr_segmentation.figures import rounded
-from echoplane.tasks.cmr_segmentation.measures import HEADERS, heart_rate_bpm
+from echoplane.tasks.cmr_segmentation.measures import heart_rate_bpm
 from echoplane.tasks.cmr_segmentation.structures import COLOURS, STRUCTURES
 
 DRAWING_ORDER = (3, 2, 1, 4, 5)
@@ -38,10 +40,10 @@ CARDS = (
 """Measures in the large cards at the top of the report: name, title, unit."""
 
 
-def write_report(found: Segmentation, cines: tuple[Cine, ...], path: Path) -> None:
-    """Writes the report of one study to `path`."""
+def write_report(found: Segmentation, cines: tuple[Cine, ...], model: dict[str, str], path: Path) -> None:
+    """Writes the report of one study to `path`. `model` identifies the model used."""
     stack, doubtful = cines[0], found.doubtful
-    masks = found.masks[stack.plane]
+    masks, reference = found.masks[stack.plane], reference_as_json(found.subject)
     pages = {
         f"End diastole, phase {found.ed}": montage(stack, masks, found.ed),
         f"End systole, phase {found.es}": montage(stack, masks, found.es),
@@ -50,8 +52,17 @@ def write_report(found: Segmentation, cines: tuple[Cine, ...], path: Path) -> No
     page = render(
         template,
         cards=[(header, unit, _shown(found.measures.get(name)), name in doubtful) for name, header, unit in CARDS],
-        measures=[(header, _shown(found.measures.get(name)), name in doubtful) for name, header in HEADERS.items()],
-        known=_known(stack),
+        measures=[
+            (header, _shown(found.measures.get(name)), name in doubtful, _range(reference["ranges"].get(name)))
+            for name, header in ALL_HEADERS.items()
+        ],
+        reference=reference,
+        body=body_as_json(found.subject),
+        bullseyes=bullseyes(found.wall),
+        side=SIDE,
+        wall=found.wall.as_json(),
+        known=[*_known(stack), *_made(found, stack, model)],
+        limits=model.get("limits", ""),
         flags=found.flags,
         warnings=found.warnings,
         expected_dice=rounded(found.confidence),
@@ -81,6 +92,22 @@ def _known(stack: Cine) -> list[tuple[str, str]]:
     rate = heart_rate_bpm(stack)
     known.append(("heart rate", f"{rate:.0f} a minute" if rate else "not known"))
     return known
+
+
+def _made(found: Segmentation, stack: Cine, model: dict[str, str]) -> list[tuple[str, str]]:
+    """Returns whose pictures were measured, when, and by which model, with titles."""
+    return [
+        ("end diastole, end systole", f"phases {found.ed} and {found.es}; --ed and --es choose others"),
+        ("pseudonym", found.subject.pseudonym or "none: the files do not state that the identity was removed"),
+        ("digest of the short axis", stack_digest(stack)[:16]),
+        ("measured on", model["date"]),
+        ("model", f"{model['task']}, bundle {model['bundle'][:16]}, {model['runtime']} {model['precision']}"),
+        ("echoplane", model["version"]),
+    ]
+
+
+def _range(limits: list[float] | None) -> str:
+    return "" if limits is None else f"{limits[0]:g} to {limits[1]:g}"
 
 
 def _drawn(found: Segmentation, structure: int) -> bool:

@@ -4,12 +4,13 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from echoplane import runtimes
+from echoplane import __version__, runtimes
 from echoplane.errors import ConfigError
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision
 from echoplane.stages.stage import ensure_folder
@@ -43,6 +44,14 @@ class Config(BaseModel):
     """Phase (from 0) of end systole, if the one found from the volumes is wrong."""
     exclude_slices: str = ""
     """Slices to leave out, from 1 as the report numbers them, separated by commas: 1,10; they are interpolated."""
+    height_cm: float | None = None
+    """Height of the person, for measures indexed by body surface; by default as the DICOM files state it."""
+    weight_kg: float | None = None
+    """Weight of the person; by default as the DICOM files state it."""
+    sex: Literal["M", "F"] | None = None
+    """Sex of the person, M or F, for reference ranges; by default as the DICOM files state it."""
+    age_years: int | None = Field(None, ge=0, le=120)
+    """Age of the person, for reference ranges; by default as the DICOM files state it."""
     masks: str = ""
     """Folder of masks that `measure` wrote and a person edited: these are measured, and no model is run."""
     dicom: bool = False
@@ -63,8 +72,10 @@ def run(config: Config) -> dict[str, Any]:
     stack, *planes = read_cines(source)
     if config.exclude_slices:
         stack = without_slices(stack, _numbers(config.exclude_slices))
-    study = Study((), (stack, *planes))
+    stated = stack.subject.stated(config.height_cm, config.weight_kg, config.sex, config.age_years)
+    study = Study((), (replace(stack, subject=stated), *planes))
     found, model = _of_person(Path(config.masks), study) if config.masks else _of_model(config, study)
+    model |= {"date": f"{datetime.now(UTC):%Y-%m-%d}", "version": __version__}
     found = remeasured(found, study, config.ed, config.es)
     objects: dict[str, Any] = {}
     if config.dicom:
@@ -74,7 +85,7 @@ def run(config: Config) -> dict[str, Any]:
         found = replace(found, warnings=(*found.warnings, *lacking))
     with _all_at_once(folder) as part:
         cmr.write_measures(found, study, model, part)
-        cmr.write_report(found, study.cines, part / "report.html")
+        cmr.write_report(found, study.cines, model, part / "report.html")
         for name, dataset in objects.items():
             dataset.save_as(part / name, enforce_file_format=True)
     return as_json(found, study, model)
@@ -89,7 +100,9 @@ def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one that segments cine MR.")
     model = {"task": read.spec.task, "bundle": read.id, "runtime": used.runtime, "precision": used.precision}
-    return found, model
+    card = (Path(config.bundle) / "card.md").read_text()
+    limits = " ".join(card.partition("## Limits")[2].partition("\n## ")[0].split())
+    return found, model | {"limits": limits}
 
 
 def _of_person(masks: Path, study: Study) -> tuple[Segmentation, dict[str, str]]:

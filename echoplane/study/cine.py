@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from echoplane.errors import ConfigError, TooLarge, UnusableStudy
+from echoplane.study.subject import Subject
 
 MIN_PHASES, MIN_SLICES = 2, 3
 MIN_PHASES_OF_A_BEAT = 10
@@ -53,6 +54,7 @@ class Cine:
     sources: Mapping[tuple[int, int], tuple[str, int]] = field(default_factory=dict, repr=False)
     """DICOM source of each (phase, slice): SOP instance UID and frame number."""
     warnings: tuple[str, ...] = ()
+    subject: Subject = field(default_factory=Subject, repr=False)
 
     def __post_init__(self) -> None:
         if not self.present_TZ.size:

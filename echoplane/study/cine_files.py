@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import Slice, is_mr, slices_of
 from echoplane.study.nifti import is_nifti, read_nifti
 from echoplane.study.series import by_geometry, cines_of
+from echoplane.study.subject import Subject, subject_of
 
 ZIP = b"PK\x03\x04"
 NAMES = {"short-axis": "sa", "2-chamber": "la_2ch", "4-chamber": "la_4ch"}
@@ -123,13 +125,14 @@ def _joined(found: list[Cine]) -> list[Cine]:
 
 def _dicom(files: Files) -> tuple[Cine, ...]:
     slices: list[Slice] = []
-    others, first_error = 0, None
+    others, first_error, subject = 0, None, None
     for load in files.values():
         try:
             with damaged_file_errors():
                 dataset = parse(load(), Limits())
                 if is_mr(dataset):
                     slices += list(slices_of(dataset))
+                    subject = subject or subject_of(dataset)
                 else:
                     others += 1
         except NotAnImage as error:
@@ -137,10 +140,11 @@ def _dicom(files: Files) -> tuple[Cine, ...]:
             others += 1
     if not slices:
         raise _nothing(others, first_error)
-    cines = cines_of(slices)
-    if not others:
-        return cines
-    return (cines[0].with_warnings(f"{others} file(s) that are no MR image were passed over"), *cines[1:])
+    stack, *planes = cines_of(slices)
+    stack = replace(stack, subject=subject or Subject())
+    if others:
+        stack = stack.with_warnings(f"{others} file(s) that are no MR image were passed over")
+    return (stack, *planes)
 
 
 def _nothing(others: int, first_error: NotAnImage | None) -> InputError:

@@ -82,6 +82,38 @@ def test_the_report_shows_contours_loop_and_curves_without_another_file(measured
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_measures_are_indexed_if_the_body_is_stated(tmp_path: Path, bundle: Path, cine: Path, measured: Path) -> None:
+    unknown = json.loads((measured / "measures.json").read_text())
+    assert unknown["measures"]["lvedvi_ml_m2"] is None
+    assert "height and weight" in unknown["body"]["missing"]
+    assert "sex" in unknown["reference"]["missing"]
+    arguments = ["measure", str(cine), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]
+    assert cli.main([*arguments, "--height-cm", "180", "--weight-kg", "80", "--sex", "F"]) == 0
+    found = json.loads((tmp_path / "o" / "measures.json").read_text())
+    assert found["measures"]["lvedvi_ml_m2"] == pytest.approx(found["measures"]["lvedv_ml"] / 2, abs=0.001)
+    assert found["reference"]["ranges"]["lvef_percent"] == [51, 71]
+    assert "51 to 71" in (tmp_path / "o" / "report.html").read_text()
+
+
+def test_a_header_that_states_the_body_indexes_by_it_and_a_person_may_correct_it(tmp_path: Path, bundle: Path) -> None:
+    body = {"PatientSize": 1.8, "PatientWeight": 80, "PatientIdentityRemoved": "YES"}
+    write_series(tmp_path / "series", beating_heart(phases=3)[0], **body)
+    arguments = ["measure", str(tmp_path / "series"), "--out", str(tmp_path / "o"), "--bundle", str(bundle)]
+    for more, surface_m2 in (([], 2.0), (["--weight-kg", "20"], 1.0)):
+        assert cli.main([*arguments, *more]) == 0
+        found = json.loads((tmp_path / "o" / "measures.json").read_text())
+        assert found["body"]["surface_m2"] == pytest.approx(surface_m2)
+        assert found["input"]["pseudonym"] == PATIENT["PatientID"]
+
+
+def test_the_report_says_what_was_measured_when_and_by_which_model(measured: Path) -> None:
+    found, page = json.loads((measured / "measures.json").read_text()), (measured / "report.html").read_text()
+    for text in (found["input"]["digest"][:16], found["model"]["bundle"][:16], found["model"]["date"]):
+        assert text in page
+    assert "the identity was removed" in page, "this file names nobody, and does not say that it is without identity"
+    assert found["wall"]["missing"] in page, "no right ventricle, no segments"
+
+
 def test_an_unusable_cine_ends_with_three_and_a_reason(tmp_path: Path, bundle: Path, capsys) -> None:
     pictures, _ = beating_heart(phases=2)
     nibabel.save(nibabel.Nifti1Image(pictures[:1].transpose(3, 2, 1, 0), AFFINE), tmp_path / "one.nii.gz")

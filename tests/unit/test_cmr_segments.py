@@ -22,7 +22,7 @@ def displayed_affine() -> np.ndarray:
 
 
 def heart(wall_mm: Callable[[np.ndarray], np.ndarray], taper: float, radius_mm: float = 24.0) -> np.ndarray:
-    """Labels (slice, row, column) of a cone of blood from base to apex, in a wall given by angle (clockwise from right).
+    """Labels (slice, row, column) of a cone of blood in a wall whose thickness goes by angle, clockwise from right.
 
     The right ventricle lies left of it and touches from 130 to 230 degrees."""
     row, column = np.mgrid[:SIZE, :SIZE]

@@ -12,6 +12,7 @@ drawn         annotated masks -> training samples
 calibrating   the threshold under which a result is flagged as unsure
 scoring       comparison of masks and measures with annotations: rows, figures, failures
 cleaning, measures, overlap, quality, coverage   mask clean-up, volumes, distances, quality control flags
+segments, derived   wall thickness by segment; indexed measures, peak rates, reference ranges
 networks, learning                               the parts that need torch
 """
 

@@ -13,6 +13,7 @@ from echoplane.study.cine import HEART_RATES_BPM, Cine
 from echoplane.study.cine_files import FOUND
 from echoplane.study.nifti import write_nifti
 from echoplane.study.study import Study
+from echoplane.study.subject import Subject
 from echoplane.tasks import task
 from echoplane.tasks.cmr_segmentation import measures as measuring
 from echoplane.tasks.cmr_segmentation.base_plane import valve_slices
@@ -22,7 +23,9 @@ from echoplane.tasks.cmr_segmentation.coverage import (
     repeated_slice_flags,
     stack_end_flags,
 )
+from echoplane.tasks.cmr_segmentation.derived import BASE, body_as_json, derived, reference_as_json
 from echoplane.tasks.cmr_segmentation.quality import Flag, plausibility_flags, stroke_volume_flags, ventricle_flags
+from echoplane.tasks.cmr_segmentation.segments import Wall, wall_segments
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY, PLANES, SHOWN, STRUCTURES
 
 
@@ -34,6 +37,8 @@ class Segmentation(task.Segmentation):
     curves: dict[str, measuring.Curve] = field(default_factory=dict)
     ed: int = 0
     es: int = 0
+    wall: Wall = field(default_factory=Wall)
+    subject: Subject = field(default_factory=Subject, repr=False)
     flags: tuple[Flag, ...] = ()
     mask_flags: tuple[Flag, ...] = ()
     """The subset of `flags` that concerns how the masks were made, and holds for every measurement of them."""
@@ -48,6 +53,9 @@ class Segmentation(task.Segmentation):
                 name: {"unit": curve.unit, "values": [rounded(v) for v in curve.size_T]}
                 for name, curve in self.curves.items()
             },
+            "wall": self.wall.as_json(),
+            "body": body_as_json(self.subject),
+            "reference": reference_as_json(self.subject),
             "expected_dice": rounded(self.confidence),
             "flags": [
                 {"name": flag.name, "sentence": flag.sentence, "concerns": list(flag.measures)} for flag in self.flags
@@ -57,9 +65,9 @@ class Segmentation(task.Segmentation):
 
     @property
     def doubtful(self) -> tuple[str, ...]:
-        """Names of the measures that a flag concerns, in the order of the report."""
+        """Names of the measures that a flag concerns, and of those derived from them, in the order of the report."""
         concerned = {name for flag in self.flags for name in flag.measures}
-        return tuple(name for name in self.measures if name in concerned)
+        return tuple(name for name in self.measures if BASE.get(name, name) in concerned)
 
     def files(self, study: Study) -> dict[str, bytes]:
         """Returns a NIfTI mask by file name, one per cine, on its grid and with its affine."""
@@ -103,11 +111,13 @@ def from_masks(
         label=None if all_flags else "measured",
         confidence=expected_dice,
         warnings=(*_warnings(stack, lv_T, 0 if chosen else ed), *warnings),
-        measures={name: found.get(name) for name in measuring.HEADERS},
+        measures={name: found.get(name) for name in measuring.HEADERS} | derived(found, curves["lv-cavity"], stack),
         curves=curves,
         masks=masks,
         ed=ed,
         es=es,
+        wall=wall_segments(labels_TZHW, stack, ed, es),
+        subject=stack.subject,
         flags=all_flags,
         mask_flags=flags,
     )

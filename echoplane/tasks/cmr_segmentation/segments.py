@@ -1,12 +1,12 @@
 """Thickness and thickening of the left ventricle's wall in the 17 segments of the American Heart Association.
 
-Segments follow Cerqueira et al., Circulation 2002; 105: 539: thirds from base to apex; in the basal and middle third the
-insertions of the right ventricle bound two septal segments, and the free wall is divided into four; in the apical third
-the septal segment is a quarter around the middle of the septum. Segment 17, the apex beyond the cavity, lies along a
-short axis slice and has no thickness there.
+Segments follow Cerqueira et al., Circulation 2002; 105: 539: thirds from base to apex; in the basal and middle third
+the insertions of the right ventricle bound two septal segments, and the free wall is divided into four; in the apical
+third the septal segment is a quarter around the middle of the septum. Segment 17, the apex beyond the cavity, lies
+along a short axis slice and has no thickness there.
 
-Thickness lies in the plane of the slice, so an oblique wall near the apex is measured a little too thick. Axes: T phase,
-Z slice, H row, W column."""
+Thickness lies in the plane of the slice, so an oblique wall near the apex is measured a little too thick. Axes:
+T phase, Z slice, H row, W column."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +131,7 @@ def _phase(labels_ZHW: np.ndarray, stack: Cine, present_Z: np.ndarray) -> dict[i
 
 
 def _edges(septum: tuple[float, float], count: int) -> list[float]:
-    """Returns the angles at which the segments of a level begin, clockwise, and at last where the first begins again."""
+    """Returns the angles at which the segments of a level begin, clockwise; the last is where the first begins."""
     inferior, wide = septum
     if count == len(CLOCKWISE[-1]):
         first = inferior + wide / 2 + 45
@@ -147,7 +147,7 @@ def _mean_between(found: _Slice, start: float, end: float) -> float | None:
 
 
 def _slice(labels_HW: np.ndarray, spacing_mm: tuple[float, float]) -> _Slice:
-    """Measures one slice as displayed: at each pixel of muscle, the sum of its distances to both borders of the wall."""
+    """Measures one slice as displayed: thickness is the sum of a pixel's distances to both borders of the wall."""
     fine = _fine(labels_HW, spacing_mm)
     cavity, inside, right = (np.ascontiguousarray(mask, np.uint8) for mask in fine)
     to_cavity, to_outside = (

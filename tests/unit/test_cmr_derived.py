@@ -1,0 +1,80 @@
+"""Measures that follow from others: indexed by body surface, peak rates, and the reference ranges beside them."""
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from echoplane.errors import ConfigError
+from echoplane.study.cine import Cine
+from echoplane.study.subject import Subject, subject_of
+from echoplane.tasks.cmr_segmentation.derived import derived, peak_rates_ml_s, reference_as_json
+from echoplane.tasks.cmr_segmentation.measures import Curve
+
+
+def beat(phases: int, **known) -> Cine:
+    return Cine("short-axis", np.zeros((phases, 3, 48, 48), np.uint8), **known)
+
+
+def test_measures_are_indexed_by_body_surface() -> None:
+    stack = beat(20, subject=Subject(height_cm=180, weight_kg=80))
+    found = derived({"lvedv_ml": 150.0, "lvm_g": 100.0, "rvedv_ml": None}, Curve(np.ones(20), "mL"), stack)
+    assert found["lvedvi_ml_m2"] == pytest.approx(75)  # 180 x 80 / 3600 is the square of 2 m2
+    assert found["lvmi_g_m2"] == pytest.approx(50)
+    assert found["rvedvi_ml_m2"] is None
+
+
+@pytest.mark.parametrize("subject", [Subject(), Subject(height_cm=170), Subject(weight_kg=70)])
+def test_without_height_or_weight_nothing_is_indexed(subject: Subject) -> None:
+    found = derived({"lvedv_ml": 150.0}, Curve(np.ones(20), "mL"), beat(20, subject=subject))
+    assert found["lvedvi_ml_m2"] is None
+
+
+@pytest.mark.parametrize(("phases", "frame_ms"), [(20, 45.0), (30, 30.0), (50, 18.0)])
+def test_peak_rates_are_those_of_a_curve_of_known_slope(phases: int, frame_ms: float) -> None:
+    beat_s, swing_ml = phases * frame_ms / 1000, 40.0
+    volume_T = 100 + swing_ml * np.cos(2 * np.pi * np.arange(phases) / phases)
+    steepest = swing_ml * 2 * np.pi / beat_s
+    found = peak_rates_ml_s(Curve(volume_T, "mL"), beat(phases, frame_time_ms=frame_ms))
+    assert found == pytest.approx((steepest, steepest), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("phases", "unit", "known"),
+    [
+        (12, "mL", {"frame_time_ms": 70.0}),
+        (20, "pixels", {"frame_time_ms": 45.0}),
+        (20, "mL", {}),
+        (20, "mL", {"frame_time_ms": 45.0, "covers_beat": False}),
+    ],
+)
+def test_peak_rates_need_volumes_times_and_enough_phases(phases: int, unit: str, known: dict) -> None:
+    assert peak_rates_ml_s(Curve(np.arange(float(phases)), unit), beat(phases, **known)) == (None, None)
+
+
+def test_reference_ranges_go_by_sex_and_age() -> None:
+    assert reference_as_json(Subject(sex="F", age_years=60))["ranges"]["lvef_percent"] == [51, 71]
+    assert reference_as_json(Subject(sex="M"))["ranges"]["lvmi_g_m2"] == [35, 71]
+    for unknown, reason in ((Subject(), "sex"), (Subject(sex="M", age_years=30), "age")):
+        found = reference_as_json(unknown)
+        assert not found["ranges"]
+        assert reason in found["missing"]
+
+
+def test_a_header_is_read_and_never_guessed() -> None:
+    header = Dataset()
+    assert subject_of(header) == Subject()
+    header.PatientSize, header.PatientWeight, header.PatientSex, header.PatientAge = 1.8, 80, "F", "061Y"
+    header.PatientID = "P-1"
+    assert subject_of(header) == Subject(180, 80, "F", 61)
+    header.PatientIdentityRemoved = "YES"
+    assert subject_of(header).pseudonym == "P-1"
+    header.PatientSize, header.PatientWeight, header.PatientSex = 180, 0, "O"
+    assert subject_of(header).surface_m2 is None
+    assert subject_of(header).sex is None
+
+
+def test_a_person_may_state_the_body_but_no_impossible_one() -> None:
+    assert Subject(170, 70).stated(180, None, "M", None) == Subject(180, 70, "M")
+    with pytest.raises(ConfigError, match="height_cm"):
+        Subject().stated(1.8, None, None, None)
+    assert "180" not in repr(Subject(180, 80))
