@@ -10,6 +10,7 @@ _REGIONS, _REREAD = "tests/unit/test_deid_regions.py::test_case_", "tests/unit/t
 _ODD = "tests/unit/test_deid_odd_places.py::test_"
 _COLOURS = "tests/unit/test_deid_colours.py::test_"
 _PLANTS = "tests/unit/test_deid_plants.py::test_no_plant_is_left_in_a_header"
+_DRAWN = "tests/unit/test_deid_drawn.py::test_d12_"
 _VERIFY = "tests/unit/test_deid_verify.py::test_"
 _ROOM = "echoplane/deid/"
 
@@ -666,5 +667,26 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "    if not _PRINTABLE.issuperset(text):\n",
         "    if True:\n",
         "tests/unit/test_deid_identity.py::test_d11_a_pass_phrase_is_stretched_and_the_fingerprint_is_not_its_digest",
+    ),
+    (
+        "deid D12",
+        _ROOM + "search.py",
+        "found.blocks | drawn_HW | letters",
+        "found.blocks | letters",
+        _DRAWN + "letters_that_are_no_line_of_text_are_masked[as_high_as_the_heart]",
+    ),
+    (
+        "deid D12",
+        _ROOM + "drawn.py",
+        "            kept_HW[box] &= ~part_HW\n",
+        "            pass\n",
+        _DRAWN + "a_drawn_line_is_no_letter_and_the_anatomy_under_it_stays[outline]",
+    ),
+    (
+        "deid D12",
+        _ROOM + "pixels.py",
+        "return self.moves and not self.doubtful",
+        "return self.moves",
+        _DRAWN + "faint_letters_that_may_be_left_take_the_claim_away",
     ),
 )

@@ -193,7 +193,8 @@ def _pixel_flags(cleaned: pixels.CleanPixels, region: Region | None) -> tuple[st
         "region-of-device": region.by_device,
         "text-masked": cleaned.mask.text_blocks is not None,
         "text-on-second-look": region.text_blocks is not None,
-        "does-not-move": not cleaned.searched,
+        "does-not-move": not cleaned.moves,
+        "text-not-excluded": cleaned.doubtful,
         "scan-blackened": cleaned.scan_blackened > _NOTED_SHARE,
     }
     return tuple(flag for flag, raised in flags.items() if raised)

@@ -70,10 +70,29 @@ class CleanPixels:
     attributes: dict[str, object]
     mask: Mask | None = None
     """Mask that was applied; None if nothing had to be blackened."""
-    searched: bool = False
-    """True if text was searched for in a clip that moves, and none is left."""
+    moves: bool = False
+    """True if text was searched for in a clip that moves, so that the search is reliable."""
+    doubtful: bool = False
+    """True if drawn edges remain that may be letters."""
     scan_blackened: float = 0.0
     """Share of the scan that was blackened as text, 0 to 1."""
+
+    @property
+    def searched(self) -> bool:
+        """True if text was searched for reliably, and none is left."""
+        return self.moves and not self.doubtful
+
+
+@dataclass(frozen=True)
+class _Masked:
+    mask: Mask | None = None
+    moves: bool = False
+    doubtful: bool = False
+    blackened: float = 0.0
+    """Share of the scan that was blackened as text, 0 to 1."""
+
+    def with_pixels(self, value: bytes, syntax: UID, attributes: dict[str, object]) -> CleanPixels:
+        return CleanPixels(value, syntax, attributes, self.mask, self.moves, self.doubtful, self.blackened)
 
 
 def geometry(dataset: Dataset, policy: Policy) -> Geometry:
@@ -126,11 +145,11 @@ def clean(dataset: Dataset, syntax: UID, shape: Geometry, region: Region | None,
 
 def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, accepted: bool) -> CleanPixels:
     images = _JpegFrames(frames, shape)
-    mask, searched, blackened = _mask(images, region, accepted)
-    if mask is None:
+    masked = _mask(images, region, accepted)
+    if masked.mask is None:
         _hold_letters((view for number in range(len(frames)) for view in views(images.frame(number))), accepted)
         images.blacken(None)
-    return CleanPixels(encapsulate(images.frames), JPEGBaseline8Bit, {}, mask, searched, blackened)
+    return masked.with_pixels(encapsulate(images.frames), JPEGBaseline8Bit, {})
 
 
 class _JpegFrames:
@@ -168,26 +187,24 @@ def _grey(frame: bytes, shape: Geometry) -> np.ndarray:
     return 255 - grey_HW if shape.photometric == "MONOCHROME1" else grey_HW
 
 
-def _mask(images: Images, region: Region | None, accepted: bool) -> tuple[Mask | None, bool, float]:
-    """Blackens everything outside the scan, and text.
-
-    Returns the mask, True if text was searched for in a moving clip, and the share of the scan blackened as text."""
+def _mask(images: Images, region: Region | None, accepted: bool) -> _Masked:
+    """Blackens everything outside the scan, and text."""
     if region is None:
-        return None, False, 0.0
+        return _Masked()
     mask = Mask(region.boxes, region.text_blocks)
     if accepted:
         images.blacken(mask)
-        return mask, False, 0.0
+        return _Masked(mask)
     if region.doubt is not None:
         mask = replace(mask, scan_blocks=_found_scan(_sample(images), region.doubt))
     sample_THW = _sample(images)
     if len(images.frames) < sector.MIN_FRAMES:
         mask = _of_stills(sample_THW, mask)
-    mask, searched = search.mask_text(images, mask)
-    blackened = text.blackened_share(sample_THW, mask)
+    found = search.mask_text(images, mask)
+    blackened = text.blackened_share(sample_THW, found.mask)
     if blackened > _MAX_BLACKENED:
         raise FileRejected("scan-blackened")
-    return mask, searched, blackened
+    return _Masked(found.mask, found.moves, found.doubtful, blackened)
 
 
 def _hold_letters(frames: Iterable[np.ndarray], accepted: bool) -> None:
@@ -243,10 +260,8 @@ def _clean_422(value: bytes, shape: Geometry, region: Region | None, accepted: b
         chroma = [pairs_THWC[number, ..., part].repeat(2, axis=1) for part in (2, 3)]
         return rgb_of_ybr(np.stack([luma_HW, *chroma], axis=2))
 
-    mask, searched, blackened = _mask(_NativeFrames(blacken, colours, region), region, accepted)
-    return CleanPixels(
-        pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0}, mask, searched, blackened
-    )
+    masked = _mask(_NativeFrames(blacken, colours, region), region, accepted)
+    return masked.with_pixels(pairs_THWC.tobytes(), ExplicitVRLittleEndian, {"PlanarConfiguration": 0})
 
 
 class _NativeFrames:
@@ -296,16 +311,14 @@ def _clean_decoded(
         return [show(frame) for frame in frames]
 
     in_colour = colours_of(dataset, photometric, eight_bits)
-    mask, searched, blackened = _mask(
-        _NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted
-    )
-    if mask is None:
+    masked = _mask(_NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted)
+    if masked.mask is None:
         _hold_letters(all_views(dataset, frames, photometric, show), accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0
     value = b"".join(frame.tobytes() for frame in frames)
-    return CleanPixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed, mask, searched, blackened)
+    return masked.with_pixels(value + b"\0" * (len(value) % 2), ExplicitVRLittleEndian, changed)
 
 
 def _decoded_frames(dataset: Dataset, syntax: UID, shape: Geometry) -> Iterator[tuple[np.ndarray, str]]:

@@ -11,7 +11,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from echoplane.deid import letters, text
+from echoplane.deid import drawn, letters, text
 from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Box, Mask
 from echoplane.study import sector
@@ -46,8 +46,18 @@ class Images(Protocol):
         """Returns one frame at full size in red, green and blue; None if all frames are grey."""
 
 
-def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
-    """Masks all text; returns the mask, and True if the clip moves, so that the search is reliable.
+@dataclass(frozen=True)
+class Searched:
+    """Mask of a clip without text; `moves` is True if it moves, so that the search is reliable."""
+
+    mask: Mask
+    moves: bool
+    doubtful: bool
+    """True if drawn edges remain that may be letters."""
+
+
+def mask_text(images: Images, mask: Mask) -> Searched:
+    """Masks all text.
 
     Raises FileRejected if text remains, or if nothing moves and there may be text over the scan.
     """
@@ -56,8 +66,10 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
     found = replace(found, words=letters_of(found, sample_THW, mask))
     if found.words.any() and not found.moves:
         raise FileRejected("text-in-still")
+    edges = _edges(found, sample_THW, mask)
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0)
-    mask = mask.without(found.blocks | letters.to_the_end(found.words & found.fan, masked_THW))
+    drawn_HW = drawn.letters(edges) if edges is not None else found.words & False
+    mask = mask.without(found.blocks | drawn_HW | letters.to_the_end(found.words & found.fan, masked_THW))
     blocks = images.blacken(mask)
     more = text.appear_later(found, blocks.eighth_THW, blocks.energy_THW, mask, sample_THW.shape[1:])
     passing_HW = text.passing(found, blocks.eighth_THW, blocks.energy_THW)
@@ -68,13 +80,20 @@ def mask_text(images: Images, mask: Mask) -> tuple[Mask, bool]:
         more |= _confirmed(text.words(sample_THW, mask), found.fan, sample_THW, mask)
     for _ in range(_SEARCHES):
         if not more.any():
-            return mask, found.moves
+            break
         mask = mask.without(more)
         blocks = images.blacken(mask)
         more = _letters(found, blocks, images, sample_THW, mask)
     if more.any():
         raise FileRejected("text-in-pixels")
-    return mask, found.moves
+    return Searched(mask, found.moves, doubtful=edges is not None and drawn.remain(edges, mask))
+
+
+def _edges(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> drawn.Edges | None:
+    """Returns the drawn edges over the sector; None if nothing moves, because then every edge stands still."""
+    if not found.moves:
+        return None
+    return drawn.edges(sample_THW, found.fan, text.strips(mask, sample_THW.shape[1:]), mask)
 
 
 def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:

@@ -22,13 +22,13 @@ from tests.unit.test_deid_regions import fan
 BOX = (32, 32, 336, 448)
 
 
-def blind(images: Images, mask: Mask) -> tuple[Mask, bool]:
+def blind(images: Images, mask: Mask) -> search.Searched:
     """A first search that finds nothing and says that all is well."""
     images.blacken(mask)
-    return mask, True
+    return search.Searched(mask, moves=True, doubtful=False)
 
 
-def stubborn(images: Images, mask: Mask) -> tuple[Mask, bool]:
+def stubborn(images: Images, mask: Mask) -> search.Searched:
     """One that masks nothing either, whatever it is told."""
     return blind(images, Mask(mask.boxes))
 
