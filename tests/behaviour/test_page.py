@@ -221,6 +221,7 @@ def test_a_folder_of_a_cine_is_sent_as_one_study_and_shows_contours_and_volumes(
     expect(page.locator("#frame-number")).to_contain_text("of 12")
     volume_ml = (labels_TZHW[0] == LV_CAVITY).sum() * 1.4 * 1.3 * 9 / 1000
     expect(page.locator(".measures")).to_contain_text(f"{volume_ml:.0f} mL")
+    expect(page.locator("#answer")).to_contain_text("Wall thickness is not measured")
     expect(page.get_by_role("img", name="Size over the beat")).to_be_visible()
     expect(page.get_by_role("button", name="Save mask.nii.gz")).to_be_visible()
     page.wait_for_timeout(500)

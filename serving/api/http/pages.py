@@ -23,7 +23,7 @@ ASSETS = (
     *("style.css", "icon.svg"),
     *("page.js", "api.js", "dom.js", "theme.js", "player.js", "answer.js", "study.js"),
     *("explain.js", "feedback.js", "files.js", "zip.js", "download.js", "signin.js"),
-    *("cine.js", "masks.js"),
+    *("cine.js", "bullseye.js", "masks.js"),
     *("dashboard.js", "metrics.js", "charts.js"),
 )
 OPEN_PATHS = frozenset({*PAGES, PANELS, *(f"/web/{name}" for name in ASSETS)})

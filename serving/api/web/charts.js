@@ -6,7 +6,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [520, 190, 46, 8, 10, 22];
 const COLOURS = 8;
 
-function svg(tag, attributes, ...children) {
+/** Returns an SVG element. */
+export function svg(tag, attributes, ...children) {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
@@ -54,7 +55,7 @@ function legend(named, colours, latest) {
 
 const plain = (name) => name.replace(/^echoplane_/, "").replaceAll("_", " ");
 
-const text = (x, y, content, anchor) => svg("text", { x, y, "text-anchor": anchor }, content);
+export const text = (x, y, content, anchor) => svg("text", { x, y, "text-anchor": anchor }, content);
 
 /** The next of 1, 2, 5, 10, 20 ... that is not below `value`. */
 export function ceiling(value) {

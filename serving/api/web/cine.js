@@ -1,12 +1,13 @@
 // A cine MR: all slices with their contours, the volumes over the beat, and the measures.
 
+import { bullseyes } from "./bullseye.js";
 import { plot } from "./charts.js";
 import { capital, element } from "./dom.js";
 import { contour, heartBox, masksOf } from "./masks.js";
 
 const TILE = 200;
 const COLOURS = ["", "#ff5050", "#5adc5a", "#50a0ff", "#ffbe3c", "#c86eff"];
-const UNITS = [["_l_min", "L/min"], ["_percent", "%"], ["_ml", "mL"], ["_g", "g"]];
+const UNITS = [["_l_min_m2", "L/min/m2"], ["_ml_m2", "mL/m2"], ["_g_m2", "g/m2"], ["_ml_s", "mL/s"], ["_l_min", "L/min"], ["_percent", "%"], ["_ml", "mL"], ["_g", "g"]];
 
 /** Prepares the pack of `item` to be drawn with the contours of its answer; true if there are any. */
 export async function addContours(item) {
@@ -50,11 +51,12 @@ function paint(context, bitmap, phase, tiles, masks, box, across) {
 
 /** Returns what an answer says beyond a label: measures, curves over the beat, and reasons to doubt them. */
 export function details(answer) {
-  const { measures, curves, flags = [], doubtful = [] } = answer.details;
+  const { measures, curves, wall, flags = [], doubtful = [] } = answer.details;
   return [
     ...flags.map((flag) => element("p", { className: "warning" }, capital(flag.sentence))),
     measures ? measured(measures, doubtful, answer.details.unit) : null,
     curves ? volumes(answer.details) : null,
+    ...(wall ? bullseyes(wall) : []),
   ].filter(Boolean);
 }
 
