@@ -109,3 +109,11 @@ def test_without_a_right_ventricle_no_segment_is_named() -> None:
     ed = heart(lambda a: a * 0 + 8.0, 0.3)
     ed[ed == RV_CAVITY] = 0
     assert "right ventricle" in measured(ed, ed).missing
+
+
+def test_a_cavity_of_a_single_pixel_is_passed_over() -> None:
+    ed = heart(lambda a: a * 0 + 8.0, 0.3)
+    ed[-1][ed[-1] == LV_CAVITY] = MYOCARDIUM
+    ed[-1][SIZE // 2, SIZE // 2] = LV_CAVITY
+    wall = measured(ed, ed)
+    assert [segment.ed_mm for segment in wall.segments[12:16]] == pytest.approx([8] * 4, rel=0.05)

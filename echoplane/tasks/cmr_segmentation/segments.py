@@ -115,7 +115,8 @@ def _phase(labels_ZHW: np.ndarray, stack: Cine, present_Z: np.ndarray) -> dict[i
     for k, z in enumerate(order):
         if k in there and present_Z[z] and surrounded_share(labels_ZHW[z]) >= CLOSED_SHARE:
             share = (k - there[0] + 0.5) / (there[-1] - there[0] + 1)
-            levels[int(share * len(LEVELS))].append(_slice(np.ascontiguousarray(shown_ZHW[z]), spacing_mm))
+            found_slice = _slice(np.ascontiguousarray(shown_ZHW[z]), spacing_mm)
+            levels[int(share * len(LEVELS))] += [found_slice] if found_slice else []
     septa = [_mean_septum(slices) for slices in levels[:2]]
     known = [septum for septum in septa if septum]
     if not known:
@@ -146,10 +147,15 @@ def _mean_between(found: _Slice, start: float, end: float) -> float | None:
     return float(found.thickness_mm[inside].mean()) if inside.sum() >= MIN_PIXELS else None
 
 
-def _slice(labels_HW: np.ndarray, spacing_mm: tuple[float, float]) -> _Slice:
-    """Measures one slice as displayed: thickness is the sum of a pixel's distances to both borders of the wall."""
+def _slice(labels_HW: np.ndarray, spacing_mm: tuple[float, float]) -> _Slice | None:
+    """Measures one slice as displayed: thickness is the sum of a pixel's distances to both borders of the wall.
+
+    None if its cavity is so small that smoothing leaves none.
+    """
     fine = _fine(labels_HW, spacing_mm)
     cavity, inside, right = (np.ascontiguousarray(mask, np.uint8) for mask in fine)
+    if not cavity.any():
+        return None
     to_cavity, to_outside = (
         cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for mask in (1 - cavity, inside)
     )
