@@ -1,9 +1,12 @@
-"""Worker processes that end at once if the process that waits for them is stopped or gone."""
+"""Worker processes that end at once if the process that waits for them is stopped or gone, and limits of processes."""
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +14,11 @@ from multiprocessing import resource_tracker
 from typing import Literal
 
 import cv2
+
+KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
+"""Environment variables that a process which decodes files gets; all others may be a key, a password or a token."""
+MAX_OPEN_FILES = 64
+_SIGNAL_AT_PARENTS_END, _NO_NEW_PRIVILEGES = 1, 38  # of prctl(2)
 
 
 @contextlib.contextmanager
@@ -37,9 +45,38 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
             raise
 
 
+def forbid_core_dumps() -> None:
+    """Switches off core dumps of this process and those it starts: they would hold patients' data and keys."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def limit_process(data_bytes: int, file_bytes: int) -> None:
+    """Limits this process, which is about to decode untrusted files; nothing raises these limits again.
+
+    `data_bytes` is the memory of its own, `file_bytes` the size of a file that it may write. It is killed once its
+    parent ends.
+    """
+    forbid_core_dumps()
+    resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    libc = ctypes.CDLL(None)
+    libc.prctl(_SIGNAL_AT_PARENTS_END, signal.SIGKILL)
+    libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+
+
+def environment_without_keys() -> dict[str, str]:
+    """Returns the environment for a Python process that decodes untrusted files: KEPT_VARIABLES, the path of modules,
+    and one thread for each numeric library."""
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return kept | threads | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def _begin() -> None:
-    """Runs in a new worker: limits OpenCV to one thread, and starts a thread that ends the worker if its parent
-    ends."""
+    """Runs in a new worker: forbids core dumps, limits OpenCV to one thread, and starts a thread that ends the worker
+    if its parent ends."""
+    forbid_core_dumps()
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -60,6 +60,7 @@ class EchoplaneService:
         settings = read_serving_settings()
         self.slots = make_slots(settings)
         self.service = app.Service(self.slots, settings)
+        self.service.decoders.start()
         self.app = app.build(self.service)
         self.shadows = [slot.shadow for slot in self.slots.values() if slot.shadow]
         self.refresher = ModelRefresher([*self.slots.values(), *self.shadows], settings.poll_s)

@@ -25,7 +25,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from echoplane.errors import NotAnImage, Unsupported
+from echoplane.errors import NotAnImage, TooLarge, Unsupported
 from echoplane.study.pixel_format import PixelFormat, Samples, arranged, native_samples, stored_values
 
 
@@ -73,6 +73,11 @@ def _unpacked(segment: bytes, length: int) -> np.ndarray:
     return np.frombuffer(unpacked, np.uint8, length)
 
 
+MAX_SCANS = 32
+"""Maximum number of scans of one JPEG: encoders write up to 14, and each scan takes as long as a whole picture."""
+START_OF_SCAN = b"\xff\xda"
+
+
 @dataclass(frozen=True)
 class JpegHeader:
     """Start-of-frame header of a JPEG or JPEG-LS frame (ISO 10918-1 B.2.2)."""
@@ -84,7 +89,10 @@ class JpegHeader:
 
 
 def jpeg_header(encoded: bytes) -> JpegHeader:
-    """Returns the content of the start-of-frame segment. Raises NotAnImage if the frame has none."""
+    """Returns the content of the start-of-frame segment. Raises NotAnImage if the frame has none, TooLarge if it has
+    too many scans."""
+    if (scans := encoded.count(START_OF_SCAN)) > MAX_SCANS:  # never inside compressed data (ISO 10918-1 B.1.1.5)
+        raise TooLarge(f"a JPEG has {scans} scans; at most {MAX_SCANS} are read. Export it as baseline JPEG.")
     position = 2
     while position + 10 <= len(encoded) and encoded[position] == 0xFF:
         marker = encoded[position + 1]

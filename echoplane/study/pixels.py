@@ -18,6 +18,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 from echoplane.errors import InputError, NotAnImage
 from echoplane.study import codecs
 from echoplane.study.encapsulated import EncapsulatedFrames
+from echoplane.study.limits import DEFAULT_LIMITS, Limits
 from echoplane.study.native import NativeFrames
 from echoplane.study.pixel_format import Samples, pixel_format
 
@@ -32,8 +33,10 @@ class DicomFrames:
     NotAnImage if the pixel data do not hold that many frames.
     """
 
-    def __init__(self, dataset: FileDataset, rows: int, columns: int, frame_count: int | None) -> None:
-        self._dataset = dataset
+    def __init__(
+        self, dataset: FileDataset, rows: int, columns: int, frame_count: int | None, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self._dataset, self._limits = dataset, limits
         self._syntax = dataset.file_meta.TransferSyntaxUID
         self._format = pixel_format(dataset, rows, columns)
         self._frames: EncapsulatedFrames | NativeFrames
@@ -49,7 +52,11 @@ class DicomFrames:
         return len(self._frames)
 
     def grey(self, indices: Sequence[int], smallest_side: int | None = None) -> np.ndarray:
-        """Returns frames `indices` as uint8 (frame, row, column); see `echoplane.study.study.Frames`."""
+        """Returns frames `indices` as uint8 (frame, row, column); see `echoplane.study.study.Frames`.
+
+        Raises TooLarge if they have too many pixels.
+        """
+        self._limits.check_decoded(self._format.rows, self._format.columns, len(set(indices)))
         try:
             return self._grey(indices, smallest_side)
         except InputError:

@@ -41,7 +41,7 @@ def instance_of(dataset: FileDataset, digest: str, limits: Limits) -> Instance:
     limits.check(rows, columns, stated or 1)
     if "PixelData" not in dataset:
         raise NotAnImage("the file holds no pixel data: it is truncated, or holds no image.")
-    frames = DicomFrames(dataset, rows, columns, stated)
+    frames = DicomFrames(dataset, rows, columns, stated, limits)
     limits.check(rows, columns, frames.count)
     time_ms, warnings = frame_time_ms(dataset) if frames.count > 1 else (None, ())
     if stated is None and frames.count > 1:

@@ -1,6 +1,7 @@
 """S3: a small file can't expand to gigabytes through several layers: one budget counts them all."""
 
 import io
+import mmap
 import zipfile
 import zlib
 
@@ -11,7 +12,7 @@ from echoplane.errors import InputError, TooLarge
 from echoplane.study.expansion import expansion_budget, spend
 from echoplane.study.limits import MIB
 from echoplane.study.reading import read_study
-from serving.api.inference import answer
+from serving.api.decoding import process
 
 ZEROS = 60 * MIB
 
@@ -37,6 +38,12 @@ def zipped(count: int) -> bytes:
     return data.getvalue()
 
 
+def shared(data: bytes) -> mmap.mmap:
+    memory = mmap.mmap(-1, len(data))
+    memory[:] = data
+    return memory
+
+
 def test_s3_a_zip_of_deflated_bombs_is_refused_by_the_sum_of_its_layers() -> None:
     data = zipped(6)
     assert len(data) < 4 * MIB
@@ -45,14 +52,15 @@ def test_s3_a_zip_of_deflated_bombs_is_refused_by_the_sum_of_its_layers() -> Non
 
 
 def test_s3_the_service_allows_256_mib_to_one_file() -> None:
-    assert answer.MAX_EXPANDED_BYTES == 256 * MIB
-    with pytest.raises(TooLarge, match="256 MiB"):
-        answer.read_study(zipped(6), "1")
+    assert process.MAX_EXPANDED_BYTES == 256 * MIB
+    refused = process.Reader().answer({"size": len(zipped(6))}, None, shared(zipped(6)))
+    assert refused["error"] == "TooLarge"
+    assert "256 MiB" in refused["message"]
 
 
 def test_a_few_expanded_files_stay_within_the_budget() -> None:
-    with pytest.raises(InputError) as refused:
-        answer.read_study(zipped(1), "1")
+    with expansion_budget(256 * MIB), pytest.raises(InputError) as refused:
+        read_study(zipped(1))
     assert not isinstance(refused.value, TooLarge)
 
 

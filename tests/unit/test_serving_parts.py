@@ -299,19 +299,6 @@ def test_a_failure_of_our_own_says_nothing_of_the_file(
     assert "RuntimeError" in caplog.text
 
 
-def test_a_reader_that_fails_on_a_file_blames_the_file_and_is_logged(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(_: bytes) -> None:
-        raise NotImplementedError(dicom.PATIENT)
-
-    monkeypatch.setattr("serving.api.inference.answer.reading.read_study", fail)
-    response = ask(slot, ServingSettings(), dicom.jpeg_clip())
-    assert (response.status_code, response.json()["type"]) == (400, "urn:echoplane:problem:not-an-image")
-    assert dicom.PATIENT not in response.text + caplog.text
-    assert "NotImplementedError" in caplog.text
-
-
 def test_a_replaced_model_is_closed_when_its_last_request_is_done(
     slot: Slot, link: Path, folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

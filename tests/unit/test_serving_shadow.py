@@ -1,6 +1,7 @@
 """A challenger in the shadow, and a start from the local copy while the registry is unavailable."""
 
 import contextlib
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +72,10 @@ def shadow(registry: RegistryDouble) -> Iterator[Shadow]:
     shadow.close()
 
 
+def clip() -> io.BytesIO:
+    return io.BytesIO(dicom.jpeg_clip())
+
+
 def counted(version: str = "2") -> dict[str, float]:
     samples = [sample for metric in metrics.SHADOW.collect() for sample in metric.samples]
     return {s.labels["outcome"]: s.value for s in samples if s.labels["version"] == version and "_total" in s.name}
@@ -84,22 +89,22 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_challenger_answers_after_the_champion_and_agreement_is_counted(shadow: Shadow) -> None:
-    study = read_dicom(dicom.jpeg_clip())
     assert shadow.model is not None
-    label, before = runtimes.answer(study, shadow.model).result.label, counted()
-    shadow.offer(study, 1000, label)
+    label, before = runtimes.answer(read_dicom(dicom.jpeg_clip()), shadow.model).result.label, counted()
+    shadow.offer(clip(), label)
     wait_until(lambda: counted().get("agreed", 0) == before.get("agreed", 0) + 1)
-    shadow.offer(study, 1000, "another label")
+    shadow.offer(clip(), "another label")
     wait_until(lambda: counted().get("differed", 0) == before.get("differed", 0) + 1)
 
 
 def test_offering_never_waits_and_what_does_not_fit_is_dropped(shadow: Shadow) -> None:
-    study, before = read_dicom(dicom.jpeg_clip()), counted().get("dropped", 0)
+    study, before = clip(), counted().get("dropped", 0)
+    too_large = io.BytesIO(bytes(MAX_STUDY_BYTES + 1))
     with shadow._in_use:  # the challenger is busy
         start = time.monotonic()
         for _ in range(50):
-            shadow.offer(study, 1000, None)
-        shadow.offer(study, MAX_STUDY_BYTES + 1, None)
+            shadow.offer(study, None)
+        shadow.offer(too_large, None)
         assert time.monotonic() - start < 1
         assert counted()["dropped"] - before >= 51 - MAX_WAITING - 1
 
@@ -112,13 +117,12 @@ def test_a_challenger_that_fails_is_counted_and_goes_on(shadow: Shadow, caplog: 
         raise RuntimeError(dicom.PATIENT)
 
     shadow.model.runtime.run = fail
-    study = read_dicom(dicom.jpeg_clip())
-    shadow.offer(study, 1000, None)
+    shadow.offer(clip(), None)
     wait_until(lambda: counted().get("failed", 0) == before + 1)
     assert dicom.PATIENT not in caplog.text
     shadow.model.runtime.run = run
     done = sum(counted().get(name, 0) for name in ("agreed", "differed"))
-    shadow.offer(study, 1000, None)
+    shadow.offer(clip(), None)
     wait_until(lambda: sum(counted().get(name, 0) for name in ("agreed", "differed")) == done + 1)
 
 
@@ -130,7 +134,7 @@ def test_a_challenger_goes_when_its_alias_does(shadow: Shadow, registry: Registr
     registry.available, registry.aliases = True, {}
     shadow.refresh()
     assert shadow.model is None
-    shadow.offer(read_dicom(dicom.jpeg_clip()), 1000, None)
+    shadow.offer(clip(), None)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from echoplane.errors import EchoplaneError
 from serving.api.http import audit, problems
 from serving.api.http.schemas import RESEARCH_USE, Body, ModelBody, model_body
 from serving.api.http.service import Service, json_response
+from serving.api.inference.answer import Received
 from serving.api.inference.explain import explain_file
 
 BUDGET_SHARE = 0.5
@@ -52,22 +53,22 @@ class Explainer:
         request.state.task = task
         async with self._service.admission.request() as in_flight:
             received, held = await self._service.receive(request, in_flight, max_files=1)
-            body = await in_flight.run(functools.partial(self._explained, held[0], task, received.request_id))
+            body = await in_flight.run(functools.partial(self._explained, held[0], task, received))
             audit.note(request.scope["state"], task, body.model.version, "explained")
             return json_response(body)
 
-    def _explained(self, file: BinaryIO, task: str, request_id: str) -> ExplanationBody:
+    def _explained(self, file: BinaryIO, task: str, received: Received) -> ExplanationBody:
         if not self._one.acquire(blocking=False):
             raise problems.busy()
         try:
             budget_s = BUDGET_SHARE * self._service.settings.deadline_s
-            model, found = explain_file(file, self._service.slots[task], request_id, budget_s)
+            model, found = explain_file(file, self._service.slots[task], self._service.decoders, received, budget_s)
         except EchoplaneError as error:
             raise problems.of_error(error) from None
         finally:
             self._one.release()
         return ExplanationBody(
-            request_id=request_id,
+            request_id=received.request_id,
             task=task,
             model=model_body(model),
             label=found.label,

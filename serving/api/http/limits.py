@@ -7,13 +7,13 @@ well.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
 from echoplane.monitoring import metrics
+from serving.api.decoding.pool import Deadline
 from serving.api.http import problems
 
 T = TypeVar("T")
@@ -99,7 +99,8 @@ class InFlight:
         self._at_end = contextlib.ExitStack()
         self._running: set[asyncio.Future[Any]] = set()
         self._receiving, self._ended = True, False
-        self._held_bytes, self._deadline_s = 0, 0.0
+        self._held_bytes = 0
+        self.deadline = Deadline.after(admission.limits.deadline_s)
 
     def hold_bytes(self, count: int) -> None:
         """Counts bytes of the body. Raises Problem 429 if all requests together hold too many."""
@@ -118,13 +119,13 @@ class InFlight:
         self._end_receiving()
         await self._admission.take_place()
         self._at_end.callback(self._admission.give_back_place)
-        self._deadline_s = time.monotonic() + self._admission.limits.deadline_s
+        self.deadline = Deadline.after(self._admission.limits.deadline_s)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs `work` on a thread. Raises Problem 504 at the request's deadline, even while it waits for a thread."""
-        left_s = self._deadline_s - time.monotonic()
+        left_s = self.deadline.left_s()
         if left_s <= 0:
-            raise problems.deadline(self._admission.limits.deadline_s)
+            raise problems.deadline(self.deadline.limit_s)
         submitted = self._pool.submit(work)
         future = asyncio.wrap_future(submitted)
         self._running.add(future)
@@ -134,7 +135,7 @@ class InFlight:
             return future.result()
         if submitted.cancel():
             self._running.discard(future)
-        raise problems.deadline(self._admission.limits.deadline_s)
+        raise problems.deadline(self.deadline.limit_s)
 
     def end(self) -> None:
         self._end_receiving()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from echoplane.errors import EchoplaneError
+from serving.api.decoding.pool import DeadlineReached
 from serving.api.inference.answer import StudyRefused
 from serving.api.models.slots import NoModel
 
@@ -62,6 +63,8 @@ def of_error(error: EchoplaneError) -> Problem:
         problem = Problem(error.error.status, error.error.kind, str(error))
         problem.task = error.task
         return problem
+    if isinstance(error, DeadlineReached):
+        return deadline(error.limit_s)
     if isinstance(error, NoModel):
         return no_model(error.task)
     return unexpected()

@@ -17,6 +17,7 @@ from echoplane.monitoring import metrics
 from echoplane.monitoring.feedback import FeedbackLog
 from echoplane.monitoring.prediction_log import PredictionLog
 from echoplane.settings import ServingSettings
+from serving.api.decoding.pool import Decoders
 from serving.api.failures import log_failure
 from serving.api.http import audit, problems, uploads
 from serving.api.http.limits import Admission, InFlight, Limits
@@ -47,6 +48,7 @@ class Service:
     def __init__(self, slots: Mapping[str, Slot], settings: ServingSettings) -> None:
         self.slots, self.settings = slots, settings
         self.admission = Admission(_limits(settings))
+        self.decoders = Decoders(settings.answer_threads, settings.max_upload_mib * MIB)
         folder = Path(settings.prediction_log) if settings.prediction_log else None
         self.prediction_log, self._shipper = _prediction_log(folder, settings)
         self.feedback_log = FeedbackLog(folder) if folder else None
@@ -55,8 +57,9 @@ class Service:
         )
 
     def close(self) -> None:
-        """Flushes the prediction log and ends the threads."""
+        """Flushes the prediction log and ends the threads and decoders."""
         self.admission.close()
+        self.decoders.close()
         if self.prediction_log:
             self.prediction_log.close()
         if self._shipper:
@@ -91,7 +94,7 @@ class Service:
         """Returns the frames of the one file of a request for display."""
         async with self.admission.request() as in_flight:
             received, held = await self.receive(request, in_flight, max_files=1)
-            content = await in_flight.run(functools.partial(_packed, held[0], received.request_id))
+            content = await in_flight.run(functools.partial(self._packed, held[0], received))
             return Response(content, media_type=FRAMES_TYPE)
 
     async def receive(self, request: Request, in_flight: InFlight, max_files: int) -> tuple[Received, list[Any]]:
@@ -101,7 +104,8 @@ class Service:
         in_flight.hold(held)
         upload_ms = 1000 * (time.perf_counter() - start)
         await in_flight.start()
-        return Received(request.state.request_id, request.state.caller.site, start, upload_ms), held
+        state = request.state
+        return Received(state.request_id, state.caller.site, start, upload_ms, in_flight.deadline), held
 
     async def _entries(
         self, request: Request, in_flight: InFlight, received: Received, held: list[Any]
@@ -132,10 +136,17 @@ class Service:
     def _answered(self, file: BinaryIO, received: Received, task: str | None) -> list[AnswerBody | Problem]:
         """Answers one file on a thread. Raises Problem if no task can begin with it."""
         try:
-            answers = answer_file(file, self.slots, received, task, self.prediction_log)
+            answers = answer_file(file, self.slots, self.decoders, received, task, self.prediction_log)
         except EchoplaneError as error:
             raise problems.of_error(error) from None
         return [problems.of_error(one) if isinstance(one, EchoplaneError) else answer_body(one) for one in answers]
+
+    def _packed(self, file: BinaryIO, received: Received) -> bytes:
+        """Returns the pack of a file's frames, on a thread. Raises Problem if it has none to show."""
+        try:
+            return pack_file(file, self.decoders, received.deadline, received.request_id)
+        except EchoplaneError as error:
+            raise problems.of_error(error) from None
 
     def readiness(self) -> Response:
         """Returns 200 if every task has a model that passed its checks; a stale model still answers."""
@@ -183,14 +194,6 @@ def _prediction_log(folder: Path | None, settings: ServingSettings) -> tuple[Pre
 
     predictions = PredictionLog(folder, settings.prediction_log_max_mib, file_s=SHIP_S)
     return predictions, LogShipper(predictions, settings.prediction_log_url)
-
-
-def _packed(file: BinaryIO, request_id: str) -> bytes:
-    """Returns the pack of a file's frames, on a thread. Raises Problem if it has none to show."""
-    try:
-        return pack_file(file, request_id)
-    except EchoplaneError as error:
-        raise problems.of_error(error) from None
 
 
 def _noted(request: Request, answer: AnswerBody) -> AnswerBody:

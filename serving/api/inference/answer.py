@@ -6,32 +6,28 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from echoplane import runtimes
-from echoplane.errors import EchoplaneError, InputError, NotAnImage, Unsupported, UnusableStudy
+from echoplane.errors import EchoplaneError, InputError, Unsupported, UnusableStudy
 from echoplane.monitoring import metrics
 from echoplane.monitoring.prediction_log import PredictionLog
-from echoplane.study import reading
 from echoplane.study.cine_files import ZIP
-from echoplane.study.expansion import expansion_budget
-from echoplane.study.limits import MIB
 from echoplane.study.study import Study
 from echoplane.tasks import by_name
 from echoplane.tasks.task import Result
-from serving.api.failures import log_failure
+from serving.api.decoding.pool import Deadline, Decoders
 from serving.api.inference.record import row_of
 from serving.api.models.slots import Model, NoModel, Slot
-
-MAX_EXPANDED_BYTES = 256 * MIB
-"""Maximum size that a client's file expands to, over all layers of compression."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """Arrival time of a request (perf_counter seconds), the time taken to receive it, and the site of its caller."""
+    """Arrival time of a request (perf_counter seconds), the time taken to receive it, its deadline, and the site of its
+    caller."""
 
     request_id: str
     site: str
     start_s: float
     upload_ms: float
+    deadline: Deadline
 
 
 @dataclass(frozen=True)
@@ -56,29 +52,30 @@ class StudyRefused(EchoplaneError):
 def answer_file(
     file: BinaryIO,
     slots: Mapping[str, Slot],
+    decoders: Decoders,
     received: Received,
     task: str | None,
     prediction_log: PredictionLog | None = None,
 ) -> list[Answered | StudyRefused | NoModel]:
     """Answers one file with the model of `task`, or of each task that accepts its content.
 
-    Raises StudyRefused if the file cannot be read or no task accepts it. Runs on a thread, which holds the whole file
-    in memory only while it works on it.
+    Raises StudyRefused if the file cannot be read or no task accepts it, DeadlineReached at the deadline. Runs on a
+    thread; a decoder process reads the file.
     """
     begin = time.perf_counter()
     try:
-        data = _without_wrong_zip(file.read(), task)
-        study = read_study(data, received.request_id)
-        tasks = [task] if task else accepting(study, slots)
+        _refuse_wrong_zip(file, task)
+        with decoders.reading(file, received.deadline, received.request_id) as study:
+            tasks = [task] if task else accepting(study, slots)
+            read_ms = 1000 * (time.perf_counter() - begin)
+            return [_answer(study, file, slots[each], received, read_ms, prediction_log) for each in tasks]
     except InputError as error:
         raise StudyRefused(error, task) from None
-    read_ms = 1000 * (time.perf_counter() - begin)
-    return [_answer(study, len(data), slots[each], received, read_ms, prediction_log) for each in tasks]
 
 
 def _answer(
     study: Study,
-    size_bytes: int,
+    file: BinaryIO,
     slot: Slot,
     received: Received,
     read_ms: float,
@@ -96,33 +93,20 @@ def _answer(
         return error
     metrics.answered(slot.task, model.version, answer.result.label, timings_ms)
     if slot.shadow is not None:
-        slot.shadow.offer(study, size_bytes, answer.result.label)
+        slot.shadow.offer(file, answer.result.label)
     if prediction_log:
         prediction_log.add(row_of(study, answer, model, received.request_id, received.site, timings_ms))
     return Answered(received.request_id, model, answer.result, files, timings_ms)
 
 
-def _without_wrong_zip(data: bytes, task: str | None) -> bytes:
-    """Returns `data`. Raises Unsupported if it is a zip, which is read as one cine MR study, and `task` does not answer
-    cine MR."""
-    if data[:4] == ZIP and task and by_name(task).STUDY == "file":
+def _refuse_wrong_zip(file: BinaryIO, task: str | None) -> None:
+    """Raises Unsupported if the file is a zip, which is read as one cine MR study, and `task` does not answer cine
+    MR."""
+    if file.read(len(ZIP)) == ZIP and task and by_name(task).STUDY == "file":
         raise Unsupported(
             f"a zip is read as one cine MR, which {task} does not answer. Send one clip as a file, or the clips of a "
             "study as several files to /v1/study."
         )
-    return data
-
-
-def read_study(data: bytes, request_id: str) -> Study:
-    """Reads a client's file. An unforeseen error of the reader is also treated as the file's fault, and is logged."""
-    try:
-        with expansion_budget(MAX_EXPANDED_BYTES):
-            return reading.read_study(data)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file can make a parser fail in any way
-        log_failure(f"request {request_id}", error)
-        raise NotAnImage(f"the file is damaged ({type(error).__name__} while reading it).") from None
 
 
 def accepting(study: Study, slots: Mapping[str, Slot]) -> list[str]:

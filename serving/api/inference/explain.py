@@ -18,7 +18,8 @@ from echoplane.runtimes import OpenModel
 from echoplane.study.study import Study
 from echoplane.tasks import Result, probabilities_of
 from echoplane.tasks.task import Prepared
-from serving.api.inference.answer import StudyRefused, read_study
+from serving.api.decoding.pool import Decoders
+from serving.api.inference.answer import Received, StudyRefused
 from serving.api.models.slots import Model, Slot
 
 GRIDS = (8, 6, 4)
@@ -38,12 +39,15 @@ class Explanation:
     """Top and left of the scan region in the file's frame; None if the task does not state it."""
 
 
-def explain_file(file: BinaryIO, slot: Slot, request_id: str, budget_s: float) -> tuple[Model, Explanation]:
+def explain_file(
+    file: BinaryIO, slot: Slot, decoders: Decoders, received: Received, budget_s: float
+) -> tuple[Model, Explanation]:
     """Explains the answer to one file. Raises StudyRefused if there is nothing to explain, or it would take longer than
     `budget_s`; NoModel if the task has none."""
     with slot.lease() as model:
         try:
-            return model, explain(read_study(file.read(), request_id), model, budget_s)
+            with decoders.reading(file, received.deadline, received.request_id) as study:
+                return model, explain(study, model, budget_s)
         except InputError as error:
             raise StudyRefused(error, slot.task) from None
 

@@ -21,7 +21,8 @@ from echoplane.study.pixels import to_eight_bits
 from echoplane.study.scan_region import NO_SCAN, with_scan_region
 from echoplane.study.study import Instance, Region
 from echoplane.tasks.picture import IMAGE_KINDS, crop, scan_region
-from serving.api.inference.answer import StudyRefused, read_study
+from serving.api.decoding.pool import Deadline, Decoders
+from serving.api.inference.answer import StudyRefused
 
 MAX_FRAMES = 200
 MAX_PIXELS = 96 << 20
@@ -87,11 +88,12 @@ class Pack:
         return b"".join((len(header).to_bytes(LENGTH_BYTES, "little"), header, *self.pictures))
 
 
-def pack_file(file: BinaryIO, request_id: str) -> bytes:
-    """Returns the pack of an uploaded clip, still or cine MR. Raises StudyRefused if it cannot be read."""
+def pack_file(file: BinaryIO, decoders: Decoders, deadline: Deadline, request_id: str) -> bytes:
+    """Returns the pack of an uploaded clip, still or cine MR. Raises StudyRefused if it cannot be read, DeadlineReached
+    at the deadline."""
     try:
-        study = read_study(file.read(), request_id)
-        return (pack_cine(study.cines[0]) if study.cines else pack(study.only)).content()
+        with decoders.reading(file, deadline, request_id) as study:
+            return (pack_cine(study.cines[0]) if study.cines else pack(study.only)).content()
     except InputError as error:
         raise StudyRefused(error, None) from None
 

@@ -4,6 +4,7 @@ It never delays an answer: a study is offered without waiting, and dropped if th
 lowest priority answers, and rests after each study so that it takes at most `share` of one core's time.
 """
 
+import io
 import logging
 import os
 import queue
@@ -11,12 +12,12 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from echoplane import runtimes
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring import metrics
-from echoplane.study.study import Study
+from serving.api.decoding.pool import Deadline, Decoders
 from serving.api.failures import log_failure
 from serving.api.models.slots import Model, load
 from serving.api.models.sources import NoVersion, RegistrySource
@@ -27,11 +28,13 @@ MAX_WAITING = 2
 MAX_STUDY_BYTES = 32 << 20
 """Maximum size of a file that is kept for the challenger: together with MAX_WAITING, this bounds its memory."""
 LOWEST_PRIORITY = 19
+DEADLINE_S = 30.0
+"""Time to read one study."""
 
 
 @dataclass(frozen=True)
 class _Offer:
-    study: Study
+    content: bytes
     label: str | None
     """Label of the champion; None is "cannot tell"."""
 
@@ -43,6 +46,7 @@ class Shadow:
         self.task, self._source, self._overrides, self._share = task, source, overrides, share
         self._key, self._problem = "", ""
         self._model: Model | None = None
+        self._decoders = Decoders(1, MAX_STUDY_BYTES)  # of its own, so that the champion never waits for one
         self._waiting: queue.Queue[_Offer] = queue.Queue(MAX_WAITING)
         self._in_use, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._answer_all, name=f"shadow-{task}", daemon=True)
@@ -52,15 +56,16 @@ class Shadow:
     def model(self) -> Model | None:
         return self._model
 
-    def offer(self, study: Study, size_bytes: int, label: str | None) -> None:
-        """Queues `study` for the challenger, or drops it; never waits and never raises."""
+    def offer(self, file: BinaryIO, label: str | None) -> None:
+        """Queues a study for the challenger, or drops it; never waits."""
         model = self._model
         if model is None:
             return
         try:
-            if size_bytes > MAX_STUDY_BYTES:
+            if self._waiting.full() or file.seek(0, os.SEEK_END) > MAX_STUDY_BYTES:
                 raise queue.Full
-            self._waiting.put_nowait(_Offer(study, label))
+            file.seek(0)
+            self._waiting.put_nowait(_Offer(file.read(), label))
         except queue.Full:
             metrics.SHADOW.labels(self.task, model.version, "dropped").inc()
 
@@ -87,6 +92,7 @@ class Shadow:
         self._stop.set()
         with self._in_use:
             self._close_model()
+            self._decoders.close()
 
     def _swap(self, model: Model | None) -> None:
         with self._in_use:
@@ -117,7 +123,8 @@ class Shadow:
             if model is None:
                 return
             try:
-                result = runtimes.answer(offer.study, model).result
+                with self._decoders.reading(io.BytesIO(offer.content), Deadline.after(DEADLINE_S)) as study:
+                    result = runtimes.answer(study, model).result
                 outcome = "agreed" if result.label == offer.label else "differed"
             except Exception as error:  # nothing of a challenger reaches a client
                 log_failure(f"challenger of {self.task}", error)

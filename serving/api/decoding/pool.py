@@ -1,0 +1,276 @@
+"""A warm pool of decoder processes: each reads one file at a time, and is killed at the deadline and replaced.
+
+Content goes through memory that the service and one decoder share. The service copies out of it and checks what it
+reads, since a decoder may have been taken over by the file.
+"""
+
+import contextlib
+import fcntl
+import io
+import json
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from echoplane.errors import EchoplaneError, NotAnImage, TooLarge, Unsupported, UnusableStudy
+from echoplane.processes import environment_without_keys
+from echoplane.study.limits import MIB
+from echoplane.study.study import Study
+from serving.api.decoding import process, wire
+from serving.api.failures import log
+
+MIN_SHARED_BYTES = 1024 * MIB
+"""Minimum size of the memory that is shared with one decoder. Only the pages that are in use take memory."""
+KEPT_BYTES = 16 * MIB
+"""Part of the shared memory whose pages stay in use: new ones would cost milliseconds per file."""
+DATA_BYTES = 1024 * MIB
+"""Memory that one decoder may use beside the copy of the file."""
+REFUSALS = {kind.__name__: kind for kind in (NotAnImage, TooLarge, Unsupported, UnusableStudy)}
+DIED = (
+    "the file ended the process that reads it: it is damaged, or takes more memory to decode than one file may use. "
+    "Export it again as JPEG or uncompressed DICOM."
+)
+
+
+class DeadlineReached(EchoplaneError):
+    """Raised if a file is not read by the request's deadline, after its decoder was killed."""
+
+    def __init__(self, deadline: "Deadline") -> None:
+        super().__init__(f"not read within {deadline.limit_s:g} s.")
+        self.limit_s = deadline.limit_s
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """End of the time for a request: `limit_s` after its start, at `at_s` of time.monotonic()."""
+
+    limit_s: float
+    at_s: float
+
+    @classmethod
+    def after(cls, limit_s: float) -> "Deadline":
+        return cls(limit_s, time.monotonic() + limit_s)
+
+    def left_s(self) -> float:
+        return max(0.0, self.at_s - time.monotonic())
+
+
+class Decoders:
+    """At most `size` decoders, for files of at most `max_file_bytes`."""
+
+    def __init__(self, size: int, max_file_bytes: int) -> None:
+        self._max_file_bytes = max_file_bytes
+        self._free = threading.Semaphore(size)
+        self._idle: list[_Decoder] = []
+        self._size = size
+
+    def start(self) -> None:
+        """Starts all decoders, without waiting for them; otherwise each starts when it is first needed."""
+        self._idle += [_Decoder(self._max_file_bytes) for _ in range(self._size - len(self._idle))]
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextlib.contextmanager
+    def reading(self, file: BinaryIO, deadline: Deadline, request_id: str = "") -> Iterator[Study]:
+        """Yields the study in a file; its frames are decoded on demand while the context lasts.
+
+        Raises InputError with the reason if there is none, DeadlineReached at the deadline; frames raise the same.
+        """
+        if not self._free.acquire(timeout=deadline.left_s()):
+            raise DeadlineReached(deadline)
+        try:
+            decoder = self._living(self._idle.pop() if self._idle else None)  # an idle one can have been ended
+            lease = _Lease(decoder, deadline, request_id)
+            try:
+                yield lease.study(file)
+            finally:
+                lease.ended = True
+                self._idle.append(self._living(decoder))
+        finally:
+            self._free.release()
+
+    def _living(self, decoder: "_Decoder | None") -> "_Decoder":
+        """Returns the decoder if it lives, else one in its place."""
+        if decoder is not None:
+            if decoder.alive():
+                return decoder
+            decoder.close()
+        return _Decoder(self._max_file_bytes)
+
+
+class _Template:
+    """The process that forks decoders, shared by all pools of this process, started at first use and again if it
+    ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def fork(self, descriptors: Sequence[int]) -> None:
+        """Orders a decoder that has these descriptors: a socket, and shared memory."""
+        with self._lock:
+            try:
+                self._send({"data_bytes": DATA_BYTES}, descriptors)
+            except OSError:
+                self._start()
+                self._send({"data_bytes": DATA_BYTES}, descriptors)
+
+    def kill(self, pid: int) -> None:
+        with self._lock, contextlib.suppress(OSError):  # a template that has ended took its decoders with it
+            self._send({"kill": pid}, ())
+
+    def _send(self, order: dict[str, int], descriptors: Sequence[int]) -> None:
+        if self._orders is None:
+            self._start()
+        assert self._orders is not None  # noqa: S101
+        socket.send_fds(self._orders, [json.dumps(order).encode()], descriptors)
+
+    def _start(self) -> None:
+        if self._orders and self._process:
+            self._orders.close()
+            self._process.kill()
+            self._process.wait()
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", process.__name__, str(theirs.fileno())],
+                env=environment_without_keys(),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+
+_TEMPLATE = _Template()
+
+
+class _Decoder:
+    """One process, the socket on which it answers, and the memory shared with it."""
+
+    def __init__(self, max_file_bytes: int) -> None:
+        self._pid: int | None = None
+        self._alive = True
+        size = max(MIN_SHARED_BYTES, max_file_bytes)
+        number = os.memfd_create("decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(number, size)
+            # without the seal, a decoder could shrink the memory under this process
+            fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self._memory = mmap.mmap(number, size)
+            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                _TEMPLATE.fork([theirs.fileno(), number])
+        finally:
+            os.close(number)
+
+    def alive(self) -> bool:
+        """Returns False if it has ended, or does not behave as a decoder does."""
+        if self._alive and self._pid is not None:
+            self._socket.setblocking(False)
+            try:
+                self._socket.recv(1, socket.MSG_PEEK)  # nothing, not even the end, is to be read between requests
+                self._alive = False
+            except OSError as error:
+                self._alive = isinstance(error, BlockingIOError)
+        return self._alive
+
+    def close(self) -> None:
+        if self._pid is not None:
+            _TEMPLATE.kill(self._pid)
+        self._alive = False
+        self._socket.close()
+        self._memory.close()
+
+    def put(self, file: Any, size: int) -> None:
+        """Copies a file in memory, of `size` bytes, to the start of the shared memory."""
+        with memoryview(self._memory) as whole, whole[:size] as start:
+            file.readinto(start)
+
+    def ask(self, request: dict[str, Any], deadline: Deadline, descriptors: Sequence[int] = ()) -> Any:
+        """Returns the answer. Raises DeadlineReached at the deadline, UnusableStudy if the process ends or answers
+        nonsense; it is then not alive any more."""
+        self._wait_for_start(deadline)
+        try:
+            self._socket.settimeout(max(0.001, deadline.left_s()))
+            socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
+            (length,) = process.LENGTH.unpack(self._socket.recv(process.LENGTH.size))
+            answer = wire.read(self._memory, length)
+        except TimeoutError:
+            self._alive = False
+            raise DeadlineReached(deadline) from None
+        except (OSError, ValueError, KeyError, TypeError, IndexError, process.struct.error):
+            self._alive = False
+            raise UnusableStudy(DIED) from None
+        self._memory.madvise(mmap.MADV_REMOVE, KEPT_BYTES)
+        return answer
+
+    def _wait_for_start(self, deadline: Deadline) -> None:
+        if self._pid is not None:
+            return
+        self._socket.settimeout(max(0.001, deadline.left_s()))
+        try:
+            self._pid = int(self._socket.recv(process.MAX_MESSAGE_BYTES))
+        except TimeoutError:
+            raise DeadlineReached(deadline) from None
+        except (OSError, ValueError):
+            self._alive = False
+            raise RuntimeError("the process that forks decoders did not start; its standard error says why.") from None
+
+
+class _Lease:
+    """One file in one decoder, until the deadline."""
+
+    def __init__(self, decoder: _Decoder, deadline: Deadline, request_id: str) -> None:
+        self._decoder, self._deadline, self._request_id = decoder, deadline, request_id
+        self.ended = False
+
+    def study(self, file: BinaryIO) -> Study:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if on_disk := getattr(file, "_rolled", not isinstance(file, io.BytesIO)):  # a SpooledTemporaryFile knows it
+            file.flush()
+        else:
+            self._decoder.put(file, size)
+        study = self.ask({"size": size}, [file.fileno()] if on_disk else [])
+        if not isinstance(study, Study):
+            raise UnusableStudy(DIED)
+        instances = enumerate(study.instances)
+        return replace(study, instances=tuple(replace(one, frames=_Frames(self, i)) for i, one in instances))
+
+    def ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> Any:
+        if self.ended:
+            raise RuntimeError("frames are decoded while the file is open only; its decoder may read another by now.")
+        answer = self._decoder.ask(request, self._deadline, descriptors)
+        if isinstance(answer, dict):
+            if "unexpected" in answer:
+                log.error("request %s failed: %.300r", self._request_id, answer["unexpected"])
+            raise REFUSALS.get(answer.get("error", ""), UnusableStudy)(str(answer.get("message", DIED)))
+        return answer
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Frames of one instance, decoded by the process that has read it."""
+
+    lease: _Lease
+    instance: int
+
+    def grey(self, indices: Sequence[int], smallest_side: int | None = None) -> np.ndarray:
+        """Returns frames `indices` as uint8 (frame, row, column); see `echoplane.study.study.Frames`."""
+        asked = {"instance": self.instance, "indices": list(map(int, indices)), "smallest_side": smallest_side}
+        frames_THW = self.lease.ask(asked)
+        if not isinstance(frames_THW, np.ndarray) or frames_THW.dtype != np.uint8 or frames_THW.ndim != 3:
+            raise UnusableStudy(DIED)
+        return frames_THW

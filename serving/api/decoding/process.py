@@ -1,0 +1,154 @@
+"""Processes that read and decode files for the service: `python -m serving.api.decoding.process FD`.
+
+The first process, the template, loads the readers and never sees a file. For each order on the socket FD it forks a
+decoder, or kills one; it has one thread, so a fork is safe. It ends, and its decoders with it, once the service does.
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import warnings
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from echoplane.errors import InputError, NotAnImage, TooLarge
+from echoplane.processes import limit_process
+from echoplane.study import reading
+from echoplane.study.dicom import quiet_pydicom
+from echoplane.study.expansion import expansion_budget
+from echoplane.study.limits import MIB
+from echoplane.study.study import Frames, Study
+from serving.api.decoding import wire
+from serving.api.failures import described
+
+MAX_EXPANDED_BYTES = 256 * MIB
+"""Maximum size that a client's file expands to, over all layers of compression."""
+MAX_MESSAGE_BYTES = 128 << 10
+LENGTH = struct.Struct("<Q")
+REAP_S = 1.0
+"""Interval at which the template looks for decoders that have ended."""
+
+
+class Reader:
+    """The study of one file, and the answers to requests for it; a new file replaces it."""
+
+    def __init__(self) -> None:
+        self._frames: list[Frames] = []
+
+    def answer(self, request: dict[str, Any], file: int | None, memory: mmap.mmap) -> Any:
+        """Returns the study of the file with the descriptor `file`, or else in `memory`; or frames of the study.
+        Returns the error as a dictionary if there is none."""
+        try:
+            if "size" in request:
+                self._frames = []
+                study = _read(memory[: request["size"]] if file is None else _content(file, request["size"]))
+                self._frames = [instance.frames for instance in study.instances]
+                return study
+            return self._frames[request["instance"]].grey(request["indices"], request["smallest_side"])
+        except InputError as error:
+            return _refusal(error)
+        except MemoryError:
+            return _refusal(TooLarge("decoding the file takes more memory than one file may use; send less of it."))
+        except Exception as error:  # a damaged file can make a reader fail in any way
+            refused = NotAnImage(f"the file is damaged ({type(error).__name__} while reading it).")
+            return {**_refusal(refused), "unexpected": described(error)}
+
+
+def _content(file: int, size: int) -> bytes:
+    with open(file, "rb") as source:
+        source.seek(0)
+        return source.read(size)
+
+
+def _read(data: bytes) -> Study:
+    with expansion_budget(MAX_EXPANDED_BYTES):
+        return reading.read_study(data)
+
+
+def _refusal(error: InputError) -> dict[str, str]:
+    return {"error": type(error).__name__, "message": str(error)}
+
+
+def decode(requests: socket.socket, memory: mmap.mmap) -> None:
+    """Answers requests until the service closes the socket: JSON on the socket, the content in `memory`."""
+    reader = Reader()
+    while True:
+        message, passed, _, _ = socket.recv_fds(requests, MAX_MESSAGE_BYTES, 1)
+        if not message:
+            return
+        answer = reader.answer(json.loads(message), passed[0] if passed else None, memory)
+        try:
+            length = wire.write(answer, memory)
+        except TooLarge as error:
+            length = wire.write(_refusal(error), memory)
+        requests.send(LENGTH.pack(length))
+
+
+def template(orders: socket.socket) -> None:
+    """Follows orders until the service closes the socket."""
+    decoders: set[int] = set()
+    while True:
+        readable, _, _ = select.select([orders], [], [], REAP_S)
+        if readable:
+            message, passed, _, _ = socket.recv_fds(orders, MAX_MESSAGE_BYTES, 2)
+            order = json.loads(message or "{}")
+            if "kill" in order:
+                _kill(decoders & {order["kill"]})
+            elif passed:
+                decoders.add(_fork(orders, passed, order["data_bytes"]))
+            else:
+                _kill(decoders)
+                return
+        decoders -= _ended(decoders)
+
+
+def _fork(orders: socket.socket, passed: list[int], data_bytes: int) -> int:
+    """Forks a decoder, which never returns; its process id is the first thing that it sends."""
+    child = os.fork()
+    if child:
+        for number in passed:
+            os.close(number)
+        return child
+    try:
+        orders.close()
+        requests, memory = socket.socket(fileno=passed[0]), mmap.mmap(passed[1], 0)
+        limit_process(data_bytes, file_bytes=len(memory))
+        requests.send(str(os.getpid()).encode())
+        decode(requests, memory)
+    finally:
+        os._exit(0)
+
+
+def _kill(decoders: set[int]) -> None:
+    for pid in decoders:
+        os.kill(pid, signal.SIGKILL)  # not reaped yet, so the id is still theirs
+
+
+def _ended(decoders: set[int]) -> set[int]:
+    return {pid for pid in decoders if os.waitpid(pid, os.WNOHANG)[0]}
+
+
+def load_decoders() -> None:
+    """Loads what the readers load at first use, so that the first file does not wait for it, and silences warnings,
+    which quote values of the file concerned."""
+    warnings.simplefilter("ignore")
+    quiet_pydicom()
+    cv2.setNumThreads(1)
+    picture_HWC = np.zeros((16, 16, 1), np.uint8)
+    simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(picture_HWC, colorspace="GRAY"), "GRAY")
+    cv2.resize(picture_HWC, (8, 8), interpolation=cv2.INTER_AREA)
+
+
+if __name__ == "__main__":
+    load_decoders()
+    with contextlib.suppress(KeyboardInterrupt):
+        template(socket.socket(fileno=int(sys.argv[1])))
