@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -210,7 +211,7 @@ class _Decoder:
         except TimeoutError:
             self._alive = False
             raise DeadlineReached(deadline) from None
-        except (OSError, ValueError, KeyError, TypeError, IndexError, process.struct.error):
+        except (OSError, ValueError, KeyError, TypeError, IndexError, struct.error):
             self._alive = False
             raise UnusableStudy(DIED) from None
         self._memory.madvise(mmap.MADV_REMOVE, KEPT_BYTES)
