@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cmr_speed, deid, gateway, interruption, leakage, machine, results, serving
+from benchmarks import cmr_speed, deid, drift_false_alarms, gateway, interruption, leakage, machine, results, serving
 
 DEMO = results.CHECKOUT / "build" / "demo"
 
@@ -77,6 +77,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "serving": lambda: serving.measure(_steps()["export"].path, _report()),
     "cmr-speed": cmr_speed.measure,
     "gateway": gateway.measure,
+    "drift-false-alarms": drift_false_alarms.measure,
 }
 
 if __name__ == "__main__":
