@@ -39,6 +39,18 @@ def durations(fast: str, every: str, task: str = "echo-view-video", stage: str =
     }
 
 
+def accuracy(estimate: str) -> dict[str, str]:
+    """Series of an estimate that errs by 2 points, of a model with 95 % on validation studies."""
+    return {
+        f"echoplane_accuracy_validation_ratio{{{MODEL}}}": "0.95x40",
+        f"echoplane_accuracy_estimate_ratio{{{MODEL}}}": estimate,
+        f"echoplane_accuracy_estimate_error_ratio{{{MODEL}}}": "0.02x40",
+    }
+
+
+ACCURACY_LOW = "echo-view-video 3: 6% below, after the estimate's own error is taken off."
+
+
 def shadow(agreed: str, differed: str) -> dict[str, str]:
     return {
         f'echoplane_shadow_answers_total{{{MODEL}, outcome="agreed"}}': agreed,
@@ -273,6 +285,18 @@ CASES = (
         {f"echoplane_drift_alarm{{{MODEL}, {DRIFTED}}}": "1x5 stale"},
         "10m",
     ),
+    Case("EchoplaneAccuracyLow", "8 points less than 95%", accuracy("0.87x40"), "35m", VERSION, ACCURACY_LOW),
+    Case("EchoplaneAccuracyLow", "as much as the estimate errs more", accuracy("0.89x40"), "35m"),
+    Case("EchoplaneAccuracyLow", "for 20 minutes", accuracy("0.87x20 0.95x20"), "40m"),
+    Case(
+        "EchoplaneAccuracyUnknown",
+        "for over an hour",
+        {f"echoplane_accuracy_known{{{MODEL}}}": "0x70"},
+        "65m",
+        VERSION,
+        "echo-view-video 3: label some of the latest studies; the monitor's page says what differs.",
+    ),
+    Case("EchoplaneAccuracyUnknown", "it is known", {f"echoplane_accuracy_known{{{MODEL}}}": "1x70"}, "65m"),
     Case(
         "EchoplaneNoReference",
         "for over an hour",

@@ -15,7 +15,8 @@ from typing import IO, Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from echoplane.bundle.spec import FILES, GOLDEN, READ_SCHEMAS, SCHEMA, Spec, labels_of
+from echoplane.bundle.accuracy_model import AccuracyModel
+from echoplane.bundle.spec import ACCURACY, FILES, GOLDEN, OPTIONAL, READ_SCHEMAS, SCHEMA, Spec, labels_of
 from echoplane.errors import BundleError, ConfigError
 from echoplane.tasks import Task, Thresholds, by_name
 
@@ -59,6 +60,16 @@ class Bundle:
     def golden(self) -> Golden:
         return _golden(self.content(GOLDEN))
 
+    @property
+    def accuracy_model(self) -> AccuracyModel | None:
+        """The estimate of accuracy without labels; None if the bundle has none."""
+        if ACCURACY not in self.spec.files:
+            return None
+        try:
+            return AccuracyModel.model_validate_json(self.content(ACCURACY))
+        except ValidationError as error:
+            raise BundleError(f"{ACCURACY} is not of schema 1; export the bundle again.") from error
+
     def content(self, name: str) -> bytes:
         """Returns the bytes of file `name` and checks them now, since a file may change after the bundle was read."""
         path = self.folder / name
@@ -83,7 +94,7 @@ def read(folder: str | Path) -> Bundle:
     content = path.read_bytes()
     bundle = Bundle(hashlib.sha256(content).hexdigest(), _spec(content), Path(folder))
     _check_names(bundle.spec)
-    for name in FILES:
+    for name in bundle.spec.files:
         bundle.content(name)
     _check_task(bundle)
     return bundle
@@ -129,10 +140,12 @@ def _check_schema(schema: Any) -> None:
 
 
 def _check_names(spec: Spec) -> None:
-    """Raises BundleError unless the files are exactly the known names, so a bundle cannot name a path outside its
+    """Raises BundleError unless the files are the known names alone, so a bundle cannot name a path outside its
     folder."""
-    if set(spec.files) != set(FILES):
-        raise BundleError(f"bundle.json lists {sorted(spec.files)}; a bundle has {sorted(FILES)}.")
+    if set(spec.files) - set(OPTIONAL) != set(FILES):
+        raise BundleError(
+            f"bundle.json lists {sorted(spec.files)}; a bundle has {sorted(FILES)}, and may have {sorted(OPTIONAL)}."
+        )
 
 
 def _check_task(bundle: Bundle) -> None:

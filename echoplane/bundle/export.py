@@ -3,6 +3,7 @@
 Axes: B row of a batch.
 """
 
+import functools
 import importlib
 import io
 import json
@@ -17,10 +18,11 @@ import numpy as np
 import onnxruntime as ort
 from pydantic import BaseModel
 
+from echoplane.bundle.accuracy_fit import fitted_accuracy
 from echoplane.bundle.bundle import GOLDEN_SEED, Golden
 from echoplane.bundle.card import card
 from echoplane.bundle.seal import seal, write_golden
-from echoplane.bundle.spec import CARD, MODEL, WEIGHTS, Code, Contents, InputShape, labels_of
+from echoplane.bundle.spec import ACCURACY, CARD, MODEL, WEIGHTS, Code, Contents, InputShape, labels_of
 from echoplane.dataset.shards import Shards, batches_of_one_shape
 from echoplane.errors import BundleError, ConfigError
 from echoplane.tasks import Calibration, Validated, by_name, learning
@@ -70,7 +72,8 @@ def export(
     code: Code,
     on_progress: Callable[[int, int], None],
 ) -> Exported:
-    """Exports the network, compares ONNX with torch, calibrates on the validation samples and finalises the bundle.
+    """Exports the network, compares ONNX with torch, calibrates on the validation samples, fits the estimate of
+    accuracy without labels, and finalises the bundle.
 
     Raises BundleError if ONNX and torch differ by more than PARITY on the golden input or on validation samples.
     """
@@ -88,6 +91,8 @@ def export(
     calibration = task.calibrate(_validated(session, shards, _batches(shards, rows, half), on_progress))
     shutil.copyfile(training.folder / "checkpoint.safetensors", folder / WEIGHTS)
     write_golden(folder, golden)
+    if fitted := fitted_accuracy(task, calibration.thresholds, shards, functools.partial(_onnx_outputs, session)):
+        (folder / ACCURACY).write_text(fitted.model_dump_json(indent=1))
     contents = _contents(training, preprocessing, golden_batch.shape[1:], calibration, code)
     (folder / CARD).write_text(card(contents, task.about(calibration.thresholds), calibration, training.steps, shards))
     return Exported(seal(folder, contents), calibration, parity)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from echoplane.bundle.bundle import Golden, read
-from echoplane.bundle.spec import FILES, GOLDEN, Contents, Spec
+from echoplane.bundle.spec import FILES, GOLDEN, OPTIONAL, Contents, Spec
 from echoplane.errors import BundleError
 from echoplane.files import file_sha256, write_atomically
 
@@ -18,7 +18,8 @@ def seal(folder: Path, contents: Contents) -> str:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise BundleError(f"{', '.join(missing)} must be there before a bundle is sealed.")
-    digests = {name: file_sha256(folder / name) for name in FILES}
+    optional = [name for name in OPTIONAL if (folder / name).is_file()]
+    digests = {name: file_sha256(folder / name) for name in (*FILES, *optional)}
     spec = Spec(**contents.model_dump(), files=digests)
     write_atomically(folder / "bundle.json", spec.model_dump_json(indent=1, by_alias=True).encode())
     return read(folder).id

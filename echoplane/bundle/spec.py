@@ -11,7 +11,10 @@ SCHEMA = 2
 READ_SCHEMAS = (1, SCHEMA)
 MODEL, WEIGHTS, GOLDEN, CARD = "model.onnx", "weights.safetensors", "golden.npz", "card.md"
 FILES = (MODEL, WEIGHTS, GOLDEN, CARD)
-"""Every file of a bundle besides bundle.json; other files in the folder are never read."""
+"""Files that every bundle has besides bundle.json."""
+ACCURACY = "accuracy_model.json"
+OPTIONAL = (ACCURACY,)
+"""Files that a bundle may have; all others in the folder are never read."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

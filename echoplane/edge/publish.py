@@ -7,7 +7,7 @@ from pathlib import Path
 from tuf.api.metadata import Targets
 
 from echoplane.bundle import read
-from echoplane.bundle.spec import FILES
+from echoplane.bundle.spec import FILES, OPTIONAL
 from echoplane.edge.repository import PLAN, EdgeRepository
 from echoplane.edge.rollout import RINGS, Candidate, Plan, Ring, TaskPlan, read_plan, ring_cut
 from echoplane.errors import ConfigError
@@ -117,7 +117,8 @@ def _write(where: Rollout, changed: TaskPlan) -> None:
 
 
 def _add_bundle(repository: EdgeRepository, targets: Targets, folder: Path, bundle_id: str) -> None:
-    names = ["bundle.json", *FILES, *([EVALUATION] if (folder / EVALUATION).is_file() else [])]
+    optional = [name for name in (*OPTIONAL, EVALUATION) if (folder / name).is_file()]
+    names = ["bundle.json", *FILES, *optional]
     for name in names:
         repository.add_target(targets, f"bundles/{bundle_id}/{name}", (folder / name).read_bytes())
 

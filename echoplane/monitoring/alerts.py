@@ -209,6 +209,26 @@ MONITOR = (
         retrains=True,
     ),
     Alert(
+        "EchoplaneAccuracyLow",
+        "max by (task, version) (echoplane_accuracy_validation_ratio)\n"
+        "  - max by (task, version) (echoplane_accuracy_estimate_ratio)\n"
+        "  - max by (task, version) (echoplane_accuracy_estimate_error_ratio) > 0.05",
+        "30m",
+        "warning",
+        "The estimated accuracy has been over 5 points below that on validation studies for 30 minutes.",
+        "{{ $labels.task }} {{ $labels.version }}: {{ $value | humanizePercentage }} below, after the estimate's own "
+        "error is taken off.",
+    ),
+    Alert(
+        "EchoplaneAccuracyUnknown",
+        "max by (task, version) (echoplane_accuracy_known) == 0",
+        "1h",
+        "warning",
+        "The accuracy can't be estimated for 1 hour: studies are unlike all that the estimate was fitted on.",
+        "{{ $labels.task }} {{ $labels.version }}: label some of the latest studies; "
+        "the monitor's page says what differs.",
+    ),
+    Alert(
         "EchoplaneNoReference",
         "max by (task, version) (echoplane_drift_watched) == 0",
         "1h",

@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.string(), nullable=False) for name in TEXTS),
         pa.field("label", pa.string()),
         pa.field("confidence", pa.float64()),
+        pa.field("probabilities", pa.list_(pa.float64()), nullable=False),
         pa.field("features", pa.map_(pa.string(), pa.float64()), nullable=False),
         pa.field("embedding", pa.string(), nullable=False),
         pa.field("timings_ms", pa.map_(pa.string(), pa.float64()), nullable=False),

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from echoplane.bundle.accuracy_model import Estimate
 from echoplane.monitoring import agreement
 from echoplane.monitoring.agreement import Agreement
+from echoplane.monitoring.answer_window import AnswerWindow
 from echoplane.monitoring.drift import MAX_HISTORY, THRESHOLD, WINDOW, TaskMonitor
 from echoplane.monitoring.groups import groups_of
 from echoplane.monitoring.log_reader import Step, read_step
@@ -50,16 +52,26 @@ class ModelMonitor:
     recent: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))
     evidence: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_HISTORY))
 
+    answers: AnswerWindow = field(default_factory=AnswerWindow)
+
     def add(self, row: Row) -> None:
         self.studies += 1
         self.abstained += row.label is None
         self.first, self.last = min(self.first, row.time), max(self.last, row.time)
         if self.monitor is None or self.reference is None:
             return
+        if self.reference.accuracy_model:
+            self.answers.add(row, self.reference.accuracy_model)
         values = self.reference.values(row)
         self.monitor.add(values, row.label or CANNOT_TELL, groups_of(row, self.monitor.groups))
         self.recent.append(values)
         self.evidence.append(self.monitor.evidence)
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Estimated accuracy of the last window; None before it is full, or if the bundle has no estimate."""
+        model = self.reference.accuracy_model if self.reference else None
+        return self.answers.estimate(model) if model else None
 
     @property
     def ratio(self) -> float:
@@ -77,6 +89,7 @@ class ModelMonitor:
                 "abstained": self.abstained,
                 "recent": list(self.recent),
                 "evidence": list(self.evidence),
+                "answers": self.answers.stored(),
             }
         )
 
@@ -84,10 +97,12 @@ class ModelMonitor:
     def stored(cls, bundle: str, about: str) -> "ModelMonitor":
         known = json.loads(about)
         recent, evidence = known.pop("recent"), known.pop("evidence")
+        answers = known.pop("answers", [])  # states of versions that did not estimate accuracy lack it
         first, last = (datetime.fromisoformat(known.pop(name)) for name in ("first", "last"))
         made = cls(bundle=bundle, first=first, last=last, **known)
         made.recent.extend(recent)
         made.evidence.extend(evidence)
+        made.answers = AnswerWindow.restored(answers)
         return made
 
 

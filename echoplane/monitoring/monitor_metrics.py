@@ -70,6 +70,31 @@ DEFINITIONS = (
         "Ends of that share's 95 % interval: bound is low or high.",
         (*MODEL, "bound"),
     ),
+    Definition(
+        "echoplane_accuracy_known",
+        "gauge",
+        "1 if the accuracy of the last 1,000 studies can be estimated, 0 if they are outside what the estimate was "
+        "fitted on.",
+        MODEL,
+    ),
+    Definition(
+        "echoplane_accuracy_estimate_ratio",
+        "gauge",
+        "Accuracy of the last 1,000 studies as estimated without labels.",
+        MODEL,
+    ),
+    Definition(
+        "echoplane_accuracy_estimate_error_ratio",
+        "gauge",
+        "Mean error of that estimate on kinds of corruption that it was not fitted on.",
+        MODEL,
+    ),
+    Definition(
+        "echoplane_accuracy_validation_ratio",
+        "gauge",
+        "Accuracy on the validation studies that the estimate was fitted on.",
+        MODEL,
+    ),
     Definition("echoplane_retraining_waiting", "gauge", "Requests for retraining that wait for approval."),
     Definition("echoplane_retraining_running", "gauge", "1 while a retraining command runs."),
     Definition("echoplane_retraining_runs_left", "gauge", "Runs that may still start within the current 7 days."),

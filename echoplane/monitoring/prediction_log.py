@@ -63,6 +63,9 @@ class Row(BaseModel):
     """Predicted label; None for "cannot tell"."""
     confidence: float | None
     """Confidence; None for a task that gives none."""
+    probabilities: tuple[float, ...] = ()
+    """Probability of each label, in the order of the labels; empty for a task that gives none, and in rows of older
+    services."""
     features: Mapping[str, float]
     """Features of the input: see `echoplane.runtimes.features`."""
     embedding: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from echoplane.bundle.accuracy_model import AccuracyModel
 from echoplane.monitoring.prediction_log import Row, unpacked
 
 CANNOT_TELL = "cannot-tell"
@@ -23,6 +24,8 @@ class Reference:
     labels: Mapping[str, int]
     centre: np.ndarray
     scale: np.ndarray
+    accuracy_model: AccuracyModel | None = None
+    """Estimate of accuracy without labels; None if the bundle has none."""
 
     def values(self, row: Row) -> dict[str, float]:
         """Returns one answered study's value in each stream; NaN if the study has none."""

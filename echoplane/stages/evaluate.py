@@ -1,5 +1,5 @@
 """Stage `evaluate`: runs the bundle on the test split's studies; writes scores.parquet, evaluation.json,
-report.html."""
+report.html, and a copy of the bundle's accuracy_model.json if it has one."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from echoplane import runtimes
 from echoplane.bundle import read
+from echoplane.bundle.spec import ACCURACY
 from echoplane.dataset.catalogue import read_catalogue
 from echoplane.files import file_sha256
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision, RuntimeName
@@ -65,6 +66,8 @@ def _work(config: Config, folder: Path) -> StageResult:
     pq.write_table(scores, folder / "scores.parquet")
     (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
     write_report(found, folder)
+    if ACCURACY in bundle.spec.files:  # the monitor finds it beside the reference
+        (folder / ACCURACY).write_bytes(bundle.content(ACCURACY))
     details: tuple[str, ...] = ("misclassified", "failures")
     listed = {name: len(found[name]) for name in details if name in found}
     counts = {

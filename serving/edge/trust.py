@@ -11,12 +11,13 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadata
 from tuf.api.metadata import Metadata, TargetFile, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
+from echoplane.bundle.spec import OPTIONAL
 from echoplane.edge.rollout import Plan, read_plan
 from echoplane.errors import EchoplaneError
 
 CLOCK_SLACK = timedelta(hours=1)
 BUNDLE = "bundle.json"
-OPTIONAL = "evaluation.json"
+OPTIONAL_FILES = (*OPTIONAL, "evaluation.json")
 
 
 class Untrusted(EchoplaneError):
@@ -99,13 +100,13 @@ class View:
     def files(self, bundle: str, names: tuple[str, ...]) -> Files:
         """Returns the files of a bundle. Raises Untrusted if the offline keys have not signed one of them."""
         found = {}
-        for name in (BUNDLE, *names, OPTIONAL):
+        for name in (BUNDLE, *names, *OPTIONAL_FILES):
             try:
                 info = self._updater.get_targetinfo(f"bundles/{bundle}/{name}")
             except (RepositoryError, DownloadError) as error:
                 raise Untrusted(f"the repository's metadata is refused ({type(error).__name__}).") from None
             if info is not None:
                 found[name] = info
-            elif name != OPTIONAL:
+            elif name not in OPTIONAL_FILES:
                 raise Untrusted(f"{name} of bundle {bundle[:12]} is not signed by the offline keys.")
         return Files(bundle, found)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from echoplane.bundle.accuracy_model import WINDOW
 from echoplane.html import render
 from echoplane.monitoring.drift import ALL, THRESHOLD, Alarm, mean_evidence
 from echoplane.monitoring.model_monitor import ModelMonitor
@@ -40,10 +41,30 @@ def _model(model: ModelMonitor) -> dict[str, Any]:
         "about": model,
         "name": f"version {model.version}" if model.version else f"bundle {model.bundle[:12]}",
         "alarm": alarm_sentence(monitor.alarm) if monitor and monitor.alarm else "",
+        "accuracy": _accuracy(model),
         "groups": _groups(model),
         "streams": _streams(model, monitor.alarm if monitor else None),
         "curve": _curve(list(model.evidence)),
     }
+
+
+def _accuracy(model: ModelMonitor) -> dict[str, Any] | None:
+    """Returns the estimated accuracy in a sentence; None for a model without an estimate."""
+    fitted = model.reference.accuracy_model if model.reference else None
+    if fitted is None:
+        return None
+    estimate = model.estimate
+    if estimate is None:
+        return {"known": True, "sentence": f"Accuracy is estimated once {WINDOW:,} studies are answered."}
+    if estimate.accuracy is None:
+        return {"known": False, "sentence": f"The accuracy can't be known without labels: {estimate.reason}."}
+    sentence = (
+        f"Estimated accuracy of the last {WINDOW:,} studies, without labels: {estimate.accuracy:.1%}; "
+        f"{fitted.accuracy:.1%} on validation studies. Mean error of the estimate: {100 * fitted.error_seen:.1f} "
+        f"points on kinds of corruption that it was fitted on, {100 * fitted.error_unseen:.1f} on others. It does not "
+        "see a change of what labels mean."
+    )
+    return {"known": True, "sentence": sentence}
 
 
 def _groups(model: ModelMonitor) -> list[dict[str, Any]]:

@@ -101,28 +101,45 @@ class Watcher:
 def model_values(models: list[ModelMonitor]) -> Values:
     """Returns the values of the models in service."""
     watched = [one for one in models if one.monitor]
-    return feedback_values(models) | {
-        "echoplane_monitor_studies": [(_labels(one), one.studies) for one in models],
-        "echoplane_monitor_abstained": [(_labels(one), one.abstained) for one in models],
-        "echoplane_model_first_answer_timestamp_seconds": [(_labels(one), one.first.timestamp()) for one in models],
-        "echoplane_drift_watched": [(_labels(one), float(one.monitor is not None)) for one in models],
-        "echoplane_drift_alarm": [
-            ((*_labels(one), *_place(one.monitor.alarm)), float(one.monitor.alarm is not None))
-            for one in watched
-            if one.monitor
-        ],
-        "echoplane_drift_evidence_ratio": [
-            ((*_labels(one), group), mean_evidence(streams) / THRESHOLD)
-            for one in watched
-            if one.monitor
-            for group, streams in one.monitor.groups.items()
-        ],
-        "echoplane_drift_stream_evidence_ratio": [
-            ((*_labels(one), name), stream.evidence / THRESHOLD)
-            for one in watched
-            if one.monitor
-            for name, stream in one.monitor.groups[ALL].items()
-        ],
+    return (
+        feedback_values(models)
+        | accuracy_values(models)
+        | {
+            "echoplane_monitor_studies": [(_labels(one), one.studies) for one in models],
+            "echoplane_monitor_abstained": [(_labels(one), one.abstained) for one in models],
+            "echoplane_model_first_answer_timestamp_seconds": [(_labels(one), one.first.timestamp()) for one in models],
+            "echoplane_drift_watched": [(_labels(one), float(one.monitor is not None)) for one in models],
+            "echoplane_drift_alarm": [
+                ((*_labels(one), *_place(one.monitor.alarm)), float(one.monitor.alarm is not None))
+                for one in watched
+                if one.monitor
+            ],
+            "echoplane_drift_evidence_ratio": [
+                ((*_labels(one), group), mean_evidence(streams) / THRESHOLD)
+                for one in watched
+                if one.monitor
+                for group, streams in one.monitor.groups.items()
+            ],
+            "echoplane_drift_stream_evidence_ratio": [
+                ((*_labels(one), name), stream.evidence / THRESHOLD)
+                for one in watched
+                if one.monitor
+                for name, stream in one.monitor.groups[ALL].items()
+            ],
+        }
+    )
+
+
+def accuracy_values(models: list[ModelMonitor]) -> dict[str, list[tuple[tuple[str, ...], float]]]:
+    """Returns the estimated accuracy of each model with a full window of answers."""
+    found = [(one, one.estimate, one.reference.accuracy_model) for one in models if one.reference]
+    full = [(_labels(one), estimate, fitted) for one, estimate, fitted in found if estimate and fitted]
+    known = [(labels, estimate.accuracy, fitted) for labels, estimate, fitted in full if estimate.accuracy is not None]
+    return {
+        "echoplane_accuracy_known": [(labels, float(estimate.accuracy is not None)) for labels, estimate, _ in full],
+        "echoplane_accuracy_estimate_ratio": [(labels, accuracy) for labels, accuracy, _ in known],
+        "echoplane_accuracy_estimate_error_ratio": [(labels, fitted.error_unseen) for labels, _, fitted in known],
+        "echoplane_accuracy_validation_ratio": [(labels, fitted.accuracy) for labels, _, fitted in full],
     }
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from echoplane import bundle as bundles
 from echoplane import runtimes
+from echoplane.bundle import accuracy_fit
 from echoplane.bundle import export as exporting
 from echoplane.bundle.export import Training, export
 from echoplane.dataset.shards import Shards
@@ -56,6 +57,7 @@ class Drifting(Linear):
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
     half = SimpleNamespace(Network=Size, network=Linear, parts=lambda samples, labels: (samples, labels))
     monkeypatch.setattr(exporting, "learning", lambda name: half)
+    monkeypatch.setattr(accuracy_fit, "SEVERITIES", (0.5,))
     folder = tmp_path / "train"
     folder.mkdir()
     torch.manual_seed(0)
@@ -91,6 +93,7 @@ def test_an_exported_bundle_answers_as_torch_does_at_any_batch_size(training: Tr
     bundle = bundles.read(tmp_path / "bundle")
     assert bundle.id == done.bundle_id
     assert done.parity < 1e-5
+    assert bundle.accuracy_model.studies == CLIPS
     assert bundle.thresholds == done.calibration.thresholds
     runtime = runtimes.open(bundle, InferenceSettings(precision="f32")).runtime
     network = exporting._trained_network(training)

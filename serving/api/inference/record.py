@@ -4,6 +4,7 @@ from echoplane.monitoring.device import device_of
 from echoplane.monitoring.prediction_log import Row, now, packed
 from echoplane.runtimes import Answer
 from echoplane.study.study import Study
+from echoplane.tasks.task import probabilities_of
 from serving.api.models.slots import Model
 
 
@@ -21,6 +22,7 @@ def row_of(study: Study, answer: Answer, model: Model, request_id: str, site: st
         device_model=device_model,
         label=answer.result.label,
         confidence=answer.result.confidence,
+        probabilities=tuple(round(value, 5) for value in probabilities_of(answer.result).values()),
         features=answer.features,
         embedding=packed(answer.embedding),
         timings_ms=timings_ms,
