@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
 from echoplane.errors import ConfigError
+from echoplane.processes import forbid_core_dumps
 from echoplane.runtimes import RuntimeName
 from echoplane.settings import ServingSettings, read_serving_settings
 from serving import workers
@@ -56,6 +57,7 @@ class EchoplaneService:
 
     def __init__(self) -> None:
         quiet_libraries()
+        forbid_core_dumps()
         workers.announce_replacement()
         settings = read_serving_settings()
         self.slots = make_slots(settings)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -76,3 +77,8 @@ def test_an_error_of_one_job_does_not_wait_for_the_others() -> None:
         jobs = [pool.submit(int, "no number"), *(pool.submit(time.sleep, 30) for _ in range(4))]
         jobs[0].result()
     assert time.monotonic() - start < 20
+
+
+def test_s17_a_worker_writes_no_core_dump() -> None:
+    with processes(1) as pool:
+        assert pool.submit(resource.getrlimit, resource.RLIMIT_CORE).result() == (0, 0)
