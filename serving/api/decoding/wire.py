@@ -16,9 +16,10 @@ from echoplane.errors import TooLarge
 from echoplane.study.cine import Cine
 from echoplane.study.limits import MIB
 from echoplane.study.study import Identity, Instance, Region, Study
+from echoplane.study.subject import Subject
 from echoplane.study.views import View
 
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Study, Instance, Region, Identity, View, Cine)}
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Study, Instance, Region, Identity, View, Cine, Subject)}
 ALIGNMENT = 64
 
 
