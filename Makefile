@@ -83,7 +83,7 @@ sbom:  ## what each image holds, as build/sbom/*.spdx.json; after `make images`
 	@bash infra/images/build --sbom
 
 test-cluster: setup  ## images, chart and pipelines on the Kubernetes of $$KUBECONFIG
-	$(PYTEST) tests/cluster --timeout 1500
+	$(PYTEST) tests/cluster --timeout 3000
 
 clean:  ## remove what was built; .venv stays
 	rm -rf build

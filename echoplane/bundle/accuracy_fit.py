@@ -13,7 +13,7 @@ from echoplane.tasks.task import probabilities_of
 
 Outputs = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """The network: maps a batch to its outputs and embeddings."""
-MAX_STUDIES = 200
+MAX_STUDIES = 100
 """Maximum number of validation studies that are corrupted; it bounds the time of an export."""
 SEVERITIES = (0.25, 0.5, 1.0)
 

@@ -67,7 +67,7 @@ def tag(figures: dict[str, float]) -> str:
     if given := os.environ.get("IMAGE_TAG"):
         return given
     start = time.monotonic()
-    serving, *_ = k8s.run("bash", str(BUILD), timeout_s=1500).split()
+    serving, *_ = k8s.run("bash", str(BUILD), timeout_s=2700).split()
     figures["images_built_and_loaded_s"] = round(time.monotonic() - start)
     return serving.split(":")[-1]
 
