@@ -1,11 +1,15 @@
-"""Fits the accuracy estimate of a classifier: runs the exported network on corrupted copies of validation studies."""
+"""Fits the accuracy estimate of a classifier: runs the exported network on corrupted copies of validation studies.
 
-from collections.abc import Callable, Iterator
+Axes: C condition, N study, K label, F feature.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from echoplane.bundle.accuracy_model import CLEAN, MIN_STUDIES, AccuracyModel, Condition, fit
 from echoplane.bundle.corruptions import KINDS
+from echoplane.bundle.embeddings import centre_and_scale, distances
 from echoplane.dataset.shards import Shards
 from echoplane.study.study import Study
 from echoplane.tasks import Task, Thresholds
@@ -25,18 +29,17 @@ def fitted_accuracy(task: Task, thresholds: Thresholds, shards: Shards, outputs:
     if task.TRUTH != "label" or len(studies) < MIN_STUDIES:
         return None
     wanted = [(CLEAN, 0.0), *((kind, severity) for kind in KINDS for severity in SEVERITIES)]
-    answers = [_answers(task, thresholds, shards, studies, outputs, kind, severity) for kind, severity in wanted]
-    embeddings = answers[0][1]
-    centre, scale = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
+    probabilities_CNK, embeddings_CNF = _answers(task, thresholds, shards, studies, outputs, wanted)
+    centre, scale = centre_and_scale(embeddings_CNF[0])
     truth_N = shards.truths[[rows[0] for rows in studies]]
     conditions = [
         Condition(
             kind,
             probabilities_NK,
             probabilities_NK.argmax(axis=1) == truth_N,
-            np.sqrt((((embedded - centre) / scale) ** 2).mean(axis=1)),
+            distances(embeddings_NF, centre, scale),
         )
-        for (kind, _), (probabilities_NK, embedded) in zip(wanted, answers, strict=True)
+        for (kind, _), probabilities_NK, embeddings_NF in zip(wanted, probabilities_CNK, embeddings_CNF, strict=True)
     ]
     return fit(conditions, centre, scale)
 
@@ -56,20 +59,18 @@ def _answers(
     shards: Shards,
     studies: list[np.ndarray],
     outputs: Outputs,
-    kind: str,
-    severity: float,
+    wanted: Sequence[tuple[str, float]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns probabilities (study, label) and mean embeddings (study, feature) of the studies' corrupted copies."""
-    probabilities, embeddings = [], []
-    for batch in _corrupted(shards, studies, kind, severity):
-        output, embedding = outputs(batch)
-        result = task.interpret(output, Study(()), {}, thresholds)
-        probabilities.append(list(probabilities_of(result).values()))
-        embeddings.append(embedding.mean(axis=0))
-    return np.array(probabilities), np.array(embeddings, np.float32)
-
-
-def _corrupted(shards: Shards, studies: list[np.ndarray], kind: str, severity: float) -> Iterator[np.ndarray]:
+    """Returns probabilities (condition, study, label) and mean embeddings (condition, study, feature) of the studies'
+    copies, corrupted by kind and severity as `wanted`."""
+    probabilities: list[list[list[float]]] = [[] for _ in wanted]
+    embeddings: list[list[np.ndarray]] = [[] for _ in wanted]
     for number, rows in enumerate(studies):
         batch = np.stack([shards.sample(row) for row in rows])
-        yield batch if kind == CLEAN else KINDS[kind](batch, severity, np.random.default_rng(number))
+        for condition, (kind, severity) in enumerate(wanted):
+            copy = batch if kind == CLEAN else KINDS[kind](batch, severity, np.random.default_rng(number))
+            output, embedding = outputs(copy)
+            result = task.interpret(output, Study(()), {}, thresholds)
+            probabilities[condition].append(list(probabilities_of(result).values()))
+            embeddings[condition].append(embedding.mean(axis=0))
+    return np.array(probabilities), np.array(embeddings, np.float32)

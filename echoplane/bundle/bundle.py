@@ -15,8 +15,7 @@ from typing import IO, Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from echoplane.bundle.accuracy_model import AccuracyModel
-from echoplane.bundle.spec import ACCURACY, FILES, GOLDEN, OPTIONAL, READ_SCHEMAS, SCHEMA, Spec, labels_of
+from echoplane.bundle.spec import FILES, GOLDEN, OPTIONAL, READ_SCHEMAS, SCHEMA, Spec, labels_of
 from echoplane.errors import BundleError, ConfigError
 from echoplane.tasks import Task, Thresholds, by_name
 
@@ -59,16 +58,6 @@ class Bundle:
     @property
     def golden(self) -> Golden:
         return _golden(self.content(GOLDEN))
-
-    @property
-    def accuracy_model(self) -> AccuracyModel | None:
-        """The estimate of accuracy without labels; None if the bundle has none."""
-        if ACCURACY not in self.spec.files:
-            return None
-        try:
-            return AccuracyModel.model_validate_json(self.content(ACCURACY))
-        except ValidationError as error:
-            raise BundleError(f"{ACCURACY} is not of schema 1; export the bundle again.") from error
 
     def content(self, name: str) -> bytes:
         """Returns the bytes of file `name` and checks them now, since a file may change after the bundle was read."""

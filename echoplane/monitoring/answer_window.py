@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from echoplane.bundle.accuracy_model import WINDOW, AccuracyModel, Estimate, estimated
+from echoplane.bundle.embeddings import distances
 from echoplane.monitoring.prediction_log import Row, unpacked
-from echoplane.monitoring.reference import distances
 
 
 class AnswerWindow:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from echoplane.bundle.accuracy_model import AccuracyModel
+from echoplane.bundle.embeddings import centre_and_scale, distances
 from echoplane.monitoring.prediction_log import Row, unpacked
 
 CANNOT_TELL = "cannot-tell"
@@ -45,15 +46,9 @@ def reference_of(
 ) -> Reference:
     """Returns the reference of the accepted studies; each sequence has one entry, and `embeddings` one row, per
     study."""
-    centre, scale = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
+    centre, scale = centre_and_scale(embeddings)
     streams = {name: tuple(map(float, values)) for name, values in features.items()}
     if stated := [value for value in confidence if value is not None]:
         streams["confidence"] = tuple(stated)
     streams["embedding distance"] = tuple(distances(embeddings, centre, scale).tolist())
     return Reference(streams, Counter(label or CANNOT_TELL for label in labels), centre, scale)
-
-
-def distances(embeddings: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Returns the distance of each of `embeddings` (study, feature) from `centre`: root mean square of the deviations
-    in units of `scale`, (study)."""
-    return np.sqrt((((embeddings - centre) / scale) ** 2).mean(axis=1))

@@ -16,7 +16,9 @@ from echoplane import bundle as bundles
 from echoplane import runtimes
 from echoplane.bundle import accuracy_fit
 from echoplane.bundle import export as exporting
+from echoplane.bundle.accuracy_model import AccuracyModel
 from echoplane.bundle.export import Training, export
+from echoplane.bundle.spec import ACCURACY
 from echoplane.dataset.shards import Shards
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes import InferenceSettings
@@ -93,7 +95,7 @@ def test_an_exported_bundle_answers_as_torch_does_at_any_batch_size(training: Tr
     bundle = bundles.read(tmp_path / "bundle")
     assert bundle.id == done.bundle_id
     assert done.parity < 1e-5
-    assert bundle.accuracy_model.studies == CLIPS
+    assert AccuracyModel.model_validate_json(bundle.content(ACCURACY)).studies == CLIPS
     assert bundle.thresholds == done.calibration.thresholds
     runtime = runtimes.open(bundle, InferenceSettings(precision="f32")).runtime
     network = exporting._trained_network(training)
