@@ -27,12 +27,15 @@ OUTPUTS = ("measures.json", "measures.csv", "report.html", *FOUND.values(), *DIC
 """Names of all files that a result may consist of."""
 
 
-def write_measures(found: Segmentation, study: Study, model: dict[str, str], folder: Path) -> None:
-    """Writes the three files, and a mask for each long axis cine. `model` identifies the model used."""
-    (folder / "measures.json").write_text(json.dumps(as_json(found, study, model), indent=1) + "\n")
+def write_measures(found: Segmentation, study: Study, model: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Writes the three files, and a mask for each long axis cine; returns the content of measures.json. `model`
+    identifies the model used."""
+    measured = as_json(found, study, model)
+    (folder / "measures.json").write_text(json.dumps(measured, indent=1) + "\n")
     (folder / "measures.csv").write_text(as_csv(found))
     for name, content in found.files(study).items():
         (folder / name).write_bytes(content)
+    return measured
 
 
 def as_json(found: Segmentation, study: Study, model: dict[str, str]) -> dict[str, Any]:

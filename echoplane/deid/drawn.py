@@ -15,22 +15,22 @@ import numpy as np
 from echoplane.deid.regions import Mask
 from echoplane.study.sector import block_means, shrink, to_pixels
 
-_CERTAIN, _FAINT, _POSSIBLE = 40.0, 16.0, 28.0  # grey levels per pixel, in the frame with the least
+_CERTAIN, _FAINT, _POSSIBLE = 40.0, 16.0, 28.0  # grey levels per pixel, in the frame with the lowest
 _MIN_CERTAIN, _MIN_POSSIBLE = 40, 60  # pixels of edges in one group; a static aorta of the phantom has at most 26, 56
 _APART = 9  # pixels between the edges of one group
 _NEAR = 17  # pixels around certain edges in which fainter ones belong to them
 _BLACK = 16  # grey levels of the brightest frame outside the sector
 _BORDER = 21  # pixels around that, in which the border of the sector is sharp
 _JOINED, _LINE_PIXELS, _LINE_THICKNESS = 5, 16, 6.0
-_FLAT, _LIT, _STROKE = 24, 48, 33  # grey levels over time; least grey level; pixels around edges inside a stroke
+_FLAT, _LIT, _STROKE = 24, 48, 33  # grey levels over time; lowest grey level; pixels around edges inside a stroke
 _CANCELLED = 0.5  # slopes on both sides of a thin line cancel; along the outline of a wide stroke they do not
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Edges inside the sector of a moving clip: least slope over time per pixel, and mean slope as (row, column, 2)."""
+    """Edges inside the sector of a moving clip: minimum slope over time per pixel, mean slope as (row, column, 2)."""
 
-    least_HW: np.ndarray
+    min_HW: np.ndarray
     mean_HWC: np.ndarray
     flat_HW: np.ndarray
     """Lit pixels that do not change, such as the inside of wide strokes."""
@@ -45,14 +45,14 @@ def edges(sample_THW: np.ndarray, fan_HW: np.ndarray, strips_HW: np.ndarray, mas
     length_HW = np.linalg.norm(mean_HWC, axis=-1)
     places = np.nonzero((length_HW > _FAINT) & _inner(sample_THW, fan_HW, mask))
     along_NC = mean_HWC[places] / length_HW[places][:, None]
-    least_N = np.full(len(along_NC), np.inf, np.float32)
+    min_N = np.full(len(along_NC), np.inf, np.float32)
     for frame_HW in sample_THW:
         slope_NC = np.stack([slope[places] for slope in _slopes(frame_HW)], axis=-1)
-        least_N = np.minimum(least_N, (slope_NC * along_NC).sum(axis=-1))
-    least_HW = np.zeros(mean_HW.shape, np.float32)
-    least_HW[places] = least_N
+        min_N = np.minimum(min_N, (slope_NC * along_NC).sum(axis=-1))
+    min_HW = np.zeros(mean_HW.shape, np.float32)
+    min_HW[places] = min_N
     flat_HW = (np.ptp(sample_THW, axis=0) <= _FLAT) & (sample_THW.min(axis=0) > _LIT)
-    return Edges(least_HW, mean_HWC, flat_HW, to_pixels(strips_HW, *mean_HW.shape))
+    return Edges(min_HW, mean_HWC, flat_HW, to_pixels(strips_HW, *mean_HW.shape))
 
 
 def _slopes(frame_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ def letters(found: Edges) -> np.ndarray:
 
 def remain(found: Edges, mask: Mask) -> bool:
     """Returns True if there may be letters in the pixels that the mask keeps: fainter edges, or edges in a strip."""
-    keep_HW = mask.keeps(*found.least_HW.shape)
+    keep_HW = mask.keeps(*found.min_HW.shape)
     faint_HW = _groups(found, _POSSIBLE, _MIN_POSSIBLE, keep_HW & ~found.strips_HW)
     return bool(faint_HW.any() or _groups(found, _CERTAIN, _MIN_CERTAIN, keep_HW & found.strips_HW).any())
 
@@ -88,15 +88,15 @@ def _inner(sample_THW: np.ndarray, fan_HW: np.ndarray, mask: Mask) -> np.ndarray
     return np.asarray(to_pixels(shrink(fan_HW), *shape) & keep_HW & ~near_HW)
 
 
-def _groups(found: Edges, slope: float, least: int, where_HW: np.ndarray) -> np.ndarray:
-    """Returns the edges of at least this slope in groups of at least so many pixels, without drawn lines."""
-    hit_HW = (found.least_HW > slope) & where_HW
-    if np.count_nonzero(hit_HW) < least:
+def _groups(found: Edges, slope: float, min_pixels: int, where_HW: np.ndarray) -> np.ndarray:
+    """Returns the edges of at least this slope in groups of at least `min_pixels`, without drawn lines."""
+    hit_HW = (found.min_HW > slope) & where_HW
+    if np.count_nonzero(hit_HW) < min_pixels:
         return hit_HW & False
     hit_HW = _without_lines(hit_HW, found)
     near_HW = cv2.dilate(hit_HW.astype(np.uint8), np.ones((_APART, _APART), np.uint8))
     count, labels_HW = cv2.connectedComponents(near_HW)
-    large = np.bincount(labels_HW[hit_HW], minlength=count) >= least
+    large = np.bincount(labels_HW[hit_HW], minlength=count) >= min_pixels
     return np.asarray(hit_HW & large[labels_HW])
 
 
@@ -131,7 +131,7 @@ def _filled(found: Edges, certain_HW: np.ndarray) -> np.ndarray:
     if not certain_HW.any():
         return certain_HW
     near_HW = cv2.dilate(certain_HW.astype(np.uint8), np.ones((_NEAR, _NEAR), np.uint8)) > 0
-    ink_HW = _without_lines((found.least_HW > _FAINT) & near_HW, found) | certain_HW
+    ink_HW = _without_lines((found.min_HW > _FAINT) & near_HW, found) | certain_HW
     inside_HW = found.flat_HW & (cv2.dilate(ink_HW.astype(np.uint8), np.ones((_STROKE, _STROKE), np.uint8)) > 0)
     ink_HW |= inside_HW & ~found.strips_HW
     closed = cv2.morphologyEx(ink_HW.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_JOINED, _JOINED), np.uint8))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane import __version__, runtimes
+from echoplane.bundle.spec import CARD
 from echoplane.errors import ConfigError
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision
 from echoplane.stages.stage import ensure_folder
@@ -62,7 +63,6 @@ def run(config: Config) -> dict[str, Any]:
     """Measures the cine, writes the results and returns the content of measures.json. Raises InputError if that is
     impossible, and then writes nothing."""
     from echoplane import cmr
-    from echoplane.cmr.files import as_json
 
     source = Path(config.cine)
     if not source.exists():
@@ -84,11 +84,11 @@ def run(config: Config) -> dict[str, Any]:
         objects, lacking = dicom_objects(found, study, source)
         found = replace(found, warnings=(*found.warnings, *lacking))
     with _all_at_once(folder) as part:
-        cmr.write_measures(found, study, model, part)
+        measured = cmr.write_measures(found, study, model, part)
         cmr.write_report(found, study.cines, model, part / "report.html")
         for name, dataset in objects.items():
             dataset.save_as(part / name, enforce_file_format=True)
-    return as_json(found, study, model)
+    return measured
 
 
 def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str]]:
@@ -100,7 +100,7 @@ def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str
     if not isinstance(found, Segmentation):
         raise ConfigError(f"the bundle answers {read.spec.task}; give one that segments cine MR.")
     model = {"task": read.spec.task, "bundle": read.id, "runtime": used.runtime, "precision": used.precision}
-    card = (Path(config.bundle) / "card.md").read_text()
+    card = read.content(CARD).decode()
     limits = " ".join(card.partition("## Limits")[2].partition("\n## ")[0].split())
     return found, model | {"limits": limits}
 

@@ -1,4 +1,5 @@
-"""What the files of a study state about the person in it, as far as measures depend on it; nothing is assumed."""
+"""Reads what the files of a study state about the person in it, as far as measures depend on it; nothing is
+assumed."""
 
 from dataclasses import dataclass, replace
 

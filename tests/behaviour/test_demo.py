@@ -71,7 +71,7 @@ def killed(demo: Demo) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def report(demo: Demo, killed: list[psutil.Process]) -> dict[str, Any]:
-    """What the run after the killed one says."""
+    """Returns the report of the run after the killed one."""
     run = demo.start()
     assert run.wait(timeout=900) == 0, demo.log.read_text()[-3000:]
     found: dict[str, Any] = json.loads((demo.folder / "report.json").read_text())

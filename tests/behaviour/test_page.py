@@ -158,7 +158,7 @@ def test_an_explanation_is_drawn_over_the_clip_and_hidden_again(page: Page, toke
 
 
 def is_coloured(page: Page) -> bool:
-    """Whether the picture has any colour: the clips are grey, the heat map is not."""
+    """Returns True if the picture has any colour: the clips are grey, the heat map is not."""
     return page.evaluate("""() => {
         const canvas = document.getElementById("picture");
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

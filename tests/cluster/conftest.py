@@ -32,7 +32,7 @@ FIGURES = ROOT / "build" / "cluster" / "figures.json"
 
 @pytest.fixture(scope="session")
 def figures() -> Iterator[dict[str, float]]:
-    """What is measured on the way."""
+    """Yields a dictionary of figures, which the tests fill and which is written at the end."""
     found: dict[str, float] = {}
     yield found
     if started := os.environ.get("STARTED"):
@@ -50,7 +50,7 @@ def clip() -> bytes:
 
 @pytest.fixture(scope="session")
 def memory(figures: dict[str, float]) -> Iterator[k8s.Memory]:
-    """Of all pods of the cluster, from before the release is installed until it is gone."""
+    """Watches the memory of all pods of the cluster, from before the release is installed until it is gone."""
     with k8s.Memory() as watched:
         yield watched
     figures["memory_of_all_pods_gib"] = round(watched.max_bytes / 2**30, 2)

@@ -1,4 +1,4 @@
-"""What `infra/restore` refuses before it changes anything."""
+"""`infra/restore` refuses a damaged backup before it changes anything, and brings back a whole one."""
 
 import hashlib
 import os
@@ -28,13 +28,13 @@ def backup(tmp_path: Path) -> Path:
 
 
 def write_sums(folder: Path, *names: str) -> None:
-    """As `sha256sum` writes them."""
+    """Writes the digests of these files as `sha256sum` does."""
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
 def restore(folder: Path, present: str = "nothing", content: str = "") -> tuple[subprocess.CompletedProcess[str], str]:
-    """The outcome, and what kubectl was called with. The namespace has the Secret of one key, `present`, at most."""
+    """Returns the outcome, and what kubectl was called with. The namespace has no Secret but that of key `present`."""
     programs, calls = folder.parent / "bin", folder.parent / "calls"
     programs.mkdir(exist_ok=True)
     (programs / "kubectl").write_text(KUBECTL)
