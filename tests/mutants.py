@@ -130,7 +130,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "privacy",
         "echoplane/deid/instance.py",
-        "    quiet_pydicom()\n",
+        "    set_up_pydicom()\n",
         "",
         "tests/unit/test_deid_commands.py"
         "::test_values_of_a_file_stay_off_the_terminal_also_where_pydicom_warns_of_them",

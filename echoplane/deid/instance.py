@@ -25,7 +25,7 @@ from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.stored import Geometry
-from echoplane.study.dicom import quiet_pydicom
+from echoplane.study.pydicom_setup import set_up_pydicom
 
 IMPLEMENTATION_UID = "2.25.207435610958476521936384217349054167362"
 _VIDEO_PREFIXES = ("1.2.840.10008.1.2.4.10",)
@@ -122,7 +122,7 @@ def read(data: bytes, policy: Policy) -> tuple[Dataset, UID]:
 
     Raises FileRejected if the file is incomplete, or if its transfer syntax is not supported.
     """
-    quiet_pydicom()
+    set_up_pydicom()
     meta = structure.read_meta(data)
     syntax = meta.transfer_syntax
     if syntax in _VIDEO or syntax.startswith(_VIDEO_PREFIXES):

@@ -18,6 +18,7 @@ from pydicom.pixels import apply_color_lut, pixel_array
 
 from echoplane.deid.outcome import Outcome, Report
 from echoplane.deid.reasons import SENTENCES, WRITTEN
+from echoplane.study.pydicom_setup import set_up_pydicom
 
 _PICTURES = 24
 _PICTURE_WIDTH = 240
@@ -62,6 +63,7 @@ def contact_sheet(report: Report, out_dir: Path) -> Iterator[Picture]:
 
 
 def _picture(outcome: Outcome, path: Path) -> Picture | None:
+    set_up_pydicom()
     dataset = dcmread(path)
     if "PixelData" not in dataset:
         return None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import gdcm
+import jpeg_ls
 import numpy as np
 import openjpeg
 from pydicom.uid import (
@@ -22,10 +23,12 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    JPEGLSTransferSyntaxes,
     RLELossless,
 )
 
 from echoplane.errors import NotAnImage, TooLarge, Unsupported
+from echoplane.study import jpeg2000
 from echoplane.study.pixel_format import PixelFormat, Samples, arranged, native_samples, stored_values
 
 
@@ -114,9 +117,20 @@ def _jpeg(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
         syntax = JPEGExtended12Bit
     if syntax == JPEGExtended12Bit and header.components == 3:
         raise Unsupported("colour JPEG of 12 bits is not read. Send the clip as JPEG of 8 bits, or uncompressed.")
-    words = _by_gdcm(encoded, syntax, form, header.precision)
-    frame = arranged(words, form.rows, form.columns, form.samples, planar=False)
+    planar = False
+    if syntax in JPEGLSTransferSyntaxes:
+        words, planar = _by_charls(encoded, form, header.precision)
+    else:
+        words = _by_gdcm(encoded, syntax, form, header.precision)
+    frame = arranged(words, form.rows, form.columns, form.samples, planar=planar)
     return _coded_samples(frame, form, header.precision, is_rgb=form.photometric == "RGB")
+
+
+def _by_charls(encoded: bytes, form: PixelFormat, precision: int) -> tuple[np.ndarray, bool]:
+    """Returns the samples of a JPEG-LS frame, and True if they are ordered by plane (interleave mode 0)."""
+    decoded, header = jpeg_ls.decode_pixel_data(encoded)
+    words = np.frombuffer(decoded, np.uint8 if precision <= 8 else "<u2", form.rows * form.columns * form.samples)
+    return words, header["interleave_mode"] == 0
 
 
 def _by_gdcm(encoded: bytes, syntax: str, form: PixelFormat, precision: int) -> np.ndarray:
@@ -147,6 +161,7 @@ def _by_gdcm(encoded: bytes, syntax: str, form: PixelFormat, precision: int) -> 
 
 
 def _jpeg2000(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
+    encoded = jpeg2000.codestream(encoded)
     header = openjpeg.get_parameters(encoded)
     rows, columns, components, precision = (
         int(header[name]) for name in ("rows", "columns", "samples_per_pixel", "precision")
@@ -158,14 +173,14 @@ def _jpeg2000(encoded: bytes, syntax: str, form: PixelFormat) -> Samples:
     return _coded_samples(words, form, precision, is_rgb=is_rgb)
 
 
-def _has_component_transform(encoded: bytes) -> bool:
+def _has_component_transform(codestream: bytes) -> bool:
     """Returns True if the COD segment (ISO 15444-1 A.6.1) says that three components were transformed; decoding undoes
     it."""
-    position = encoded.find(b"\xff\x4f\xff\x51") + 2
-    while position + 9 <= len(encoded) and encoded[position : position + 2] != b"\xff\x90":  # start of tile part
-        if encoded[position : position + 2] == b"\xff\x52":
-            return encoded[position + 8] == 1
-        position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
+    position = 2
+    while position + 9 <= len(codestream) and codestream[position : position + 2] != b"\xff\x90":  # start of tile part
+        if codestream[position : position + 2] == b"\xff\x52":
+            return codestream[position + 8] == 1
+        position += 2 + int.from_bytes(codestream[position + 2 : position + 4], "big")
     return False
 
 

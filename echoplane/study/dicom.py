@@ -6,11 +6,8 @@ a value that could name a patient.
 """
 
 import contextlib
-import functools
 import hashlib
 import io
-import logging
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +40,7 @@ from pydicom.uid import (
 from echoplane.errors import InputError, NotAnImage, TooLarge, Unsupported
 from echoplane.study.expansion import spend
 from echoplane.study.limits import DEFAULT_LIMITS, MIB, Limits
+from echoplane.study.pydicom_setup import set_up_pydicom
 from echoplane.study.study import Study
 from echoplane.study.ultrasound import instance_of
 
@@ -93,7 +91,7 @@ def _has_no_preamble(data: bytes) -> bool:
 
 def parse(data: bytes, limits: Limits) -> FileDataset:
     """Returns the data set of a DICOM file. Raises Unsupported if its transfer syntax is not supported."""
-    quiet_pydicom()
+    set_up_pydicom()
     if not is_dicom(data):
         raise NotAnImage(NO_MAGIC)
     if data[128:132] != b"DICM":
@@ -125,14 +123,6 @@ def _with_preamble(data: bytes) -> bytes:
     target = DicomBytesIO()
     write_file_meta_info(target, meta, enforce_standard=False)
     return bytes(128) + b"DICM" + target.getvalue() + data
-
-
-@functools.cache
-def quiet_pydicom() -> None:
-    """Silences the warnings of pydicom, which quote values that must not reach a log or a terminal."""
-    warnings.filterwarnings("ignore", module="pydicom")
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 def _check_syntax(syntax: Any) -> None:

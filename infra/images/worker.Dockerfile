@@ -35,7 +35,7 @@ COPY serving ./serving
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0
 RUN printf '#!/bin/sh\nexec python -m echoplane.cli "$@"\n' >/opt/venv/bin/echoplane && chmod 755 /opt/venv/bin/echoplane \
- && python -m compileall -q /app && python -c "import av, cv2, gdcm, kfp, mlflow, openvino, rapidocr_onnxruntime, ray, torch, torchvision"
+ && python -m compileall -q /app && python -c "import cv2, gdcm, kfp, mlflow, openvino, rapidocr_onnxruntime, ray, torch, torchvision"
 USER 10001:10001
 CMD ["echoplane", "--help"]
 # Pipelines that are compiled in this image name it.

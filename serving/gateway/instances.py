@@ -18,7 +18,8 @@ from pydicom.uid import (
     RLETransferSyntaxes,
 )
 
-from echoplane.study.dicom import ENCAPSULATED, quiet_pydicom
+from echoplane.study.dicom import ENCAPSULATED
+from echoplane.study.pydicom_setup import set_up_pydicom
 
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 TRANSFER_SYNTAXES = tuple(
@@ -77,7 +78,7 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Reads the header of a DICOM file. Raises Refused if the file is damaged or lacks an attribute of ATTRIBUTES."""
-    quiet_pydicom()
+    set_up_pydicom()
     try:
         syntax, digest = _syntax_and_digest(path)
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(ATTRIBUTES))

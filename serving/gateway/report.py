@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from echoplane import structured_report
-from echoplane.study.dicom import quiet_pydicom
+from echoplane.study.pydicom_setup import set_up_pydicom
 from serving.gateway.store import Instance
 
 SERIES_NUMBER = 910
@@ -43,7 +43,7 @@ def view_report(answers: Answers) -> Dataset | None:
 
 def image_header(instance: Instance) -> Dataset:
     """Returns the header of a stored instance, with the attributes of a patient and study that a report needs."""
-    quiet_pydicom()
+    set_up_pydicom()
     dataset = pydicom.dcmread(instance.path, stop_before_pixels=True)
     structured_report.make_evidence(dataset)
     return dataset

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ def test_s13_everything_that_an_image_installs_is_pinned_by_its_digest(name: str
     assert packages
     pinned = r"[\w.\[\],-]+==[\w.+!]+( ;[^#]*?)?( --hash=sha256:[0-9a-f]{64})+"
     assert [line for line in packages if not re.fullmatch(pinned, line)] == []
+
+
+def test_s15_no_image_holds_av_and_the_network_is_made_without_it() -> None:
+    for requirements in (ROOT / "requirements").glob("*.txt"):
+        assert not re.search(r"^av==", requirements.read_text(), re.MULTILINE), requirements.name
+    script = (
+        "import sys; sys.modules['av'] = None\n"
+        "from echoplane.tasks.view_video.learning import Network, network\n"
+        "print(sum(weights.numel() for weights in network(Network()).parameters()) > 0)"
+    )
+    made = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert made.stdout == "True\n"
 
 
 @pytest.mark.parametrize("name", ["worker", "triton", "edge"])

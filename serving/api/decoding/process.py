@@ -23,9 +23,9 @@ import simplejpeg
 from echoplane.errors import InputError, NotAnImage, TooLarge
 from echoplane.processes import limit_process
 from echoplane.study import reading
-from echoplane.study.dicom import quiet_pydicom
 from echoplane.study.expansion import expansion_budget
 from echoplane.study.limits import MIB
+from echoplane.study.pydicom_setup import set_up_pydicom
 from echoplane.study.study import Frames, Study
 from serving.api.decoding import wire
 from serving.api.failures import described
@@ -141,7 +141,7 @@ def load_decoders() -> None:
     """Loads what the readers load at first use, so that the first file does not wait for it, and silences warnings,
     which quote values of the file concerned."""
     warnings.simplefilter("ignore")
-    quiet_pydicom()
+    set_up_pydicom()
     cv2.setNumThreads(1)
     picture_HWC = np.zeros((16, 16, 1), np.uint8)
     simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(picture_HWC, colorspace="GRAY"), "GRAY")

@@ -14,7 +14,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from echoplane.study.dicom import quiet_pydicom
+from echoplane.study.pydicom_setup import set_up_pydicom
 from serving.gateway.dicomweb import PATH
 from serving.gateway.store import Instance, Store
 
@@ -140,7 +140,7 @@ def instance_url(instance: Instance) -> str:
 
 def _attributes(instance: Instance, keywords: tuple[str, ...]) -> Dataset:
     """Returns the attributes of a stored file, empty if it lacks them, in UTF-8 as JSON needs."""
-    quiet_pydicom()
+    set_up_pydicom()
     found = Dataset()
     with contextlib.suppress(Exception):  # a damaged file is found by its UIDs and what comes before the damage
         header = pydicom.dcmread(instance.path, stop_before_pixels=True, specific_tags=list(keywords))

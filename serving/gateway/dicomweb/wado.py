@@ -15,7 +15,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
-from echoplane.study.dicom import quiet_pydicom
+from echoplane.study.pydicom_setup import set_up_pydicom
 from serving.gateway.store import Instance
 
 CHUNK_BYTES = 1 << 20
@@ -44,7 +44,7 @@ def metadata(found: list[Instance]) -> list[dict[str, Any]]:
     """Returns the headers as JSON, without large binary elements."""
     if not found:
         raise HTTPException(404, "the store holds no such instance")
-    quiet_pydicom()
+    set_up_pydicom()
     with _damage_is_said():
         return [_metadata(instance) for instance in found]
 
@@ -81,7 +81,7 @@ def frames(found: list[Instance], numbers: str) -> StreamingResponse:
     """Returns frames, counted from 1, as they are stored. Raises HTTPException 400 or 404."""
     if not found:
         raise HTTPException(404, "the store holds no such instance")
-    quiet_pydicom()
+    set_up_pydicom()
     wanted = numbers.split(",")
     if len(wanted) > MAX_FRAMES or not all(one.isascii() and one.isdigit() and len(one) < 10 for one in wanted):
         raise HTTPException(400, f"expected up to {MAX_FRAMES} numbers of frames with commas")
