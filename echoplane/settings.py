@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from echoplane.errors import ConfigError
 from echoplane.runtimes.names import MAX_THREADS, Precision, RuntimeName
 from echoplane.tasks import BUILT_IN
+from echoplane.tasks.label_shares import LabelShares
 
 MIB = 1 << 20
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
@@ -50,6 +51,10 @@ class ServingSettings(TrustSettings):
     """Precision of every slot; empty for the one that the bundle was evaluated at."""
     runtime_threads: int = Field(default=0, ge=0, le=MAX_THREADS)
     """Cores for one inference; 0 for the number that the bundle was evaluated with."""
+    label_shares: dict[str, LabelShares] = {}
+    """Share of each label among the site's studies, by task, as JSON {TASK: {LABEL: SHARE}} with a sum of 1 per task.
+    Labels and abstention follow from probabilities for these shares, and every answer says so. Empty for even shares,
+    as in training."""
     max_upload_mib: int = Field(default=256, gt=0)
     """Largest request body; more gets 413. A 2 s clip of 600x800 RGB at 50 Hz is 137 uncompressed."""
     max_files: int = Field(default=64, gt=0)

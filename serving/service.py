@@ -6,6 +6,7 @@ BentoML's metrics and access log stay off: both would carry the path that a clie
 import logging
 import os
 import warnings
+from collections.abc import Collection
 from typing import cast, get_args
 
 import bentoml
@@ -16,6 +17,8 @@ from echoplane.errors import ConfigError
 from echoplane.processes import forbid_core_dumps
 from echoplane.runtimes import RuntimeName
 from echoplane.settings import ServingSettings, read_serving_settings
+from echoplane.tasks import by_name
+from echoplane.tasks.label_shares import check_shares
 from serving import workers
 from serving.api.http import app
 from serving.api.models.shadow import Shadow
@@ -88,11 +91,21 @@ def make_slots(settings: ServingSettings) -> dict[str, Slot]:
         "order": runtime_order(settings.runtime_order),
     }
     sources = configured_sources(settings)
-    slots = {task: Slot(task, source, overrides) for task, source in sources.items()}
+    check_label_shares(settings, sources)
+    shares = settings.label_shares
+    slots = {task: Slot(task, source, overrides, shares.get(task)) for task, source in sources.items()}
     followed = [task for task, source in sources.items() if source.kind == "registry"]
     for task, source in configured_challengers(settings, followed).items():
-        slots[task].shadow = Shadow(task, source, overrides, settings.shadow_share)
+        slots[task].shadow = Shadow(task, source, overrides, settings.shadow_share, shares.get(task))
     return slots
+
+
+def check_label_shares(settings: ServingSettings, tasks: Collection[str]) -> None:
+    """Raises ConfigError if shares are declared for a task that is not served, or not for all of its labels alone."""
+    for task, shares in settings.label_shares.items():
+        if task not in tasks:
+            raise ConfigError(f"ECHOPLANE_LABEL_SHARES: expected shares of {' or '.join(sorted(tasks))} alone.")
+        check_shares(shares, [label.name for label in by_name(task).labels()])
 
 
 def runtime_order(named: str) -> tuple[RuntimeName, ...]:

@@ -28,6 +28,12 @@ def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
         metavar="PRECISION",
         help="auto, f32 or bf16. Left out: what the champion was evaluated at; f32 for DIR",
     )
+    parser.add_argument(
+        "--label-shares",
+        default="",
+        metavar="JSON",
+        help="how often each label occurs at this site, as {LABEL: SHARE} with a sum of 1. Left out: all alike",
+    )
     asked = parser.parse_args(arguments)
     model = _model(asked)
     answered = [_answer_file(path, number, asked, model) for number, path in enumerate(asked.files, 1)]
@@ -37,14 +43,16 @@ def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 def _model(asked: argparse.Namespace) -> Any:
     """Returns the model, which has passed its golden check."""
     from echoplane import bundle, runtimes
+    from echoplane.tasks.label_shares import read_shares
 
+    shares = read_shares(asked.label_shares) if asked.label_shares else None
     with tempfile.TemporaryDirectory() as folder:
         if asked.bundle:
             read, settings = bundle.read(asked.bundle), runtimes.InferenceSettings(precision="f32")
         else:
             read, tags = _champion(asked.task, Path(folder) / "bundle")
             settings = runtimes.recorded_settings(tags)
-        return runtimes.open(read, settings.overridden(precision=asked.precision))
+        return runtimes.declared(runtimes.open(read, settings.overridden(precision=asked.precision)), shares)
 
 
 def _champion(task: str, folder: Path) -> tuple[Any, Mapping[str, str]]:

@@ -8,7 +8,15 @@ from echoplane.runtimes.names import (
     RuntimeName,
     recorded_settings,
 )
-from echoplane.runtimes.runtime import OpenModel, Outputs, Runtime, onnx_model, open, open_in_order  # noqa: A004 (runtimes.open)
+from echoplane.runtimes.runtime import (
+    OpenModel,
+    Outputs,
+    Runtime,
+    declared,
+    onnx_model,
+    open,  # noqa: A004 (runtimes.open)
+    open_in_order,
+)
 
 __all__ = [
     "DEFAULT_THREADS",
@@ -20,6 +28,7 @@ __all__ = [
     "Runtime",
     "RuntimeName",
     "answer",
+    "declared",
     "onnx_model",
     "open",
     "open_in_order",

@@ -41,7 +41,7 @@ def answer(study: Study, model: OpenModel) -> Answer:
 
     outputs = task.infer(run, prepared)
     ran = time.perf_counter()
-    result = task.interpret(outputs, study, prepared.place, bundle.thresholds)
+    result = task.interpret(outputs, study, prepared.place, model.thresholds)
     end = time.perf_counter()
     timings_ms = {"preprocess": ready - start, "inference": ran - ready, "interpret": end - ran}
     return Answer(

@@ -13,6 +13,8 @@ from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.bundle.spec import MODEL
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes.names import InferenceSettings, Precision, RuntimeName
+from echoplane.tasks import Thresholds
+from echoplane.tasks.label_shares import LabelShares, check_shares, with_declared
 
 _MODULES: dict[RuntimeName, str] = {
     "openvino": "echoplane.runtimes.openvino",
@@ -65,6 +67,22 @@ class OpenModel:
     runtime: Runtime
     fallback: str = field(default="", kw_only=True)
     """Why a runtime that was preferred to this one is not used; empty if none was."""
+    label_shares: LabelShares | None = field(default=None, kw_only=True)
+    """Shares of the labels that the site declares; None for even ones."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Returns the bundle's thresholds, with the site's shares."""
+        return with_declared(self.bundle.thresholds, self.label_shares)
+
+
+def declared(model: OpenModel, shares: LabelShares | None) -> OpenModel:
+    """Returns the model that answers with these shares. Raises ConfigError if they are not of its task's labels."""
+    if shares is not None:
+        check_shares(shares, [label.name for label in model.bundle.spec.labels])
+    found = replace(model, label_shares=shares)
+    _ = found.thresholds
+    return found
 
 
 def open(bundle: Bundle | str | Path, settings: InferenceSettings) -> OpenModel:  # noqa: A001 (runtimes.open)

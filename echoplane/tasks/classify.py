@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from echoplane.tasks import task
+from echoplane.tasks.label_shares import LabelShares
 from echoplane.tasks.task import Prepared, Result, Rows, Samples, Truth, probabilities_of
 
 
@@ -22,6 +23,8 @@ class Thresholds(task.Thresholds):
     min_energy: float | None = None
     """Minimum energy of an input: below it the input is unlike the training data and the answer is "cannot tell"; None
     if not fitted."""
+    label_shares: LabelShares | None = Field(default=None, exclude=True)
+    """Shares of the labels that the site which answers declares; None for even ones. Not part of a bundle."""
 
 
 def energy(logits: np.ndarray) -> np.ndarray:

@@ -104,6 +104,12 @@ class Classification(Result):
     """Answer that is one of the task's labels. `probabilities` are in the order of the labels."""
 
     probabilities: dict[str, float] = field(default_factory=dict)
+    label_shares: Mapping[str, float] = field(default_factory=dict)
+    """Shares that a site declared and that the probabilities take into account; empty if there are none."""
+
+    def details(self) -> dict[str, Any]:
+        """Returns the site's shares if they were applied."""
+        return {"label_shares": dict(self.label_shares)} if self.label_shares else {}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from echoplane.study.views import IMAGE_VIEWS, STILL_VIEWS
 from echoplane.tasks import classify
 from echoplane.tasks.calibration import calibrate_samples
 from echoplane.tasks.classify import Thresholds
+from echoplane.tasks.label_shares import APPLIED, with_shares
 from echoplane.tasks.picture import IMAGE_KINDS, crop, decoded_side, letterbox, reason_for_doubt, scan_region
 from echoplane.tasks.task import (
     Calibration,
@@ -114,16 +115,19 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     Probabilities are averaged rather than votes counted, so that an uncertain frame weighs less.
     """
     logits_RK = np.asarray(outputs, np.float64) / thresholds.temperature
-    probabilities_K = classify.softmax(logits_RK).mean(axis=0)
-    if stated := str(place.get("stated", "")):
+    stated, shares = str(place.get("stated", "")), thresholds.label_shares
+    probabilities_K = with_shares(classify.softmax(logits_RK).mean(axis=0), names(), shares)
+    if stated:
         probabilities_K = np.array([float(name == stated) for name in names()])
     best = int(probabilities_K.argmax())
     confidence = float(probabilities_K[best])
     doubt = str(place.get("doubt", "")) or ("" if stated else classify.unfamiliar(outputs, thresholds))
     label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
-    warnings = (doubt,) if doubt else (f"{stated} is what the header says of its region",) if stated else ()
+    said = f"{stated} is what the header says of its region" if stated else ""
+    applied = {} if stated or shares is None else shares
+    warnings = (*filter(None, (doubt or said,)), *((APPLIED,) if applied else ()))
     probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
-    return Classification(label=label, confidence=confidence, warnings=warnings, probabilities=probabilities)
+    return Classification(label, confidence, warnings, probabilities, applied)
 
 
 def names() -> list[str]:

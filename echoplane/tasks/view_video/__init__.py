@@ -18,6 +18,7 @@ from echoplane.study.views import VIDEO_VIEWS
 from echoplane.tasks import classify
 from echoplane.tasks.calibration import calibrate_samples
 from echoplane.tasks.classify import Thresholds, softmax, summarise
+from echoplane.tasks.label_shares import APPLIED, with_shares
 from echoplane.tasks.picture import crop, decoded_side, letterbox, reason_for_doubt, scan_region
 from echoplane.tasks.task import (
     Calibration,
@@ -91,14 +92,16 @@ def infer(run: Run, prepared: Prepared) -> np.ndarray:
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
     """Returns the label of the mean of the batch's logits, at temperature and against the threshold; none if the clip
     is doubtful."""
-    probabilities_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
+    even_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
+    probabilities_K = with_shares(even_K, names(), thresholds.label_shares)
     best = int(probabilities_K.argmax())
     confidence = float(probabilities_K[best])
     doubt = str(place.get("doubt", "")) or classify.unfamiliar(outputs, thresholds)
     label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
     probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
-    warnings = (doubt,) if doubt else ()
-    return Classification(label=label, confidence=confidence, warnings=warnings, probabilities=probabilities)
+    shares = thresholds.label_shares or {}
+    warnings = (*filter(None, (doubt,)), *((APPLIED,) if shares else ()))
+    return Classification(label, confidence, warnings, probabilities, shares)
 
 
 def names() -> list[str]:

@@ -60,7 +60,7 @@ def explain(study: Study, model: OpenModel, budget_s: float) -> Explanation:
     def answer(batch: np.ndarray) -> Result:
         changed = replace(prepared, batch=batch)
         outputs = task.infer(lambda part: model.runtime.run(part).output, changed)
-        return task.interpret(outputs, study, prepared.place, bundle.thresholds)
+        return task.interpret(outputs, study, prepared.place, model.thresholds)
 
     start_s = time.perf_counter()
     probabilities = probabilities_of(answer(prepared.batch))

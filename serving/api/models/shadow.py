@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from echoplane import runtimes
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring import metrics
+from echoplane.tasks.label_shares import LabelShares
 from serving.api.decoding.pool import Deadline, Decoders
 from serving.api.failures import log_failure
 from serving.api.models.slots import Model, load
@@ -42,8 +43,16 @@ class _Offer:
 class Shadow:
     """Challenger of one task."""
 
-    def __init__(self, task: str, source: RegistrySource, overrides: Mapping[str, Any], share: float) -> None:
+    def __init__(
+        self,
+        task: str,
+        source: RegistrySource,
+        overrides: Mapping[str, Any],
+        share: float,
+        label_shares: LabelShares | None = None,
+    ) -> None:
         self.task, self._source, self._overrides, self._share = task, source, overrides, share
+        self._label_shares = label_shares
         self._key, self._problem = "", ""
         self._model: Model | None = None
         self._decoders = Decoders(1, MAX_STUDY_BYTES)  # of its own, so that the champion never waits for one
@@ -75,7 +84,7 @@ class Shadow:
             candidate = self._source.latest()
             if candidate.key != self._key:
                 self._key = candidate.key
-                self._swap(load(self.task, candidate, self._overrides))
+                self._swap(load(self.task, candidate, self._overrides, self._label_shares))
                 self._source.keep(candidate)
             self._problem = ""
         except NoVersion:

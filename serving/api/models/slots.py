@@ -20,6 +20,7 @@ from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.errors import BundleError, EchoplaneError, RegistryUnavailable
 from echoplane.monitoring import metrics
 from echoplane.runtimes import OpenModel
+from echoplane.tasks.label_shares import LabelShares
 from serving.api.failures import log_failure
 from serving.api.models.sources import ModelVersion, Source
 
@@ -63,10 +64,12 @@ class _LoadedModel:
 class Slot:
     """Model of one task. `refresh` is called by one thread, `lease` by many."""
 
-    def __init__(self, task: str, source: Source, overrides: Mapping[str, Any]) -> None:
+    def __init__(
+        self, task: str, source: Source, overrides: Mapping[str, Any], label_shares: LabelShares | None = None
+    ) -> None:
         self.task, self.source = task, source
         self.problem: str | None = "no model was looked for yet"
-        self._overrides, self._key = overrides, ""
+        self._overrides, self._label_shares, self._key = overrides, label_shares, ""
         self._held: _LoadedModel | None = None
         self._refused, self._refused_until_s = "", 0.0
         self._lock = threading.Lock()
@@ -106,7 +109,7 @@ class Slot:
                 return
             if candidate.key != self._key:
                 self._refused, self._refused_until_s = candidate.key, time.monotonic() + RETRY_S
-                self._swap(load(self.task, candidate, self._overrides), candidate.key)
+                self._swap(load(self.task, candidate, self._overrides, self._label_shares), candidate.key)
                 self.source.keep(candidate)
             self._refused = ""
             self._note(None)
@@ -126,7 +129,7 @@ class Slot:
         try:
             kept = self.source.last_good()
             if kept:
-                self._swap(load(self.task, kept, self._overrides), kept.key)
+                self._swap(load(self.task, kept, self._overrides, self._label_shares), kept.key)
                 self._note(f"{self.problem} The last good model answers from its local copy.")
         except Exception as error:  # a damaged copy is treated as absent
             log_failure(f"slot {self.task}: the local copy", error)
@@ -172,7 +175,9 @@ class Slot:
         metrics.SLOT_STALE.labels(self.task).set(int(self.stale))
 
 
-def load(task: str, candidate: ModelVersion, overrides: Mapping[str, Any]) -> Model:
+def load(
+    task: str, candidate: ModelVersion, overrides: Mapping[str, Any], label_shares: LabelShares | None = None
+) -> Model:
     """Loads `candidate`, checked and warmed up. Raises BundleError or ConfigError if it may not answer."""
     with candidate.folder() as folder:
         bundle = bundles.read(folder)
@@ -182,11 +187,13 @@ def load(task: str, candidate: ModelVersion, overrides: Mapping[str, Any]) -> Mo
         evaluated = candidate.evaluated.overridden(**named)
         model = runtimes.open_in_order(bundle, evaluated, overrides.get("order", ()))
         try:
+            model = runtimes.declared(model, label_shares)
             runtimes.answer(bundle.task.example(GOLDEN_SEED), model)
         except BaseException:
             model.runtime.close()
             raise
-    return Model(bundle, model.runtime, candidate.version or bundle.id[:12], fallback=model.fallback)
+    version = candidate.version or bundle.id[:12]
+    return Model(bundle, model.runtime, version, fallback=model.fallback, label_shares=model.label_shares)
 
 
 def settle_memory() -> None:
