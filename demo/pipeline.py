@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from demo.console import Display
 from echoplane.errors import StageError
+from echoplane.parent import start, stop
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 STARTED = re.compile(r"Executing task '(?!ended|exit-handler)([\w-]+)'")
@@ -54,15 +54,14 @@ class PipelineRun:
     def __init__(self, name: str, parameters: dict[str, str], log: Path, environment: dict[str, str]) -> None:
         options = [part for key, value in parameters.items() for part in (f"--{key.replace('_', '-')}", value)]
         self._log = log
-        # In a session of its own: Ctrl-C reaches the demo alone, which then ends the run without tracebacks.
-        self._process = subprocess.Popen(
+        # Ctrl-C reaches the demo alone, which then ends the run without tracebacks.
+        self._process = start(
             [sys.executable, "-u", "-m", "pipelines", "run", name, *options],
+            os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | environment | {"ECHOPLANE_RUNNER_PID": str(os.getpid())},
-            start_new_session=True,
         )
 
     def follow(self, display: Display) -> Iterator[Followed]:
@@ -80,6 +79,4 @@ class PipelineRun:
 
     def stop(self) -> None:
         """Ends the run and its steps, if still running."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        stop(self._process, grace_s=0)

@@ -14,6 +14,7 @@ import httpx
 
 from echoplane.adapters.local_mlflow import free_port
 from echoplane.errors import StageError
+from echoplane.parent import start, stop
 
 HOST = "127.0.0.1"
 READY_S = 90
@@ -45,31 +46,16 @@ def service(tracking_uri: str, log: Path, port: int | None = None) -> Iterator[S
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": tracking_uri,
         "ECHOPLANE_POLL_S": "0.5",
-        "ECHOPLANE_RUNNER_PID": str(os.getpid()),
         "BENTOML_HOME": str(log.parent.resolve() / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "true",
     }
     command = ["-m", "bentoml", "serve", "serving.service:EchoplaneService", "--host", HOST, "--port", str(port)]
     with log.open("a") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "demo.die_with_parent", sys.executable, *command],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+        process = start([sys.executable, *command], environment, stdout=file, stderr=subprocess.STDOUT)
     try:
         yield ServiceProcess(f"http://{HOST}:{port}", process, log)
     finally:
         stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 def check_free(port: int) -> None:

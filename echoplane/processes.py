@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import resource_tracker
@@ -15,10 +14,12 @@ from typing import Literal
 
 import cv2
 
+from echoplane.parent import end_with_parent, killed_with_parent
+
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """Environment variables that a process which decodes files gets; all others may be a key, a password or a token."""
 MAX_OPEN_FILES = 64
-_SIGNAL_AT_PARENTS_END, _NO_NEW_PRIVILEGES = 1, 38  # of prctl(2)
+_NO_NEW_PRIVILEGES = 38  # of prctl(2)
 
 
 @contextlib.contextmanager
@@ -60,9 +61,8 @@ def limit_process(data_bytes: int, file_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
-    libc = ctypes.CDLL(None)
-    libc.prctl(_SIGNAL_AT_PARENTS_END, signal.SIGKILL)
-    libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    killed_with_parent()
+    ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
 
 
 def environment_without_keys() -> dict[str, str]:
@@ -74,18 +74,11 @@ def environment_without_keys() -> dict[str, str]:
 
 
 def _begin() -> None:
-    """Runs in a new worker: forbids core dumps, limits OpenCV to one thread, and starts a thread that ends the worker
-    if its parent ends."""
+    """Runs in a new worker: it ends with its parent, writes no core dumps, and OpenCV uses one thread."""
     forbid_core_dumps()
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    if parent := multiprocessing.parent_process():
+        end_with_parent(parent.pid)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,9 @@ from typing import Any
 
 import pipelines
 from echoplane.errors import ConfigError, StageError
+from echoplane.parent import VARIABLE, end_with_parent
 from echoplane.signing import ensure_own_keys
-from echoplane.stages.stage import Manifest, die_with_runner, ensure_folder
+from echoplane.stages.stage import Manifest, ensure_folder
 from echoplane.stages.step import RUN_VARIABLE, records
 
 KFP_FOLDER = "kfp"
@@ -29,7 +30,7 @@ LOCK = ".run.lock"
 def run(name: str, values: dict[str, Any]) -> None:
     """Runs pipeline `name` under `values["root"]`. Raises StageError if a step fails, ConfigError if another run holds
     the root."""
-    die_with_runner()
+    end_with_parent()
     with _only_run(Path(values["root"]).resolve()) as root:
         _run(name, values, root)
 
@@ -50,7 +51,7 @@ def _run(name: str, values: dict[str, Any], root: Path) -> None:
     # Steps end with this process; unbuffered, so that their lines appear while they work.
     this_run = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     ensure_own_keys()  # the step promote signs with them
-    os.environ |= {"ECHOPLANE_RUNNER_PID": str(os.getpid()), "PYTHONUNBUFFERED": "1", RUN_VARIABLE: this_run}
+    os.environ |= {VARIABLE: str(os.getpid()), "PYTHONUNBUFFERED": "1", RUN_VARIABLE: this_run}
     from kfp import local
 
     # the image's name and the pod's resources do not matter here: a step is a process of this Python

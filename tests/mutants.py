@@ -122,6 +122,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "processes",
+        "echoplane/parent.py",
+        "def main(command: Sequence[str]) -> int:\n",
+        "def main(command: Sequence[str], end_with_parent=str) -> int:\n",
+        "tests/unit/test_parent.py::test_a_killed_parent_leaves_nothing_behind",
+    ),
+    Mutant(
+        "processes",
         "echoplane/processes.py",
         "process.kill()",
         "process.is_alive()",

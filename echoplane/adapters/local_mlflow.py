@@ -1,7 +1,6 @@
 """A local MLflow server for a run on one machine: SQLite, artifacts through the server, 127.0.0.1.
 
-As a program (`python -m echoplane.adapters.local_mlflow`) it starts `mlflow server` and ends it, with all its workers,
-as soon as the process that started it is gone.
+It ends, with all its workers, as soon as the process that started it is gone.
 """
 
 import contextlib
@@ -15,9 +14,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from echoplane.errors import StageError
+from echoplane.parent import start, stop
 
 SETTINGS = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves eight processes and 2 GB
@@ -51,20 +49,21 @@ def start_server(folder: str | Path, port: int | None = None) -> tuple[subproces
     """Starts the server without waiting; returns its process and its URI."""
     folder = Path(folder).resolve()
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    if not (
+        folder / WHOLE
+    ).exists():  # killed while it made its tables: such a database can neither be used nor completed
+        (folder / DATABASE).unlink(missing_ok=True)
     port = port or free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / DATABASE}", "--serve-artifacts"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
     with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(os.getpid()), str(folder), str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=os.environ | SETTINGS,
-        )
+        server = start(command, os.environ | SETTINGS, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     return server, f"http://127.0.0.1:{port}"
 
 
 def wait_until_healthy(server: subprocess.Popen[bytes], uri: str, folder: Path) -> None:
-    """Returns when the server is healthy and its database is marked complete, from when on it may be killed safely.
+    """Returns when the server is healthy, and marks its database as complete: from now on it may be killed safely.
 
     Raises StageError if it ended or takes longer than START_S.
     """
@@ -72,7 +71,8 @@ def wait_until_healthy(server: subprocess.Popen[bytes], uri: str, folder: Path) 
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise StageError("the MLflow server ended while starting; server.log in its folder says why.")
-        if answers(uri) and (folder / WHOLE).exists():
+        if answers(uri):
+            (folder / WHOLE).touch()
             return
         time.sleep(POLL_S)
     stop_server(server)
@@ -88,46 +88,10 @@ def answers(uri: str) -> bool:
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
     """Ends the server and all its child processes."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        _kill(psutil.Process(server.pid))
-    server.wait()
+    stop(server, grace_s=0)  # uvicorn's worker would keep the port
 
 
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def _serve(parent: int, folder: Path, port: int) -> int:
-    """Runs the server until it or `parent` ends."""
-    try:
-        asked_by = psutil.Process(parent)
-    except psutil.NoSuchProcess:
-        return 1
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / DATABASE}", "--serve-artifacts"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    whole = folder / WHOLE
-    if not whole.exists():  # killed while it made its tables: such a database can neither be used nor completed
-        (folder / DATABASE).unlink(missing_ok=True)
-    server = subprocess.Popen(command)
-    while server.poll() is None and asked_by.is_running() and asked_by.status() != psutil.STATUS_ZOMBIE:
-        if not whole.exists() and answers(f"http://127.0.0.1:{port}"):
-            whole.touch()
-        time.sleep(POLL_S)
-    if server.poll() is None:  # the number of a process that has ended may be another's
-        with contextlib.suppress(psutil.NoSuchProcess):
-            _kill(psutil.Process(server.pid))
-    return server.wait()
-
-
-def _kill(process: psutil.Process) -> None:
-    """Kills a process with all its descendants: uvicorn's worker would keep the port."""
-    for one in [*process.children(recursive=True), process]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-
-
-if __name__ == "__main__":
-    sys.exit(_serve(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

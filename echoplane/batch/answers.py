@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from echoplane import bundle, runtimes, storage
 from echoplane.batch.studies import Files
 from echoplane.errors import InputError, StageError, explained
+from echoplane.parent import end_with_parent
 from echoplane.processes import forbid_core_dumps
 from echoplane.study.cine_files import read_cines
 from echoplane.study.reading import read_study
@@ -123,6 +124,8 @@ def refused(study: str, reason: str, sha256: str = "") -> Row:
 def _serve(pipe: Connection, model: Model, place: str) -> None:
     """Runs in the process: loads the model once, then sends a row for each study received."""
     forbid_core_dumps()
+    if parent := multiprocessing.parent_process():
+        end_with_parent(parent.pid)
     try:
         opened = runtimes.open(model.folder, model.settings)
     except Exception as error:

@@ -15,12 +15,13 @@ from typing import Annotated, Any, ClassVar
 from echoplane.bundle import read
 from echoplane.errors import ConfigError
 from echoplane.files import digest_of
+from echoplane.parent import end_with_parent
 from echoplane.promotion import Champion, Policy, decide, read_policy
 from echoplane.retry import retry_while_unavailable
 from echoplane.stages.outputs import Evaluation, Promotion, StageResult
 from echoplane.stages.progress import printed
 from echoplane.stages.provenance import provenance
-from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, die_with_runner, run_stage
+from echoplane.stages.stage import BundleManifest, From, Manifest, StageConfig, run_stage
 
 
 class Config(StageConfig):
@@ -43,7 +44,7 @@ def run(config: Config) -> Manifest:
 
     Waits some minutes for a registry or object store that is unavailable: everything may be repeated.
     """
-    die_with_runner()
+    end_with_parent()
     return retry_while_unavailable(lambda: _promoted(config))
 
 

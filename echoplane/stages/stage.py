@@ -1,4 +1,4 @@
-"""The parts that all stages share: config, manifest, lock, and the watch on the process that started a stage.
+"""The parts that all stages share: config, manifest and lock.
 
 A stage writes to `ROOT/<stage>/<key>.partial` and renames it to `ROOT/<stage>/<key>` when it is complete; the key is
 the digest of config, inputs and package source. The manifest inside is written last. A stage that finds its own
@@ -9,20 +9,18 @@ import contextlib
 import fcntl
 import functools
 import json
-import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import psutil
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.errors import ConfigError, StageError
 from echoplane.files import digest_of, file_sha256, write_atomically
+from echoplane.parent import end_with_parent
 from echoplane.renamed import AcceptsFormerNames
 from echoplane.stages.outputs import Output, StageResult
 from echoplane.tasks import sources_of_others
@@ -153,7 +151,7 @@ def run_stage(
     """
     key = stage_key(stage, config, extra_cache_key)
     final = Path(config.root).resolve() / stage / key[:16]
-    die_with_runner()
+    end_with_parent()  # a step of a killed runner would keep training, beside the next run's
     with one_writer(final):
         if found := _finished(final, key):
             return found
@@ -277,23 +275,3 @@ def one_writer(folder: Path) -> Iterator[None]:
                     ) from None
                 time.sleep(0.2)
         yield
-
-
-@functools.cache
-def die_with_runner() -> None:
-    """Ends this process and its children if the runner named by ECHOPLANE_RUNNER_PID is gone.
-
-    Otherwise a step of a killed runner would keep training, beside the next run's.
-    """
-    runner = os.environ.get("ECHOPLANE_RUNNER_PID")
-    if runner:
-        threading.Thread(target=_watch, args=(psutil.Process(int(runner)),), daemon=True).start()
-
-
-def _watch(runner: psutil.Process) -> None:
-    with contextlib.suppress(psutil.Error):
-        runner.wait()
-    me = psutil.Process()
-    for process in [*me.children(recursive=True), me]:
-        with contextlib.suppress(psutil.Error):
-            process.kill()

@@ -1,6 +1,6 @@
 """Opens a bundle as the service will, golden check and example included: `python -m serving.edge.check TASK FOLDER`.
 
-It runs in a process of its own, so a model that crashes or hangs takes nothing else with it.
+It runs in a process of its own, which ends with the agent, so a model that crashes or hangs takes nothing else with it.
 """
 
 import subprocess
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from echoplane.errors import EchoplaneError, explained
+from echoplane.parent import start, stop
 
 REFUSED = 1
 REASON_LENGTH = 300
@@ -20,14 +21,17 @@ class Refused(EchoplaneError):
 def check(task: str, folder: Path, timeout_s: float) -> None:
     """Raises Refused, with the reason, unless the bundle in `folder` opens and answers its example in time."""
     command = [sys.executable, "-m", "serving.edge.check", task, str(folder)]
+    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        said, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         raise Refused(f"the check of the bundle did not end within {timeout_s:g} s.") from None
-    if ended.returncode == REFUSED:
-        raise Refused(ended.stdout.strip()[:REASON_LENGTH] or "the check of the bundle failed without a reason.")
-    if ended.returncode:
-        raise Refused(f"the check of the bundle crashed with status {ended.returncode}.")
+    finally:
+        stop(process, grace_s=0)
+    if process.returncode == REFUSED:
+        raise Refused(said.strip()[:REASON_LENGTH] or "the check of the bundle failed without a reason.")
+    if process.returncode:
+        raise Refused(f"the check of the bundle crashed with status {process.returncode}.")
 
 
 def open_bundle(task: str, folder: Path) -> None:

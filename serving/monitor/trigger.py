@@ -5,9 +5,7 @@ Alertmanager's webhook says which alerts fire. An alert that lasts asks for a ru
 """
 
 import logging
-import os
 import shlex
-import signal
 import subprocess
 import threading
 import time
@@ -31,11 +29,10 @@ from echoplane.monitoring.retraining import (
     why_not_request,
     why_not_start,
 )
+from echoplane.parent import start, stop
 
 FORGET = timedelta(hours=12)
 """Time after which an alert that Alertmanager no longer repeats counts as resolved."""
-GRACE_S = 20.0
-"""Time in seconds that a command has to end by itself once it was told to."""
 
 log = logging.getLogger("echoplane.monitor")
 
@@ -149,14 +146,7 @@ class Trigger:
         output = self._folder / f"retrain-{request.id}.log"
         try:
             with output.open("wb") as file:
-                process = subprocess.Popen(
-                    arguments,
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=os.environ | {"ECHOPLANE_RUNNER_PID": str(os.getpid())},  # it ends if the monitor is gone
-                )
+                process = start(arguments, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         except OSError as error:
             self._finish(request.id, request.task, f"the command can't be started: {error.strerror}")
             return True
@@ -172,10 +162,10 @@ class Trigger:
         if status is not None:
             self._end(run, f"exit status {status}")
         elif time.monotonic() - run.started_s > self._timeout_s:
-            kill(run.process)
+            stop(run.process)
             self._end(run, f"ended after {self._timeout_s:.0f} s, the time limit")
         elif stopped_by := loop_of(self.audit.events(), self._policy, now()).stopped_by:
-            kill(run.process)
+            stop(run.process)
             self._end(run, f"ended because {stopped_by} stopped the loop")
 
     def _end(self, run: Run, outcome: str) -> None:
@@ -198,15 +188,5 @@ class Trigger:
     def close(self) -> None:
         """Ends a run that is not finished."""
         if self._run:
-            kill(self._run.process)
+            stop(self._run.process)
             self._end(self._run, "the monitor was stopped during the run")
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command and the processes that it started."""
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -13,7 +13,7 @@ from echoplane.cli import main
 from echoplane.errors import ConfigError
 from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.retraining import AuditFile, LoopPolicy, loop_of, now
-from serving.monitor import trigger as triggers
+from echoplane.parent import stop
 from serving.monitor.app import build
 from serving.monitor.trigger import Notification, Trigger
 from serving.monitor.watcher import Watcher
@@ -143,7 +143,7 @@ def test_a_run_of_a_killed_monitor_counts_and_is_not_repeated(tmp_path):
     again.step()
     assert kinds(tmp_path) == ["requested", "approved", "started", "finished"]
     assert loop_of(AuditFile(tmp_path).events(), QUICK, now()).runs_left(QUICK, now()) == 1
-    triggers.kill(first._run.process)
+    stop(first._run.process)
 
 
 def test_a_command_that_is_not_there_is_noted_as_failed(tmp_path):

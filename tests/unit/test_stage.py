@@ -2,16 +2,10 @@
 
 import importlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import pytest
 
 from echoplane.errors import ConfigError, StageError
@@ -204,32 +198,6 @@ def test_a_half_stated_output_is_no_manifest(tmp_path: Path, output: dict[str, o
     (tmp_path / "m.json").write_text(json.dumps(stated))
     with pytest.raises(ConfigError, match=r"not a stage.s manifest"):
         Manifest.read(tmp_path / "m.json")
-
-
-def test_a_step_and_its_children_end_with_the_runner() -> None:
-    step = """
-        import subprocess, sys, time
-        from echoplane.stages.stage import die_with_runner
-        die_with_runner()
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        print(child.pid, flush=True)
-        time.sleep(60)
-    """
-    runner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(step)],
-        env={**os.environ, "ECHOPLANE_RUNNER_PID": str(runner.pid)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    child = psutil.Process(int(process.stdout.readline()))  # type: ignore[union-attr]
-    runner.kill()
-    runner.wait()
-    assert process.wait(timeout=10) != 0
-    deadline = time.monotonic() + 10
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_progress_is_whole_lines_where_nobody_redraws_them(capsys: pytest.CaptureFixture[str]) -> None:
