@@ -60,13 +60,13 @@ class ServingSettings(TrustSettings):
     max_files: int = Field(default=64, gt=0)
     """Maximum number of files in one request to /v1/study."""
     max_in_flight: int = Field(default=8, gt=0)
-    """Maximum number of requests that one process answers at once."""
+    """Requests that one process answers at once; half as many more, one at least, for callers who have none."""
     max_queued: int = Field(default=32, ge=0)
     """Maximum number of received requests that wait for one of these places; more get 429."""
     queue_timeout_s: float = Field(default=5, gt=0)
     """Maximum time that a received request waits for a place; then it gets 429."""
     answer_threads: int = Field(default=2, gt=0)
-    """Threads that decode and infer; at most this many uploads are held in memory whole."""
+    """Files that are decoded and answered at once; half as many more, one at least, for callers who have none at work."""
     upload_timeout_s: float = Field(default=120, gt=0)
     """Time to receive one request's body; more gets 408."""
     min_upload_kib_per_s: float = Field(default=16, gt=0)

@@ -25,7 +25,7 @@ from echoplane.study.dicom import read_dicom
 from echoplane.study.limits import Limits
 from echoplane.study.reading import read_study
 from echoplane.study.study import Pixels, Study
-from serving.api.decoding import process, wire
+from serving.api.decoding import pool, process, wire
 from serving.api.decoding.pool import Deadline, DeadlineReached, Decoders
 from tests import dicom_files as dicom
 
@@ -98,6 +98,20 @@ def test_s4_a_file_that_ends_its_process_is_refused_and_nothing_else_is_disturbe
             study.only.frames.grey([0])
     with opened(decoders, dicom.jpeg_clip()) as study:
         assert study.only.frames.grey([0]).any()
+
+
+def test_s4_a_file_that_takes_too_long_is_refused_long_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CPU_S", 0.5)
+    limited, start = Decoders(1, MAX_FILE_BYTES), time.monotonic()
+    try:
+        with pytest.raises(UnusableStudy, match="memory or time"), opened(limited, slow_jpeg2000()) as study:
+            study.only.frames.grey(range(8))
+        assert time.monotonic() - start < 30
+        for _ in range(2):
+            with opened(limited, dicom.jpeg_clip()) as study:
+                assert study.only.frames.grey([0]).any()
+    finally:
+        limited.close()
 
 
 def test_s4_a_decoder_that_ended_while_idle_costs_no_file_its_answer(decoders: Decoders) -> None:

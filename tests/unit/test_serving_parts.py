@@ -22,6 +22,7 @@ from echoplane.settings import ServingSettings, read_serving_settings
 from serving.api.http import app, problems, uploads
 from serving.api.http.limits import Admission, Limits
 from serving.api.http.problems import Problem
+from serving.api.http.turns import Turns
 from serving.api.models import slots
 from serving.api.models.slots import RETRY_S, Slot
 from serving.api.models.sources import FolderSource, ModelVersion, RegistrySource, configured_sources
@@ -79,14 +80,14 @@ def admission(max_in_flight: int = 1, threads: int = 1, deadline_s: float = 10, 
 
 
 async def until_idle(limited: Admission) -> None:
-    while limited._places._value < limited.limits.max_in_flight:
+    while limited.places.taken:
         await asyncio.sleep(0.01)
 
 
-async def answered(limited: Admission, work: Callable[[], object]) -> object:
+async def answered(limited: Admission, work: Callable[[], object], caller: str = "one") -> object:
     """The result of `work`, or the status of the problem that it became."""
     try:
-        async with limited.request() as request:
+        async with limited.request(caller) as request:
             await request.start()
             return await request.run(work)
     except Problem as problem:
@@ -135,7 +136,7 @@ def test_s5_all_files_of_a_request_share_one_deadline() -> None:
 
     async def scenario() -> list[int]:
         statuses = []
-        async with limited.request() as request:
+        async with limited.request("one") as request:
             await request.start()
             for _ in range(20):
                 try:
@@ -158,7 +159,7 @@ def test_s6_a_body_that_is_being_received_takes_no_place() -> None:
     async def scenario() -> object:
         async with contextlib.AsyncExitStack() as receiving:
             for _ in range(50):
-                await receiving.enter_async_context(limited.request())
+                await receiving.enter_async_context(limited.request("one"))
             return await answered(limited, lambda: 200)
 
     assert asyncio.run(scenario()) == 200
@@ -168,12 +169,12 @@ def test_s6_all_bodies_together_hold_a_bounded_number_of_bytes() -> None:
     limited = admission(max_held_bytes=1000)
 
     async def scenario() -> None:
-        async with limited.request() as first, limited.request() as second:
+        async with limited.request("one") as first, limited.request("one") as second:
             first.hold_bytes(600)
             with pytest.raises(Problem) as refused:
                 second.hold_bytes(600)
             assert refused.value.status == 429
-        async with limited.request() as third:
+        async with limited.request("one") as third:
             third.hold_bytes(1000)
 
     asyncio.run(scenario())
@@ -186,13 +187,52 @@ def test_work_that_never_got_a_thread_is_dropped_at_its_deadline() -> None:
     async def scenario() -> None:
         busy = asyncio.create_task(answered(limited, lambda: release.wait(10)))
         await asyncio.sleep(0)
-        assert await answered(limited, lambda: ran.append(1)) == 504
+        assert await answered(limited, lambda: ran.append(1)) == 429
         release.set()
         await busy
         await until_idle(limited)
 
     asyncio.run(scenario())
     assert ran == []
+
+
+def test_a_caller_whose_files_take_long_keeps_no_other_caller_waiting() -> None:
+    """Two threads: one caller takes both and waits for more; another has a third, and there are no more than that."""
+    release, limited = threading.Event(), admission(max_in_flight=8, threads=2, deadline_s=10)
+
+    async def scenario() -> None:
+        slow = [asyncio.create_task(answered(limited, lambda: release.wait(10), "slow")) for _ in range(6)]
+        await asyncio.sleep(0)
+        assert limited.threads.taken == 2
+        assert [await answered(limited, lambda: 200, "other") for _ in range(3)] == [200] * 3
+        third = [asyncio.create_task(answered(limited, lambda: release.wait(10), name)) for name in ("third", "fourth")]
+        await asyncio.sleep(0.05)
+        assert limited.threads.taken == 3
+        release.set()
+        assert await asyncio.gather(*slow, *third) == [True] * 8
+        assert (limited.threads.taken, limited.places.taken) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_turn_that_nobody_waits_for_any_more_is_given_to_the_next() -> None:
+    turns = Turns(1)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            await turns.take("one")
+            waiting = [asyncio.create_task(turns.take("one")) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            turns.give_back("one")
+            waiting[1].cancel()  # just after it was given
+            await asyncio.wait(waiting)
+            assert not waiting[2].cancelled()
+            assert turns.taken == 1
+            turns.give_back("one")
+            assert turns.taken == 0
+
+    asyncio.run(scenario())
 
 
 def failing(release: threading.Event) -> Callable[[], None]:
@@ -209,14 +249,14 @@ def test_of_several_late_files_none_is_logged_and_all_are_waited_for(caplog: pyt
     releases, limited = [threading.Event(), threading.Event()], admission(threads=2, deadline_s=0.1)
 
     async def scenario() -> None:
-        async with limited.request() as request:
+        async with limited.request("one") as request:
             await request.start()
             runs = [request.run(failing(release)) for release in releases]
             outcomes = await asyncio.gather(*runs, return_exceptions=True)
             assert [outcome.status for outcome in outcomes] == [504, 504]
             releases[1].set()
             await asyncio.sleep(0.1)
-        assert limited._places.locked()
+        assert limited.places.taken == 1
         releases[0].set()
         await until_idle(limited)
 
@@ -234,7 +274,7 @@ def test_a_client_that_left_keeps_its_place_until_its_thread_ends(caplog: pytest
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert limited._places.locked()
+        assert limited.places.taken == 1
         release.set()
         await until_idle(limited)
 
@@ -247,7 +287,7 @@ def test_a_held_file_is_closed_when_the_request_is_over(tmp_path: Path) -> None:
     file = (tmp_path / "upload").open("w+b")
 
     async def scenario() -> None:
-        async with admission().request() as request:
+        async with admission().request("one") as request:
             request.hold([file])
             assert not file.closed
 

@@ -36,8 +36,11 @@ KEPT_BYTES = 16 * MIB
 DATA_BYTES = 1024 * MIB
 """Memory that one decoder may use beside the copy of the file."""
 REFUSALS = {kind.__name__: kind for kind in (NotAnImage, TooLarge, Unsupported, UnusableStudy)}
+CPU_S = 10.0
+"""Time of one core that a file may take to be read and decoded. It is less than the default deadline, so that such a
+file is refused as one that can't be used; a deadline says that the service was late."""
 DIED = (
-    "the file ended the process that reads it: it is damaged, or takes more memory to decode than one file may use. "
+    "the file ended the process that reads it: it is damaged, or takes more memory or time than one file may use. "
     "Export it again as JPEG or uncompressed DICOM."
 )
 
@@ -121,18 +124,19 @@ class _Template:
 
     def fork(self, descriptors: Sequence[int]) -> None:
         """Orders a decoder that has these descriptors: a socket, and shared memory."""
+        limits = {"data_bytes": DATA_BYTES, "cpu_s": CPU_S}
         with self._lock:
             try:
-                self._send({"data_bytes": DATA_BYTES}, descriptors)
+                self._send(limits, descriptors)
             except OSError:
                 self._start()
-                self._send({"data_bytes": DATA_BYTES}, descriptors)
+                self._send(limits, descriptors)
 
     def kill(self, pid: int) -> None:
         with self._lock, contextlib.suppress(OSError):  # a template that has ended took its decoders with it
             self._send({"kill": pid}, ())
 
-    def _send(self, order: dict[str, int], descriptors: Sequence[int]) -> None:
+    def _send(self, order: dict[str, float], descriptors: Sequence[int]) -> None:
         if self._orders is None:
             self._start()
         assert self._orders is not None  # noqa: S101

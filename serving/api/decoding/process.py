@@ -39,16 +39,21 @@ REAP_S = 1.0
 
 
 class Reader:
-    """The study of one file, and the answers to requests for it; a new file replaces it."""
+    """The study of one file, and the answers to requests for it; a new file replaces it.
 
-    def __init__(self) -> None:
+    The process is killed once it has worked `cpu_s` seconds on one file; 0 sets no limit.
+    """
+
+    def __init__(self, cpu_s: float = 0.0) -> None:
         self._frames: list[Frames] = []
+        self._cpu_s = cpu_s
 
     def answer(self, request: dict[str, Any], file: int | None, memory: mmap.mmap) -> Any:
         """Returns the study of the file with the descriptor `file`, or else in `memory`; or frames of the study.
         Returns the error as a dictionary if there is none."""
         try:
             if "size" in request:
+                signal.setitimer(signal.ITIMER_PROF, self._cpu_s)  # SIGPROF ends the process, inside a codec as well
                 self._frames = []
                 study = _read(memory[: request["size"]] if file is None else _content(file, request["size"]))
                 self._frames = [instance.frames for instance in study.instances]
@@ -78,9 +83,9 @@ def _refusal(error: InputError) -> dict[str, str]:
     return {"error": type(error).__name__, "message": str(error)}
 
 
-def decode(requests: socket.socket, memory: mmap.mmap) -> None:
+def decode(requests: socket.socket, memory: mmap.mmap, cpu_s: float) -> None:
     """Answers requests until the service closes the socket: JSON on the socket, the content in `memory`."""
-    reader = Reader()
+    reader = Reader(cpu_s)
     while True:
         message, passed, _, _ = socket.recv_fds(requests, MAX_MESSAGE_BYTES, 1)
         if not message:
@@ -104,14 +109,14 @@ def template(orders: socket.socket) -> None:
             if "kill" in order:
                 _kill(decoders & {order["kill"]})
             elif passed:
-                decoders.add(_fork(orders, passed, order["data_bytes"]))
+                decoders.add(_fork(orders, passed, order["data_bytes"], order["cpu_s"]))
             else:
                 _kill(decoders)
                 return
         decoders -= _ended(decoders)
 
 
-def _fork(orders: socket.socket, passed: list[int], data_bytes: int) -> int:
+def _fork(orders: socket.socket, passed: list[int], data_bytes: int, cpu_s: float) -> int:
     """Forks a decoder, which never returns; its process id is the first thing that it sends."""
     child = os.fork()
     if child:
@@ -123,7 +128,7 @@ def _fork(orders: socket.socket, passed: list[int], data_bytes: int) -> int:
         requests, memory = socket.socket(fileno=passed[0]), mmap.mmap(passed[1], 0)
         limit_process(data_bytes, file_bytes=len(memory))
         requests.send(str(os.getpid()).encode())
-        decode(requests, memory)
+        decode(requests, memory, cpu_s)
     finally:
         os._exit(0)
 

@@ -42,6 +42,14 @@ ANONYMOUS = Caller("anonymous", "none", frozenset(ROLES))
 NOBODY = Caller("unknown", "none", frozenset())
 
 
+def caller_key(request: Request) -> str:
+    """Returns what a caller is known by among those who share the service: its name, or without authentication its
+    address."""
+    caller: Caller = request.state.caller
+    address = request.client.host if request.client else ""
+    return address if caller is ANONYMOUS else caller.name
+
+
 class Access:
     """Access check that every route depends on; `roles` gives a path's role, any other path requires `operate`."""
 

@@ -8,6 +8,7 @@ from fastapi import Request, Response
 
 from echoplane.errors import EchoplaneError
 from serving.api.http import audit, problems
+from serving.api.http.auth import caller_key
 from serving.api.http.schemas import RESEARCH_USE, Body, ModelBody, model_body
 from serving.api.http.service import Service, json_response
 from serving.api.inference.answer import Received
@@ -51,7 +52,7 @@ class Explainer:
     async def explain(self, request: Request, task: str) -> Response:
         """Explains the answer of `task` to the one file of a request. Raises Problem 429 while another runs."""
         request.state.task = task
-        async with self._service.admission.request() as in_flight:
+        async with self._service.admission.request(caller_key(request)) as in_flight:
             received, held = await self._service.receive(request, in_flight, max_files=1)
             body = await in_flight.run(functools.partial(self._explained, held[0], task, received))
             audit.note(request.scope["state"], task, body.model.version, "explained")

@@ -1,8 +1,8 @@
 """Limits of the requests that are received and answered concurrently, and the deadline of each.
 
 A request first receives its body, then takes a place (one of `max_in_flight`): a slow client holds bytes, never a
-place. BentoML's own limiter and timeout would answer before our problem bodies can, and would refuse /v1/models as
-well.
+place. Places and threads are taken in turns of callers (see `turns`). BentoML's own limiter and timeout would answer
+before our problem bodies can, and would refuse /v1/models as well.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 from echoplane.monitoring import metrics
 from serving.api.decoding.pool import Deadline
 from serving.api.http import problems
+from serving.api.http.turns import Turns, spare_of
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class Limits:
     max_held_bytes: int
     """Maximum size in bytes of all bodies that are received, waiting or being answered."""
     threads: int
+    """Files that are decoded and answered at once; `turns.spare_of` more for callers who have none at work."""
     deadline_s: float
     """Time to answer all files of a request once it has a place."""
 
@@ -44,13 +46,13 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="answer")
-        self._places = asyncio.Semaphore(limits.max_in_flight)
+        self._pool = ThreadPoolExecutor(limits.threads + spare_of(limits.threads), thread_name_prefix="answer")
+        self.places, self.threads = Turns(limits.max_in_flight), Turns(limits.threads)
         self._receiving = self._queued = self.held_bytes = 0
 
     @contextlib.asynccontextmanager
-    async def request(self) -> AsyncIterator["InFlight"]:
-        """Admits a request to send its body. Raises Problem 429 if too many do.
+    async def request(self, caller: str) -> AsyncIterator["InFlight"]:
+        """Admits a request of `caller` to send its body. Raises Problem 429 if too many do.
 
         Its place and files are released when both the request and its threads have ended: a thread cannot be stopped,
         and work that outlives its deadline still uses memory and a core.
@@ -58,7 +60,7 @@ class Admission:
         if self._receiving >= MAX_RECEIVING:
             raise problems.busy()
         self._receiving += 1
-        request = InFlight(self, self._pool)
+        request = InFlight(self, self._pool, caller)
         try:
             yield request
         finally:
@@ -67,15 +69,15 @@ class Admission:
     def received(self) -> None:
         self._receiving -= 1
 
-    async def take_place(self) -> None:
+    async def take_place(self, caller: str) -> None:
         """Waits for a place. Raises Problem 429 if the queue is full or the wait is too long."""
-        if self._places.locked() and self._queued >= self.limits.max_queued:
+        if not self.places.is_free_for(caller) and self._queued >= self.limits.max_queued:
             raise problems.busy()
         self._queued += 1
         metrics.QUEUED.inc()
         try:
             async with asyncio.timeout(self.limits.queue_timeout_s):
-                await self._places.acquire()
+                await self.places.take(caller)
         except TimeoutError:
             raise problems.busy() from None
         finally:
@@ -83,8 +85,8 @@ class Admission:
             metrics.QUEUED.dec()
         metrics.IN_FLIGHT.inc()
 
-    def give_back_place(self) -> None:
-        self._places.release()
+    def give_back_place(self, caller: str) -> None:
+        self.places.give_back(caller)
         metrics.IN_FLIGHT.dec()
 
     def close(self) -> None:
@@ -94,8 +96,8 @@ class Admission:
 class InFlight:
     """One admitted request: its bytes, files, place, threads and deadline."""
 
-    def __init__(self, admission: Admission, pool: ThreadPoolExecutor) -> None:
-        self._admission, self._pool = admission, pool
+    def __init__(self, admission: Admission, pool: ThreadPoolExecutor, caller: str) -> None:
+        self._admission, self._pool, self._caller = admission, pool, caller
         self._at_end = contextlib.ExitStack()
         self._running: set[asyncio.Future[Any]] = set()
         self._receiving, self._ended = True, False
@@ -117,24 +119,25 @@ class InFlight:
     async def start(self) -> None:
         """Takes a place once the body is received; the deadline of the whole request begins here."""
         self._end_receiving()
-        await self._admission.take_place()
-        self._at_end.callback(self._admission.give_back_place)
+        await self._admission.take_place(self._caller)
+        self._at_end.callback(self._admission.give_back_place, self._caller)
         self.deadline = Deadline.after(self._admission.limits.deadline_s)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Runs `work` on a thread. Raises Problem 504 at the request's deadline, even while it waits for a thread."""
-        left_s = self.deadline.left_s()
-        if left_s <= 0:
+        """Runs `work` on a thread. Raises Problem 504 at the request's deadline, 429 if no thread was free by then."""
+        if self.deadline.left_s() <= 0:
             raise problems.deadline(self.deadline.limit_s)
-        submitted = self._pool.submit(work)
-        future = asyncio.wrap_future(submitted)
+        try:
+            async with asyncio.timeout(self.deadline.left_s()):
+                await self._admission.threads.take(self._caller)
+        except TimeoutError:
+            raise problems.busy() from None
+        future = asyncio.wrap_future(self._pool.submit(work))
         self._running.add(future)
         future.add_done_callback(self._done)
-        await asyncio.wait({future}, timeout=left_s)
+        await asyncio.wait({future}, timeout=self.deadline.left_s())
         if future.done():
             return future.result()
-        if submitted.cancel():
-            self._running.discard(future)
         raise problems.deadline(self.deadline.limit_s)
 
     def end(self) -> None:
@@ -151,6 +154,7 @@ class InFlight:
         if not future.cancelled():
             future.exception()  # retrieved; otherwise asyncio would log it with values of the file in it
         self._running.discard(future)
+        self._admission.threads.give_back(self._caller)
         self._close_if_over()
 
     def _close_if_over(self) -> None:

@@ -20,6 +20,7 @@ from echoplane.settings import ServingSettings
 from serving.api.decoding.pool import Decoders
 from serving.api.failures import log_failure
 from serving.api.http import audit, problems, uploads
+from serving.api.http.auth import caller_key
 from serving.api.http.limits import Admission, InFlight, Limits
 from serving.api.http.problems import TYPE_PREFIX, Problem
 from serving.api.http.schemas import (
@@ -33,6 +34,7 @@ from serving.api.http.schemas import (
     answer_body,
     slot_body,
 )
+from serving.api.http.turns import spare_of
 from serving.api.http.uploads import MIB, UploadLimits
 from serving.api.inference.answer import Received, answer_file
 from serving.api.inference.frames import pack_file
@@ -48,7 +50,9 @@ class Service:
     def __init__(self, slots: Mapping[str, Slot], settings: ServingSettings) -> None:
         self.slots, self.settings = slots, settings
         self.admission = Admission(_limits(settings))
-        self.decoders = Decoders(settings.answer_threads, settings.max_upload_mib * MIB)
+        self.decoders = Decoders(
+            settings.answer_threads + spare_of(settings.answer_threads), settings.max_upload_mib * MIB
+        )
         folder = Path(settings.prediction_log) if settings.prediction_log else None
         self.prediction_log, self._shipper = _prediction_log(folder, settings)
         self.feedback_log = FeedbackLog(folder) if folder else None
@@ -68,7 +72,7 @@ class Service:
     async def answer(self, request: Request, task: str) -> Response:
         """Answers the one file of a request with `task`."""
         request.state.task = task
-        async with self.admission.request() as in_flight:
+        async with self.admission.request(caller_key(request)) as in_flight:
             received, held = await self.receive(request, in_flight, max_files=1)
             work = functools.partial(self._answered, held[0], received, task)
             (answered,) = await in_flight.run(work)
@@ -82,7 +86,7 @@ class Service:
         A client that accepts NDJSON gets each entry as soon as it is known, and a last line that says it is the last.
         """
         async with contextlib.AsyncExitStack() as stack:
-            in_flight = await stack.enter_async_context(self.admission.request())
+            in_flight = await stack.enter_async_context(self.admission.request(caller_key(request)))
             received, held = await self.receive(request, in_flight, max_files=self.settings.max_files)
             entries = self._entries(request, in_flight, received, held)
             if NDJSON not in request.headers.get("accept", ""):
@@ -92,7 +96,7 @@ class Service:
 
     async def frames(self, request: Request) -> Response:
         """Returns the frames of the one file of a request for display."""
-        async with self.admission.request() as in_flight:
+        async with self.admission.request(caller_key(request)) as in_flight:
             received, held = await self.receive(request, in_flight, max_files=1)
             content = await in_flight.run(functools.partial(self._packed, held[0], received))
             return Response(content, media_type=FRAMES_TYPE)
