@@ -66,7 +66,7 @@ class ServingSettings(TrustSettings):
     queue_timeout_s: float = Field(default=5, gt=0)
     """Maximum time that a received request waits for a place; then it gets 429."""
     answer_threads: int = Field(default=2, gt=0)
-    """Files that are decoded and answered at once; half as many more, one at least, for callers who have none at work."""
+    """Files that are decoded and answered at once; half as many more, at least one, for callers with none at work."""
     upload_timeout_s: float = Field(default=120, gt=0)
     """Time to receive one request's body; more gets 408."""
     min_upload_kib_per_s: float = Field(default=16, gt=0)
