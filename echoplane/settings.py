@@ -67,6 +67,8 @@ class ServingSettings(TrustSettings):
     """Maximum time that a received request waits for a place; then it gets 429."""
     answer_threads: int = Field(default=2, gt=0)
     """Files that are decoded and answered at once; half as many more, at least one, for callers with none at work."""
+    require_confinement: bool = False
+    """Refusal to start where the kernel can't keep decoders from the network, other programs and other files."""
     upload_timeout_s: float = Field(default=120, gt=0)
     """Time to receive one request's body; more gets 408."""
     min_upload_kib_per_s: float = Field(default=16, gt=0)

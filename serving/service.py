@@ -13,6 +13,7 @@ import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
+from echoplane import confinement
 from echoplane.errors import ConfigError
 from echoplane.processes import forbid_core_dumps
 from echoplane.runtimes import RuntimeName
@@ -30,6 +31,8 @@ for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
 
 HTTP_PROTOCOLS["auto"] = "serving.api.http.protocol:HttpProtocol"  # BentoML lets no protocol be chosen
 workers.check_workers_often()
+
+log = logging.getLogger("echoplane.serving")
 
 FAR_OFF_S = 3600
 """BentoML's own timeout, long enough that ours always answers first, with a problem body."""
@@ -63,6 +66,7 @@ class EchoplaneService:
         forbid_core_dumps()
         workers.announce_replacement()
         settings = read_serving_settings()
+        check_confinement(required=settings.require_confinement)
         self.slots = make_slots(settings)
         self.service = app.Service(self.slots, settings)
         self.service.decoders.start()
@@ -80,6 +84,18 @@ class EchoplaneService:
 
 
 EchoplaneService.add_asgi_middleware(OurApp)  # type: ignore[attr-defined]  # the decorator makes it a Service
+
+
+def check_confinement(*, required: bool) -> None:
+    """Logs what this machine can't keep decoders from. Raises ConfigError for it if confinement is required."""
+    missing = confinement.missing()
+    for sentence in missing:
+        log.warning("on this machine, %s.", sentence)
+    if missing and required:
+        raise ConfigError(
+            f"ECHOPLANE_REQUIRE_CONFINEMENT is set, and on this machine {' and '.join(missing)}. Install libseccomp2, "
+            "run a kernel with Landlock (5.13), or unset it."
+        )
 
 
 def make_slots(settings: ServingSettings) -> dict[str, Slot]:

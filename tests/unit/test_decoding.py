@@ -5,6 +5,7 @@ import io
 import json
 import mmap
 import os
+import re
 import resource
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import openjpeg
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
+from echoplane.confinement import calls
 from echoplane.errors import NotAnImage, TooLarge, UnusableStudy
 from echoplane.study import codecs
 from echoplane.study.cine import Cine
@@ -140,6 +142,8 @@ def test_s4_a_decoder_has_limits_and_neither_keys_nor_core_dumps(
         }
         environment = Path(f"/proc/{at_work}/environ").read_text().split("\0")
         threads = list(Path(f"/proc/{at_work}/task").iterdir())
+        filters = re.search(r"Seccomp_filters:\t(\d+)", Path(f"/proc/{at_work}/status").read_text())
+    assert calls.is_supported() == (filters is not None and filters[1] == "1")
     assert limits["RLIMIT_CORE"] == (0, 0)
     assert limits["RLIMIT_DATA"] == (1 << 30, 1 << 30)
     assert limits["RLIMIT_FSIZE"] == (1 << 30, 1 << 30)

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from echoplane import confinement
 from echoplane.errors import InputError, NotAnImage, TooLarge
 from echoplane.processes import limit_process
 from echoplane.study import reading
@@ -127,6 +128,7 @@ def _fork(orders: socket.socket, passed: list[int], data_bytes: int, cpu_s: floa
         orders.close()
         requests, memory = socket.socket(fileno=passed[0]), mmap.mmap(passed[1], 0)
         limit_process(data_bytes, file_bytes=len(memory))
+        confinement.confine()
         requests.send(str(os.getpid()).encode())
         decode(requests, memory, cpu_s)
     finally:
