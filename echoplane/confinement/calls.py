@@ -41,7 +41,7 @@ _WRITING: Final = (os.O_WRONLY, os.O_RDWR, os.O_CREAT)
 class _Comparison(ctypes.Structure):
     """`struct scmp_arg_cmp`: the bits `mask` of argument `index` of a call are those of `value`."""
 
-    _fields_: Final = [
+    _fields_ = [
         ("index", ctypes.c_uint),
         ("operator", ctypes.c_int),
         ("mask", ctypes.c_uint64),

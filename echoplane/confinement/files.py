@@ -18,8 +18,8 @@ _NO_NEW_PRIVILEGES: Final = 38  # of prctl(2), which Landlock asks for
 
 
 class _PathBeneath(ctypes.Structure):
-    _pack_: Final = 1
-    _fields_: Final = [("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
+    _pack_ = 1
+    _fields_ = [("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
 
 
 def is_supported() -> bool:
