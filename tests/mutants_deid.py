@@ -419,9 +419,30 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid MR",
         _ROOM + "pixels.py",
-        "if not accepted and search.letters_anywhere(frames):",
+        "if not accepted and stills.any_text(pictures):",
         "if False:",
         "tests/unit/test_deid_pixels.py::test_letters_in_an_mr_image_are_held_until_a_person_accepts",
+    ),
+    (
+        "deid D13",
+        _ROOM + "search.py",
+        "if not found.moves and any(",
+        "if any(",
+        "tests/unit/test_deid_letters.py::test_case_14_text_that_moves_over_the_scan_is_masked",
+    ),
+    (
+        "deid D13",
+        _ROOM + "stills.py",
+        "        has_code(shown_HW)\n        or any",
+        "        any",
+        "tests/unit/test_deid_stills.py::test_d13_a_still_with_a_code_over_the_scan_is_held[fine barcode]",
+    ),
+    (
+        "deid D14",
+        _ROOM + "stills.py",
+        "or has_ink(values_HW, shown_HW) for",
+        "for",
+        "tests/unit/test_deid_stills.py::test_d14_text_in_an_mr_image_is_held[two letters]",
     ),
     (
         "deid numbers",

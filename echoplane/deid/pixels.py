@@ -29,13 +29,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from echoplane.deid import energy, fan, jpeg, search, text
+from echoplane.deid import energy, fan, jpeg, search, stills, text
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import FileRejected
 from echoplane.deid.regions import Mask, Region
 from echoplane.deid.search import Blocks, Images
 from echoplane.deid.stored import (
     Geometry,
+    Picture,
     all_views,
     black,
     colours_of,
@@ -147,7 +148,7 @@ def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, acc
     images = _JpegFrames(frames, shape)
     masked = _mask(images, region, accepted)
     if masked.mask is None:
-        _hold_letters((view for number in range(len(frames)) for view in views(images.frame(number))), accepted)
+        _hold_text((view for number in range(len(frames)) for view in views(images.frame(number))), accepted)
         images.blacken(None)
     return masked.with_pixels(encapsulate(images.frames), JPEGBaseline8Bit, {})
 
@@ -199,7 +200,7 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> _Masked:
         mask = replace(mask, scan_blocks=_found_scan(_sample(images), region.doubt))
     sample_THW = _sample(images)
     if len(images.frames) < sector.MIN_FRAMES:
-        mask = _of_stills(sample_THW, mask)
+        mask = mask.without(fan.beside(sample_THW, mask))
     found = search.mask_text(images, mask)
     blackened = text.blackened_share(sample_THW, found.mask)
     if blackened > _MAX_BLACKENED:
@@ -207,9 +208,9 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> _Masked:
     return _Masked(found.mask, found.moves, found.doubtful, blackened)
 
 
-def _hold_letters(frames: Iterable[np.ndarray], accepted: bool) -> None:
+def _hold_text(pictures: Iterable[Picture], accepted: bool) -> None:
     """Raises FileRejected if there is text in pictures without a scan region, unless a person has accepted them."""
-    if not accepted and search.letters_anywhere(frames):
+    if not accepted and stills.any_text(pictures):
         raise FileRejected("text-in-image")
 
 
@@ -222,14 +223,6 @@ def _found_scan(sample_THW: np.ndarray, doubt: str) -> np.ndarray:
     if blocks is None:
         raise FileRejected(doubt)
     return blocks
-
-
-def _of_stills(sample_THW: np.ndarray, mask: Mask) -> Mask:
-    """Returns the mask without blocks outside the sector. Raises FileRejected if a picture has text over the sector."""
-    mask = mask.without(fan.beside(sample_THW, mask))
-    if any(search.words_of_still(frame_HW, mask).any() for frame_HW in sample_THW):
-        raise FileRejected("text-in-still")
-    return mask
 
 
 def encapsulated_frames(value: bytes, count: int) -> list[bytes]:
@@ -313,7 +306,7 @@ def _clean_decoded(
     in_colour = colours_of(dataset, photometric, eight_bits)
     masked = _mask(_NativeFrames(blacken, lambda number: in_colour(frames[number]), region), region, accepted)
     if masked.mask is None:
-        _hold_letters(all_views(dataset, frames, photometric, show), accepted)
+        _hold_text(all_views(dataset, frames, photometric, show), accepted)
     changed: dict[str, object] = {"PhotometricInterpretation": photometric}
     if shape.samples == 3:
         changed["PlanarConfiguration"] = 0

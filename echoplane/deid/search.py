@@ -4,16 +4,16 @@ Without text the search is cheap: it uses a few frames at full size, and the mea
 frames. Text that is found is masked and searched for again; if some remains, the file is rejected.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
 import numpy as np
 
-from echoplane.deid import drawn, letters, text
+from echoplane.deid import drawn, letters, stills, text
 from echoplane.deid.reasons import FileRejected
-from echoplane.deid.regions import Box, Mask
+from echoplane.deid.regions import Mask
 from echoplane.study import sector
 
 _SEARCHES = 3
@@ -63,6 +63,8 @@ def mask_text(images: Images, mask: Mask) -> Searched:
     """
     sample_THW = np.stack([images.frame(number) for number in text.sample(len(images.frames))])
     found = text.search(sample_THW, mask)
+    if not found.moves and any(stills.has_text(frame_HW, mask) for frame_HW in sample_THW):
+        raise FileRejected("text-in-still")
     found = replace(found, words=letters_of(found, sample_THW, mask))
     if found.words.any() and not found.moves:
         raise FileRejected("text-in-still")
@@ -110,7 +112,7 @@ def _coloured(found: text.Findings, images: Images, mask: Mask) -> np.ndarray:
     ends = [_least_and_most(picture) for picture in shown]
     min_THW, max_THW = (np.stack([np.where(keep_HW, each[end], 0) for each in ends]) for end in (0, 1))
     for plain_THW, of_one_hue in ((min_THW, False), (max_THW - min_THW, True)):
-        for group_HW in _groups(text.words(plain_THW, mask)):
+        for group_HW in text.groups(text.words(plain_THW, mask)):
             lines = letters.lie_in(group_HW, plain_THW)
             if lines and (not of_one_hue or _is_one_hue(shown[0], plain_THW[0], group_HW)):
                 seen_HW |= letters.to_the_end(group_HW, plain_THW)
@@ -138,40 +140,11 @@ def _is_one_hue(picture_HWC: np.ndarray, saturation_HW: np.ndarray, group_HW: np
     return bool(abs(coloured.mean()) > _ONE_HUE)
 
 
-def _groups(blocks_HW: np.ndarray) -> list[np.ndarray]:
-    count, labels_HW = cv2.connectedComponents(blocks_HW.astype(np.uint8))
-    return [labels_HW == label for label in range(1, count)]
-
-
 def letters_of(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
     """Returns the text candidates that are confirmed; in a still, only those in which the network detects a line."""
     if found.moves:
         return _confirmed(found.words, found.fan, sample_THW, mask)
-    return _read(found.words, sample_THW[0], mask)
-
-
-def words_of_still(still_HW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns the blocks of one picture that hold confirmed text."""
-    return _read(text.words(still_HW[None], mask), still_HW, mask)
-
-
-def letters_anywhere(frames: Iterable[np.ndarray]) -> bool:
-    """Returns True if there is confirmed text in any of the grey pictures, which have no scan region, such as MR.
-
-    The network alone can mistake vessels of the abdomen for a line, so rows of strokes are required too."""
-    return any(words_of_still(frame_HW, Mask((Box(0, 0, *frame_HW.shape),))).any() for frame_HW in frames)
-
-
-def _read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns candidates in which the network detects a line, at normal or double size; vessels have strokes too."""
-    once_HW = np.where(mask.keeps(*still_HW.shape), still_HW, 0).astype(np.uint8)
-    twice_HW = cv2.resize(once_HW, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    kept_HW = words_HW.copy()
-    for group_HW in _groups(words_HW):
-        group_twice_HW = group_HW.repeat(2, 0).repeat(2, 1)
-        if not (letters.stands_in(group_HW, once_HW[None]) or letters.stands_in(group_twice_HW, twice_HW[None])):
-            kept_HW &= ~group_HW
-    return kept_HW
+    return stills.read(found.words, sample_THW[0], mask)
 
 
 def _confirmed(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray, mask: Mask) -> np.ndarray:
@@ -181,7 +154,7 @@ def _confirmed(words_HW: np.ndarray, fan_HW: np.ndarray, sample_THW: np.ndarray,
     into pieces of the size of letters. Blackening them would spoil the picture and make the view recognisable."""
     kept_HW, strips_HW = words_HW & ~fan_HW, text.strips(mask, sample_THW.shape[1:])
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0) if words_HW.any() else sample_THW
-    for group_HW in _groups(words_HW):
+    for group_HW in text.groups(words_HW):
         if not (group_HW & fan_HW).any() or text.is_drawn(group_HW, masked_THW):
             kept_HW |= group_HW
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +37,13 @@ class Geometry:
     def frame_bytes(self) -> int:
         """Size of one decoded frame in bytes."""
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
+
+
+class Picture(NamedTuple):
+    """One picture without a scan region: its stored values, and those as a viewer shows them, 0 to 255."""
+
+    values_HW: np.ndarray
+    shown_HW: np.ndarray
 
 
 def palette(dataset: Dataset, order: str = "<") -> list[np.ndarray]:
@@ -120,25 +128,25 @@ def eight_bits_of(frames: Sequence[np.ndarray] | np.ndarray, shape: Geometry) ->
     return lambda frame: to_eight_bits(frame, span)
 
 
-def views(frame_HW: np.ndarray, span: tuple[float, float] | None = None) -> Iterator[np.ndarray]:
+def views(frame_HW: np.ndarray, span: tuple[float, float] | None = None) -> Iterator[Picture]:
     """Yields a frame in the grey scales of common viewers, 0 to 255: full range, without rare values, by the window.
 
     The last two are yielded only if their range is clearly narrower, so that they have more contrast."""
-    yield to_eight_bits(frame_HW, None)
+    yield Picture(frame_HW, to_eight_bits(frame_HW, None))
     least, most = float(frame_HW.min()), float(frame_HW.max())
     for low, high in (_without_the_rare(frame_HW), *([span] if span else [])):
         if min(high, most) - max(low, least) < _NARROWER * (most - least):
-            yield to_eight_bits(frame_HW, (low, high))
+            yield Picture(frame_HW, to_eight_bits(frame_HW, (low, high)))
 
 
-def all_views(dataset: Dataset, frames: list[np.ndarray], photometric: str, show: EightBits) -> Iterator[np.ndarray]:
+def all_views(dataset: Dataset, frames: list[np.ndarray], photometric: str, show: EightBits) -> Iterator[Picture]:
     """Yields every frame of an image without a scan region, in each grey scale of common viewers."""
     for number, frame in enumerate(frames):
         if not photometric.startswith("MONO"):
             yield from views(show(frame))
             continue
-        for view_HW in views(frame, _window_of_frame(dataset, number)):
-            yield 255 - view_HW if photometric == "MONOCHROME1" else view_HW
+        for _, view_HW in views(frame, _window_of_frame(dataset, number)):
+            yield Picture(frame, 255 - view_HW if photometric == "MONOCHROME1" else view_HW)
 
 
 def _without_the_rare(values: np.ndarray) -> tuple[float, float]:

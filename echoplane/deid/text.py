@@ -237,3 +237,9 @@ def _cover(found: np.ndarray, boxes: np.ndarray) -> None:
     left, top = boxes[:, 0].min() - margin, boxes[:, 1].min() - margin
     right, bottom = (boxes[:, 0] + boxes[:, 2]).max() + margin, (boxes[:, 1] + boxes[:, 3]).max() + margin
     found[max(0, top) // BLOCK : -(-bottom // BLOCK), max(0, left) // BLOCK : -(-right // BLOCK)] = True
+
+
+def groups(blocks_HW: np.ndarray) -> list[np.ndarray]:
+    """Returns each connected group of blocks on its own."""
+    count, labels_HW = cv2.connectedComponents(blocks_HW.astype(np.uint8))
+    return [labels_HW == label for label in range(1, count)]
