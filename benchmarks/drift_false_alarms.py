@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 
 from benchmarks import machine, results
 from echoplane.files import file_sha256
 from echoplane.monitoring import drift
+from echoplane.monitoring.binomial import exact_interval
 from echoplane.monitoring.drift import TaskMonitor
 
 STREAMS = ("brightness", "frame time", "embedding distance")
@@ -151,13 +151,13 @@ def _figure(scenario: Scenario, done: dict[str, list[int | None]]) -> dict[str, 
         return None
     if not scenario.drifts:
         false = sum(one is not None for one in alarms)
-        low, high = interval(false, len(alarms))
+        low, high = exact_interval(false, len(alarms))
         value = f"{false} of {len(alarms)} runs, {false / len(alarms):.1%} ({low:.1%} to {high:.1%})"
         return {"figure": f"{scenario.name}: runs with an alarm", "value": value, "expected": f"at most {STATED:.0%}"}
     late = [one for one in alarms if one is None or one > 0]  # an alarm before the change says nothing on its delay
     delays = np.array([np.inf if one is None else one for one in late])
     found = int((delays <= 200).sum())
-    low, high = interval(found, len(late))
+    low, high = exact_interval(found, len(late))
     median, slow = (
         f"{v:.0f}" if np.isfinite(v) else f"over {AFTER}" for v in np.quantile(delays, (0.5, 0.95), method="higher")
     )
@@ -166,13 +166,6 @@ def _figure(scenario: Scenario, done: dict[str, list[int | None]]) -> dict[str, 
         "figure": f"{scenario.name}: delay, studies",
         "value": f"median {median}, p95 {slow}; {within}; n {len(late)}",
     }
-
-
-def interval(count: int, of: int) -> tuple[float, float]:
-    """Returns the exact binomial (Clopper-Pearson) 95 % interval of a share."""
-    low = beta.ppf(0.025, count, of - count + 1) if count else 0.0
-    high = beta.ppf(0.975, count + 1, of - count) if count < of else 1.0
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

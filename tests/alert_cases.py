@@ -355,6 +355,20 @@ CASES = (
         "20m",
     ),
     Case(
+        "EchoplaneRolledBack",
+        "one task was rolled back",
+        {f"echoplane_automatic_rollbacks_total{{{VIEW}}}": "0x10 1x20"},
+        "20m",
+        {"task": "echo-view-video"},
+        "echo-view-video: the new model was certainly worse; `echoplane why echo-view-video` names the reason.",
+    ),
+    Case(
+        "EchoplaneRolledBack",
+        "the last rollback was hours ago",
+        {f"echoplane_automatic_rollbacks_total{{{VIEW}}}": "0x10 1x300"},
+        "3h",
+    ),
+    Case(
         "EchoplaneGatewayQueueOld",
         "for 20 minutes",
         {"echoplane_gateway_oldest_waiting_seconds": "1200x20"},

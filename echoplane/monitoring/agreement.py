@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
-from scipy.stats import beta
 
 from echoplane import storage
+from echoplane.monitoring.binomial import exact_interval
 from echoplane.monitoring.feedback import FEEDBACK_SUFFIX, FeedbackRow
 from echoplane.monitoring.prediction_log import Row
 from echoplane.storage import BUCKET
@@ -43,10 +43,7 @@ class Agreement:
 
     @property
     def interval(self) -> tuple[float, float]:
-        low = beta.ppf(0.025, self.agreeing, self.studies - self.agreeing + 1) if self.agreeing else 0.0
-        missed = self.studies - self.agreeing
-        high = beta.ppf(0.975, self.agreeing + 1, missed) if missed else 1.0
-        return float(low), float(high)
+        return exact_interval(self.agreeing, self.studies)
 
 
 def add_answers(database: sqlite3.Connection, rows: list[Row]) -> None:

@@ -268,6 +268,14 @@ MONITOR = (
         "A retraining run failed in the last 6 hours.",
         "`echoplane retrain list` says how it ended; its output is beside the audit file.",
     ),
+    Alert(
+        "EchoplaneRolledBack",
+        "increase(echoplane_automatic_rollbacks_total[1h]) > 0",
+        "",
+        "critical",
+        "The monitor returned a task to its previous model in the last hour.",
+        "{{ $labels.task }}: the new model was certainly worse; `echoplane why {{ $labels.task }}` names the reason.",
+    ),
 )
 
 GATEWAY = (

@@ -136,7 +136,7 @@ class Monitors:
         if step.positions != self.positions:
             self._store(changed, step)
         self._feedback.read_into(self._database)
-        for model in self.current():
+        for model in self.models.values():
             model.agreement = agreement.agreement_of(self._database, model.bundle)
         return step
 

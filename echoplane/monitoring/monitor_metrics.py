@@ -95,6 +95,12 @@ DEFINITIONS = (
         "Accuracy on the validation studies that the estimate was fitted on.",
         MODEL,
     ),
+    Definition(
+        "echoplane_automatic_rollbacks",
+        "counter",
+        "Times that the monitor returned a task to its previous model, since the monitor started.",
+        ("task",),
+    ),
     Definition("echoplane_retraining_waiting", "gauge", "Requests for retraining that wait for approval."),
     Definition("echoplane_retraining_running", "gauge", "1 while a retraining command runs."),
     Definition("echoplane_retraining_runs_left", "gauge", "Runs that may still start within the current 7 days."),

@@ -197,6 +197,23 @@ DRIFT = Dashboard(
             ),
         ),
         Panel(
+            "The accuracy of the last 1,000 studies, as estimated without labels (%)",
+            "percentunit",
+            "Beside it the accuracy on validation studies. It does not see a change of what labels mean.",
+            "EchoplaneAccuracyLow",
+            (
+                (f"echoplane_accuracy_estimate_ratio{{{TASK}}}", LINE),
+                (f"echoplane_accuracy_validation_ratio{{{TASK}}}", f"{LINE} on validation studies"),
+            ),
+        ),
+        Panel(
+            "Models whose accuracy can be estimated without labels (1: yes, 0: no)",
+            "none",
+            "0: answers or inputs are unlike all that the estimate was fitted on.",
+            "EchoplaneAccuracyUnknown",
+            ((f"max by (task, version) (echoplane_accuracy_known{{{TASK}}})", LINE),),
+        ),
+        Panel(
             "Models that have a reference to be watched against (1: yes, 0: no)",
             "none",
             "Without a reference no drift is seen.",
@@ -249,6 +266,13 @@ DRIFT = Dashboard(
             "Since the audit file began.",
             "EchoplaneRetrainingFailed",
             (("echoplane_retraining_runs_total", "ended"), ("echoplane_retraining_failed_total", "failed")),
+        ),
+        Panel(
+            "How often the monitor returned a task to its previous model (rollbacks)",
+            "short",
+            "Since the monitor started; nothing if automatic rollback is switched off.",
+            "EchoplaneRolledBack",
+            ((f"echoplane_automatic_rollbacks_total{{{TASK}}}", "{{task}}"),),
         ),
     ),
 )

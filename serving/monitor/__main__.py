@@ -8,10 +8,14 @@ from pathlib import Path
 import uvicorn
 
 from echoplane import tasks
+from echoplane.adapters.promotions import Authority
+from echoplane.adapters.registry import Registry
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring.model_monitor import Monitors
+from echoplane.monitoring.retraining import MONITOR
 from serving.monitor.app import build
 from serving.monitor.references import reference_of_bundle
+from serving.monitor.rollback import AutomaticRollback
 from serving.monitor.settings import MonitorSettings, read_monitor_settings
 from serving.monitor.trigger import Trigger
 from serving.monitor.watcher import Watcher
@@ -49,7 +53,14 @@ def make_watcher(settings: MonitorSettings) -> Watcher:
     monitors = Monitors(folder, settings.prediction_log, find)
     trigger = Trigger(folder, policy, settings.retrain_command, settings.retrain_timeout_s, tasks.names())
     days = settings.prediction_log_retention_days
-    return Watcher(monitors, trigger, policy, settings.prediction_log, settings.monitor_poll_s, days)
+    rollback = make_rollback(settings) if settings.automatic_rollback else None
+    return Watcher(monitors, trigger, policy, settings.prediction_log, settings.monitor_poll_s, days, rollback)
+
+
+def make_rollback(settings: MonitorSettings) -> AutomaticRollback:
+    """Returns what rolls back. Raises ConfigError if the registry's address or the signing key can't be used."""
+    Authority.configured(MONITOR)
+    return AutomaticRollback(Registry(settings.mlflow_tracking_uri), settings.rollback_policy(), tasks.names())
 
 
 if __name__ == "__main__":

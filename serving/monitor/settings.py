@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from echoplane.errors import ConfigError
+from echoplane.monitoring.automatic_rollback import RollbackPolicy
 from echoplane.monitoring.retraining import LoopPolicy
 from echoplane.settings import wrong_setting
 from serving.loopback import is_loopback
@@ -47,6 +48,29 @@ class MonitorSettings(BaseSettings):
     retrain_approval: Literal["person", "automatic"] = "person"
     """`person`: a named person approves each run. `automatic`: the monitor starts it within the limits above."""
 
+    automatic_rollback: bool = False
+    """Whether the monitor returns a task to its previous model when the new one's answers are certainly worse. Needs
+    MLFLOW_TRACKING_URI and, if promotions are signed, ECHOPLANE_SIGNING_KEY_FILE."""
+    rollback_min_studies: int = RollbackPolicy.model_fields["min_studies"].default
+    """Studies that the new and the previous model must have answered before their shares of "cannot tell" are
+    compared."""
+    rollback_min_feedback: int = RollbackPolicy.model_fields["min_feedback"].default
+    """Studies with feedback that both must have before their shares of right labels are compared."""
+    rollback_margin: float = RollbackPolicy.model_fields["margin"].default
+    """Share by which the new model must be worse, beyond the 99.9 % intervals of both."""
+    rollback_young_s: float = RollbackPolicy.model_fields["young_s"].default
+    """Time in seconds since its first answer after which a model is no longer rolled back automatically."""
+    mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
+    """Address of the registry; only automatic rollback needs it."""
+
+    def rollback_policy(self) -> RollbackPolicy:
+        return RollbackPolicy(
+            min_studies=self.rollback_min_studies,
+            min_feedback=self.rollback_min_feedback,
+            margin=self.rollback_margin,
+            young_s=self.rollback_young_s,
+        )
+
     def policy(self) -> LoopPolicy:
         return LoopPolicy(
             debounce_s=self.retrain_debounce_s,
@@ -81,8 +105,11 @@ def read_monitor_settings() -> MonitorSettings:
     try:
         settings = MonitorSettings()
         settings.policy()
+        settings.rollback_policy()
     except ValidationError as error:
         raise wrong_setting(error) from None
     if not settings.prediction_log:
         raise ConfigError("ECHOPLANE_PREDICTION_LOG must name the prediction log of the service.")
+    if settings.automatic_rollback and not settings.mlflow_tracking_uri:
+        raise ConfigError("ECHOPLANE_AUTOMATIC_ROLLBACK needs the address of the registry: set MLFLOW_TRACKING_URI.")
     return settings

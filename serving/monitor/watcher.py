@@ -12,6 +12,7 @@ from echoplane.monitoring.log_reader import log_size_bytes
 from echoplane.monitoring.model_monitor import ModelMonitor, Monitors
 from echoplane.monitoring.monitor_metrics import Gauges, Values
 from echoplane.monitoring.retraining import SUCCESS, Loop, LoopPolicy, loop_of, now
+from serving.monitor.rollback import AutomaticRollback
 from serving.monitor.trigger import Trigger
 
 log = logging.getLogger("echoplane.monitor")
@@ -30,10 +31,12 @@ class Watcher:
         place: str,
         poll_s: float,
         retention_days: int,
+        rollback: AutomaticRollback | None = None,
     ) -> None:
         self.monitors, self.trigger, self.policy = monitors, trigger, policy
         self._place, self._poll_s, self._retention_days = place, poll_s, retention_days
         self._tidied_s = -TIDY_S
+        self._rollback = rollback
         self.gauges = Gauges()
         self._read_at = 0.0
         self._stop = threading.Event()
@@ -67,6 +70,8 @@ class Watcher:
                 self._read_at = time.time()
                 self._tidy()
         finally:  # approvals are carried out while the log is unavailable
+            if self._rollback:
+                self._rollback.step(self.monitors.current(), self.monitors.models.values())
             self.trigger.step()
             self._publish()
         return more
@@ -88,6 +93,7 @@ class Watcher:
                 "echoplane_monitor_bad_lines": [((), self.monitors.bad_lines)],
                 **model_values(self.monitors.current()),
                 **loop_values(loop, self.policy),
+                **rollback_values(self._rollback),
             }
         )
 
@@ -177,3 +183,8 @@ def loop_values(loop: Loop, policy: LoopPolicy) -> Values:
         "echoplane_retraining_runs": [((), len(ended))],
         "echoplane_retraining_failed": [((), sum(one.outcome != SUCCESS for one in ended))],
     }
+
+
+def rollback_values(rollback: AutomaticRollback | None) -> Values:
+    """Returns the number of automatic rollbacks of each task; nothing if they are switched off."""
+    return {"echoplane_automatic_rollbacks": [((task,), n) for task, n in rollback.done.items()]} if rollback else {}

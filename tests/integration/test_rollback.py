@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from echoplane.adapters.local_mlflow import local_server
 from echoplane.adapters.registry import CHAMPION, PREVIOUS, Registry
 from echoplane.adapters.rollback import roll_back
 from echoplane.errors import BundleError
+from echoplane.monitoring.automatic_rollback import RollbackPolicy
+from echoplane.monitoring.model_monitor import ModelMonitor
+from serving.monitor.rollback import AutomaticRollback
 
 TASK = "echo-view-video"
 pytestmark = pytest.mark.usefixtures("no_own_keys")
@@ -56,6 +60,19 @@ def test_one_command_returns_to_the_previous_version_with_a_record(
         assert (record["from"]["version"], record["to"]["version"]) == ("2", "1")
     assert cli.main(command) == 1, "repeated, it must not bring version 2 back"
     assert champion(registry) == "1"
+
+
+def test_the_monitor_rolls_back_a_champion_that_is_certainly_worse(registry: Registry) -> None:
+    first = datetime(2026, 11, 1, tzinfo=UTC)
+    worse = ModelMonitor(TASK, "2", "2" * 64, first, first, studies=300, abstained=150)
+    before = ModelMonitor(TASK, "1", "1" * 64, first, first, studies=300, abstained=15)
+    acting = AutomaticRollback(registry, RollbackPolicy(young_s=1e9), (TASK,))
+    acting.step([before], [worse, before])
+    assert champion(registry) == "2"
+    acting.step([worse], [worse, before])
+    assert champion(registry) == "1"
+    assert any("150 of 300" in text for text in registry.by_number(TASK, "2").tags.values())
+    assert acting.done == {TASK: 1}
 
 
 def test_a_version_that_never_passed_the_gate_is_refused(registry: Registry) -> None:

@@ -23,6 +23,8 @@ from serving.edge.settings import EdgeSettings, read_edge_settings
 from serving.gateway.settings import GatewaySettings
 from serving.monitor.settings import MonitorSettings, read_monitor_settings
 
+TRUST = {f"ECHOPLANE_{name}" for name in ("TRUSTED_KEYS", "SIGNING_KEY", "ALLOW_UNSIGNED_MODELS", "AUDIT_LOG")}
+"""What `rollback` reads beside the monitor's settings."""
 CHART = Path(__file__).resolve().parents[2] / "helm" / "echoplane"
 SCENARIOS = sorted(CHART.glob("ci/*-values.yaml"))
 KUBERNETES = "1.34"
@@ -328,12 +330,26 @@ def test_the_monitor_is_given_settings_that_it_has_and_accepts(monkeypatch: pyte
         for one in containers(objects)
         if one["name"] in ("monitor", "serving")
     }
-    own = {name: value for name, value in environments["monitor"].items() if name.startswith("ECHOPLANE_")}
+    given = environments["monitor"]
+    own = {name: value or "" for name, value in given.items() if name.startswith("ECHOPLANE_") and name not in TRUST}
     assert {name.removeprefix("ECHOPLANE_").lower() for name in own} <= set(MonitorSettings.model_fields)
-    for name, value in own.items():
+    for name, value in (own | {"MLFLOW_TRACKING_URI": given["MLFLOW_TRACKING_URI"]}).items():
         monkeypatch.setenv(name, value)
     assert read_monitor_settings().policy().approval == "person"
+    assert read_monitor_settings().automatic_rollback
     assert own["ECHOPLANE_PREDICTION_LOG"] == environments["serving"]["ECHOPLANE_PREDICTION_LOG_URL"]
+
+
+def test_only_a_monitor_that_rolls_back_gets_the_signing_key_and_reaches_the_registry() -> None:
+    values = CHART / "ci" / "monitor-values.yaml"
+    for wanted in (True, False):
+        monitor = yaml.safe_load(values.read_text())["monitor"] | {"automaticRollback": wanted}
+        objects = rendered(values, monitor=monitor)
+        (container,) = (one for one in containers(objects) if one["name"] == "monitor")
+        assert ("ECHOPLANE_SIGNING_KEY" in {one["name"] for one in container["env"]}) is wanted
+        (policy,) = (one for one in of_kind(objects, "NetworkPolicy") if one["metadata"]["name"].endswith("-mlflow"))
+        (rule,) = policy["spec"]["ingress"]
+        assert ("monitor" in json.dumps(rule["from"])) is wanted
 
 
 def test_volumes_outlive_the_release(objects: list[Object]) -> None:
