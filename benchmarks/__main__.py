@@ -13,7 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cmr_speed, deid, drift_false_alarms, gateway, interruption, leakage, machine, results, serving
+from benchmarks import (
+    cmr_speed,
+    deid,
+    drift_false_alarms,
+    gateway,
+    hostile,
+    interruption,
+    leakage,
+    machine,
+    results,
+    serving,
+)
 
 DEMO = results.CHECKOUT / "build" / "demo"
 
@@ -77,6 +88,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "serving": lambda: serving.measure(_steps()["export"].path, _report()),
     "cmr-speed": cmr_speed.measure,
     "gateway": gateway.measure,
+    "hostile": hostile.measure,
     "drift-false-alarms": drift_false_alarms.measure,
 }
 

@@ -9,11 +9,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Literal
 
 import cv2
 
+from echoplane.confinement import calls
 from echoplane.parent import end_with_parent, killed_with_parent
 
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -22,8 +24,21 @@ MAX_OPEN_FILES = 64
 _NO_NEW_PRIVILEGES = 38  # of prctl(2)
 
 
+@dataclass(frozen=True)
+class WorkerLimits:
+    """Limits of a worker that decodes untrusted files and writes others. It also reaches no network, if the machine can
+    hold that."""
+
+    data_bytes: int
+    """Memory of its own."""
+    cpu_s: float
+    """Time of one core for one file; `limit_next_file` starts it."""
+
+
 @contextlib.contextmanager
-def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> Iterator[ProcessPoolExecutor]:
+def processes(
+    workers: int, start: Literal["spawn", "forkserver"] = "spawn", limits: WorkerLimits | None = None
+) -> Iterator[ProcessPoolExecutor]:
     """Yields a pool of workers with one thread each. They are never forked from this process, whose thread locks they
     would inherit.
 
@@ -33,7 +48,7 @@ def processes(workers: int, start: Literal["spawn", "forkserver"] = "spawn") -> 
     """
     others = multiprocessing.active_children()
     context = multiprocessing.get_context(start)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(limits,)) as pool:
         try:
             with _deaf_to_ctrl_c():
                 for _ in range(workers):
@@ -73,9 +88,18 @@ def environment_without_keys() -> dict[str, str]:
     return kept | threads | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def _begin() -> None:
-    """Runs in a new worker: it ends with its parent, writes no core dumps, and OpenCV uses one thread."""
+def limit_next_file(limits: WorkerLimits) -> None:
+    """Kills this worker once it has worked too long on the file that it begins with now; also inside a codec."""
+    signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
+
+
+def _begin(limits: WorkerLimits | None) -> None:
+    """Runs in a new worker: it ends with its parent, writes no core dumps, has one thread for OpenCV and `limits`."""
     forbid_core_dumps()
+    if limits:
+        resource.setrlimit(resource.RLIMIT_DATA, (limits.data_bytes, limits.data_bytes))
+        if calls.is_supported():
+            calls.forbid_network()
     cv2.setNumThreads(1)
     if parent := multiprocessing.parent_process():
         end_with_parent(parent.pid)

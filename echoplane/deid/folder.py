@@ -19,13 +19,17 @@ from echoplane.deid.outcome import Outcome, Report, flag_identities
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import QUARANTINED, FileRejected
 from echoplane.errors import ConfigError
-from echoplane.processes import processes
+from echoplane.processes import WorkerLimits, limit_next_file, processes
 
 UNLISTED = "unlisted"
 RUN = "run.json"
+LIMITS = WorkerLimits(data_bytes=4 << 30, cpu_s=600)
+"""Limits of one worker; a file that exceeds them is quarantined."""
 _FEW_FILES = 4  # below this, starting a process costs more than it saves
 
 Progress = Callable[[int, int], None]
+Terms = tuple[Path, Key, Policy]
+"""Output folder, key and policy of a run."""
 
 
 def deidentify_folder(
@@ -36,6 +40,7 @@ def deidentify_folder(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    limits: WorkerLimits = LIMITS,
 ) -> Report:
     """De-identifies every file below `source` into `out_dir`; `progress` receives the numbers of files done and in all.
 
@@ -49,7 +54,7 @@ def deidentify_folder(
     begin(out_dir, key, policy)
     files.remove_leftovers(out_dir)
     outcomes: list[Outcome] = []
-    for outcome in _all(paths, out_dir, key, policy, workers or os.cpu_count() or 1):
+    for outcome in _all(paths, (out_dir, key, policy), workers or os.cpu_count() or 1, limits):
         outcomes.append(files.relative_to(outcome, source))
         if progress is not None:
             progress(len(outcomes), len(paths))
@@ -122,13 +127,13 @@ def _refuse(error: OSError) -> None:
     ) from None
 
 
-def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: int) -> Iterator[Outcome]:
+def _all(paths: list[Path], terms: Terms, workers: int, limits: WorkerLimits) -> Iterator[Outcome]:
     if workers == 1 or len(paths) < _FEW_FILES:
-        yield from (files.deidentify_file(path, out_dir, key, policy) for path in paths)
+        yield from (files.deidentify_file(path, *terms) for path in paths)
         return
     lost: list[Path] = []
-    with processes(min(workers, len(paths))) as pool:
-        pending = {pool.submit(files.deidentify_file, path, out_dir, key, policy): path for path in paths}
+    with processes(min(workers, len(paths)), limits=limits) as pool:
+        pending = {pool.submit(_in_worker, limits, path, *terms): path for path in paths}
         for future in as_completed(pending):
             outcome = _result(future)
             if outcome is None:
@@ -136,7 +141,12 @@ def _all(paths: list[Path], out_dir: Path, key: Key, policy: Policy, workers: in
             else:
                 yield outcome
     for path in lost:
-        yield _alone(path, out_dir, key, policy)
+        yield _alone(path, terms, limits)
+
+
+def _in_worker(limits: WorkerLimits, path: Path, *terms: *Terms) -> Outcome:
+    limit_next_file(limits)
+    return files.deidentify_file(path, *terms)
 
 
 def _result(future: Future[Outcome]) -> Outcome | None:
@@ -146,10 +156,11 @@ def _result(future: Future[Outcome]) -> Outcome | None:
         return None
 
 
-def _alone(path: Path, out_dir: Path, key: Key, policy: Policy) -> Outcome:
+def _alone(path: Path, terms: Terms, limits: WorkerLimits) -> Outcome:
     """Processes one file in its own process, so that only the file that kills the process is quarantined."""
-    with processes(1) as pool:
-        outcome = _result(pool.submit(files.deidentify_file, path, out_dir, key, policy))
+    out_dir, key, policy = terms
+    with processes(1, limits=limits) as pool:
+        outcome = _result(pool.submit(_in_worker, limits, path, *terms))
     if outcome is not None:
         return outcome
     try:

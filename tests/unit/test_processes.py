@@ -4,19 +4,23 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import psutil
 import pytest
 
-from echoplane.processes import processes
+from echoplane.confinement import calls
+from echoplane.processes import WorkerLimits, limit_next_file, processes
 
 WAITS = """
 import pathlib, signal, sys, time
-from echoplane.processes import processes
+from echoplane.confinement import calls
+from echoplane.processes import WorkerLimits, limit_next_file, processes
 
 def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests behind it ignores it
@@ -82,3 +86,25 @@ def test_an_error_of_one_job_does_not_wait_for_the_others() -> None:
 def test_s17_a_worker_writes_no_core_dump() -> None:
     with processes(1) as pool:
         assert pool.submit(resource.getrlimit, resource.RLIMIT_CORE).result() == (0, 0)
+
+
+@pytest.mark.skipif(not calls.is_supported(), reason="no libseccomp, or a kernel without seccomp")
+def test_s4_a_worker_with_limits_reaches_no_network_and_has_its_memory_limited() -> None:
+    with processes(1, limits=WorkerLimits(data_bytes=1 << 30, cpu_s=60)) as pool:
+        assert pool.submit(resource.getrlimit, resource.RLIMIT_DATA).result() == (1 << 30, 1 << 30)
+        with pytest.raises(PermissionError):
+            pool.submit(socket.socket).result()
+        with pytest.raises(MemoryError):
+            pool.submit(bytearray, 2 << 30).result()
+
+
+def endless(limits: WorkerLimits) -> None:
+    limit_next_file(limits)
+    while True:
+        pass
+
+
+def test_s4_a_worker_that_works_too_long_on_a_file_is_killed() -> None:
+    limits = WorkerLimits(data_bytes=1 << 30, cpu_s=0.3)
+    with processes(1, limits=limits) as pool, pytest.raises(BrokenProcessPool):
+        pool.submit(endless, limits).result(timeout=60)
