@@ -433,8 +433,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid D13",
         _ROOM + "stills.py",
-        "        has_code(shown_HW)\n        or any",
-        "        any",
+        "        has_code(shown_HW)\n        or",
+        "        False\n        or",
         "tests/unit/test_deid_stills.py::test_d13_a_still_with_a_code_over_the_scan_is_held[fine barcode]",
     ),
     (
@@ -443,6 +443,13 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "or has_ink(values_HW, shown_HW) for",
         "for",
         "tests/unit/test_deid_stills.py::test_d14_text_in_an_mr_image_is_held[two letters]",
+    ),
+    (
+        "deid share",
+        _ROOM + "pixels.py",
+        "or unread > _MAX_UNREAD",
+        "",
+        "tests/unit/test_deid_anatomy.py::test_a_frozen_second_picture_in_one_region_is_held_and_not_blackened",
     ),
     (
         "deid numbers",
@@ -692,8 +699,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid D12",
         _ROOM + "search.py",
-        "found.blocks | drawn_HW | letters",
-        "found.blocks | letters",
+        "read_HW = drawn_HW | letters",
+        "read_HW = letters",
         _DRAWN + "letters_that_are_no_line_of_text_are_masked[as_high_as_the_heart]",
     ),
     (

@@ -59,6 +59,7 @@ _PHOTOMETRIC = frozenset(
 )
 _LARGEST_SIDE = 32768
 _MAX_BLACKENED = 0.6  # share of the scan; text lines that move over all of it take half
+_MAX_UNREAD = 0.1  # share of the scan in which no text was read; captions of real files take up to 0.07
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 
 
@@ -199,11 +200,12 @@ def _mask(images: Images, region: Region | None, accepted: bool) -> _Masked:
     if region.doubt is not None:
         mask = replace(mask, scan_blocks=_found_scan(_sample(images), region.doubt))
     sample_THW = _sample(images)
-    if len(images.frames) < sector.MIN_FRAMES:
-        mask = mask.without(fan.beside(sample_THW, mask))
-    found = search.mask_text(images, mask)
+    beside_HW = fan.beside(sample_THW, mask) if len(images.frames) < sector.MIN_FRAMES else None
+    found = search.mask_text(images, mask if beside_HW is None else mask.without(beside_HW))
     blackened = text.blackened_share(sample_THW, found.mask)
-    if blackened > _MAX_BLACKENED:
+    unread_HW = found.unread if beside_HW is None else found.unread | beside_HW
+    unread = text.blackened_share(sample_THW, replace(found.mask, text_blocks=unread_HW))
+    if blackened > _MAX_BLACKENED or unread > _MAX_UNREAD:
         raise FileRejected("scan-blackened")
     return _Masked(found.mask, found.moves, found.doubtful, blackened)
 

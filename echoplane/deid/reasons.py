@@ -37,7 +37,7 @@ _DOUBTS = {
     "region-covers-image": "The ultrasound region covers the whole image, with whatever is written on it.",
     "burned-in": "The header says that annotations are burned into the pixels.",
     "text-in-pixels": "Text inside the scan region is still found after masking.",
-    "scan-blackened": "More than three fifths of the scan would have to go as text; a person must look.",
+    "scan-blackened": "Much of the scan would go black as text, or a tenth where no text was read; a person must look.",
     "text-in-still": "Nothing moves, and what looks like text lies over the scan; a person must look.",
     "text-in-image": "What looks like letters stands in an MR image; a person must look.",
     "verify-header": "A value of the patient was found in the written file.",

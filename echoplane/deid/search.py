@@ -54,6 +54,8 @@ class Searched:
     moves: bool
     doubtful: bool
     """True if drawn edges remain that may be letters."""
+    unread: np.ndarray
+    """Blackened blocks outside the sector in which neither a line nor drawn letters were found."""
 
 
 def mask_text(images: Images, mask: Mask) -> Searched:
@@ -71,9 +73,11 @@ def mask_text(images: Images, mask: Mask) -> Searched:
     edges = _edges(found, sample_THW, mask)
     masked_THW = np.where(mask.keeps(*sample_THW.shape[1:]), sample_THW, 0)
     drawn_HW = drawn.letters(edges) if edges is not None else found.words & False
-    mask = mask.without(found.blocks | drawn_HW | letters.to_the_end(found.words & found.fan, masked_THW))
+    read_HW = drawn_HW | letters.to_the_end(found.words & found.fan, masked_THW)
+    mask = mask.without(found.blocks | read_HW)
     blocks = images.blacken(mask)
     more = text.appear_later(found, blocks.eighth_THW, blocks.energy_THW, mask, sample_THW.shape[1:])
+    unread_HW = (found.blocks | more) & ~read_HW
     passing_HW = text.passing(found, blocks.eighth_THW, blocks.energy_THW)
     more |= letters.stand_at(passing_HW, blocks.energy_THW, masked_THW, images.frame)
     more |= _letters(found, blocks, images, sample_THW, mask)
@@ -88,7 +92,8 @@ def mask_text(images: Images, mask: Mask) -> Searched:
         more = _letters(found, blocks, images, sample_THW, mask)
     if more.any():
         raise FileRejected("text-in-pixels")
-    return Searched(mask, found.moves, doubtful=edges is not None and drawn.remain(edges, mask))
+    doubtful = edges is not None and drawn.remain(edges, mask)
+    return Searched(mask, found.moves, doubtful, unread_HW)
 
 
 def _edges(found: text.Findings, sample_THW: np.ndarray, mask: Mask) -> drawn.Edges | None:

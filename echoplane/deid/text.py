@@ -14,7 +14,7 @@ import numpy as np
 
 from echoplane.deid import detector
 from echoplane.deid.regions import Mask
-from echoplane.study.sector import BLOCK, MIN_FRAMES, block_means, grow, has_texture, scan_hull, shrink
+from echoplane.study.sector import BLOCK, MIN_FRAMES, block_means, grow, has_texture, opened, scan_hull, shrink
 
 _BLACK = 10  # black level of a block's mean in grey levels; higher than the ringing of JPEG outside the sector
 _VOID = 2  # grey levels of the mean of an empty block
@@ -76,12 +76,15 @@ def blackened_share(sample_THW: np.ndarray, mask: Mask) -> float:
     """Returns the share of the scan that was blackened as text, 0 to 1, in the box with the largest share.
 
     sample_THW: frames before blackening. The scan consists of blocks above black level in the sector's hull, and of
-    all blocks that look like tissue, so that tissue outside a wrong hull is counted too."""
-    if mask.text_blocks is None:
+    all blocks that look like tissue, so that tissue outside a wrong hull, or of a frozen picture, is counted too."""
+    if mask.text_blocks is None or not mask.text_blocks.any():
         return 0.0
     means_THW = np.stack([block_means(frame) for frame in sample_THW])
     whole = replace(mask, text_blocks=None)
     scan_HW, tissue_HW = _scan(sample_THW, means_THW, whole)
+    thick_HW = opened(mask.text_blocks & (means_THW.min(axis=0) > _BLACK))  # thicker than lines of text
+    if thick_HW.any():
+        tissue_HW = tissue_HW | (thick_HW & _textured(sample_THW[0]))
     shown_HW = (scan_HW & (means_THW.max(axis=0) > _BLACK)) | tissue_HW
     shares = [0.0]
     for box in mask.boxes:

@@ -87,11 +87,15 @@ def _largest_hull(blocks_HW: np.ndarray) -> np.ndarray:
 
 def _areas(blocks_HW: np.ndarray) -> list[np.ndarray]:
     """Returns the connected areas that remain after an opening, the largest first."""
-    kernel = np.ones((_OPENING_BLOCKS, _OPENING_BLOCKS), np.uint8)
-    opened = cv2.morphologyEx(blocks_HW.astype(np.uint8), cv2.MORPH_OPEN, kernel)
-    _, labels_HW, stats, _ = cv2.connectedComponentsWithStats(opened)
+    _, labels_HW, stats, _ = cv2.connectedComponentsWithStats(opened(blocks_HW).astype(np.uint8))
     order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
     return [labels_HW == label for label in order]
+
+
+def opened(blocks_HW: np.ndarray) -> np.ndarray:
+    """Returns the blocks of areas that are thicker than a line of text."""
+    kernel = np.ones((_OPENING_BLOCKS, _OPENING_BLOCKS), np.uint8)
+    return np.asarray(cv2.morphologyEx(blocks_HW.astype(np.uint8), cv2.MORPH_OPEN, kernel).astype(bool))
 
 
 def _closed(blocks_HW: np.ndarray) -> np.ndarray:

@@ -121,3 +121,10 @@ def test_d18b_a_jpeg_of_another_number_of_components_than_the_header_says_is_hel
     else:
         set_frames(dataset, [simplejpeg.encode_jpeg(frame[..., :1].copy(), 90, colorspace="GRAY") for frame in fan()])
     assert run(dataset, tmp_path).reason == "codec"
+
+
+def test_a_frozen_second_picture_in_one_region_is_held_and_not_blackened(tmp_path: Path) -> None:
+    pixels, _ = dual(12)
+    pixels[:, :, 320:] = pixels[:1, :, 320:]
+    outcome = run(echo(pixels, SequenceOfUltrasoundRegions=[region((64, 32, 352, 608))]), tmp_path)
+    assert (outcome.status, outcome.reason) == ("quarantined", "scan-blackened")
