@@ -6,47 +6,37 @@ only. Axes: T frame, H row, W column, R row of the batch, K label.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from echoplane.errors import UnusableStudy
-from echoplane.study.scan_region import with_scan_region
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import IMAGE_VIEWS, STILL_VIEWS
-from echoplane.tasks import classify
+from echoplane.tasks import classify, echo_views
 from echoplane.tasks.calibration import calibrate_samples
 from echoplane.tasks.classify import Thresholds
-from echoplane.tasks.label_shares import APPLIED, with_shares
-from echoplane.tasks.picture import IMAGE_KINDS, crop, decoded_side, letterbox, reason_for_doubt, scan_region
-from echoplane.tasks.task import (
-    Calibration,
-    Classification,
-    Label,
-    Prepared,
-    Result,
-    Rows,
-    Run,
-    Samples,
-    Truth,
-    Validated,
-)
+from echoplane.tasks.echo_views import MODALITY, Views, prepare, ultrasound
+from echoplane.tasks.label_shares import with_shares
+from echoplane.tasks.picture import IMAGE_KINDS
+from echoplane.tasks.task import Calibration, Prepared, Result, Run, Validated
 
 NAME = "echo-view-image"
 STUDY: Literal["file"] = "file"
 TRUTH: Literal["label"] = "label"
 TRUTH_COLUMN = "view"
-MODALITY = "US"
-HEADLINE = ("accuracy", "f1", "calibration_error", "abstained")
+HEADLINE = echo_views.HEADLINE
 STRIP_KINDS = tuple(view.name for view in STILL_VIEWS)
 KINDS = (*IMAGE_KINDS, *STRIP_KINDS, "spectral")
 
+_VIEWS = Views(IMAGE_VIEWS)
+labels, names, about, samples = _VIEWS.labels, _VIEWS.names, _VIEWS.about, _VIEWS.samples
+score, summary, showing, details = _VIEWS.score, _VIEWS.summary, _VIEWS.showing, _VIEWS.details
 
-class Preprocessing(BaseModel):
+
+class Preprocessing(echo_views.Preprocessing):
     """Settings that turn a still or a clip into the network's input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     frames: int = Field(8, ge=1)
     """Maximum number of frames of a clip that are classified, evenly spread over all of it."""
@@ -58,10 +48,6 @@ class Preprocessing(BaseModel):
     """True if a Doppler or M-mode region in the header decides the view, whatever the pixels show."""
 
 
-def labels() -> tuple[Label, ...]:
-    return tuple(Label(v.name, v.title, v.code, v.scheme, v.meaning) for v in IMAGE_VIEWS)
-
-
 def accepts(study: Study) -> bool:
     """Returns True for one ultrasound still or clip."""
     return not study.cines and len(study.instances) == 1 and study.instances[0].modality == MODALITY
@@ -69,22 +55,11 @@ def accepts(study: Study) -> bool:
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
     """Returns frames as uint8 (frame, row, column): the scan region, fitted into rows x columns."""
-    clip = with_scan_region(study.only)
-    if clip.modality != "US":
-        raise UnusableStudy(f"the modality is {clip.modality}; the view task answers ultrasound (US).")
+    clip = ultrasound(study)
     indices = sample_frames(clip.frame_count, config.frames)
-    region, warnings = scan_region(clip, KINDS)
-    side = decoded_side(clip, region, 2 * max(config.rows, config.columns))
-    cropped = [crop(frame_HW, region, clip) for frame_HW in clip.frames.grey(indices, smallest_side=side)]
-    batch = np.stack([letterbox(frame_HW, config.rows, config.columns) for frame_HW in cropped])
-    place = {
-        "frames": indices,
-        "top": region.top,
-        "left": region.left,
-        "doubt": reason_for_doubt(cropped, clip.frame_count),
-        "stated": view_in_header(clip) if config.use_header else "",
-    }
-    return Prepared(batch, place, clip.warnings + warnings)
+    prepared = prepare(clip, indices, config.rows, config.columns, KINDS)
+    stated = view_in_header(clip) if config.use_header else ""
+    return replace(prepared, place={**prepared.place, "stated": stated})
 
 
 def sample_frames(frame_count: int, most: int) -> list[int]:
@@ -119,47 +94,14 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     probabilities_K = with_shares(classify.softmax(logits_RK).mean(axis=0), names(), shares)
     if stated:
         probabilities_K = np.array([float(name == stated) for name in names()])
-    best = int(probabilities_K.argmax())
-    confidence = float(probabilities_K[best])
     doubt = str(place.get("doubt", "")) or ("" if stated else classify.unfamiliar(outputs, thresholds))
-    label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
     said = f"{stated} is what the header says of its region" if stated else ""
     applied = {} if stated or shares is None else shares
-    warnings = (*filter(None, (doubt or said,)), *((APPLIED,) if applied else ()))
-    probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
-    return Classification(label, confidence, warnings, probabilities, applied)
-
-
-def names() -> list[str]:
-    return [view.name for view in IMAGE_VIEWS]
-
-
-def samples(study: Study, prepared: Prepared, truth: Truth) -> Samples:
-    return classify.labelled(prepared, truth, names())
+    return _VIEWS.answer(probabilities_K, thresholds.abstain_below, doubt, said, applied)
 
 
 def calibrate(batches: Iterable[Validated]) -> Calibration:
     return calibrate_samples(batches)
-
-
-def about(thresholds: Thresholds) -> str:
-    return classify.about(thresholds, len(labels()))
-
-
-def score(result: Result, study: Study, truth: Truth) -> dict[str, Any]:
-    return classify.score(result, truth, names())
-
-
-def summary(rows: Rows) -> dict[str, float]:
-    return classify.summarise(rows, names())
-
-
-def showing(rows: Rows) -> dict[str, np.ndarray]:
-    return classify.showing(rows, names())
-
-
-def details(rows: Rows) -> dict[str, Any]:
-    return classify.details(rows, names())
 
 
 def example(seed: int) -> Study:

@@ -5,48 +5,37 @@ and is the only preprocessing, for training and serving. Axes: T frame, H row, W
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from echoplane.errors import UnusableStudy
-from echoplane.renamed import AcceptsFormerNames
-from echoplane.study.scan_region import with_scan_region
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.study.views import VIDEO_VIEWS
-from echoplane.tasks import classify
+from echoplane.tasks import classify, echo_views
 from echoplane.tasks.calibration import calibrate_samples
-from echoplane.tasks.classify import Thresholds, softmax, summarise
-from echoplane.tasks.label_shares import APPLIED, with_shares
-from echoplane.tasks.picture import crop, decoded_side, letterbox, reason_for_doubt, scan_region
-from echoplane.tasks.task import (
-    Calibration,
-    Classification,
-    Label,
-    Prepared,
-    Result,
-    Rows,
-    Run,
-    Samples,
-    Truth,
-    Validated,
-)
+from echoplane.tasks.classify import Thresholds, softmax
+from echoplane.tasks.echo_views import MODALITY, Views, prepare, ultrasound
+from echoplane.tasks.label_shares import with_shares
+from echoplane.tasks.task import Calibration, Prepared, Result, Run, Validated
 
 NAME = "echo-view-video"
 STUDY: Literal["file"] = "file"
 TRUTH: Literal["label"] = "label"
 TRUTH_COLUMN = "view"
-MODALITY = "US"
-HEADLINE = ("accuracy", "f1", "calibration_error", "abstained")
+HEADLINE = echo_views.HEADLINE
 ASSUMED_FRAME_TIME_MS = 1000 / 30
 """Frame time of a file that states none: that of the most common cine rate."""
 
+_VIEWS = Views(VIDEO_VIEWS)
+labels, names, about, samples = _VIEWS.labels, _VIEWS.names, _VIEWS.about, _VIEWS.samples
+score, summary, showing, details = _VIEWS.score, _VIEWS.summary, _VIEWS.showing, _VIEWS.details
 
-class Preprocessing(AcceptsFormerNames):
+
+class Preprocessing(echo_views.Preprocessing):
     """Settings that turn a clip into the network's input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     frames: int = Field(16, ge=8, multiple_of=4)
     """Frames sampled from one clip."""
@@ -58,10 +47,6 @@ class Preprocessing(AcceptsFormerNames):
     """Minimum number of frames; a clip with fewer is refused, because it shows no motion."""
 
 
-def labels() -> tuple[Label, ...]:
-    return tuple(Label(v.name, v.title, v.code, v.scheme, v.meaning) for v in VIDEO_VIEWS)
-
-
 def accepts(study: Study) -> bool:
     """Returns True for one ultrasound clip."""
     clips = study.instances
@@ -70,18 +55,14 @@ def accepts(study: Study) -> bool:
 
 def preprocess(study: Study, config: Preprocessing) -> Prepared:
     """Returns one clip as uint8 (1, frame, row, column): the scan region, letterboxed, frames evenly over `span_s`."""
-    clip = with_scan_region(study.only)
-    _check(clip, config)
+    clip = ultrasound(study)
+    _check_length(clip, config)
     indices = sample_frames(clip.frame_count, clip.frame_time_ms or ASSUMED_FRAME_TIME_MS, config)
-    region, warnings = scan_region(clip)
-    frames_THW = clip.frames.grey(indices, smallest_side=decoded_side(clip, region, 2 * config.size))
-    cropped = [crop(frame_HW, region, clip) for frame_HW in frames_THW]
-    batch = np.stack([letterbox(frame_HW, config.size, config.size) for frame_HW in cropped])
+    prepared = prepare(clip, indices, config.size, config.size)
+    warnings = prepared.warnings
     if clip.frame_time_ms is None:
         warnings += (f"no frame time in the file: {ASSUMED_FRAME_TIME_MS:.1f} ms a frame was assumed",)
-    doubt = reason_for_doubt(cropped, clip.frame_count)
-    place = {"frames": indices, "top": region.top, "left": region.left, "doubt": doubt}
-    return Prepared(batch[None], place, clip.warnings + warnings)
+    return replace(prepared, batch=prepared.batch[None], warnings=warnings)
 
 
 def infer(run: Run, prepared: Prepared) -> np.ndarray:
@@ -94,46 +75,12 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     is doubtful."""
     even_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
     probabilities_K = with_shares(even_K, names(), thresholds.label_shares)
-    best = int(probabilities_K.argmax())
-    confidence = float(probabilities_K[best])
     doubt = str(place.get("doubt", "")) or classify.unfamiliar(outputs, thresholds)
-    label = names()[best] if confidence >= thresholds.abstain_below and not doubt else None
-    probabilities = dict(zip(names(), map(float, probabilities_K), strict=True))
-    shares = thresholds.label_shares or {}
-    warnings = (*filter(None, (doubt,)), *((APPLIED,) if shares else ()))
-    return Classification(label, confidence, warnings, probabilities, shares)
-
-
-def names() -> list[str]:
-    return [label.name for label in labels()]
-
-
-def samples(study: Study, prepared: Prepared, truth: Truth) -> Samples:
-    return classify.labelled(prepared, truth, names())
+    return _VIEWS.answer(probabilities_K, thresholds.abstain_below, doubt, "", thresholds.label_shares or {})
 
 
 def calibrate(batches: Iterable[Validated]) -> Calibration:
     return calibrate_samples(batches)
-
-
-def about(thresholds: Thresholds) -> str:
-    return classify.about(thresholds, len(labels()))
-
-
-def score(result: Result, study: Study, truth: Truth) -> dict[str, Any]:
-    return classify.score(result, truth, names())
-
-
-def summary(rows: Rows) -> dict[str, float]:
-    return summarise(rows, names())
-
-
-def showing(rows: Rows) -> dict[str, np.ndarray]:
-    return classify.showing(rows, names())
-
-
-def details(rows: Rows) -> dict[str, Any]:
-    return classify.details(rows, names())
 
 
 def example(seed: int) -> Study:
@@ -154,9 +101,7 @@ def sample_frames(frame_count: int, frame_time_ms: float, config: Preprocessing)
     return [min(int(i * spanned / config.frames), frame_count - 1) for i in range(config.frames)]
 
 
-def _check(clip: Instance, config: Preprocessing) -> None:
-    if clip.modality != "US":
-        raise UnusableStudy(f"the modality is {clip.modality}; the view task answers ultrasound (US).")
+def _check_length(clip: Instance, config: Preprocessing) -> None:
     if clip.frame_count < config.min_frames:
         raise UnusableStudy(
             f"the clip has {clip.frame_count} frame(s); at least {config.min_frames} are needed to see motion. "
