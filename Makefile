@@ -1,6 +1,6 @@
 # Everything that a user or a developer runs. `make help` lists it.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # For tests that mostly wait for other processes: two files at a time. A crashed worker ends the run: pytest-xdist can wait
@@ -11,7 +11,7 @@ PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 # Where bytecode is not kept, each of the hundreds of programs that the tests start compiles all that it imports: mlflow
 # then takes 11 s of processor time instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorrt setup-triton requirements docs demo test lint unit integration behaviour mutants bench papers serve images sbom test-cluster clean
+.PHONY: python-3.12 help setup setup-tensorrt setup-triton requirements docs demo test lint unit integration behaviour mutants mutants-sample coverage bench papers serve images sbom test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ help:  ## this list
 setup: .venv/.complete  ## the virtual environment .venv from requirements/dev.txt
 
 .venv/.complete: requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and "echoplane needs Python 3.11; this is %d.%d. Give another: make PYTHON=/path/to/python3.11" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)) and "echoplane needs Python 3.11 or 3.12; this is %d.%d. Give another: make PYTHON=/path/to/python3.11" % v)'
 	@echo "setup: .venv will take 7.5 GB of disk; downloading takes minutes on a slow line"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
@@ -68,8 +68,20 @@ behaviour: setup  ## tests of the service and the demo as a user meets them
 mutants: setup  ## breaks the code in listed ways and sees each test fail
 	@$(BIN)/python -m tests.mutants
 
+mutants-sample: setup  ## five minutes of mutants, other ones for each commit
+	@$(BIN)/python -m tests.mutants --sample 280
+
+coverage: setup  ## share of lines that unit tests run, by package
+	$(BIN)/coverage run -m pytest tests/unit
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet -o build/coverage.json
+	@$(BIN)/python -m benchmarks.coverage build/coverage.json
+
 bench: setup  ## measure every figure of docs/results.md again
 	@$(BIN)/python -m benchmarks
+
+python-3.12: setup  ## show that the pinned requirements resolve for Python 3.12 too
+	bash requirements/check 3.12
 
 requirements: setup  ## pin what requirements/*.in ask for, each archive with its digest
 	bash requirements/compile

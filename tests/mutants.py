@@ -1,12 +1,17 @@
 """Breaks the code in listed ways and sees a test fail: `make mutants`.
 
 Each mutant is one change of one line that a tired person could make. The checkout is copied, the change made in the
-copy, and the named test run there; a mutant that no test notices is an error, as is one whose line has gone."""
+copy, and the named test run there; a mutant that no test notices is an error, as is one whose line has gone.
+`make mutants-sample` tries a part of them in five minutes, another one for each commit."""
 
+import argparse
+import math
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -285,18 +290,41 @@ MUTANTS: tuple[Mutant, ...] = (
 )
 
 
-def main() -> int:
-    """Exit status 0 where every mutant was caught."""
-    missed = 0
+def main(arguments: list[str]) -> int:
+    """Tries every mutant, or with `--sample SECONDS` as many as that time allows; which ones depends on the commit.
+
+    Exit status 0 if every mutant tried was caught, and in a sample also none of the others is stale.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--sample", type=float, metavar="SECONDS", help="try another part each commit, in this time")
+    limit_s = parser.parse_args(arguments).sample
+    deadline = time.monotonic() + (limit_s or math.inf)
+    tried, missed = 0, 0
+    if limit_s:
+        stale = [mutant for mutant in MUTANTS if _stale(mutant, CHECKOUT)]
+        missed += len(stale)
+        sys.stdout.writelines(f"stale {mutant.file}: {mutant.old.strip()[:60]}\n" for mutant in stale)
     with tempfile.TemporaryDirectory() as folder:
         copy = _copied_checkout(Path(folder) / "echoplane")
-        for number, mutant in enumerate(MUTANTS, 1):
-            verdict = _try(mutant, copy)
+        for mutant in _in_order_of_commit() if limit_s else MUTANTS:
+            try:
+                verdict = _try(mutant, copy, deadline)
+            except subprocess.TimeoutExpired:
+                break
+            tried += 1
             missed += verdict != "caught"
-            sys.stdout.write(f"{number}/{len(MUTANTS)} {verdict:<8} {mutant.room:<12} {mutant.new.strip()[:60]}\n")
+            sys.stdout.write(f"{tried}/{len(MUTANTS)} {verdict:<8} {mutant.room:<12} {mutant.new.strip()[:60]}\n")
             sys.stdout.flush()
-    sys.stdout.write(f"{len(MUTANTS) - missed} caught, {missed} missed\n")
-    return int(missed > 0)
+    sys.stdout.write(f"{tried} of {len(MUTANTS)} tried, {missed} missed\n")
+    return int(missed > 0 or tried == 0)
+
+
+def _in_order_of_commit() -> list[Mutant]:
+    """Returns the mutants in an order that the commit's id decides."""
+    shown = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return random.Random(shown.stdout).sample(  # noqa: S311 (no secret)
+        MUTANTS, len(MUTANTS)
+    )
 
 
 def _copied_checkout(target: Path) -> Path:
@@ -314,26 +342,32 @@ def _copied_checkout(target: Path) -> Path:
     return target
 
 
-def _try(mutant: Mutant, copy: Path) -> str:
-    """caught, missed, stale (its line is not there exactly once) or broken (its test fails without it)."""
+def _stale(mutant: Mutant, copy: Path) -> bool:
+    return (copy / mutant.file).read_text().count(mutant.old) != 1
+
+
+def _try(mutant: Mutant, copy: Path, deadline: float) -> str:
+    """caught, missed, stale (its line is not there exactly once) or broken (its test fails without it). Raises
+    TimeoutExpired at the deadline."""
     path = copy / mutant.file
     source = path.read_text()
-    if source.count(mutant.old) != 1:
+    if _stale(mutant, copy):
         return "stale"
-    if _failed(mutant.test, copy):
+    if _failed(mutant.test, copy, deadline):
         return "broken"
     path.write_text(source.replace(mutant.old, mutant.new))
     try:
-        return "caught" if _failed(mutant.test, copy) else "missed"
+        return "caught" if _failed(mutant.test, copy, deadline) else "missed"
     finally:
         path.write_text(source)
 
 
-def _failed(test: str, copy: Path) -> bool:
+def _failed(test: str, copy: Path, deadline: float) -> bool:
     """Whether the test ran and failed; an error that kept it from running is none of its own."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
-    return subprocess.run(command, cwd=copy, capture_output=True, check=False).returncode == 1
+    left_s = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+    return subprocess.run(command, cwd=copy, capture_output=True, timeout=left_s, check=False).returncode == 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
