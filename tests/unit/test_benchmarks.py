@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import cluster, results
+from benchmarks import cluster, coverage, results
 from benchmarks.cmr_bundle import in_halves, sealed
 from benchmarks.cmr_results import flagged, unsure_below
 from benchmarks.cmr_scores import Row
@@ -108,3 +108,19 @@ def test_kernels_that_16_bits_do_not_hold_are_left_as_they_are() -> None:
     model = to_onnx(learning.network(SMALL).eval(), np.zeros((1, 32, 32), np.uint8), norms_apart=True)
     kept = onnx.load_from_string(in_halves(model)).graph.initializer
     assert [each.data_type for each in kept if len(each.dims) > 1] == [onnx.TensorProto.FLOAT] * 15
+
+
+def test_coverage_is_summed_by_package() -> None:
+    def found(lines: int, covered: int) -> dict[str, dict[str, int]]:
+        return {"summary": {"num_statements": lines, "covered_lines": covered}}
+
+    files = {
+        "echoplane/deid/key.py": found(10, 10),
+        "echoplane/deid/text/find.py": found(30, 10),
+        "echoplane/errors.py": found(60, 60),
+    }
+    assert list(coverage.by_package({"files": files})) == [
+        ("echoplane", 60, 100.0),
+        ("echoplane/deid", 40, 50.0),
+        ("all", 100, 80.0),
+    ]
