@@ -31,6 +31,7 @@ KEY_SECRET = "echoplane-deid-key"  # noqa: S105 (a name)
 """Secret whose `key` is the pseudonym key. Someone entitled to know the key creates it; only the step `deid` gets
 it."""
 SIGNING_SECRET = "echoplane-signing-key"  # noqa: S105 (a name)
+MANIFEST_SECRET = "echoplane-manifest-key"  # noqa: S105 (a name)
 """Secret whose `key` is the private key that signs promotions; only the step `promote` gets it."""
 BUCKET_SECRET = "echoplane-s3"  # noqa: S105 (a name)
 """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if the store is not the chart's, AWS_ENDPOINT_URL."""
@@ -99,6 +100,9 @@ def with_resources(task: dsl.PipelineTask, volume: Any, size: Size = STEP) -> ds
         config_map_name=SETTINGS,
         config_map_key_to_env={name: name for name in SETTINGS_OF_STEPS},
         optional=True,
+    )
+    kubernetes.use_secret_as_env(
+        task, secret_name=MANIFEST_SECRET, secret_key_to_env={"key": "ECHOPLANE_MANIFEST_KEY"}, optional=True
     )
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     kubernetes.set_timeout(task, size.hours * HOUR_S)

@@ -22,11 +22,14 @@ from echoplane.errors import ConfigError, StageError
 from echoplane.files import digest_of, file_sha256, write_atomically
 from echoplane.parent import end_with_parent
 from echoplane.renamed import AcceptsFormerNames
+from echoplane.stages.manifest_key import code_of, is_valid, manifest_key
 from echoplane.stages.outputs import Output, StageResult
 from echoplane.tasks import sources_of_others
 
 AnyOutput = TypeVar("AnyOutput", bound=BaseModel)
 Counts = dict[str, Any]
+CODE = "code"
+"""Name of the code of a manifest in its file."""
 LOCK_WAIT_S = 60
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -109,17 +112,34 @@ class Manifest(BaseModel):
         return self.output
 
     def write(self, path: str | Path) -> None:
-        write_atomically(Path(path), self.model_dump_json(indent=1).encode())
+        """Writes the manifest, with its code if the installation has a key for manifests."""
+        key = manifest_key()
+        coded = {CODE: code_of(self._keyed_content(), key)} if key else {}
+        write_atomically(Path(path), json.dumps(self.model_dump(mode="json") | coded, indent=1).encode())
+
+    def _keyed_content(self) -> bytes:
+        """Returns what the code covers: all but the folder, which changes when a volume is mounted elsewhere."""
+        return json.dumps(self.model_dump(mode="json", exclude={"folder"}), sort_keys=True).encode()
 
     @classmethod
     def read(cls, path: str | Path, name: str = "a file that was given") -> "Manifest":
-        """Reads the manifest at `path`. Raises ConfigError, which calls the file `name`, if it is not a manifest."""
+        """Reads the manifest at `path`. Raises ConfigError, which calls the file `name`, if it is not a manifest, or was
+        not made under this installation's key."""
         try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except (OSError, ValueError) as error:
+            stated = json.loads(Path(path).read_bytes())
+            code = stated.pop(CODE, None)
+            manifest = cls.model_validate(stated)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{name} is not a stage's manifest; give the manifest.json of a finished stage."
             ) from error
+        key = manifest_key()
+        if key and not is_valid(code, manifest._keyed_content(), key):
+            raise ConfigError(
+                f"{name} was edited, or made without this installation's key for manifests; run its stage "
+                f"(`{manifest.stage}`) again."
+            )
+        return manifest
 
 
 def flat(counts: Counts) -> Iterator[tuple[str, Any]]:
@@ -226,6 +246,8 @@ def _accepted(path: str, name: str, origin: From) -> Manifest:
     if manifest.stage not in origin.stages:
         wanted = " or ".join(f"`{stage}`" for stage in origin.stages)
         raise ConfigError(f"`{name}` is the manifest of another stage; one of {wanted} is needed.")
+    if manifest_key() and not manifest.intact():
+        raise ConfigError(f"the files of `{name}` have changed since its stage ended; run `{manifest.stage}` again.")
     return manifest
 
 

@@ -205,3 +205,60 @@ def test_progress_is_whole_lines_where_nobody_redraws_them(capsys: pytest.Captur
     show(1, 2)
     show(2, 2)
     assert capsys.readouterr().out.splitlines() == ["deid 1/2 0 s", "deid 2/2 0 s"]
+
+
+KEY = "0123456789abcdef" * 4
+
+
+def edited(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_s11_an_edited_or_unkeyed_manifest_is_refused_by_the_next_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unkeyed = run_stage("up", Config(root=str(tmp_path / "unkeyed")), Work()).path / "manifest.json"
+    monkeypatch.setenv("ECHOPLANE_MANIFEST_KEY", KEY)
+    up = run_stage("up", Config(root=str(tmp_path)), Work())
+    path = up.path / "manifest.json"
+    config = Config(root=str(tmp_path), upstream=str(path))
+    assert config.input("upstream") == up
+    original = path.read_text()
+    forgeries: list[dict[str, object]] = [
+        {"counts": {"files": 2}},
+        {"digest": "0" * 64},
+        {"code": "0" * 64},
+        {"code": 1},
+    ]
+    for forgery in forgeries:
+        edited(path, **forgery)
+        with pytest.raises(ConfigError, match="`upstream` was edited, or made without this installation's key"):
+            config.input("upstream")
+        path.write_text(original)
+    with pytest.raises(ConfigError, match="without this installation's key"):
+        Config(root=str(tmp_path), upstream=str(unkeyed)).input("upstream")
+    monkeypatch.setenv("ECHOPLANE_MANIFEST_KEY", KEY[::-1])
+    with pytest.raises(ConfigError, match="without this installation's key"):
+        config.input("upstream")
+    monkeypatch.setenv("ECHOPLANE_MANIFEST_KEY", "short")
+    with pytest.raises(ConfigError, match="5 characters; 32 at least"):
+        config.input("upstream")
+
+
+def test_s11_files_that_changed_since_their_manifest_are_refused_by_the_next_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOPLANE_MANIFEST_KEY", KEY)
+    up = run_stage("up", Config(root=str(tmp_path)), Work())
+    (up.path / "out.txt").write_text("dat4")
+    with pytest.raises(ConfigError, match="the files of `upstream` have changed"):
+        Config(root=str(tmp_path), upstream=str(up.path / "manifest.json")).input("upstream")
+
+
+def test_s11_a_result_whose_manifest_was_forged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOPLANE_MANIFEST_KEY", KEY)
+    work = Work()
+    made = run_stage("up", Config(root=str(tmp_path)), work)
+    edited(made.path / "manifest.json", counts={"files": 7})
+    assert run_stage("up", Config(root=str(tmp_path)), work).counts == {"files": 1}
+    assert work.calls == 2
