@@ -162,10 +162,13 @@ def _connects(address: str) -> bool:
     return True
 
 
+EACH_ALONE = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+"""Gives each request a connection of its own. A client per request would read all certificates each time."""
+
+
 def ask(data: bytes) -> httpx.Response:
     """A request on a connection of its own, as proxies spread them over the pods."""
-    with httpx.Client(timeout=60, trust_env=False) as client:
-        return client.post(f"{URL}/v1/{TASK}", files={"file": ("clip.dcm", data)})
+    return EACH_ALONE.post(f"{URL}/v1/{TASK}", files={"file": ("clip.dcm", data)})
 
 
 def answers(data: bytes) -> bool:
