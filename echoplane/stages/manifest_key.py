@@ -1,7 +1,7 @@
 """A key of an installation's own over its manifests: whoever edits a file on the volume can't make a valid one.
 
-Without a key, as on a laptop, manifests are neither keyed nor checked. Every step that reads manifests has the key, so it
-does not hold against a step that was taken over.
+Without a key, as on a laptop, manifests are neither keyed nor checked. Every step that reads manifests has the key, so
+it does not hold against a step that was taken over.
 """
 
 import hmac
