@@ -1,5 +1,6 @@
 """Pages that are made from the code are as the code is."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -34,3 +35,25 @@ def test_every_defence_names_a_test_that_exists():
     assert len(named) > 20
     absent = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (DOCS.parent / file).read_text()]
     assert absent == []
+
+
+def _defined(file: Path) -> set[str]:
+    """Returns the functions, classes and methods (`Class.method`) of a file, and the names that it binds."""
+    names = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{one.name}" for one in node.body if hasattr(one, "name")}
+    return names
+
+
+def test_every_function_on_the_five_paths_exists():
+    page = (DOCS / "paths.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)::([\w.]+)`", page)
+    assert len(named) > 50
+    root = DOCS.parent
+    absent = [f"{file}::{name}" for file, name in named if name not in _defined(root / file)]
+    assert absent == []
+    steps = [line for line in page.splitlines() if re.match(r"\d+\. ", line)]
+    assert all(re.match(r"\d+\. `[\w/]+\.py::[\w.]+`: ", line) for line in steps)
