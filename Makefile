@@ -11,7 +11,7 @@ PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 # Where bytecode is not kept, each of the hundreds of programs that the tests start compiles all that it imports: mlflow
 # then takes 11 s of processor time instead of 3.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: python-3.12 help setup setup-tensorrt setup-triton requirements docs demo test lint unit integration behaviour mutants mutants-sample coverage bench papers serve images sbom test-cluster clean
+.PHONY: python-3.12 help setup setup-tensorrt setup-triton requirements docs demo test lint unit integration behaviour mutants mutants-sample coverage bench papers serve images sbom licences audit test-cluster clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -100,6 +100,12 @@ images:  ## container images by docker, or by BUILDER; IMAGE_REGISTRY goes befor
 
 sbom:  ## what each image holds, as build/sbom/*.spdx.json; after `make images`
 	@bash infra/images/build --sbom
+
+licences: setup  ## licence of every package in the images; fails on one that is not permissive or not clear
+	@$(BIN)/python -m infra.licences
+
+audit: setup  ## known weaknesses of the images' packages: make audit FILE=OSV-DATABASE
+	@$(BIN)/python -m infra.audit $(FILE)
 
 test-cluster: setup  ## images, chart and pipelines on the Kubernetes of $$KUBECONFIG
 	$(PYTEST) tests/cluster --timeout 3000
