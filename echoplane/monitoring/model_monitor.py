@@ -21,10 +21,12 @@ from echoplane.monitoring.drift import MAX_HISTORY, THRESHOLD, WINDOW, TaskMonit
 from echoplane.monitoring.groups import groups_of
 from echoplane.monitoring.log_reader import Step, read_step
 from echoplane.monitoring.monitor_state import dumped, restore
-from echoplane.monitoring.prediction_log import Row
+from echoplane.monitoring.prediction_log import Row, first_of_each
 from echoplane.monitoring.reference import CANNOT_TELL, Reference
 
 DATABASE = "monitor.sqlite3"
+MAX_SEEN = 10_000
+"""Requests that are remembered, so that a repeated one counts once: clients repeat within minutes."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS models (bundle TEXT PRIMARY KEY, about TEXT NOT NULL, monitor BLOB);
@@ -119,6 +121,7 @@ class Monitors:
         self.positions: dict[str, int] = dict(self._database.execute("SELECT name, bytes FROM positions"))
         self.models: dict[str, ModelMonitor] = {}
         self.bad_lines = 0
+        self._seen: dict[tuple[str, str, str], None] = {}
         for bundle, about, state in self._database.execute("SELECT bundle, about, monitor FROM models"):
             self.models[bundle] = ModelMonitor.stored(bundle, about)
             self._give_reference(self.models[bundle], state)
@@ -130,8 +133,10 @@ class Monitors:
         for model in (self.models[bundle] for bundle in changed & self.models.keys()):
             if model.monitor is None:  # its evaluation may have arrived meanwhile
                 self._give_reference(model, None)
-        for row in step.rows:
+        for row in first_of_each(step.rows, self._seen):
             self._model(row).add(row)
+        for key in list(self._seen)[:-MAX_SEEN]:
+            del self._seen[key]
         self.bad_lines += step.bad_lines
         if step.positions != self.positions:
             self._store(changed, step)

@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -202,7 +202,17 @@ def read_rows(folder: Path, task: str) -> Iterator[Row]:
     if not paths:
         raise ConfigError("the folder holds no prediction log; give the folder that ECHOPLANE_PREDICTION_LOG names.")
     rows = [row for path in paths for row in _rows(path) if row.task == task]
-    yield from sorted(rows, key=lambda row: row.time)
+    yield from first_of_each(sorted(rows, key=lambda row: row.time), {})
+
+
+def first_of_each(rows: Iterable[Row], seen: dict[tuple[str, str, str], None]) -> Iterator[Row]:
+    """Yields the rows of requests that are not in `seen`, and adds them: a client that lost an answer sends the study
+    again under the same request id, and it counts once."""
+    for row in rows:
+        key = (row.request_id, row.task, row.bundle)
+        if key not in seen:
+            seen[key] = None
+            yield row
 
 
 def _rows(path: Path) -> Iterator[Row]:

@@ -49,6 +49,17 @@ def test_no_drift_raises_no_alarm_and_a_shift_is_found_and_named(tmp_path, refer
     assert model.monitor.alarm.studies <= 200
 
 
+def test_a_request_that_a_client_sent_again_counts_once(tmp_path, reference):
+    rows = make_rows(20)
+    append(tmp_path / "log", [*rows, *rows[5:10]])
+    watched = monitors(tmp_path, reference)
+    watched.step()
+    append(tmp_path / "log", rows[3:4])
+    watched.step()
+    (model,) = watched.current()
+    assert model.studies == 20
+
+
 def test_a_restart_in_the_middle_gives_exactly_the_evidence_of_no_restart(tmp_path, reference):
     rows = make_rows(300, shift=0.3)
     append(tmp_path / "log", rows[:150])

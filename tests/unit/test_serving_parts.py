@@ -19,14 +19,16 @@ from echoplane import runtimes
 from echoplane.errors import BundleError, ConfigError, InputError
 from echoplane.runtimes import InferenceSettings, openvino, recorded_settings
 from echoplane.settings import ServingSettings, read_serving_settings
+from echoplane.study.study import Study
 from serving.api.http import app, problems, uploads
 from serving.api.http.limits import Admission, Limits
 from serving.api.http.problems import Problem
 from serving.api.http.turns import Turns
 from serving.api.models import slots
-from serving.api.models.slots import RETRY_S, Slot
+from serving.api.models.slots import RETRY_S, Model, Slot
 from serving.api.models.sources import FolderSource, ModelVersion, RegistrySource, configured_sources
 from tests import dicom_files as dicom
+from tests.serving_app import Asking, posted
 from tests.tiny_bundle import make_tiny_bundle
 
 TASK = "echo-view-video"
@@ -337,6 +339,24 @@ def test_a_failure_of_our_own_says_nothing_of_the_file(
     assert (problem["status"], problem["type"]) == (500, "urn:echoplane:problem:unexpected")
     assert dicom.PATIENT not in response.text + caplog.text
     assert "RuntimeError" in caplog.text
+
+
+def test_a_task_that_fails_takes_no_other_tasks_answer_with_it(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left, answer = [RuntimeError("of the first task")], runtimes.answer
+
+    def fail_once(study: Study, model: Model) -> runtimes.Answer:
+        if left:
+            raise left.pop()
+        return answer(study, model)
+
+    monkeypatch.setattr(runtimes, "answer", fail_once)
+    asking = Asking({TASK: slot, "echo-view-image": slot}, ServingSettings(), "127.0.0.1")
+    failed, answered = asking("POST", "/v1/study", **posted(dicom.jpeg_clip())).json()["files"]
+    assert failed["problem"]["type"] == "urn:echoplane:problem:unexpected"
+    assert answered["answer"]["probabilities"]
+    assert f"{TASK}, failed: RuntimeError" in caplog.text
 
 
 def test_a_replaced_model_is_closed_when_its_last_request_is_done(

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from echoplane.errors import EchoplaneError
 from serving.api.decoding.pool import DeadlineReached
-from serving.api.inference.answer import StudyRefused
+from serving.api.inference.answer import StudyRefused, TaskFailed
 from serving.api.models.slots import NoModel
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,7 +67,9 @@ def of_error(error: EchoplaneError) -> Problem:
         return deadline(error.limit_s)
     if isinstance(error, NoModel):
         return no_model(error.task)
-    return unexpected()
+    problem = unexpected()
+    problem.task = error.task if isinstance(error, TaskFailed) else None
+    return problem
 
 
 def bad_request(detail: str) -> Problem:

@@ -14,6 +14,7 @@ from echoplane.study.study import Study
 from echoplane.tasks import by_name
 from echoplane.tasks.task import Result
 from serving.api.decoding.pool import Deadline, Decoders
+from serving.api.failures import log_failure
 from serving.api.inference.record import row_of
 from serving.api.models.slots import Model, NoModel, Slot
 
@@ -49,6 +50,17 @@ class StudyRefused(EchoplaneError):
         self.error, self.task = error, task
 
 
+class TaskFailed(EchoplaneError):
+    """Raised if a task failed for a reason that nobody foresaw; the service's log has it."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"{task} failed.")
+        self.task = task
+
+
+Outcome = Answered | StudyRefused | NoModel | TaskFailed
+
+
 def answer_file(
     file: BinaryIO,
     slots: Mapping[str, Slot],
@@ -56,8 +68,9 @@ def answer_file(
     received: Received,
     task: str | None,
     prediction_log: PredictionLog | None = None,
-) -> list[Answered | StudyRefused | NoModel]:
-    """Answers one file with the model of `task`, or of each task that accepts its content.
+) -> list[Outcome]:
+    """Answers one file with the model of `task`, or of each task that accepts its content. A task that fails takes no
+    other task's answer with it.
 
     Raises StudyRefused if the file cannot be read or no task accepts it, DeadlineReached at the deadline. Runs on a
     thread; a decoder process reads the file.
@@ -80,7 +93,7 @@ def _answer(
     received: Received,
     read_ms: float,
     prediction_log: PredictionLog | None,
-) -> Answered | StudyRefused | NoModel:
+) -> Outcome:
     try:
         with slot.lease() as model:
             answer = runtimes.answer(study, model)
@@ -89,8 +102,13 @@ def _answer(
             files = answer.result.files(study)
     except InputError as error:
         return StudyRefused(error, slot.task)
-    except NoModel as error:  # the other tasks that accept the study still answer
+    except NoModel as error:
         return error
+    except EchoplaneError:
+        raise
+    except Exception as error:
+        log_failure(f"request {received.request_id}, {slot.task},", error)
+        return TaskFailed(slot.task)
     metrics.answered(slot.task, model.version, answer.result.label, timings_ms)
     if slot.shadow is not None:
         slot.shadow.offer(file, answer.result.label)
