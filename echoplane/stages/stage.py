@@ -125,8 +125,6 @@ class Manifest(BaseModel):
     def read(cls, path: str | Path, name: str = "a file that was given") -> "Manifest":
         """Reads the manifest at `path`. Raises ConfigError, which calls the file `name`, if it is not a manifest, or
         was not made under this installation's key."""
-        """Reads the manifest at `path`. Raises ConfigError, which calls the file `name`, if it is not a manifest or was
-        not made under this installation's key."""
         try:
             stated = json.loads(Path(path).read_bytes())
             code = stated.pop(CODE, None)
