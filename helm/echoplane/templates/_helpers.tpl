@@ -21,7 +21,11 @@ app.kubernetes.io/component: {{ .part }}
 
 {{/* An image of ours. Takes (dict "root" $ "image" NAME). */}}
 {{- define "echoplane.image" -}}
-{{ .root.Values.imageRegistry }}{{ .image }}:{{ .root.Values.imageTag | default .root.Chart.AppVersion }}
+{{- $digest := get .root.Values.imageDigests .image }}
+{{- if and .root.Values.requireDigests (not $digest) }}
+{{- fail (printf "requireDigests is set, and imageDigests has none for %s: `python -m infra.signed_images values` writes them." .image) }}
+{{- end }}
+{{- .root.Values.imageRegistry }}{{ .image }}{{ if $digest }}@{{ $digest }}{{ else }}:{{ .root.Values.imageTag | default .root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{/* What the Pod Security Standard `restricted` asks of a pod. fsGroup: volumes are writable for the group. */}}
@@ -106,6 +110,9 @@ s3://{{ include "echoplane.bucket" . | trim }}/predictions
 {{- end }}
 {{- if not (regexMatch "^[^\\s@]+(:[^:/\\s]+|@sha256:[0-9a-f]{64})$" .Values.minio.image) }}
 {{- fail (printf "minio.image %s: name a tag or a digest." .Values.minio.image) }}
+{{- end }}
+{{- if and .Values.requireDigests .Values.minio.enabled (not (contains "@sha256:" .Values.minio.image)) }}
+{{- fail (printf "requireDigests is set, and minio.image %s names a tag." .Values.minio.image) }}
 {{- end }}
 {{- range $name, $address := dict "mlflow.externalUri" .Values.mlflow.externalUri "s3.endpoint" .Values.s3.endpoint }}
 {{- if and $address (not (regexMatch "^https?://[^/\\s]+(/\\S*)?$" $address)) }}
