@@ -24,6 +24,8 @@ from benchmarks import (
     machine,
     results,
     serving,
+    views_controls,
+    views_outside,
 )
 
 DEMO = results.CHECKOUT / "build" / "demo"
@@ -90,6 +92,8 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "gateway": gateway.measure,
     "hostile": hostile.measure,
     "drift-false-alarms": drift_false_alarms.measure,
+    "views-outside": views_outside.measure,
+    "views-controls": views_controls.measure,
 }
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 
 from echoplane.files import replacing
-from echoplane.phantom import BEDSIDE, Ranges, echo, make_patient, scan_strip
+from echoplane.phantom import CLINIC, Ranges, echo, make_patient, scan_strip
 from echoplane.phantom.landmarks import landmarks
 from echoplane.phantom.optics import draw_optics, draw_scan
 from echoplane.phantom.patient import VIEW_NAMES
-from echoplane.phantom.probe import pose
+from echoplane.phantom.probe import framed, pose
 from echoplane.phantom.strip_screen import STRIP_NAMES
 from echoplane.stages.progress import printed
 from echoplane.tasks.picture import letterbox
@@ -24,9 +24,9 @@ PART = 25
 CURVED_SHARE, MAX_NEAR = 0.35, 0.12
 """Share of sectors with a curved upper edge, and its largest distance from the point, in depths."""
 FIELD = replace(
-    BEDSIDE,
-    optics=replace(BEDSIDE.optics, half_angle_deg=(48, 54), frequency_mhz=(1.3, 1.8), dynamic_range_db=(66, 76)),
-    defects=None if BEDSIDE.defects is None else replace(BEDSIDE.defects, point_spread=(1.2, 1.5), smoothing=(0, 0.2)),
+    CLINIC,
+    optics=replace(CLINIC.optics, half_angle_deg=(48, 54), frequency_mhz=(1.3, 1.8), dynamic_range_db=(66, 76)),
+    defects=None if CLINIC.defects is None else replace(CLINIC.defects, point_spread=(1.2, 1.5), smoothing=(0, 0.2)),
 )
 """Machines never seen in training: wider sectors, lower frequency, coarser speckle without reduction, more grey."""
 
@@ -45,7 +45,7 @@ def joined(several: list[Pictures]) -> Pictures:
     )
 
 
-def pictures(folder: Path, seeds: range, ranges: Ranges = BEDSIDE) -> Pictures:
+def pictures(folder: Path, seeds: range, ranges: Ranges = CLINIC) -> Pictures:
     """Returns all pictures of the groups of `seeds`, rendered or read from `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     show, parts = printed("views phantom"), []
@@ -70,6 +70,7 @@ def _group(seed: int, ranges: Ranges) -> list[tuple[np.ndarray, int]]:
             np.random.default_rng([seed, label, 41]),
         )
         optics = draw_optics(rng, ranges.optics)
+        optics = framed(optics, heart, view, rng, ranges.hand)
         at = pose(heart, landmarks(heart), view, rng, ranges.hand)
         look, defects = draw_scan(rng, ranges)
         phase = rng.uniform(size=1)

@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +20,17 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.views_pictures import FIELD, Pictures, pictures
-from benchmarks.views_scores import measure, ship
+from benchmarks.views_scores import Weights, measure, ship
 from echoplane.files import replacing
-from echoplane.phantom import BEDSIDE, HAZY, USUAL, WIDE
+from echoplane.phantom import BEDSIDE, CLINIC, HAZY, USUAL, WIDE
 from echoplane.stages.progress import printed
-from echoplane.tasks.view_image import learning
+from echoplane.tasks.view_image import learning, names
 
 WORK = Path(__file__).resolve().parents[1] / "build" / "papers" / "views"
-GROUPS, VALIDATION, UNSEEN = range(1000, 1550), range(9000, 9075), range(9100, 9150)
+GROUPS, VALIDATION, UNSEEN = range(1000, 1550), range(9000, 9050), range(9100, 9150)
 """Groups of a picture per view that train, choose and test; no two groups share a heart."""
 ROWS, COLUMNS = 60, 80
-RANGES = {"usual": USUAL, "wide": WIDE, "hazy": HAZY, "bedside": BEDSIDE}
+RANGES = {"usual": USUAL, "wide": WIDE, "hazy": HAZY, "bedside": BEDSIDE, "clinic": CLINIC}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Recipe:
     speckle: float = 0.12
     field: float = 0.25
     blur: float = 0.15
+    frequent: int = 1
+    """How often each A4C and A2C is shown per picture of another view: laboratories record them at least twice as often
+    as A5C and A3C, so that an apical picture without a visible outflow tract is one of them."""
+
+
+TUNING = Recipe(samples=4000, learning_rate=1.5e-3, warmup=0.1, ema=0.97, frequent=2)
+"""Further training of a network on the ranges that follow the first."""
+TUNING_GROUPS = range(1000, 1225)
+FREQUENT = ("a4c", "a2c")
 
 
 class Augment:
@@ -143,18 +153,23 @@ def _tiles(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return tiles.view(len(x), 3, 4, 20, 20).permute(0, 1, 3, 2, 4).reshape(x.shape)
 
 
-def fit(data: Pictures, seed: int, network: learning.Network, recipe: Recipe) -> nn.Module:
-    """Returns one trained network, its weights averaged."""
+def fit(
+    data: Pictures, seed: int, network: learning.Network, recipe: Recipe, start: Weights | None = None
+) -> nn.Module:
+    """Returns one trained network, its weights averaged; it starts from the weights `start` if there are any."""
     torch.manual_seed(seed)
     module, augment = learning.network(network).to(memory_format=torch.channels_last), Augment(seed, recipe)
+    if start is not None:
+        module.load_state_dict(start)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     grey_NHW, label_N = torch.from_numpy(data.grey_NHW), torch.from_numpy(data.label_N)
+    row_N = shown(data, recipe)
     steps, averaged, order = recipe.samples // recipe.batch, copy.deepcopy(module), torch.empty(0, dtype=torch.long)
     show = printed(f"views seed {seed}", every_s=20)
     nothing_B = torch.full((recipe.outliers,), learning.UNLABELLED)
     for step in range(steps):
         if len(order) < recipe.batch:
-            order = torch.cat([order, augment.order(len(grey_NHW))])
+            order = torch.cat([order, row_N[augment.order(len(row_N))]])
         rows, order = order[: recipe.batch], order[recipe.batch :]
         inputs = torch.cat([augment(grey_NHW[rows]), augment.outliers(grey_NHW, recipe.outliers)])
         for group in optimiser.param_groups:
@@ -170,6 +185,18 @@ def fit(data: Pictures, seed: int, network: learning.Network, recipe: Recipe) ->
     return averaged.eval()
 
 
+def shown(data: Pictures, recipe: Recipe) -> torch.Tensor:
+    """Returns the rows of one pass through the data, FREQUENT views repeated."""
+    frequent_N = np.isin(data.label_N, [names().index(name) for name in FREQUENT])
+    return torch.from_numpy(np.repeat(np.arange(len(data.label_N)), np.where(frequent_N, recipe.frequent, 1)))
+
+
+def trained_shares(data: Pictures, recipe: Recipe) -> dict[str, float]:
+    """Returns the share of each label in training."""
+    counts_K = np.bincount(data.label_N[shown(data, recipe).numpy()], minlength=len(names()))
+    return dict(zip(names(), (counts_K / counts_K.sum()).round(5).tolist(), strict=True))
+
+
 def _schedule(done: float, warmup: float) -> float:
     return min(done / warmup + 0.01, 0.5 * (1 + np.cos(np.pi * max(0.0, (done - warmup) / (1 - warmup)))))
 
@@ -183,27 +210,42 @@ def _average(averaged: nn.Module, module: nn.Module, keep: float) -> None:
             mean.copy_(value)
 
 
-def weights_path(kind: str, ranges: str, seed: int) -> Path:
-    return WORK / f"{kind}-{ranges}-{seed}.pt"
+def weights_path(kind: str, ranges: Sequence[str], seed: int) -> Path:
+    return WORK / f"{kind}-{'-'.join(ranges)}-{seed}.pt"
 
 
-def train(seed: int, kind: str, ranges: str) -> None:
-    """Trains network `seed` unless it is there, and notes its processor time."""
-    path = weights_path(kind, ranges, seed)
+def train(seed: int, kind: str, ranges: Sequence[str]) -> None:
+    """Trains network `seed` unless it is there, on one set of ranges after the other, and notes its processor time."""
+    path, *before = (weights_path(kind, ranges[:k], seed) for k in range(len(ranges), 0, -1))
     if path.exists():
         return
-    data, start = pictures(WORK / ranges, GROUPS, RANGES[ranges]), time.process_time()
-    module = fit(data, seed, learning.Network(kind=kind), Recipe())
-    path.with_suffix(".json").write_text(json.dumps({"cpu_s": round(time.process_time() - start)}))
+    start, spent_s = None, 0
+    if before:
+        train(seed, kind, ranges[:-1])
+        start, spent_s = torch.load(before[0], weights_only=True), _spent_s(before[0])
+    data, recipe = _last_training(ranges)
+    begin_s = time.process_time()
+    module = fit(data, seed, learning.Network(kind=kind), recipe, start)
+    path.with_suffix(".json").write_text(json.dumps({"cpu_s": spent_s + round(time.process_time() - begin_s)}))
     with replacing(path) as file:
         torch.save(module.state_dict(), file)
+
+
+def _last_training(ranges: Sequence[str]) -> tuple[Pictures, Recipe]:
+    """Returns the pictures and the recipe of the last training on these ranges."""
+    groups, recipe = (TUNING_GROUPS, TUNING) if len(ranges) > 1 else (GROUPS, Recipe())
+    return pictures(WORK / ranges[-1], groups, RANGES[ranges[-1]]), recipe
+
+
+def _spent_s(path: Path) -> int:
+    return int(json.loads(path.with_suffix(".json").read_text())["cpu_s"])
 
 
 def synthetic() -> dict[str, Pictures]:
     """Returns pictures of hearts that no network has seen: of the ranges of training, and of machines never seen."""
     return {
-        "phantom": pictures(WORK / "validation", VALIDATION),
-        "field": pictures(WORK / "field", UNSEEN, FIELD),
+        "phantom": pictures(WORK / "clinic-validation", VALIDATION),
+        "field": pictures(WORK / "clinic-field", UNSEEN, FIELD),
     }
 
 
@@ -216,7 +258,9 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "score", "ship"])
     parser.add_argument("--seed", type=int, default=0, help="of the network that is trained")
     parser.add_argument("--kind", choices=["residual", "vgg"], default="residual", help="vgg is the paper's network")
-    parser.add_argument("--ranges", choices=list(RANGES), default="bedside", help="of the phantom")
+    parser.add_argument(
+        "--ranges", choices=list(RANGES), nargs="+", default=["bedside", "clinic"], help="of the phantom, in this order"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the networks that are scored")
     parser.add_argument("--exponent", type=float, default=0.7, help="of the grey curve of what is scored and shipped")
     parser.add_argument("--camus", type=Path, help="folder of stills VIEW__patientNUMBER_PHASE.png")
@@ -233,12 +277,13 @@ def main() -> None:
     if args.what == "score":
         print(json.dumps(measure(weights, network, synthetic(), args.camus), indent=1))
         return
-    spent = sum(json.loads(path.with_suffix(".json").read_text())["cpu_s"] for path in paths)
     made = {
         "seeds": args.seeds,
-        "minutes": round(spent / 60, 1),
-        "samples": Recipe().samples,
+        "minutes": round(sum(map(_spent_s, paths)) / 60, 1),
+        "samples": Recipe().samples + TUNING.samples * (len(args.ranges) - 1),
         "exponent": args.exponent,
+        "ranges": args.ranges,
+        "trained_shares": trained_shares(*_last_training(args.ranges)),
     }
     ship(weights, network, made, synthetic(), args.camus, WORK)
 

@@ -53,8 +53,8 @@ class ServingSettings(TrustSettings):
     """Cores for one inference; 0 for the number that the bundle was evaluated with."""
     label_shares: dict[str, LabelShares] = {}
     """Share of each label among the site's studies, by task, as JSON {TASK: {LABEL: SHARE}} with a sum of 1 per task.
-    Labels and abstention follow from probabilities for these shares, and every answer says so. Empty for even shares,
-    as in training."""
+    Labels and abstention follow from probabilities for these shares, and every answer says so. Empty for the shares of
+    training."""
     max_upload_mib: int = Field(default=256, gt=0)
     """Largest request body; more gets 413. A 2 s clip of 600x800 RGB at 50 Hz is 137 uncompressed."""
     max_files: int = Field(default=64, gt=0)

@@ -32,7 +32,7 @@ def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
         "--label-shares",
         default="",
         metavar="JSON",
-        help="how often each label occurs at this site, as {LABEL: SHARE} with a sum of 1. Left out: all alike",
+        help="how often each label occurs at this site, as {LABEL: SHARE} with a sum of 1. Left out: as in training",
     )
     asked = parser.parse_args(arguments)
     model = _model(asked)

@@ -11,11 +11,12 @@ identity, patient, dicom, cohort            invented patients, and files on disk
 from echoplane.phantom.cohort import write_cohort, write_patient
 from echoplane.phantom.dicom import write_clip
 from echoplane.phantom.patient import EchoClip, Patient, make_patient, scan_echo
-from echoplane.phantom.ranges import BEDSIDE, HAZY, USUAL, WIDE, Ranges
+from echoplane.phantom.ranges import BEDSIDE, CLINIC, HAZY, USUAL, WIDE, Ranges
 from echoplane.phantom.strip_screen import StripStill, scan_strip
 
 __all__ = [
     "BEDSIDE",
+    "CLINIC",
     "HAZY",
     "USUAL",
     "WIDE",

@@ -103,9 +103,8 @@ def _echoes(parts: Distances, material: Material, optics: Optics, look: Look, se
     through = _from_db(-np.cumsum(loss, axis=-1, dtype=np.float32) * np.float32(2 * step_mm / 10))
     step = np.abs(np.diff(impedance, axis=-1, append=impedance[..., -1:]))
     mirror: Array = np.asarray(step * np.sqrt(step), np.float32) * np.float32(0.35)
-    return Tissue(
-        np.asarray((diffuse * _from_db(grain * patchy) + _haze(mirror)) * through, np.float32), mirror * through
-    )
+    uneven = _from_db(grain * patchy * np.float32(look.patchiness))
+    return Tissue(np.asarray((diffuse * uneven + _haze(mirror)) * through, np.float32), mirror * through)
 
 
 def _haze(mirror: Array) -> Array:

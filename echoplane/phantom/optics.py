@@ -104,6 +104,7 @@ class Look:
     far_decay_mm: float
     edge_per_mm: float
     """Steepness of the edges between parts."""
+    patchiness: float = 1.0
 
 
 USUAL_LOOK = Look(ECHOES, Echogenicity(-22, 0.7, 0.35, 4.0), (0.42, 0.75), 0.10, 16.0, 0.6)
@@ -131,6 +132,7 @@ def draw_look(rng: np.random.Generator, ranges: LookRanges) -> Look:
         float(rng.uniform(*ranges.far_floor)),
         float(rng.uniform(*ranges.far_decay_mm)),
         float(rng.uniform(*ranges.edge_per_mm)),
+        float(rng.uniform(*ranges.patchiness)) if ranges.patchiness else 1.0,
     )
 
 
@@ -151,6 +153,7 @@ class Defects:
     haze_decay_mm: float
     far_gain_db: float = 0.0
     smoothing: float = 0.0
+    side_gain_db: float = 0.0
 
 
 NO_DEFECTS = Defects(1.0, 0.0, (), (), None, (0.5, 0.0), 1.0)
@@ -174,6 +177,7 @@ def draw_defects(rng: np.random.Generator, ranges: DefectRanges) -> Defects:
         haze_decay_mm=float(rng.uniform(*ranges.haze_decay_mm)),
         far_gain_db=float(rng.uniform(*ranges.far_gain_db)),
         smoothing=float(rng.uniform(*ranges.smoothing)),
+        side_gain_db=float(rng.uniform(*ranges.side_gain_db)) if ranges.side_gain_db else 0.0,
     )
 
 
@@ -185,7 +189,7 @@ def draw_scan(rng: np.random.Generator, ranges: Ranges) -> tuple[Look, Defects]:
 
 def pass_through_db(defects: Defects, lines: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the gain of the defects over lines (A, 1) and depth (1, S), both from 0 to 1."""
-    gain_db = defects.far_gain_db * (depth - 0.5) + np.zeros(np.broadcast_shapes(lines.shape, depth.shape))
+    gain_db = defects.far_gain_db * (depth - 0.5) + defects.side_gain_db * (lines - 0.5)
     if defects.regional_db:
         gain_db += _bumps(lines) @ np.reshape(defects.regional_db, (4, 4)) @ _bumps(depth.T).T
     for line, deep, wide, long, loss_db in defects.dropouts:

@@ -12,7 +12,7 @@ from echoplane.phantom.heart import Heart, make_heart
 from echoplane.phantom.identity import Identity, make_identity
 from echoplane.phantom.landmarks import landmarks
 from echoplane.phantom.optics import Optics, draw_optics, draw_scan
-from echoplane.phantom.probe import pose
+from echoplane.phantom.probe import framed, pose
 from echoplane.phantom.ranges import USUAL, Ranges
 from echoplane.phantom.styles import STYLES, Style
 from echoplane.study.views import VIDEO_VIEWS
@@ -98,6 +98,7 @@ def scan_echo(
     machine = STYLES[style or patient.style]
     rng = np.random.default_rng([patient.seed, seed, 21])
     optics = draw_optics(rng, ranges.optics)
+    optics = framed(optics, patient.heart, view, np.random.default_rng([patient.seed, seed, 24]), ranges.hand)
     heart_rate_bpm = round(patient.heart.heart_rate_bpm * rng.uniform(0.96, 1.04))
     frame_time_ms = round(float(rng.uniform(28, 42)), 3)
     phase_at_start = float(rng.uniform())

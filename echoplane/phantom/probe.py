@@ -5,12 +5,13 @@ in the picture. So each view follows the patient's own anatomy. Orientation as A
 the base to the right in long-axis views, the patient's left to the right in the others (Mitchell 2019).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from echoplane.phantom.heart import Heart
 from echoplane.phantom.landmarks import Landmarks, Vec
+from echoplane.phantom.optics import Optics
 from echoplane.phantom.ranges import USUAL, HandRanges
 from echoplane.phantom.shapes import unit
 
@@ -28,11 +29,25 @@ def pose(heart: Heart, marks: Landmarks, view: str, rng: np.random.Generator, ra
     """Returns the pose for a view, by default with a careful sonographer's deviation from the ideal: about 3 degrees
     and 2 mm."""
     origin, target, hint = _aim(heart, marks, view)
+    turned_deg = 0.0
+    if ranges.apical is not None and view in APICAL:
+        origin = origin - rng.uniform(*ranges.apical.slide_mm) * unit(hint)
+        turned_deg = rng.uniform(*ranges.apical.turn_deg)
     origin = origin + rng.normal(0, ranges.origin_mm, 3)
     target = target + rng.normal(0, ranges.target_mm, 3)
     down = unit(target - origin)
     right = unit(hint - (hint @ down) * down)
-    return _turn(Pose(origin, down, right), np.radians(rng.normal(0, ranges.swing_tilt_spin_deg)))
+    angles_deg = rng.normal(0, ranges.swing_tilt_spin_deg) - [turned_deg, 0, 0]
+    return _turn(Pose(origin, down, right), np.radians(angles_deg))
+
+
+def framed(optics: Optics, heart: Heart, view: str, rng: np.random.Generator, ranges: HandRanges) -> Optics:
+    """Returns the optics with the depth to which `ranges` frame the view; the same if they frame none."""
+    if ranges.apical is None or view not in APICAL:
+        return optics
+    filling = ranges.apical.outflow_filling if view in ("a3c", "a5c") else ranges.apical.filling
+    to_valve_mm = heart.lv_length_mm - _apex(heart)[2]
+    return replace(optics, depth_mm=float(to_valve_mm / rng.uniform(*filling)))
 
 
 def _turn(at: Pose, angles_rad: Vec) -> Pose:
@@ -56,8 +71,13 @@ def _aim(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
 APICAL = ("a4c", "a5c", "a2c", "a3c")
 
 
+def _apex(heart: Heart) -> Vec:
+    """Returns the position of the probe over the apex."""
+    return np.array([0.0, 0.0, -0.75 * heart.wall_mm - heart.window_mm])
+
+
 def _apical(heart: Heart, marks: Landmarks, view: str) -> tuple[Vec, Vec, Vec]:
-    origin = np.array([0.0, 0.0, -0.75 * heart.wall_mm - heart.window_mm])
+    origin = _apex(heart)
     if view == "a5c":
         # Tilted up from four chambers just to the valve, and rotated so that the left atrium stays in view.
         return origin, marks.aortic + 6 * marks.aortic_axis - np.array([0.0, 3.0, 0.0]), np.array([-1.0, -0.15, 0.0])

@@ -4,8 +4,9 @@ machine and the picture.
 USUAL is the careful lab of the demo. WIDE is for networks that must classify real pictures: anatomy, pose and framing
 vary together with optics, echogenicity and defects, since none of these alone transfers to real patients
 (docs/views.md). HAZY is WIDE with poses that leave adjacent views apart, brighter walls and chambers that are often
-filled; BEDSIDE has thinner walls, finer speckle that is partly removed, less haze and fewer defects besides. A pair is
-a uniform range (low, high); `_sd` is a standard deviation around the usual value.
+filled; BEDSIDE has thinner walls, finer speckle that is partly removed, less haze and fewer defects besides; CLINIC
+has larger right ventricles and frames apical views as sonographers do. A pair is a uniform range (low, high); `_sd` is
+a standard deviation around the usual value.
 """
 
 from dataclasses import dataclass, field, replace
@@ -39,12 +40,29 @@ class HeartRanges:
 
 
 @dataclass(frozen=True)
+class ApicalRanges:
+    """Framing of apical views. The left ventricle lies right of the middle, so that the septum or the inferior wall is
+    near it; views are told apart at the base, hence five and three chambers are never cut there."""
+
+    slide_mm: Pair
+    """Displacement of the probe to the left of the screen."""
+    turn_deg: Pair
+    """Turn of the base to the right of the screen."""
+    filling: Pair
+    """Share of the depth from the skin to the mitral valve, in two and four chambers."""
+    outflow_filling: Pair
+    """The same in three and five chambers, whose outflow tract must be seen."""
+
+
+@dataclass(frozen=True)
 class HandRanges:
     """Standard deviations of the probe's pose around the ideal one."""
 
     origin_mm: float = 2.0
     target_mm: float = 2.0
     swing_tilt_spin_deg: tuple[float, float, float] = (3.0, 1.5, 3.0)
+    apical: ApicalRanges | None = None
+    """Framing of apical views; None for probes over the apex, aimed at the base, at any depth."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,8 @@ class LookRanges:
     filled_share: float
     """Share of scans in which clutter fills an atrium or the right ventricle."""
     filled_db: Pair
+    patchiness: Pair | None = None
+    """Factor of the unevenness of every part: walls of real hearts are seen in patches."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,8 @@ class DefectRanges:
     """Change of gain from the skin to the full depth."""
     smoothing: Pair = (0, 0)
     """Share of the picture from which speckle is removed, as machines do."""
+    side_gain_db: Pair | None = None
+    """Difference of gain between the right and the left edge of the sector: one wall is bright, the other drops out."""
 
 
 @dataclass(frozen=True)
@@ -230,4 +252,18 @@ BEDSIDE = replace(
         far_gain_db=(-4, 12),
         smoothing=(0.2, 1),
     ),
+)
+CLINIC = replace(
+    BEDSIDE,
+    heart=replace(
+        BEDSIDE.heart,
+        rv_size=(0.9, 1.5),
+        unevenness_mm=(0.5, 4.0),
+        atrial_axes=((0.75, 1.3), (0.75, 1.3), (0.75, 1.4)),
+    ),
+    hand=replace(BEDSIDE.hand, apical=ApicalRanges((-3, 14), (-2, 9), (0.46, 0.9), (0.46, 0.72))),
+    look=replace(BEDSIDE.look, far_floor=(0.05, 2.2), patchiness=(1, 3.5)) if BEDSIDE.look else None,
+    defects=replace(BEDSIDE.defects, side_gain_db=(-14, 8), regional_gain_db=(1, 6), dropouts=4)
+    if BEDSIDE.defects
+    else None,
 )

@@ -68,7 +68,7 @@ class OpenModel:
     fallback: str = field(default="", kw_only=True)
     """Why a runtime that was preferred to this one is not used; empty if none was."""
     label_shares: LabelShares | None = field(default=None, kw_only=True)
-    """Shares of the labels that the site declares; None for even ones."""
+    """Shares of the labels that the site declares; None for those of training."""
 
     @property
     def thresholds(self) -> Thresholds:

@@ -32,9 +32,9 @@ class Config(StageConfig):
     """Seed; the same one gives bit-identical patients."""
     frames: int = Field(24, ge=8, le=500)
     """Frames per clip or cine, about one heartbeat."""
-    ranges: Literal["usual", "wide", "hazy", "bedside"] = "usual"
-    """Variation of the ultrasound scans: usual, as in a careful laboratory; wide, hazy and bedside, as training for
-    real patients needs."""
+    ranges: Literal["usual", "wide", "hazy", "bedside", "clinic"] = "usual"
+    """Variation of the ultrasound scans: usual, as in a careful laboratory; the others as training for real
+    patients needs."""
     stills: bool = False
     """Additional stills of pulsed and continuous Doppler and of M-mode for each ultrasound patient."""
     source: str = ""
@@ -72,7 +72,7 @@ def fill(folder: Path, config: Config) -> StageResult:
     """Writes the cohort into `folder`."""
     if config.patients == 0:
         return StageResult(counts={"patients": 0, "clips": 0}, output=Studies(unit="file", count=0, identity="unknown"))
-    from echoplane.phantom import BEDSIDE, HAZY, USUAL, WIDE, write_cohort
+    from echoplane.phantom import BEDSIDE, CLINIC, HAZY, USUAL, WIDE, write_cohort
     from echoplane.phantom.styles import STYLES
     from echoplane.study.views import IMAGE_VIEWS, VIDEO_VIEWS
 
@@ -82,7 +82,7 @@ def fill(folder: Path, config: Config) -> StageResult:
         seed=config.seed,
         views=[view.name for view in (IMAGE_VIEWS if config.stills else VIDEO_VIEWS)],
         frames=config.frames,
-        ranges={"usual": USUAL, "wide": WIDE, "hazy": HAZY, "bedside": BEDSIDE}[config.ranges],
+        ranges={"usual": USUAL, "wide": WIDE, "hazy": HAZY, "bedside": BEDSIDE, "clinic": CLINIC}[config.ranges],
         workers=config.workers,
         progress=printed("phantom"),
     )

@@ -23,8 +23,10 @@ class Thresholds(task.Thresholds):
     min_energy: float | None = None
     """Minimum energy of an input: below it the input is unlike the training data and the answer is "cannot tell"; None
     if not fitted."""
+    trained_shares: LabelShares | None = None
+    """Shares of the labels in training; None for even ones."""
     label_shares: LabelShares | None = Field(default=None, exclude=True)
-    """Shares of the labels that the site which answers declares; None for even ones. Not part of a bundle."""
+    """Shares of the labels that the site which answers declares; None for those of training. Not part of a bundle."""
 
 
 def energy(logits: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Shares of the labels that a site declares: how often each occurs among its studies.
 
-Training shows every label equally often, and a model's probabilities hold for such studies. A site whose studies differ
-may state it; the probabilities are then those of its own mixture (Saerens et al. 2002, Neural Comput 14:21). Axis: K
-label.
+A model's probabilities hold for studies mixed as those of its training, usually with even shares. A site whose studies
+differ may state it; the probabilities are then those of its own mixture (Saerens et al. 2002, Neural Comput 14:21).
+Axis: K label.
 """
 
 from collections.abc import Collection, Mapping
@@ -50,12 +50,15 @@ def check_shares(shares: LabelShares, names: Collection[str]) -> None:
         raise ConfigError(f"label shares: none for {', '.join(missing)}; every label needs one, a rare one 0.001.")
 
 
-def with_shares(probabilities_K: np.ndarray, names: Collection[str], shares: LabelShares | None) -> np.ndarray:
-    """Returns the probabilities at a site with these shares; the same if it declared none."""
+def with_shares(
+    probabilities_K: np.ndarray, names: Collection[str], shares: LabelShares | None, trained: LabelShares | None = None
+) -> np.ndarray:
+    """Returns the probabilities at a site with these shares, after training with the shares `trained`, even if None;
+    the same if the site declared none."""
     if shares is None:
         return probabilities_K
     check_shares(shares, names)
-    weighted_K = probabilities_K * np.array([shares[name] for name in names])
+    weighted_K = probabilities_K * np.array([shares[name] / (trained[name] if trained else 1) for name in names])
     return np.asarray(weighted_K / weighted_K.sum())
 
 

@@ -44,6 +44,21 @@ def test_a_site_with_many_a4c_gets_the_probabilities_of_its_own_mixture(task) ->
     assert sum(declared.probabilities.values()) == pytest.approx(1)
 
 
+def test_uneven_shares_of_training_are_taken_out_again() -> None:
+    """Declaring the shares of training changes nothing; declaring even ones undoes them."""
+    uneven = shares_for(view_image, a4c=0.3)
+    even = dict.fromkeys(view_image.names(), 1 / 15)
+    thresholds = THRESHOLDS.model_copy(update={"trained_shares": uneven})
+
+    def ratio(shares: dict[str, float] | None) -> float:
+        declared = with_declared(thresholds, shares)
+        found = view_image.interpret(logits_for(view_image), None, {}, declared).probabilities
+        return found["a4c"] / found["a2c"]
+
+    assert ratio(uneven) == pytest.approx(ratio(None)) == pytest.approx(0.5)
+    assert ratio(even) == pytest.approx(0.5 * uneven["a2c"] / 0.3)
+
+
 def test_abstention_follows_the_declared_shares_too() -> None:
     assert answer(view_image).label == "a2c"
     unsure = answer(view_image, shares_for(view_image, a4c=0.4, a2c=0.25))

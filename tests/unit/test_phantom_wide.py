@@ -3,12 +3,14 @@
 import hashlib
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from echoplane.errors import ConfigError
 from echoplane.phantom import (
     BEDSIDE,
+    CLINIC,
     WIDE,
     echo,
     make_patient,
@@ -19,7 +21,7 @@ from echoplane.phantom import (
 )
 from echoplane.phantom.landmarks import landmarks
 from echoplane.phantom.optics import NO_DEFECTS, draw_optics, draw_scan, pass_through_db
-from echoplane.phantom.probe import pose
+from echoplane.phantom.probe import framed, pose
 from echoplane.phantom.strip_screen import STRIP_NAMES
 from echoplane.study.dicom import read_dicom
 from echoplane.study.views import IMAGE_VIEWS, by_name
@@ -60,6 +62,48 @@ def test_gain_rises_with_depth_by_the_far_gain():
     lines, depth = np.zeros((1, 1)), np.array([[0.0, 0.5, 1.0]])
     gain_db = pass_through_db(replace(NO_DEFECTS, far_gain_db=8.0), lines, depth)
     assert gain_db.ravel().tolist() == [-4.0, 0.0, 4.0]
+
+
+def test_one_side_is_brighter_by_the_side_gain():
+    lines, depth = np.array([[0.0], [0.5], [1.0]]), np.zeros((1, 1))
+    gain_db = pass_through_db(replace(NO_DEFECTS, side_gain_db=8.0), lines, depth)
+    assert gain_db.ravel().tolist() == [-4.0, 0.0, 4.0]
+
+
+def test_clinic_scans_never_cut_the_outflow_tract_of_five_chambers():
+    """The valve lies in the upper 72 % of the depth; other views keep the depth that was drawn before them."""
+    for seed in range(20):
+        heart, rng = make_patient(seed, CLINIC).heart, np.random.default_rng(seed)
+        drawn = draw_optics(rng, CLINIC.optics)
+        to_valve_mm = heart.lv_length_mm + 0.75 * heart.wall_mm + heart.window_mm
+        depths_mm = {view: framed(drawn, heart, view, rng, CLINIC.hand).depth_mm for view in ("a5c", "a4c", "plax")}
+        assert 0.46 <= to_valve_mm / depths_mm["a5c"] <= 0.72
+        assert 0.46 <= to_valve_mm / depths_mm["a4c"] <= 0.90
+        assert depths_mm["plax"] == drawn.depth_mm
+        assert framed(drawn, heart, "a5c", rng, BEDSIDE.hand) == drawn
+
+
+def test_clinic_scans_show_the_left_ventricle_right_of_the_middle():
+    """The middle of its long axis, across the beam; over the apex it would lie at 0."""
+    places_mm = []
+    for seed in range(40):
+        heart = make_patient(seed, CLINIC).heart
+        at = pose(heart, landmarks(heart), "a2c", np.random.default_rng(seed), CLINIC.hand)
+        places_mm.append((np.array([0, 0, heart.lv_length_mm / 2]) - at.origin_mm) @ at.right)
+    assert 5 < np.mean(places_mm) < 20
+
+
+def test_patchy_tissue_is_less_even():
+    patient, optics = make_patient(4, CLINIC), draw_optics(np.random.default_rng(2), CLINIC.optics)
+    at = pose(patient.heart, landmarks(patient.heart), "a2c", np.random.default_rng(3), CLINIC.hand)
+    look = replace(draw_scan(np.random.default_rng(1), BEDSIDE)[0], far_floor=1.0)
+    even, patchy = (
+        cv2.blur(echo.scan(patient.heart, at, optics, np.zeros(1), look=replace(look, patchiness=factor))[0], (5, 5))
+        for factor in (1.0, 3.0)
+    )
+    assert look.patchiness == 1.0
+    uneven = [np.abs(np.diff(picture[:, ::8].astype(float))).mean() for picture in (even, patchy)]
+    assert uneven[1] > 1.15 * uneven[0]
 
 
 def test_the_views_of_a_wide_patient_share_nothing_but_the_heart():

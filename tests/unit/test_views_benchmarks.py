@@ -103,6 +103,26 @@ def test_declared_shares_favour_the_views_that_occur_often() -> None:
     assert shares["a4c"] == pytest.approx(4 * shares["a5c"])
 
 
+def test_frequent_views_are_shown_twice_and_counted_as_learnt() -> None:
+    data = Pictures(sectors(15).numpy(), np.arange(15))
+    recipe = views_training.Recipe(frequent=2)
+    rows = views_training.shown(data, recipe).tolist()
+    a2c, a4c = view_image.names().index("a2c"), view_image.names().index("a4c")
+    assert len(rows) == 17
+    assert rows.count(a4c) == rows.count(a2c) == 2
+    shares = views_training.trained_shares(data, recipe)
+    assert shares["a4c"] == pytest.approx(2 / 17, abs=1e-4)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert views_scores.declared(shares)[a4c] - views_scores.declared()[a4c] == pytest.approx(-np.log(2 / 17), abs=1e-3)
+
+
+def test_further_training_starts_from_the_weights_that_it_is_given() -> None:
+    start = learning.network(learning.Network(width=4)).state_dict()
+    data, recipe = Pictures(sectors(16).numpy(), np.arange(16) % 15), views_training.Recipe(samples=0, batch=16)
+    found = views_training.fit(data, 5, learning.Network(width=4), recipe, start).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in start.items())
+
+
 def test_shipping_seals_a_bundle_that_answers_and_scores_the_other_half_once(tmp_path, monkeypatch) -> None:
     camus, shipped = tmp_path / "camus", tmp_path / "models" / "echo-view-image"
     camus.mkdir()
@@ -111,7 +131,8 @@ def test_shipping_seals_a_bundle_that_answers_and_scores_the_other_half_once(tmp
         cv2.imwrite(str(camus / f"{'a2c' if k % 2 else 'a4c'}__patient{k // 2 + 1:04d}_ED.png"), grey)
     members = [learning.network(learning.Network()).state_dict() for _ in range(2)]
     unseen = {name: Pictures(sectors(30).numpy(), np.arange(30) % 15) for name in ("phantom", "field")}
-    made = {"seeds": [0, 1], "minutes": 1.5, "samples": 8000, "exponent": 0.7}
+    made = {"seeds": [0, 1], "minutes": 1.5, "samples": 8000, "exponent": 0.7, "ranges": ["bedside", "clinic"]}
+    made["trained_shares"] = dict.fromkeys(view_image.names(), 1 / 15)
     views_scores.ship(members, learning.Network(exponent=0.7), made, unseen, camus, tmp_path)
     report = json.loads((tmp_path / "shipped.json").read_text())
     assert report["report"]["patients"] == report["choose"]["patients"] == 2
@@ -123,6 +144,8 @@ def test_shipping_seals_a_bundle_that_answers_and_scores_the_other_half_once(tmp
     assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert sum(path.stat().st_size for path in shipped.iterdir()) < 10e6
     assert "CC BY-NC-SA" in (shipped / "card.md").read_text()
+    assert "ranges bedside, then clinic alone" in (shipped / "card.md").read_text()
+    assert model.thresholds.trained_shares == made["trained_shares"]  # type: ignore[attr-defined]
     assert "was raised" not in views_scores.card(report)
     report["report"]["abstain_below"] = -1.0
     assert "was raised from -1.0" in views_scores.card(report)

@@ -91,7 +91,8 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     """
     logits_RK = np.asarray(outputs, np.float64) / thresholds.temperature
     stated, shares = str(place.get("stated", "")), thresholds.label_shares
-    probabilities_K = with_shares(classify.softmax(logits_RK).mean(axis=0), names(), shares)
+    trained_K = classify.softmax(logits_RK).mean(axis=0)
+    probabilities_K = with_shares(trained_K, names(), shares, thresholds.trained_shares)
     if stated:
         probabilities_K = np.array([float(name == stated) for name in names()])
     doubt = str(place.get("doubt", "")) or ("" if stated else classify.unfamiliar(outputs, thresholds))

@@ -73,8 +73,8 @@ def infer(run: Run, prepared: Prepared) -> np.ndarray:
 def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thresholds: Thresholds) -> Result:
     """Returns the label of the mean of the batch's logits, at temperature and against the threshold; none if the clip
     is doubtful."""
-    even_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
-    probabilities_K = with_shares(even_K, names(), thresholds.label_shares)
+    trained_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
+    probabilities_K = with_shares(trained_K, names(), thresholds.label_shares, thresholds.trained_shares)
     doubt = str(place.get("doubt", "")) or classify.unfamiliar(outputs, thresholds)
     return _VIEWS.answer(probabilities_K, thresholds.abstain_below, doubt, "", thresholds.label_shares or {})
 
