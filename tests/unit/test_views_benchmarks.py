@@ -103,7 +103,8 @@ def test_declared_shares_favour_the_views_that_occur_often() -> None:
     assert shares["a4c"] == pytest.approx(4 * shares["a5c"])
 
 
-def test_frequent_views_are_shown_twice_and_counted_as_learnt() -> None:
+def test_frequent_views_are_shown_twice_and_counted_as_learnt(monkeypatch) -> None:
+    monkeypatch.setattr(views_training, "ADJUSTED", {"a5c": np.log(3)})
     data = Pictures(sectors(15).numpy(), np.arange(15))
     recipe = views_training.Recipe(frequent=2)
     rows = views_training.shown(data, recipe).tolist()
@@ -111,9 +112,21 @@ def test_frequent_views_are_shown_twice_and_counted_as_learnt() -> None:
     assert len(rows) == 17
     assert rows.count(a4c) == rows.count(a2c) == 2
     shares = views_training.trained_shares(data, recipe)
-    assert shares["a4c"] == pytest.approx(2 / 17, abs=1e-4)
+    assert shares["a4c"] == pytest.approx(2 / 19, abs=1e-4)
+    assert shares["a5c"] == pytest.approx(3 / 19, abs=1e-4)
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
-    assert views_scores.declared(shares)[a4c] - views_scores.declared()[a4c] == pytest.approx(-np.log(2 / 17), abs=1e-3)
+    assert views_scores.declared(shares)[a4c] - views_scores.declared()[a4c] == pytest.approx(-np.log(2 / 19), abs=1e-3)
+
+
+def test_an_adjusted_network_answers_a5c_by_the_stated_logits_more() -> None:
+    weights = learning.network(learning.Network(width=4)).eval().state_dict()
+    data = Pictures(sectors(3).numpy(), np.zeros(3, int))
+    before, after = (
+        views_scores.logits([each], learning.Network(width=4), data)
+        for each in (weights, views_training.adjusted(weights))
+    )
+    expected = [views_training.ADJUSTED.get(name, 0.0) for name in view_image.names()]
+    assert np.allclose(after - before, [expected], atol=1e-5)
 
 
 def test_further_training_starts_from_the_weights_that_it_is_given() -> None:
