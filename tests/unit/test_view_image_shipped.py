@@ -37,9 +37,11 @@ def still(view: str, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("view", ["plax", "sax-mid", "a4c", "a2c", "a3c", "subcostal-4c", "subcostal-ivc"])
-def test_most_phantom_stills_of_a_main_view_are_read(view, model):
-    answers = [probabilities_of(runtimes.answer(study_of(still(view, seed)), model).result) for seed in HEARTS]
-    assert sum(max(found, key=found.get) == view for found in answers) >= 5
+def test_half_the_phantom_stills_of_a_main_view_are_read_and_few_get_a_wrong_label(view, model):
+    results = [runtimes.answer(study_of(still(view, seed)), model).result for seed in HEARTS]
+    answers = [probabilities_of(result) for result in results]
+    assert sum(max(found, key=found.get) == view for found in answers) >= 4
+    assert sum(result.label not in (None, view) for result in results) <= 1
 
 
 @pytest.mark.parametrize("kind", STRIP_NAMES)
