@@ -14,7 +14,7 @@ from benchmarks.drift_false_alarms import interval
 from benchmarks.views_outside import study_of
 from benchmarks.views_pictures import COLUMNS, FIELD, ROWS, Pictures, pictures
 from benchmarks.views_scores import SHIPPED, logits, right
-from benchmarks.views_training import GROUPS, UNSEEN, WORK, Recipe, fit
+from benchmarks.views_training import TUNING_GROUPS, UNSEEN, WORK, Recipe, fit
 from echoplane import runtimes
 from echoplane.phantom import CLINIC
 from echoplane.study.study import Study
@@ -61,7 +61,7 @@ def measure() -> None:
     tissue = Pictures(*(part[data.label_N < len(IMAGE_VIEWS) - len(STRIPS)] for part in (data.grey_NHW, data.label_N)))
     model = runtimes.open(SHIPPED, runtimes.InferenceSettings(precision="f32"))
     trained = fit(
-        shuffled(pictures(WORK / "clinic", GROUPS, CLINIC), 0), 0, learning.Network(), Recipe(samples=SAMPLES)
+        shuffled(pictures(WORK / "clinic", TUNING_GROUPS, CLINIC), 0), 0, learning.Network(), Recipe(samples=SAMPLES)
     )
     by_chance = right(logits([trained.state_dict()], learning.Network(), data), data)
     figures = [
