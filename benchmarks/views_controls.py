@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks import machine, results
-from benchmarks.drift_false_alarms import interval
 from benchmarks.views_outside import study_of
 from benchmarks.views_pictures import COLUMNS, FIELD, ROWS, Pictures, pictures
 from benchmarks.views_scores import SHIPPED, logits, right
 from benchmarks.views_training import TUNING_GROUPS, UNSEEN, WORK, Recipe, fit
 from echoplane import runtimes
+from echoplane.monitoring.binomial import exact_interval
 from echoplane.phantom import CLINIC
 from echoplane.study.study import Study
 from echoplane.study.views import IMAGE_VIEWS, STILL_VIEWS
@@ -76,6 +76,6 @@ def measure() -> None:
 
 
 def _figure(name: str, correct_N: np.ndarray, expected: str) -> dict[str, str]:
-    low, high = interval(int(correct_N.sum()), len(correct_N))
+    low, high = exact_interval(int(correct_N.sum()), len(correct_N))
     value = f"{correct_N.mean():.3f} ({low:.3f} to {high:.3f}), n {len(correct_N)}"
     return {"figure": name, "value": value, "expected": expected}
