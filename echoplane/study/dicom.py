@@ -80,8 +80,9 @@ def damaged_file_errors() -> Iterator[None]:
 
 
 def is_dicom(data: bytes) -> bool:
-    """Returns True if the file has the DICM prefix (PS3.10 7.1), or begins with an element that can come first."""
-    return data[128:132] == b"DICM" or _has_no_preamble(data)
+    """Returns True if the file has the DICM prefix (PS3.10 7.1), or begins with it or with an element that can come
+    first."""
+    return b"DICM" in (data[128:132], data[:4]) or _has_no_preamble(data)
 
 
 def _has_no_preamble(data: bytes) -> bool:
@@ -96,7 +97,11 @@ def parse(data: bytes, limits: Limits) -> FileDataset:
         raise NotAnImage(NO_MAGIC)
     if data[128:132] != b"DICM":
         data = _with_preamble(data)
-    syntax = _read_file_meta_info(io.BytesIO(data[132:])).get("TransferSyntaxUID")
+    after_prefix = io.BytesIO(data[132:])
+    syntax = _read_file_meta_info(after_prefix).get("TransferSyntaxUID")
+    if not syntax:  # read as a data set without file meta information
+        data = _with_preamble(after_prefix.read())
+        syntax = _read_file_meta_info(io.BytesIO(data[132:])).get("TransferSyntaxUID")
     _check_syntax(syntax)
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(data, limits)
@@ -116,6 +121,8 @@ def _with_preamble(data: bytes) -> bytes:
     A data set alone does not state its encoding; the second half of its first element shows whether it has explicit
     VRs.
     """
+    if data[:4] == b"DICM":
+        return bytes(128) + data
     if data[:1] == b"\x02":
         return bytes(128) + b"DICM" + data
     meta = FileMetaDataset()

@@ -60,7 +60,7 @@ def pixel_format(dataset: Dataset, rows: int, columns: int) -> PixelFormat:
 
     Raises NotAnImage if its attributes contradict each other, Unsupported if the format is not read.
     """
-    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    photometric = str(dataset.get("PhotometricInterpretation") or "").upper()
     samples = int(dataset.get("SamplesPerPixel") or 1)
     _check_photometric(photometric, samples)
     allocated = int(dataset.get("BitsAllocated") or 8)

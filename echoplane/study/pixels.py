@@ -24,6 +24,7 @@ from echoplane.study.pixel_format import Samples, pixel_format
 
 # version 100, no flags, colour transform 0: the components are red, green and blue
 _ADOBE_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 class DicomFrames:
@@ -91,7 +92,12 @@ class DicomFrames:
             smallest_side = None  # a mean of palette indices is meaningless
         scale = 1.0 if smallest_side is None else min(1.0, smallest_side / min(height, width))
         min_height, min_width = (int(np.ceil(side * scale)) for side in (height, width))
-        frame_HWC = simplejpeg.decode_jpeg(encoded, "GRAY", min_height=min_height, min_width=min_width)
+        if encoded.rfind(_END_OF_IMAGE) < 0:  # some writers leave it out; a frame that is cut short is still refused
+            encoded += _END_OF_IMAGE
+        try:
+            frame_HWC = simplejpeg.decode_jpeg(encoded, "GRAY", min_height=min_height, min_width=min_width)
+        except ValueError:
+            raise NotAnImage("a JPEG frame is damaged or truncated.") from None
         return self._single_channel(Samples(frame_HWC[..., 0], 8, is_rgb=False))
 
     def _single_channel(self, samples: Samples) -> np.ndarray:
@@ -144,6 +150,8 @@ def _scaled(values: np.ndarray, bits: int, *, partial: bool = False) -> np.ndarr
 
 def _grey_palette(dataset: FileDataset) -> np.ndarray:
     """Returns the luminance, uint8, of every palette index."""
+    if "RedPaletteColorLookupTableDescriptor" not in dataset:
+        raise NotAnImage("PhotometricInterpretation is PALETTE COLOR, but the file holds no palette.")
     indices = np.arange(1 << min(16, int(dataset.BitsStored)), dtype=np.uint16)[None]
     colours = apply_color_lut(indices, dataset)
     # entries of 8 bits may be stored in words of 16 (PS3.3 C.7.6.3.1.5), and some writers fill the word

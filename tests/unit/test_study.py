@@ -269,6 +269,37 @@ def test_e19_a_file_without_preamble_or_file_meta_is_read() -> None:
         read_dicom(compressed[144 + int.from_bytes(compressed[140:144], "little") :])
 
 
+def test_e19_a_file_that_begins_with_the_prefix_or_states_no_transfer_syntax_is_read() -> None:
+    grey_THW = dicom.moving_disc()
+    for data in (
+        dicom.grey_clip(grey_THW),
+        dicom.native_clip(grey_THW.tobytes(), grey_THW.shape, ImplicitVRLittleEndian),
+    ):
+        assert np.array_equal(_read_all(data[128:]), grey_THW)
+        start = data.index(b"\x02\0\x10\0UI")  # TransferSyntaxUID
+        end = start + 8 + int.from_bytes(data[start + 6 : start + 8], "little")
+        length = int.from_bytes(data[140:144], "little") - (end - start)
+        assert np.array_equal(
+            _read_all(data[:140] + length.to_bytes(4, "little") + data[144:start] + data[end:]), grey_THW
+        )
+
+
+def test_e3_a_frame_time_vector_of_times_since_the_start_is_read_so() -> None:
+    pointer = {"FrameIncrementPointer": 0x00181065, "FrameTime": None}
+    since_start = dicom.grey_clip(change=dicom.setting(**pointer, FrameTimeVector=[25.0 * k for k in range(24)]))
+    clip = read_dicom(since_start).only
+    assert clip.frame_time_ms == pytest.approx(25)
+    assert "times since the start" in clip.warnings[0]
+    uneven = dicom.grey_clip(change=dicom.setting(**pointer, FrameTimeVector=[0, *(20, 40, 30) * 7, 20, 40]))
+    clip = read_dicom(uneven).only
+    assert (clip.frame_time_ms, clip.warnings) == (pytest.approx(30, abs=0.1), ())
+
+
+def test_a_photometric_interpretation_in_small_letters_is_known() -> None:
+    clip = read_dicom(dicom.grey_clip(change=dicom.setting(PhotometricInterpretation="monochrome2"))).only
+    assert np.array_equal(clip.frames.grey([0]), dicom.moving_disc()[:1])
+
+
 @pytest.mark.skipif(not ECHO.exists(), reason="the real echo files are not beside this checkout")
 @pytest.mark.parametrize("path", sorted(ECHO.glob("*.dcm")), ids=lambda path: path.name[:24])
 def test_every_real_echo_gives_all_its_frames(path: Path) -> None:

@@ -398,6 +398,25 @@ def test_e17_a_wrong_number_of_frames_is_named_as_the_cause(stated: int, build) 
         read_dicom(build(change=dicom.setting(NumberOfFrames=stated)))
 
 
+def test_e17_a_jpeg_without_its_end_is_read_if_whole_and_refused_by_name_if_cut() -> None:
+    grey_THW = dicom.moving_disc(frames=2)
+    encoded = [simplejpeg.encode_jpeg(np.ascontiguousarray(f[..., None]), 90, "GRAY", "Gray") for f in grey_THW]
+
+    def read(frames: list[bytes]) -> np.ndarray:
+        return read_dicom(dicom.encoded_clip(frames, grey_THW.shape, JPEGBaseline8Bit)).only.frames.grey([0, 1])
+
+    assert np.array_equal(read([jpeg[:-2] for jpeg in encoded]), read(encoded))
+    with pytest.raises(NotAnImage, match="JPEG frame is damaged or truncated"):
+        read([encoded[0], encoded[1][: len(encoded[1]) // 2]])
+
+
+def test_a_palette_clip_without_a_palette_is_refused_with_the_cause() -> None:
+    grey_THW = dicom.moving_disc(frames=2)
+    clip = read_dicom(dicom.native_clip(grey_THW.tobytes(), grey_THW.shape, photometric="PALETTE COLOR")).only
+    with pytest.raises(NotAnImage, match="holds no palette"):
+        clip.frames.grey([0])
+
+
 def test_rle_of_several_fragments_per_frame_is_read() -> None:
     rgb_THWC = _colours()
     frames = [_rle(frame) for frame in rgb_THWC]
