@@ -1,6 +1,7 @@
 """The service's app without a server or processes: real requests through all of its layers."""
 
 import asyncio
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ class Asking:
         self.service = app.Service({slot.task: slot} if isinstance(slot, Slot) else slot, settings)
         self._app = app.build(self.service)
         self.loop, self._url = asyncio.new_event_loop(), f"http://{host}:3000"
+        weakref.finalize(self, self.loop.close)
 
     def __call__(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
         return self.loop.run_until_complete(self.send(method, path, token, **options))
