@@ -62,11 +62,14 @@ def _mean_ms(vector: Any) -> float | None:
 
 
 def _is_since_start(vector: Any) -> bool:
-    """Returns True for four or more times that grow by about the same from 0: no heart is recorded ever more slowly."""
-    times_ms = [number(value) for value in vector[1:]] if isinstance(vector, MultiValue) else []
-    if len(times_ms) < 3 or None in times_ms:
-        return False
-    return all(abs(time_ms / times_ms[0] - place) < 0.5 for place, time_ms in enumerate(times_ms, start=1))
+    """Returns True for four or more times that grow by about the same from 0: no heart is recorded ever
+    more slowly."""
+    times_ms = [number(value) or 0.0 for value in vector[1:]] if isinstance(vector, MultiValue) else []
+    return (
+        len(times_ms) >= 3
+        and times_ms[0] > 0
+        and all(abs(time_ms / times_ms[0] - place) < 0.5 for place, time_ms in enumerate(times_ms, start=1))
+    )
 
 
 def _period_ms(rate_hz: Any) -> float | None:
