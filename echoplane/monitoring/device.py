@@ -23,12 +23,17 @@ KINDS = ("vendor", "phantom")
 
 
 def device_of(study: Study) -> tuple[str, str]:
-    """Returns manufacturer and model of the first instance; both are NOT_STATED for a study without instances, which is
-    cine MR."""
+    """Returns manufacturer and model of the first instance, or of the first cine; NOT_STATED if no header states
+    them."""
+    manufacturer, model = _stated(study)
+    return listed_name(manufacturer), listed_name(model)
+
+
+def _stated(study: Study) -> tuple[str, str]:
     if not study.instances:
-        return NOT_STATED, NOT_STATED
+        return study.cines[0].scanner
     first = study.instances[0]
-    return listed_name(first.manufacturer), listed_name(first.model)
+    return first.manufacturer, first.model
 
 
 def listed_name(text: str) -> str:

@@ -55,6 +55,8 @@ class Cine:
     """DICOM source of each (phase, slice): SOP instance UID and frame number."""
     warnings: tuple[str, ...] = ()
     subject: Subject = field(default_factory=Subject, repr=False)
+    scanner: tuple[str, str] = field(default=("", ""), repr=False)
+    """Manufacturer and model as the header states them; empty if there is no header."""
 
     def __post_init__(self) -> None:
         if not self.present_TZ.size:

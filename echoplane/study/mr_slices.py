@@ -49,6 +49,8 @@ class Slice:
     """False for phase images, velocities, tagged and other frames that are not plain anatomy."""
     acquired: str = ""
     """Time of the scan as sortable text; empty if unknown."""
+    scanner: tuple[str, str] = ("", "")
+    """Manufacturer and model as the header states them."""
 
     @property
     def normal(self) -> np.ndarray:
@@ -140,6 +142,7 @@ def _slice(groups: Sequence[Dataset], values_HW: np.ndarray, index: int) -> Slic
         pixels=values_HW,
         is_cine=_shows_anatomy(groups),
         acquired=_acquired(groups),
+        scanner=(str(groups[-1].get("Manufacturer") or ""), str(groups[-1].get("ManufacturerModelName") or "")),
     )
 
 

@@ -278,6 +278,7 @@ def _cine(plane: str, group: Sequence[Slice]) -> Cine:
         sources=sources,
         covers_beat=len(voxels_TZHW) >= MIN_PHASES_OF_A_BEAT,
         warnings=warnings,
+        scanner=group[0].scanner,
     )
 
 

@@ -8,10 +8,13 @@ import pytest
 
 from echoplane.errors import ConfigError
 from echoplane.monitoring import prediction_log
-from echoplane.monitoring.device import listed_name
+from echoplane.monitoring.device import device_of, listed_name
 from echoplane.monitoring.prediction_log import PredictionLog, Row, now, packed, read_rows, unpacked
 from echoplane.runtimes.features import input_features
-from echoplane.tasks import view_video
+from echoplane.study.cine_files import read_cines
+from echoplane.study.study import Study
+from echoplane.tasks import cmr_segmentation, view_video
+from tests.unit.test_cmr_folders import write_series
 
 TASK = view_video.NAME
 
@@ -112,6 +115,12 @@ def test_an_embedding_survives_packing_at_half_precision():
 )
 def test_of_a_device_only_listed_words_are_written_down(text, name):
     assert listed_name(text) == name
+
+
+def test_a_cine_mr_states_its_scanner_in_listed_words_alone(tmp_path):
+    write_series(tmp_path, Manufacturer="SIEMENS", ManufacturerModelName="Avanto Quetzal^Anna")
+    assert device_of(Study((), read_cines(tmp_path))) == ("SIEMENS", "AVANTO")
+    assert device_of(cmr_segmentation.example(seed=0)) == ("", ""), "no header"
 
 
 def test_features_of_a_brighter_and_of_a_moving_clip_say_so():
