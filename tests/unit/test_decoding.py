@@ -28,7 +28,8 @@ from echoplane.study.limits import Limits
 from echoplane.study.reading import read_study
 from echoplane.study.study import Pixels, Study
 from serving.api.decoding import pool, process, wire
-from serving.api.decoding.pool import Deadline, DeadlineReached, Decoders
+from serving.api.decoding.deadline import Deadline, DeadlineReached
+from serving.api.decoding.pool import Decoders
 from tests import dicom_files as dicom
 
 MAX_FILE_BYTES = 64 << 20
@@ -114,6 +115,32 @@ def test_s4_a_file_that_takes_too_long_is_refused_long_before_the_deadline(monke
                 assert study.only.frames.grey([0]).any()
     finally:
         limited.close()
+
+
+def test_s4_a_file_that_is_decoded_until_the_deadline_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "LARGE_CPU_S", 0.05)
+    limited = Decoders(1, MAX_FILE_BYTES)
+    try:
+        with opened(limited, dicom.jpeg_clip()):
+            pass
+        with pytest.raises(TooLarge, match="more than 1 s to decode"), opened(limited, slow_jpeg2000(), 1) as study:
+            study.only.frames.grey(range(8))
+    finally:
+        limited.close()
+
+
+def test_s4_a_decoder_that_works_long_makes_way_and_is_replaced(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "LONG_S", 0.01)
+    with opened(decoders, slow_jpeg2000(frames=1)) as study:
+        before = decoder_at_work(study)
+        study.only.frames.grey([0])
+        assert os.getpriority(os.PRIO_PROCESS, before) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + pool.LOWER_BY)
+    monkeypatch.undo()
+    with opened(decoders, dicom.jpeg_clip()) as study:
+        assert decoder_at_work(study) != before
+        assert os.getpriority(os.PRIO_PROCESS, decoder_at_work(study)) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_s4_a_decoder_that_ended_while_idle_costs_no_file_its_answer(decoders: Decoders) -> None:

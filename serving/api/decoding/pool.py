@@ -15,18 +15,19 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
+import psutil
 
-from echoplane.errors import EchoplaneError, NotAnImage, TooLarge, Unsupported, UnusableStudy
+from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
 from echoplane.processes import environment_without_keys
 from echoplane.study.limits import MIB
 from echoplane.study.study import Study
 from serving.api.decoding import process, wire
+from serving.api.decoding.deadline import Deadline, DeadlineReached
 from serving.api.failures import log
 
 MIN_SHARED_BYTES = 1024 * MIB
@@ -39,33 +40,16 @@ REFUSALS = {kind.__name__: kind for kind in (NotAnImage, TooLarge, Unsupported, 
 CPU_S = 10.0
 """Time of one core that a file may take to be read and decoded. It is less than the default deadline, so that such a
 file is refused as one that can't be used; a deadline says that the service was late."""
+LONG_S = 0.5
+"""Time for one answer after which a decoder has a lower priority than others, until it is replaced after this file."""
+LOWER_BY = 10
+"""Steps of nice(2): about a tenth of the share of a process with the usual priority."""
+LARGE_CPU_S = 2.0
+"""Time of one core after which a file is too large for its deadline; below, it is the service that was late."""
 DIED = (
     "the file ended the process that reads it: it is damaged, or takes more memory or time than one file may use. "
     "Export it again as JPEG or uncompressed DICOM."
 )
-
-
-class DeadlineReached(EchoplaneError):
-    """Raised if a file is not read by the request's deadline, after its decoder was killed."""
-
-    def __init__(self, deadline: "Deadline") -> None:
-        super().__init__(f"not read within {deadline.limit_s:g} s.")
-        self.limit_s = deadline.limit_s
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """End of the time for a request: `limit_s` after its start, at `at_s` of time.monotonic()."""
-
-    limit_s: float
-    at_s: float
-
-    @classmethod
-    def after(cls, limit_s: float) -> "Deadline":
-        return cls(limit_s, time.monotonic() + limit_s)
-
-    def left_s(self) -> float:
-        return max(0.0, self.at_s - time.monotonic())
 
 
 class Decoders:
@@ -166,7 +150,8 @@ class _Decoder:
 
     def __init__(self, max_file_bytes: int) -> None:
         self._pid: int | None = None
-        self._alive = True
+        self._alive, self._low_priority = True, False
+        self._cpu_before_s = 0.0
         size = max(MIN_SHARED_BYTES, max_file_bytes)
         number = os.memfd_create("decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -181,7 +166,9 @@ class _Decoder:
             os.close(number)
 
     def alive(self) -> bool:
-        """Returns False if it has ended, or does not behave as a decoder does."""
+        """Returns False if it has ended, has a low priority, or does not behave as a decoder does."""
+        if self._low_priority:
+            return False
         if self._alive and self._pid is not None:
             self._socket.setblocking(False)
             try:
@@ -204,22 +191,46 @@ class _Decoder:
             file.readinto(start)
 
     def ask(self, request: dict[str, Any], deadline: Deadline, descriptors: Sequence[int] = ()) -> Any:
-        """Returns the answer. Raises DeadlineReached at the deadline, UnusableStudy if the process ends or answers
-        nonsense; it is then not alive any more."""
+        """Returns the answer. Raises at the deadline TooLarge if it was at work, else DeadlineReached; UnusableStudy if
+        the process ends or answers nonsense. It is then not alive any more."""
         self._wait_for_start(deadline)
+        if "size" in request:
+            self._cpu_before_s = self._cpu_s()
         try:
             self._socket.settimeout(max(0.001, deadline.left_s()))
             socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
-            (length,) = process.LENGTH.unpack(self._socket.recv(process.LENGTH.size))
+            (length,) = process.LENGTH.unpack(self._received(deadline))
             answer = wire.read(self._memory, length)
         except TimeoutError:
             self._alive = False
+            if self._cpu_s() - self._cpu_before_s >= LARGE_CPU_S:
+                raise TooLarge(f"it takes more than {deadline.limit_s:g} s to decode; send fewer frames.") from None
             raise DeadlineReached(deadline) from None
         except (OSError, ValueError, KeyError, TypeError, IndexError, struct.error):
             self._alive = False
             raise UnusableStudy(DIED) from None
         self._memory.madvise(mmap.MADV_REMOVE, KEPT_BYTES)
         return answer
+
+    def _received(self, deadline: Deadline) -> bytes:
+        """Returns the message that ends an answer. A decoder that works long makes way for those with short work."""
+        with contextlib.suppress(TimeoutError):
+            self._socket.settimeout(max(0.001, min(LONG_S, deadline.left_s())))
+            return self._socket.recv(process.LENGTH.size)
+        self._low_priority = True  # only a privileged user could raise it again
+        with contextlib.suppress(psutil.Error):  # it ended just now
+            decoder = psutil.Process(self._pid)
+            decoder.nice(min(19, decoder.nice() + LOWER_BY))
+        self._socket.settimeout(max(0.001, deadline.left_s()))
+        return self._socket.recv(process.LENGTH.size)
+
+    def _cpu_s(self) -> float:
+        """Returns the time of one core that the process has used; 0 if it has ended."""
+        try:
+            times = psutil.Process(self._pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
     def _wait_for_start(self, deadline: Deadline) -> None:
         if self._pid is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
 from echoplane.monitoring import metrics
-from serving.api.decoding.pool import Deadline
+from serving.api.decoding.deadline import Deadline
 from serving.api.http import problems
 from serving.api.http.turns import Turns, spare_of
 

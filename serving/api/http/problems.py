@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from echoplane.errors import EchoplaneError
-from serving.api.decoding.pool import DeadlineReached
+from serving.api.decoding.deadline import DeadlineReached
 from serving.api.inference.answer import StudyRefused, TaskFailed
 from serving.api.models.slots import NoModel
 

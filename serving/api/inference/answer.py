@@ -13,7 +13,8 @@ from echoplane.study.cine_files import ZIP
 from echoplane.study.study import Study
 from echoplane.tasks import by_name
 from echoplane.tasks.task import Result
-from serving.api.decoding.pool import Deadline, Decoders
+from serving.api.decoding.deadline import Deadline
+from serving.api.decoding.pool import Decoders
 from serving.api.failures import log_failure
 from serving.api.inference.record import row_of
 from serving.api.models.slots import Model, NoModel, Slot

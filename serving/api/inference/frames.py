@@ -21,7 +21,8 @@ from echoplane.study.pixels import to_eight_bits
 from echoplane.study.scan_region import NO_SCAN, with_scan_region
 from echoplane.study.study import Instance, Region
 from echoplane.tasks.picture import IMAGE_KINDS, crop, scan_region
-from serving.api.decoding.pool import Deadline, Decoders
+from serving.api.decoding.deadline import Deadline
+from serving.api.decoding.pool import Decoders
 from serving.api.inference.answer import StudyRefused
 
 MAX_FRAMES = 200

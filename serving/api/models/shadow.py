@@ -18,7 +18,8 @@ from echoplane import runtimes
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring import metrics
 from echoplane.tasks.label_shares import LabelShares
-from serving.api.decoding.pool import Deadline, Decoders
+from serving.api.decoding.deadline import Deadline
+from serving.api.decoding.pool import Decoders
 from serving.api.failures import log_failure
 from serving.api.models.slots import Model, load
 from serving.api.models.sources import NoVersion, RegistrySource
