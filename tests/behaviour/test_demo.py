@@ -102,7 +102,7 @@ def test_the_service_gives_evaluations_own_probabilities(report: dict[str, Any])
     assert report["skew_max"] <= 1e-6
 
 
-def test_progress_comes_in_lines_and_never_stops_for_long(demo: Demo, report: dict[str, Any]) -> None:
+def test_e11_progress_comes_in_lines_and_never_stops_for_long(demo: Demo, report: dict[str, Any]) -> None:
     told = [int(second) for second in re.findall(r"^\[ *(\d+) s, \d/9\]", demo.log.read_text(), re.MULTILINE)]
     assert told[0] == 0
     assert max(later - sooner for sooner, later in itertools.pairwise(told)) <= 40

@@ -212,7 +212,7 @@ def _reaches(host: str, port: int) -> bool:
     return bool(outcome.stdout)
 
 
-def test_the_namespace_refuses_a_pod_that_is_not_restricted(release: str) -> None:
+def test_k2_the_namespace_refuses_a_pod_that_is_not_restricted(release: str) -> None:
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

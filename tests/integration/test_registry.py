@@ -288,6 +288,23 @@ def test_a_server_that_is_away_is_told_as_such_and_an_address_without_http_refus
         Registry("sqlite:///mlflow.db")
 
 
+def test_k7_what_an_image_lacks_is_no_line_in_the_log_of_promote(tmp_path: Path) -> None:
+    """Neither git nor a name for the user, as in the worker's image."""
+    code = (
+        "import contextlib, getpass\n"
+        "def nameless(): raise KeyError('getpwuid(): uid not found')\n"
+        "getpass.getuser = nameless\n"
+        "from echoplane.adapters.registry import Registry\n"
+        "with contextlib.suppress(Exception): Registry('http://127.0.0.1:9').champion('echo-view-video')\n"
+        "import mlflow; print(mlflow.__version__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MLFLOW_"))}
+    environment |= {"PATH": str(tmp_path), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout
+    assert done.stderr == ""
+
+
 def test_the_server_ends_when_whoever_started_it_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"

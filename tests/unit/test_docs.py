@@ -30,6 +30,12 @@ def test_every_link_of_the_pages_leads_somewhere():
     assert [(page.name, link) for page, link in local if not (page.parent / link).exists()] == []
 
 
+def test_e11_the_readme_names_download_and_disk_beside_the_first_command():
+    first_screen = (DOCS.parent / "README.md").read_text()[:1500]
+    assert re.search(r"make demo", first_screen)
+    assert re.search(r"[\d.]+ GB of download, [\d.]+ GB of disk", first_screen)
+
+
 def test_every_defence_names_a_test_that_exists():
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS.parent / "SECURITY.md").read_text())
     assert len(named) > 20

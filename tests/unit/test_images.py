@@ -93,6 +93,13 @@ def test_all_images_of_one_build_have_the_tag_of_their_content() -> None:
     ]
 
 
+def test_k10_a_worker_without_cuda_has_its_own_tag_and_the_page_says_how_to_use_it() -> None:
+    (tag,) = build("--tag")
+    assert build("worker", BUILDER="true", GPU="none") == [f"echoplane-worker:{tag}-cpu"]
+    page = " ".join((ROOT / "docs" / "kubernetes.md").read_text().split())
+    assert "(`make images GPU=none`) has the tag `TAG-cpu`: name that in ECHOPLANE_IMAGE" in page
+
+
 def test_a_failed_build_is_told() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         build("serving", BUILDER="false")

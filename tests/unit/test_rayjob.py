@@ -12,6 +12,7 @@ from kubernetes.client import ApiException
 from echoplane.adapters import rayjob as adapter
 from echoplane.adapters.ray_manifest import RayCluster, check_allowed, rayjob
 from echoplane.errors import ConfigError, StageError
+from tests.cluster.ray_operator import ray_pod
 
 STORAGE = Path("/echoplane/train/0123456789abcdef.partial/ray")
 CLUSTER = RayCluster(volume="echoplane-data", image="echoplane-worker:1", memory_gib=3)
@@ -290,3 +291,15 @@ def test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each(
     assert (head["resources"]["requests"]["cpu"], worker["resources"]["requests"]["cpu"]) == ("100m", "300m")
     assert {"name": "ECHOPLANE_TRAINING_THREADS", "value": "1"} in worker["env"]
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["rayStartParams"]["num-cpus"] == "1"
+
+
+@pytest.mark.parametrize("kind", ["head", "worker"])
+def test_k9_the_double_of_the_operator_asks_ray_for_its_health_over_http_as_the_operator_does(kind: str) -> None:
+    job = rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False) | {"status": {"rayClusterName": "cluster"}}
+    job["metadata"]["uid"] = "1"
+    cluster = job["spec"]["rayClusterSpec"]
+    group = cluster["headGroupSpec"] if kind == "head" else cluster["workerGroupSpecs"][0]
+    (container,) = ray_pod(job, kind, group, "pod")["spec"]["containers"]
+    for probe in (container["readinessProbe"], container["livenessProbe"]):
+        assert probe["httpGet"] == {"path": "/api/healthz", "port": 52365}
+        assert "exec" not in probe
