@@ -51,7 +51,7 @@ def plants(seed: int = SEED) -> list[Plant]:
     rng = random.Random(seed)  # noqa: S311
     return [
         *_days(rng), *_cut_days(rng), *_ages(rng), *_characteristics(rng), *_pieces(rng), *_numbers(rng), *_names(rng),
-        *_codes(rng),
+        *_codes(rng), *_short_days(), *_after_a_word(rng),
     ]  # fmt: skip
 
 
@@ -158,8 +158,33 @@ def _codes(rng: random.Random) -> Iterator[Plant]:
         ("01512345678", "SCT"), ("1931-07-04", "SCPECG"), (phone.replace("/", "."), "SCPECG"), ("LEE", "DCM"),
         ("190431", "DCM"), ("AMIRA", "DCM"), ("20240-5", "LN"), ("T-LEE01", "SRT"), ("1:70448", "MDC"),
         ("MDC_LEE", "MDC"), ("LEE", "99ECHOPLANE"), ("{Ada}", "UCUM"), ("A1-ROSA", "SNM3"), ("9304317", "SCT"),
+        ("T-07041", "SRT"), ("LA0704-1", "LN"),
     ):  # fmt: skip
         yield Plant("code", _PEOPLE[0], {"ViewCodeSequence": (value, scheme)}, {"ViewCodeSequence": (value,)}, _DEFAULT)
+
+
+def _short_days() -> Iterator[Plant]:
+    """Days without year in whole numbers: 416 as a heart rate, stage 16 of 4."""
+    for person in _PEOPLE:
+        for date in person[2:]:
+            day, month = int(date[6:]), int(date[4:6])
+            rate = f"{month}{day:02}"
+            yield Plant("short day", person, {"HeartRate": rate}, {"HeartRate": (rate,)}, _DEFAULT)
+            number, total = max(day, month), min(day, month)
+            if number > total:
+                stages = {"StageNumber": str(number), "NumberOfStages": str(total)}
+                yield Plant("short day", person, stages, {name: (value,) for name, value in stages.items()}, _DEFAULT)
+
+
+def _after_a_word(rng: random.Random) -> Iterator[Plant]:
+    """Numbers that only the word before them explains: the year of a birth, a weight."""
+    for word in ("DOB", "born", "YOB", "geb.", "weight", "height", "BMI", "BSA"):
+        number = str(rng.randint(31, 99))
+        keyword = rng.choice(_TEXTS)
+        born = word in ("DOB", "born", "YOB", "geb.")
+        policy = _DEFAULT if born else _WITHOUT_CHARACTERISTICS
+        kind = "birth" if born else "characteristic"
+        yield Plant(kind, _PEOPLE[0], {keyword: f"TTE {word} {number}"}, {keyword: (number,)}, policy)
 
 
 def file_of(plant: Plant) -> bytes:

@@ -433,7 +433,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid D13",
         _ROOM + "stills.py",
-        "        has_code(shown_HW)\n        or",
+        "        has_code(sectors_HW)\n        or",
         "        False\n        or",
         "tests/unit/test_deid_stills.py::test_d13_a_still_with_a_code_over_the_scan_is_held[fine barcode]",
     ),
@@ -443,6 +443,27 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "or has_ink(values_HW, shown_HW) for",
         "for",
         "tests/unit/test_deid_stills.py::test_d14_text_in_an_mr_image_is_held[two letters]",
+    ),
+    (
+        "deid D2",
+        _ROOM + "header.py",
+        "cut_up or _is_short_day(value, rule, own)",
+        "cut_up",
+        "tests/unit/test_deid_plants.py::test_no_plant_is_left_in_a_header[short day]",
+    ),
+    (
+        "deid D2",
+        _ROOM + "pieces.py",
+        "    telling |= {places.index(tag)",
+        "    {places.index(tag)",
+        "tests/unit/test_deid_plants.py::test_no_plant_is_left_in_a_header[short day]",
+    ),
+    (
+        "deid D7",
+        _ROOM + "header.py",
+        "named or holds_day or",
+        "named or",
+        "tests/unit/test_deid_plants.py::test_no_plant_is_left_in_a_header[code]",
     ),
     (
         "deid share",

@@ -18,9 +18,11 @@ from echoplane.study.sector import block_means, shrink, to_pixels
 _CERTAIN, _FAINT, _POSSIBLE = 40.0, 16.0, 28.0  # grey levels per pixel, in the frame with the lowest
 _MIN_CERTAIN, _MIN_POSSIBLE = 40, 60  # pixels of edges in one group; a static aorta of the phantom has at most 26, 56
 _APART = 9  # pixels between the edges of one group
+_SMALL, _MIN_SMALL = 22.0, 12  # grey levels per pixel, pixels: of one letter that may be small, grey or turned
+_ONE_DIRECTION, _ONE_SIDE = 0.6, 0.4  # of the slopes of a wall; a letter has strokes in many directions, and both sides
 _NEAR = 17  # pixels around certain edges in which fainter ones belong to them
 _BLACK = 16  # grey levels of the brightest frame outside the sector
-_BORDER = 21  # pixels around that, in which the border of the sector is sharp
+_BORDER, _SHARP_BORDER = 21, 9  # pixels around that, in which the border of the sector may be, or is, sharp
 _JOINED, _LINE_PIXELS, _LINE_THICKNESS = 5, 16, 6.0
 _FLAT, _LIT, _STROKE = 24, 48, 33  # grey levels over time; lowest grey level; pixels around edges inside a stroke
 _CANCELLED = 0.5  # slopes on both sides of a thin line cancel; along the outline of a wide stroke they do not
@@ -34,6 +36,8 @@ class Edges:
     mean_HWC: np.ndarray
     flat_HW: np.ndarray
     """Lit pixels that do not change, such as the inside of wide strokes."""
+    inner_HW: np.ndarray
+    """Pixels away from the border of the sector, in which certain edges are letters."""
     strips_HW: np.ndarray
     """Pixels of M-mode and spectral Doppler, which stand still themselves: edges there are only a reason for doubt."""
 
@@ -43,7 +47,7 @@ def edges(sample_THW: np.ndarray, fan_HW: np.ndarray, strips_HW: np.ndarray, mas
     mean_HW = sample_THW.mean(axis=0, dtype=np.float32)
     mean_HWC = np.stack(_slopes(mean_HW), axis=-1)
     length_HW = np.linalg.norm(mean_HWC, axis=-1)
-    places = np.nonzero((length_HW > _FAINT) & _inner(sample_THW, fan_HW, mask))
+    places = np.nonzero((length_HW > _FAINT) & _inner(sample_THW, fan_HW, mask, _SHARP_BORDER))
     along_NC = mean_HWC[places] / length_HW[places][:, None]
     min_N = np.full(len(along_NC), np.inf, np.float32)
     for frame_HW in sample_THW:
@@ -52,7 +56,8 @@ def edges(sample_THW: np.ndarray, fan_HW: np.ndarray, strips_HW: np.ndarray, mas
     min_HW = np.zeros(mean_HW.shape, np.float32)
     min_HW[places] = min_N
     flat_HW = (np.ptp(sample_THW, axis=0) <= _FLAT) & (sample_THW.min(axis=0) > _LIT)
-    return Edges(min_HW, mean_HWC, flat_HW, to_pixels(strips_HW, *mean_HW.shape))
+    inner_HW = _inner(sample_THW, fan_HW, mask, _BORDER)
+    return Edges(min_HW, mean_HWC, flat_HW, inner_HW, to_pixels(strips_HW, *mean_HW.shape))
 
 
 def _slopes(frame_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,19 +68,39 @@ def _slopes(frame_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def letters(found: Edges) -> np.ndarray:
     """Returns the blocks of drawn letters."""
-    ink_HW = _filled(found, _groups(found, _CERTAIN, _MIN_CERTAIN, ~found.strips_HW))
+    ink_HW = _filled(found, _groups(found, _CERTAIN, _MIN_CERTAIN, found.inner_HW & ~found.strips_HW))
     return block_means(ink_HW.astype(np.uint8) * 255) > 0
 
 
 def remain(found: Edges, mask: Mask) -> bool:
     """Returns True if there may be letters in the pixels that the mask keeps: fainter edges, or edges in a strip."""
-    keep_HW = mask.keeps(*found.min_HW.shape)
-    faint_HW = _groups(found, _POSSIBLE, _MIN_POSSIBLE, keep_HW & ~found.strips_HW)
-    return bool(faint_HW.any() or _groups(found, _CERTAIN, _MIN_CERTAIN, keep_HW & found.strips_HW).any())
+    keep_HW = mask.keeps(*found.min_HW.shape) & ~found.strips_HW
+    faint_HW = _groups(found, _POSSIBLE, _MIN_POSSIBLE, keep_HW & found.inner_HW)
+    in_strip_HW = mask.keeps(*found.min_HW.shape) & found.inner_HW & found.strips_HW
+    return bool(
+        faint_HW.any()
+        or _groups(found, _CERTAIN, _MIN_CERTAIN, in_strip_HW).any()
+        or _has_small_letter(found, _groups(found, _SMALL, _MIN_SMALL, keep_HW))
+    )
 
 
-def _inner(sample_THW: np.ndarray, fan_HW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns the pixels of the sector away from its border, which is as sharp as letters."""
+def _has_small_letter(found: Edges, groups_HW: np.ndarray) -> bool:
+    """Returns True if a group of edges has many directions and both sides of its strokes, as letters have."""
+    near_HW = cv2.dilate(groups_HW.astype(np.uint8), np.ones((_APART, _APART), np.uint8))
+    label_N = cv2.connectedComponents(near_HW)[1][groups_HW]
+    slope_N = found.mean_HWC[groups_HW] @ np.array([1, 1j])
+    length_N = np.abs(slope_N)
+    total = np.bincount(label_N, length_N) + 1e-6
+    # squared, opposite slopes agree
+    one_side, one_direction = (
+        np.hypot(np.bincount(label_N, each_N.real), np.bincount(label_N, each_N.imag)) / total
+        for each_N in (slope_N, slope_N**2 / np.maximum(length_N, 1e-6))
+    )
+    return bool(((total > 1) & (one_direction <= _ONE_DIRECTION) & (one_side <= _ONE_SIDE)).any())
+
+
+def _inner(sample_THW: np.ndarray, fan_HW: np.ndarray, mask: Mask, border: int) -> np.ndarray:
+    """Returns the pixels of the sector that are not within `border` / 2 of its border, which is as sharp as letters."""
     shape = sample_THW.shape[1:]
     keep_HW, sector_HW = mask.keeps(*shape), to_pixels(fan_HW, *shape)
     black_HW = (np.where(keep_HW, sample_THW.max(axis=0), 0) <= _BLACK).astype(np.uint8)
@@ -84,7 +109,7 @@ def _inner(sample_THW: np.ndarray, fan_HW: np.ndarray, mask: Mask) -> np.ndarray
     reaches_out = np.bincount(labels_HW[~sector_HW], minlength=count) > 0
     reaches_out[0] = False
     outside_HW = reaches_out[labels_HW]
-    near_HW = cv2.dilate(outside_HW.astype(np.uint8), np.ones((_BORDER, _BORDER), np.uint8)) > 0
+    near_HW = cv2.dilate(outside_HW.astype(np.uint8), np.ones((border, border), np.uint8)) > 0
     return np.asarray(to_pixels(shrink(fan_HW), *shape) & keep_HW & ~near_HW)
 
 

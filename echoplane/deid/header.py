@@ -22,6 +22,7 @@ from echoplane.deid import clean_text, codes, dates, numbers, pieces, rules
 from echoplane.deid.context import Context
 from echoplane.deid.reasons import FileRejected
 from echoplane.deid.rules import Allowed
+from echoplane.deid.values import OwnValues
 
 _NUMBER = {
     "DS": numbers.DECIMAL,
@@ -30,6 +31,9 @@ _NUMBER = {
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
 _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct
 _PARTS_OF_A_DAY = 3
+_DIGITS_OF_A_SHORT_DAY, _DIGITS_OF_A_CODE = 3, 6
+_IMAGE_PIXEL = 0x0028
+"""Group of rows, columns and frames, which the pixels confirm."""
 _SEX = frozenset("MFO")
 _FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 # the bytes of these VRs are checked and written together with the pixels and waveforms
@@ -223,10 +227,18 @@ def _convert_strings(values: list[str], rule: Allowed, action: str, context: Con
         own = context.own
         cut_up = numbers.of_decimals(values) & own.numbers or (len(values) > 1 and numbers.in_digits(values, own.days))
         cut_up = cut_up or (len(values) == _PARTS_OF_A_DAY and "".join(values) in own.day_forms)
-        return ["" if cut_up else _number(value, rule.vr, context) for value in values]
+        return [
+            "" if cut_up or _is_short_day(value, rule, own) else _number(value, rule.vr, context) for value in values
+        ]
     if action == "keep" and rule.vr != "CS":  # a device or an institution is kept unless it names a person
         return [value if _names_no_one(value, context) else "" for value in values]
     return clean_text.clean(values, rule.keyword, context, terms=rule.vr == "CS")
+
+
+def _is_short_day(value: str, rule: Allowed, own: OwnValues) -> bool:
+    """Returns True for 416 or 1604 if a date of the file is 16 April; counts of images have such numbers by chance."""
+    counts = rule.keyword == "InstanceNumber" or rule.tag >> 16 == _IMAGE_PIXEL or rule.vr != "IS"
+    return not counts and len(value) >= _DIGITS_OF_A_SHORT_DAY and value in own.day_forms
 
 
 def _names_no_one(value: str, context: Context) -> bool:
@@ -255,7 +267,10 @@ def _is_own_code(value: str, context: Context) -> bool:
     """Returns True if a code is an identifier, a name or a date of the file; `_is_public_code` checks its scheme."""
     own = context.own
     named = any(part.isalpha() and part.lower() in own.names for part in re.split(r"[^A-Za-z]+", value) if part[1:])
-    return named or bool(numbers.of_code(value) & (own.numbers | own.days))
+    # in T-16040 or 16041-2 the form of the code proves nothing; codes of digits alone have a check digit or a table
+    short = "" if value.isdigit() else re.sub(r"\D", "", value)
+    holds_day = len(short) <= _DIGITS_OF_A_CODE and any(len(form) == 4 and form in short for form in own.day_forms)
+    return named or holds_day or bool(numbers.of_code(value) & (own.numbers | own.days))
 
 
 def _shift(value: str, vr: str, context: Context) -> str:

@@ -6,10 +6,11 @@ are read in order of tags; elements that together hold an identifying value of t
 
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from typing import NamedTuple
 
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 
 from echoplane.deid import rules
 from echoplane.deid.context import Context
@@ -28,6 +29,12 @@ _IMAGE_PIXEL = 0x0028
 """Group of rows, columns and bits, which the pixels confirm."""
 
 
+_STAGE, _STAGES_IN_ALL, _VIEW, _VIEWS_IN_ALL = (Tag(0x0008, number) for number in (0x2122, 0x2124, 0x2128, 0x212A))
+_STAGES = (_STAGE, _STAGES_IN_ALL, _VIEW, _VIEWS_IN_ALL)
+_TOTALS = frozenset(((_STAGE, _STAGES_IN_ALL), (_VIEW, _VIEWS_IN_ALL)))
+_MOST_STAGES = 8  # of a stress examination
+
+
 class _Atom(NamedTuple):
     text: str
     place: int
@@ -42,10 +49,23 @@ def remove(built: dict[BaseTag, Element], context: Context) -> None:
     texts = [list(_texts(built[tag])) for tag in places]
     atoms = [_Atom(text, place, len(own) == 1) for place, own in enumerate(texts) for text in own]
     telling = _telling([atom for atom in atoms if not _is_word(atom.text)], context)
+    telling |= {places.index(tag) for tag in _stages_with_a_day(built, context.own)}
     for place in sorted(telling):
         element = built[places[place]]
         built[places[place]] = element._replace(value=b"", length=0)  # type: ignore[union-attr]
         context.note("(cut over elements)", "emptied")
+
+
+def _stages_with_a_day(built: dict[BaseTag, Element], own: OwnValues) -> set[BaseTag]:
+    """Returns the numbers of stages and views that are a day and its month and not plausible, such as 16 of 4."""
+    whole = [(tag, bytes(built[tag].value or b"").decode("ascii").strip()) for tag in _STAGES if tag in built]
+    found: set[BaseTag] = set()
+    for (tag, number), (next_tag, next_number) in combinations([pair for pair in whole if pair[1].isdigit()], 2):
+        first, second = int(number), int(next_number)
+        of_total = (tag, next_tag) in _TOTALS and first > second
+        if number + next_number in own.day_forms and (of_total or max(first, second) > _MOST_STAGES):
+            found |= {tag, next_tag}
+    return found
 
 
 def _is_read(tag: int, element: Element) -> bool:

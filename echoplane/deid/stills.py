@@ -14,7 +14,7 @@ import numpy as np
 from echoplane.deid import letters, text
 from echoplane.deid.regions import Box, Mask
 from echoplane.deid.stored import Picture
-from echoplane.study.sector import block_means
+from echoplane.study.sector import block_means, to_pixels
 
 _SIZES = (0.5, 0.25)  # for letters higher than those that count as glyphs
 _TURNS_DEG = (45, -45)  # the network reads lines that are turned by less
@@ -38,8 +38,10 @@ def has_text(still_HW: np.ndarray, mask: Mask) -> bool:
         return True
     shown_HW = np.where(mask.keeps(*still_HW.shape), still_HW, 0).astype(np.uint8)
     flat_HW = _flat_strokes(shown_HW)
+    # the spikes and lines of M-mode and spectral Doppler are as dense and parallel as the bars of a code
+    sectors_HW = np.where(to_pixels(text.strips(mask, still_HW.shape), *still_HW.shape), 0, shown_HW).astype(np.uint8)
     return (
-        has_code(shown_HW)
+        has_code(sectors_HW)
         or (flat_HW.any() and any(_has_large_line(shown_HW, flat_HW, size) for size in _SIZES))
         or any(_has_drawn_line(_turned(shown_HW, degrees)) for degrees in _TURNS_DEG)
     )
@@ -55,11 +57,17 @@ def words(still_HW: np.ndarray, mask: Mask) -> np.ndarray:
 
 
 def read(words_HW: np.ndarray, still_HW: np.ndarray, mask: Mask) -> np.ndarray:
-    """Returns the candidates in which the network detects a line, at normal or double size."""
+    """Returns the candidates in which the network detects a line, at normal or double size.
+
+    Spikes of spectral Doppler stand in rows as letters do, so in a strip over time the edges must be those of drawn
+    letters too."""
     once_HW = np.where(mask.keeps(*still_HW.shape), still_HW, 0).astype(np.uint8)
     twice_HW = cv2.resize(once_HW, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    kept_HW = words_HW.copy()
+    kept_HW, strips_HW = words_HW.copy(), text.strips(mask, still_HW.shape)
     for group_HW in text.groups(words_HW):
+        if (group_HW & strips_HW).any() and not text.is_drawn(group_HW, once_HW[None]):
+            kept_HW &= ~group_HW
+            continue
         group_twice_HW = group_HW.repeat(2, 0).repeat(2, 1)
         if not (letters.stands_in(group_HW, once_HW[None]) or letters.stands_in(group_twice_HW, twice_HW[None])):
             kept_HW &= ~group_HW

@@ -32,6 +32,8 @@ _CUES = frozenset(
     ("BY", "DOCTOR", "DR", "FOR", "FRAU", "HERR", "MISS", "MME", "MRS", "NAME", "PATIENT", "PROF", "PT", "REF", "SIR")
 )
 _NAMES_AFTER_A_CUE = 3
+_BIRTH = frozenset(("BIRTH", "BIRTHDAY", "BORN", "DOB", "GEB", "GEBOREN", "NACIDO", "NACIDA", "NATO", "NATA", "YOB"))
+_MEASURES = frozenset(("BMI", "BSA", "GEWICHT", "HEIGHT", "HT", "POIDS", "SIZE", "TAILLE", "WEIGHT", "WT"))
 # 93Y, 101YO, F93, 95F, AGE 95: PS3.15 E.3.5 replaces the attribute by 090Y; in free text the age is removed
 _AGE_UNIT = frozenset(
     ("A", "AGE", "AGED", "ALTER", "ANNI", "ANOS", "ANS", "AÑOS", "F", "J", "JAAR", "JAHRE", "JR", "LAT", "LET", "M",
@@ -79,6 +81,7 @@ def telling_tokens(values: list[str], tokens: list[Token], keyword: str, context
     found |= _ages(tokens, keyword, context)
     if not names_no_one:
         found |= _names(tokens, keyword, context)
+    found |= {k + 1 for k, token in enumerate(tokens[:-1]) if token.upper in _BIRTH}
     if keyword not in VERSIONS:
         found |= _days(values, tokens, atoms)
     if not context.policy.patient_characteristics and not terms:
@@ -174,7 +177,7 @@ def _characteristics(tokens: list[Token]) -> set[int]:
         following = tokens[k + 1].upper if k + 1 < len(tokens) else ""
         measured = len(words) < len(parts) and bool(words) and words <= _AGE_UNIT | _BODY_UNITS
         named = token.text.isdigit() and (
-            following in _AGE_UNIT | _BODY_UNITS or (k and tokens[k - 1].upper in _AGE_UNIT)
+            following in _AGE_UNIT | _BODY_UNITS or (k and tokens[k - 1].upper in _AGE_UNIT | _MEASURES)
         )
         if token.upper in _SEXES or measured or named:
             found.add(k)
