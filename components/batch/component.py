@@ -65,7 +65,7 @@ def batch_results(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Gathers all parts into results.csv (`table`), results.json (`answers`) and a page."""
+    """Gathers all parts into results.csv (`table`), results.json (`answers`) and a page, without names of files."""
     import shutil
 
     from echoplane.stages import batch
@@ -77,6 +77,8 @@ def batch_results(
         )
         for name in ("studies", "answered", "abstained", "refused"):
             metrics.log_metric(name, manifest.counts[name])
-        shutil.copyfile(manifest.path / "results.csv", table.path)
-        shutil.copyfile(manifest.path / "results.json", answers.path)
-        shutil.copyfile(manifest.path / "report.html", report.path)
+        # Kubeflow's store is read by many; names of files, which may name patients, stay on the volume
+        published = manifest.path / batch.PUBLISHED
+        shutil.copyfile(published / "results.csv", table.path)
+        shutil.copyfile(published / "results.json", answers.path)
+        shutil.copyfile(published / "report.html", report.path)

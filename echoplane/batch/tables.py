@@ -29,6 +29,14 @@ def counts(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def without_names(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows with the digest of each study in place of its file's name, which may name a patient.
+
+    A study that could not be read has no digest, and gets its number.
+    """
+    return [row.model_copy(update={"study": row.sha256 or f"unread {n}"}) for n, row in enumerate(rows, 1)]
+
+
 def write_tables(rows: Sequence[Row], model: dict[str, Any], folder: Path) -> None:
     """Writes the three files to `folder`; `model` describes the model."""
     found = {"schema": 1, "model": model, "counts": counts(rows), "research_use": RESEARCH_USE}

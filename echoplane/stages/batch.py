@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from echoplane import storage
 from echoplane.batch.answers import REFUSED, Model, Row, answers
 from echoplane.batch.studies import Files, studies_in
-from echoplane.batch.tables import counts, write_tables
+from echoplane.batch.tables import counts, without_names, write_tables
 from echoplane.bundle import Bundle, read
 from echoplane.errors import BundleError, ConfigError
 from echoplane.files import digest_of
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from echoplane.adapters.trust import ModelTrust
 
 PLAN, ROWS, BUNDLE, SEQUENCES = "plan.json", "rows.jsonl", "bundle", "sequences.json"
+PUBLISHED = "published"
+"""Folder of the results without names of files."""
 PlanManifest = Annotated[str, From(("batch-plan",))]
 
 
@@ -260,7 +262,8 @@ def _result(rows: Sequence[Row]) -> StageResult:
 
 
 def results(config: ResultsConfig) -> Manifest:
-    """Writes results.csv, results.json and report.html over all parts, sorted by study."""
+    """Writes results.csv, results.json and report.html over all parts, sorted by study, and the same without names of
+    files in `PUBLISHED`, for stores that must not hold patients' names."""
     folder = config.input("plan").path
     planned = Plan.model_validate_json((folder / PLAN).read_bytes())
     parts = config.inputs("parts")
@@ -271,6 +274,8 @@ def results(config: ResultsConfig) -> Manifest:
         if [row.study for row in rows] != due:
             raise ConfigError(f"the parts hold {len(rows)} studies, the plan {len(due)}; give the plan's own parts.")
         write_tables(rows, planned.answering.described(), made)
+        (made / PUBLISHED).mkdir(exist_ok=True)
+        write_tables(without_names(rows), planned.answering.described(), made / PUBLISHED)
         return _result(rows)
 
     return run_stage("batch", config, work, extra_cache_key=digest_of(sorted(one.digest for one in parts)))

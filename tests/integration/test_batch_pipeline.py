@@ -30,7 +30,8 @@ def test_e13_every_study_of_a_folder_gets_a_row_though_paths_hold_spaces(tmp_pat
     assert ": succeeded" in page.read_text()
     assert page.read_text().count("| `batch_part` |") == 2
     (table,) = root.glob("kfp/*/batch-results/table")
-    assert table.read_text() == (made.path / "results.csv").read_text()
+    assert len(table.read_text().splitlines()) == 6
+    assert ".dcm" not in table.read_text(), "S17: names of files stay on the volume"
 
 
 def test_a_run_without_a_model_ends_with_the_reason(tmp_path: Path) -> None:

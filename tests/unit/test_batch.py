@@ -98,6 +98,16 @@ def test_who_can_not_tell_says_why(work: Path, place: Path, tmp_path: Path) -> N
     assert all("under the threshold of 1.00" in reason for reason in reasons)
 
 
+def test_s17_what_is_published_holds_digests_in_place_of_names(done: Manifest, place: Path) -> None:
+    published = done.path / batch.PUBLISHED
+    for name in ("results.csv", "results.json", "report.html"):
+        text = (published / name).read_text()
+        assert text
+        assert not [path.name for path in place.rglob("*") if path.name in text]
+    digests = {row["study"] for row in json.loads((published / "results.json").read_text())["studies"]}
+    assert digests == {row["sha256"] for row in rows_of(done).values()}
+
+
 def test_the_table_runs_nothing_in_a_spreadsheet(done: Manifest) -> None:
     with (done.path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -299,7 +309,7 @@ def test_components_hand_the_parts_on(work: Path, place: Path, bundle: Path, don
         report=report,
     )
     assert metrics.metadata["refused"] == 2
-    assert (tmp_path / "table").read_text() == (done.path / "results.csv").read_text()
+    assert (tmp_path / "table").read_text() == (done.path / batch.PUBLISHED / "results.csv").read_text()
 
 
 def test_a_page_of_very_many_studies_shows_those_without_an_answer(tmp_path: Path) -> None:
