@@ -15,7 +15,7 @@ def phantom(
     studies: dsl.Output[dsl.Dataset],
     kind: str = "echo",
 ) -> None:
-    """Makes synthetic patients, so that a run needs no data; none if `source` is given."""
+    """Makes synthetic patients, so that a run needs no data; none if `source` is given: cine MR there is ingested."""
     from echoplane.stages import phantom
     from echoplane.stages.step import step
 

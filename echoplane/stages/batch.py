@@ -24,8 +24,9 @@ from echoplane.errors import BundleError, ConfigError
 from echoplane.files import digest_of
 from echoplane.retry import retry_while_unavailable
 from echoplane.runtimes import InferenceSettings, Precision, RuntimeName, recorded_settings
+from echoplane.stages.ingest import STUDIES
 from echoplane.stages.outputs import PlannedParts, StageResult, Studies
-from echoplane.stages.phantom import DICOM, STUDIES
+from echoplane.stages.phantom import DICOM
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import From, Manifest, StageConfig, StudiesManifest, run_stage
 

@@ -2,22 +2,20 @@
 burned in; for cine MR, three series per patient, as NIfTI with exact masks and without a name."""
 
 import functools
-import shutil
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from echoplane.dataset.studies import studies_in
-from echoplane.errors import ConfigError
-from echoplane.files import digest_of
+from echoplane.stages import ingest
+from echoplane.stages.ingest import STUDIES
 from echoplane.stages.outputs import StageResult, Studies
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Manifest, StageConfig, file_digests, run_stage
+from echoplane.stages.stage import Manifest, StageConfig, run_stage
 from echoplane.stages.workers import default_workers
 
-DICOM, STUDIES = "dicom", "studies"
-"""Subfolders of the stage's folder with clips, and with folders of cine MR, apart from its manifest."""
+DICOM = "dicom"
+"""Subfolder of the stage's folder with clips, apart from its manifest."""
 
 
 class Config(StageConfig):
@@ -38,34 +36,21 @@ class Config(StageConfig):
     stills: bool = False
     """Additional stills of pulsed and continuous Doppler and of M-mode for each ultrasound patient."""
     source: str = ""
-    """Folder of the user's own studies. If given, no synthetic patients are made; cine MR is copied from it."""
+    """Folder of the user's own studies. If given, no synthetic patients are made; the stage `ingest` copies cine MR
+    from it."""
     workers: int = Field(default_factory=default_workers, ge=1)
     """Processes that render in parallel."""
 
 
 def run(config: Config) -> Manifest:
-    """Makes the cohort under `ROOT/phantom`; it is empty if there is nothing to make."""
+    """Makes the cohort under `ROOT/phantom`; it is empty if there is nothing to make. Cine MR of the user's own is left
+    to the stage `ingest`, so that pipelines need one first step for both."""
     if config.source and config.kind == "cmr":
-        return _own_cines(config)
+        return ingest.run(ingest.Config(root=config.root, source=config.source))
     if config.source:
         config = config.model_copy(update={"patients": 0, "source": ""})
     fill_kind, below = {"echo": (fill, DICOM), "cmr": (fill_cmr, STUDIES)}[config.kind]
     return run_stage("phantom", config, lambda folder: fill_kind(folder / below, config))
-
-
-def _own_cines(config: Config) -> Manifest:
-    """Copies the user's cine MR to where later stages look for it; unchanged content is copied only once."""
-    source = Path(config.source)
-    if not source.is_dir():
-        raise ConfigError("`source` is no folder; give the one that holds a folder a study.")
-
-    def copy(folder: Path) -> StageResult:
-        shutil.copytree(source, folder / STUDIES, dirs_exist_ok=True)
-        count = len(studies_in(folder / STUDIES, "folder"))
-        output = Studies(unit="folder", count=count, identity="unknown")
-        return StageResult(counts={"patients": 0, "cines": 0, "studies": count}, output=output)
-
-    return run_stage("phantom", config, copy, extra_cache_key=digest_of(file_digests(source)))
 
 
 def fill(folder: Path, config: Config) -> StageResult:

@@ -44,7 +44,7 @@ class From:
     stages: tuple[str, ...]
 
 
-StudiesManifest = Annotated[str, From(("phantom", "deid"))]
+StudiesManifest = Annotated[str, From(("phantom", "ingest", "deid"))]
 DatasetManifest = Annotated[str, From(("dataset",))]
 BundleManifest = Annotated[str, From(("export",))]
 
