@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import views_pictures, views_scores, views_training
+from benchmarks import views_controls, views_outside, views_pictures, views_scores, views_training
 from benchmarks.views_pictures import Pictures
 from echoplane import runtimes
 from echoplane.tasks import view_image
@@ -162,3 +162,26 @@ def test_shipping_seals_a_bundle_that_answers_and_scores_the_other_half_once(tmp
     assert "was raised" not in views_scores.card(report)
     report["report"]["abstain_below"] = -1.0
     assert "was raised from -1.0" in views_scores.card(report)
+
+
+def test_a_masked_sector_keeps_its_outline_alone() -> None:
+    data = Pictures(sectors(3).numpy(), np.zeros(3, int))
+    masked = views_controls.masked(data).grey_NHW
+    assert set(np.unique(masked)) == {0, 90}
+    assert np.array_equal(masked > 0, data.grey_NHW > 0)
+
+
+def test_the_header_alone_tells_strips_and_no_view_of_tissue() -> None:
+    data = Pictures(np.zeros((15, 120, 160), np.uint8), np.arange(15))
+    correct = views_controls.header_alone(data) == data.label_N
+    assert correct.tolist() == [True] + [False] * 11 + [True] * 3
+
+
+@pytest.mark.parametrize("kind", views_outside.KINDS)
+def test_a_picture_without_a_view_is_drawn_anew_each_time_and_read_as_a_still_or_clip(kind: str) -> None:
+    rng, heart = np.random.default_rng(0), sectors(1).numpy()[0]
+    first, second = (views_outside.KINDS[kind](rng, heart) for _ in range(2))
+    study = views_outside.study_of(first)
+    assert first.dtype == np.uint8
+    assert study.only.frame_count == (12 if kind.startswith("frozen") else 1)
+    assert kind in ("black", "white", "frozen clips of hearts") or not np.array_equal(first, second)
