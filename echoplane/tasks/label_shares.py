@@ -39,7 +39,8 @@ def read_shares(text: str) -> LabelShares:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = f" of {'.'.join(map(str, first['loc']))}" if first["loc"] else ""
-        raise ConfigError(f'label shares{place}: {first["msg"]}; expected JSON such as {{"a4c": 0.6, ...}}.') from None
+        why = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f'label shares{place}: {why}; expected JSON such as {{"a4c": 0.6, ...}}.') from None
 
 
 def check_shares(shares: LabelShares, names: Collection[str]) -> None:
