@@ -158,7 +158,7 @@ def _codes(rng: random.Random) -> Iterator[Plant]:
         ("01512345678", "SCT"), ("1931-07-04", "SCPECG"), (phone.replace("/", "."), "SCPECG"), ("LEE", "DCM"),
         ("190431", "DCM"), ("AMIRA", "DCM"), ("20240-5", "LN"), ("T-LEE01", "SRT"), ("1:70448", "MDC"),
         ("MDC_LEE", "MDC"), ("LEE", "99ECHOPLANE"), ("{Ada}", "UCUM"), ("A1-ROSA", "SNM3"), ("9304317", "SCT"),
-        ("T-07041", "SRT"), ("LA0704-1", "LN"),
+        ("T-07041", "SRT"), ("LA0704-1", "LN"), ("P2-0771", "SRT"),
     ):  # fmt: skip
         yield Plant("code", _PEOPLE[0], {"ViewCodeSequence": (value, scheme)}, {"ViewCodeSequence": (value,)}, _DEFAULT)
 
@@ -170,6 +170,12 @@ def _short_days() -> Iterator[Plant]:
             day, month = int(date[6:]), int(date[4:6])
             rate = f"{month}{day:02}"
             yield Plant("short day", person, {"HeartRate": rate}, {"HeartRate": (rate,)}, _DEFAULT)
+            size = f"{day}.{month:02}{date[:4]}"
+            yield Plant("short day", person, {"PatientSize": size}, {"PatientSize": tuple(size.split("."))}, _DEFAULT)
+            over: Values = {"SeriesDescription": f"run {day}", "ProtocolName": f"rest {month}"}
+            if day > 12:
+                telling = {"SeriesDescription": (str(day),), "ProtocolName": (str(month),)}
+                yield Plant("short day", person, over, telling, _DEFAULT)
             number, total = max(day, month), min(day, month)
             if number > total:
                 stages = {"StageNumber": str(number), "NumberOfStages": str(total)}
@@ -178,7 +184,7 @@ def _short_days() -> Iterator[Plant]:
 
 def _after_a_word(rng: random.Random) -> Iterator[Plant]:
     """Numbers that only the word before them explains: the year of a birth, a weight."""
-    for word in ("DOB", "born", "YOB", "geb.", "weight", "height", "BMI", "BSA"):
+    for word in ("DOB", "born", "YOB", "geb.", "weight", "height", "BMI", "BSA", "male"):
         number = str(rng.randint(31, 99))
         keyword = rng.choice(_TEXTS)
         born = word in ("DOB", "born", "YOB", "geb.")

@@ -31,7 +31,7 @@ _NUMBER = {
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
 _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct
 _PARTS_OF_A_DAY = 3
-_DIGITS_OF_A_SHORT_DAY, _DIGITS_OF_A_CODE = 3, 6
+_DIGITS_OF_A_SHORT_DAY, _DIGITS_OF_A_PIECE, _DIGITS_OF_A_CODE = 3, 5, 6
 _IMAGE_PIXEL = 0x0028
 """Group of rows, columns and frames, which the pixels confirm."""
 _SEX = frozenset("MFO")
@@ -270,7 +270,8 @@ def _is_own_code(value: str, context: Context) -> bool:
     # in T-16040 or 16041-2 the form of the code proves nothing; codes of digits alone have a check digit or a table
     short = "" if value.isdigit() else re.sub(r"\D", "", value)
     holds_day = len(short) <= _DIGITS_OF_A_CODE and any(len(form) == 4 and form in short for form in own.day_forms)
-    return named or holds_day or bool(numbers.of_code(value) & (own.numbers | own.days))
+    part_of_id = len(short) >= _DIGITS_OF_A_PIECE and any(short in number for number in own.numbers)
+    return named or holds_day or part_of_id or bool(numbers.of_code(value) & (own.numbers | own.days))
 
 
 def _shift(value: str, vr: str, context: Context) -> str:
@@ -294,4 +295,5 @@ def _number(text: str, vr: str, context: Context) -> str:
         return ""
     number, own = float(text), context.own
     told = own.is_number(number) or numbers.could_identify(number) or numbers.of_decimals([text]) & own.numbers
-    return "" if told or (vr == "IS" and text in own.day_forms and text[0] == "0") else text
+    with_last_zeros = numbers.in_digits([text], own.days)
+    return "" if told or with_last_zeros or (vr == "IS" and text in own.day_forms and text[0] == "0") else text

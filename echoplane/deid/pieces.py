@@ -24,6 +24,9 @@ _MOST_VALUES = 8
 """Maximum number of values of an element; longer lists are measurements, in which any number can occur by chance."""
 _MOST_ELEMENTS, _LONGEST = 4, 24
 _SHORTEST_IDENTIFIER, _SHORTEST_NAME, _SHORTEST_DAY = 5, 4, 4
+_MONTHS = 12
+_DEVICE = frozenset((0x00080070, 0x00081090, 0x00181020))
+"""Manufacturer, model and version, whose numbers lie between those of descriptions."""
 _IDENTITY = frozenset((0x00100010, 0x00100020))
 _IMAGE_PIXEL = 0x0028
 """Group of rows, columns and bits, which the pixels confirm."""
@@ -48,7 +51,10 @@ def remove(built: dict[BaseTag, Element], context: Context) -> None:
     places = [tag for tag, element in sorted(built.items()) if _is_read(int(tag), element)]
     texts = [list(_texts(built[tag])) for tag in places]
     atoms = [_Atom(text, place, len(own) == 1) for place, own in enumerate(texts) for text in own]
-    telling = _telling([atom for atom in atoms if not _is_word(atom.text)], context)
+    numbers_and_pieces = [atom for atom in atoms if not _is_word(atom.text)]
+    prose = {place for place, tag in enumerate(places) if built[tag].VR in rules.TEXT_VRS and tag not in _DEVICE}
+    of_texts = [atom for atom in numbers_and_pieces if atom.place in prose]
+    telling = _telling(numbers_and_pieces, context) | _telling(of_texts, context)
     telling |= {places.index(tag) for tag in _stages_with_a_day(built, context.own)}
     for place in sorted(telling):
         element = built[places[place]]
@@ -114,8 +120,10 @@ def _is_person(joined: str, own: OwnValues) -> bool:
 def _is_day(run: list[_Atom], joined: str, context: Context) -> bool:
     """Returns True if the digits are a date of the file with its year, or, as two elements, a day and its month."""
     own = context.own
-    if not joined.isdigit() or not all(atom.whole for atom in run):
+    if not joined.isdigit():
         return False
+    if not all(atom.whole for atom in run):  # between words: rest 12, run 21
+        return len(run) == 2 and joined in own.day_forms and max(int(atom.text) for atom in run) > _MONTHS
     if len(run) == 2:
         return joined in own.day_forms and len(joined) == 4 and any(atom.text[0] == "0" for atom in run)
     return joined in own.day_forms and len(joined) >= _SHORTEST_DAY

@@ -177,7 +177,7 @@ def _characteristics(tokens: list[Token]) -> set[int]:
         following = tokens[k + 1].upper if k + 1 < len(tokens) else ""
         measured = len(words) < len(parts) and bool(words) and words <= _AGE_UNIT | _BODY_UNITS
         named = token.text.isdigit() and (
-            following in _AGE_UNIT | _BODY_UNITS or (k and tokens[k - 1].upper in _AGE_UNIT | _MEASURES)
+            following in _AGE_UNIT | _BODY_UNITS or (k and tokens[k - 1].upper in _AGE_UNIT | _MEASURES | _SEXES)
         )
         if token.upper in _SEXES or measured or named:
             found.add(k)
