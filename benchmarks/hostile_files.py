@@ -49,11 +49,11 @@ def varied(data: bytes, rng: np.random.Generator) -> bytes:
     return data + rng.bytes(16)
 
 
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """Returns the file with 1 to 7 places changed, cut out or filled, most of them in its first 1,500 bytes."""
+def damaged(data: bytes, rng: np.random.Generator, start: int = 4) -> bytes:
+    """Returns the file with 1 to 7 places from `start` changed, cut out or filled, most of them before byte 1,500."""
     broken = bytearray(data)
     for _ in range(int(rng.integers(1, 8))):
-        at = int(rng.integers(4, 1500 if rng.random() < 0.8 else len(broken)) % len(broken))
+        at = int(rng.integers(start, 1500 if rng.random() < 0.8 else len(broken)) % len(broken))
         match rng.integers(3):
             case 0:
                 broken[at] = int(rng.integers(256))

@@ -11,10 +11,14 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.hostile_files import damaged
 from serving.api.http.protocol import HEADER_TIMEOUT_S
 from tests import dicom_files as dicom
 from tests.serving_checks import MAX_UPLOAD_MIB, TASK, assert_answer, assert_problem, send
 from tests.serving_process import Running
+
+PREFIX_BYTES = 132
+"""Preamble and prefix of a DICOM file."""
 
 
 def refused() -> dict[str, tuple[bytes, int, str]]:
@@ -73,26 +77,12 @@ def test_two_hundred_random_damages_never_make_the_service_fail(service: Running
     sources = [dicom.jpeg_clip(dicom.moving_disc(8, 48, 64)), dicom.grey_clip(dicom.moving_disc(8, 48, 64))]
     before_mib, statuses = service.memory_mib(), []
     for number in range(200):
-        response = send(client, damaged(sources[number % 2], rng))
+        response = send(client, damaged(sources[number % 2], rng, PREFIX_BYTES))
         statuses.append(response.status_code)
         assert_answer(response) if response.status_code == 200 else assert_problem(response, response.status_code)
     assert set(statuses) <= {200, 400, 413, 415, 422}
     assert len(set(statuses)) > 2
     assert service.memory_mib() < before_mib + 300
-
-
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    broken = bytearray(data)
-    for _ in range(int(rng.integers(1, 8))):
-        at = int(rng.integers(132, 1500 if rng.random() < 0.8 else len(broken)))
-        match rng.integers(3):
-            case 0:
-                broken[at] = int(rng.integers(256))
-            case 1:
-                del broken[at : at + int(rng.integers(1, 40))]
-            case _:
-                broken[at:at] = rng.bytes(int(rng.integers(1, 40)))
-    return bytes(broken)
 
 
 def test_random_bytes_are_no_image(client: httpx.Client) -> None:
