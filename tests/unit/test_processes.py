@@ -66,8 +66,9 @@ def test_workers_end_also_when_the_process_that_waits_for_them_is_ended_or_kille
     tmp_path: Path, start: str, end: signal.Signals
 ) -> None:
     process, workers = waiting(tmp_path, start)
-    process.send_signal(end)
-    assert process.wait(timeout=60) == -end
+    with process:
+        process.send_signal(end)
+        assert process.wait(timeout=60) == -end
     assert len(workers) >= 2
     left = psutil.wait_procs(workers, timeout=20)[1]
     for worker in left:
