@@ -33,7 +33,7 @@ def test_a_clinical_text_that_nobody_cleaned_is_not_held(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("owner", "name", "fault", "changes"),
     [
-        (header, "_number", lambda text, *_: text, {"AcquisitionNumber": "240317"}),
+        (header, "_number", lambda text, *_: text, {"InstanceNumber": "240317"}),
         (Key, "uid", lambda _, uid: uid, {}),
         (dates, "shift_date", lambda text, _: text, {}),
         (dates, "capped_age", lambda text: text, {"PatientAge": "093Y"}),
