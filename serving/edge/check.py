@@ -28,6 +28,8 @@ def check(task: str, folder: Path, timeout_s: float) -> None:
         raise Refused(f"the check of the bundle did not end within {timeout_s:g} s.") from None
     finally:
         stop(process, grace_s=0)
+        if process.stdout:
+            process.stdout.close()
     if process.returncode == REFUSED:
         raise Refused(said.strip()[:REASON_LENGTH] or "the check of the bundle failed without a reason.")
     if process.returncode:
