@@ -31,8 +31,9 @@ KEY_SECRET = "echoplane-deid-key"  # noqa: S105 (a name)
 """Secret whose `key` is the pseudonym key. Someone entitled to know the key creates it; only the step `deid` gets
 it."""
 SIGNING_SECRET = "echoplane-signing-key"  # noqa: S105 (a name)
-MANIFEST_SECRET = "echoplane-manifest-key"  # noqa: S105 (a name)
 """Secret whose `key` is the private key that signs promotions; only the step `promote` gets it."""
+MANIFEST_SECRET = "echoplane-manifest-key"  # noqa: S105 (a name)
+"""Secret whose `key` codes the manifests of all steps."""
 BUCKET_SECRET = "echoplane-s3"  # noqa: S105 (a name)
 """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if the store is not the chart's, AWS_ENDPOINT_URL."""
 GPU = "nvidia.com/gpu"

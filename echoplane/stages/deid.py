@@ -117,16 +117,16 @@ def into(folder: Path, config: Config) -> Manifest:
     ensure_folder(folder, "DST")
     start = time.monotonic()
     result = _deidentify(config, source, folder, key, labels)
-    apart = ("quarantine/", f"{UNLISTED}/")
-    files = {name: digest for name, digest in file_digests(folder).items() if not name.startswith(apart)}
+    apart = ("quarantine", UNLISTED)
     manifest = Manifest(
         stage="deid",
         key=stage_key("deid", config, _extra_key(config, key, labels)),
-        digest=digest_of(files),
+        digest=digest_of(file_digests(folder, apart)),
         folder=str(folder.resolve()),
         counts=result.counts,
         output=result.output,
         set_aside=result.set_aside,
+        apart=apart,
         duration_s=round(time.monotonic() - start, 2),
     )
     manifest.write(folder / "manifest.json")

@@ -11,7 +11,7 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -92,6 +92,8 @@ class Manifest(BaseModel):
     """Typed output on which later stages base decisions."""
     set_aside: int = 0
     """Inputs that were quarantined or refused."""
+    apart: tuple[str, ...] = ()
+    """Folders of the output that no later step may read; the digest does not cover them."""
     duration_s: float
 
     @property
@@ -100,7 +102,7 @@ class Manifest(BaseModel):
 
     def intact(self) -> bool:
         """Returns True if every file in the folder is as the stage left it."""
-        return digest_of(file_digests(self.path)) == self.digest
+        return digest_of(file_digests(self.path, self.apart)) == self.digest
 
     def stated(self, kind: type[AnyOutput]) -> AnyOutput:
         """Returns the output, which must be of this kind. Raises ConfigError if the manifest has none or another."""
@@ -251,13 +253,13 @@ def _accepted(path: str, name: str, origin: From) -> Manifest:
     return manifest
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of every file under `folder` by relative path, except the manifest's own two."""
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.parent / path.name not in (folder / "manifest.json", folder / "files.json"):
-            digests[str(path.relative_to(folder))] = file_sha256(path)
-    return digests
+def file_digests(folder: Path, apart: Collection[str] = ()) -> dict[str, str]:
+    """Returns the SHA-256 of every file under `folder` by relative path, except the manifest's own two and those in the
+    folders `apart`."""
+    left_out = {folder / name for name in ("manifest.json", "files.json")}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in left_out)
+    named = ((path.relative_to(folder), path) for path in paths)
+    return {str(name): file_sha256(path) for name, path in named if name.parts[0] not in apart}
 
 
 @functools.cache

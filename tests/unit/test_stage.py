@@ -9,10 +9,11 @@ from typing import Annotated
 import pytest
 
 from echoplane.errors import ConfigError, StageError
+from echoplane.files import digest_of
 from echoplane.stages import batch, stage
 from echoplane.stages.outputs import Samples, StageResult, Studies
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import From, Manifest, StageConfig, run_stage
+from echoplane.stages.stage import From, Manifest, StageConfig, file_digests, run_stage
 
 STAGES = ("phantom", "deid", "dataset", "train", "export", "evaluate", "promote", "batch")
 MANIFEST_FIELDS = {
@@ -262,3 +263,16 @@ def test_s11_a_result_whose_manifest_was_forged_is_made_again(tmp_path: Path, mo
     edited(made.path / "manifest.json", counts={"files": 7})
     assert run_stage("up", Config(root=str(tmp_path)), work).counts == {"files": 1}
     assert work.calls == 2
+
+
+def test_s11_what_no_later_step_may_read_is_not_held_against_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "quarantine").mkdir()
+    (tmp_path / "out.txt").write_text("data")
+    (tmp_path / "quarantine" / "held.dcm").write_text("a file with a name in it")
+    known = {"stage": "deid", "key": "k", "folder": str(tmp_path), "counts": {}, "duration_s": 0.0}
+    manifest = Manifest(digest=digest_of(file_digests(tmp_path, ("quarantine",))), apart=("quarantine",), **known)
+    assert manifest.intact()
+    (tmp_path / "quarantine" / "held.dcm").unlink()
+    assert manifest.intact()
+    (tmp_path / "out.txt").write_text("dat4")
+    assert not manifest.intact()
