@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    accuracy_estimate,
     cmr_speed,
     deid,
     drift_false_alarms,
@@ -92,6 +93,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "gateway": gateway.measure,
     "hostile": hostile.measure,
     "drift-false-alarms": drift_false_alarms.measure,
+    "accuracy-estimate": accuracy_estimate.measure,
     "views-outside": views_outside.measure,
     "views-controls": views_controls.measure,
 }
