@@ -326,7 +326,7 @@ def test_studies_that_may_name_somebody_are_refused(tmp_path, output, why):
 def test_studies_of_a_stage_that_makes_none_are_refused_as_public_ones_too(tmp_path):
     manifest = with_output(write_cohort(tmp_path / "raw", patients=1), stage="anything", counts={"cines": 1})
     for public in ("", "me"):
-        with pytest.raises(ConfigError, match="one of `phantom` or `deid` is needed"):
+        with pytest.raises(ConfigError, match="one of `phantom` or `ingest` or `deid` is needed"):
             run(tmp_path, manifest, public=public)
 
 

@@ -24,8 +24,8 @@ BOX = (32, 32, 336, 448)
 
 def blind(images: Images, mask: Mask) -> search.Searched:
     """A first search that finds nothing and says that all is well."""
-    images.blacken(mask)
-    return search.Searched(mask, moves=True, doubtful=False)
+    blocks = images.blacken(mask)
+    return search.Searched(mask, moves=True, doubtful=False, unread=np.zeros(blocks.eighth_THW.shape[1:], bool))
 
 
 def stubborn(images: Images, mask: Mask) -> search.Searched:

@@ -185,14 +185,14 @@ def test_a_study_comes_as_lines_that_are_what_the_whole_answer_is(ask: Asking) -
         assert (entry["answer"] or {}).get("probabilities") == (same["answer"] or {}).get("probabilities")
         assert (entry["problem"] or {}).get("type") == (same["problem"] or {}).get("type")
     assert (end["entries"], end["request_id"]) == (3, streamed.headers["x-request-id"])
-    assert ask.service.admission._places._value == ask.service.admission.limits.max_in_flight
+    assert ask.service.admission.places.taken == 0
     assert ask.service.admission.held_bytes == 0
 
 
 def test_a_refused_study_is_a_problem_even_for_a_client_that_wants_lines(ask: Asking) -> None:
     refused = ask("POST", "/v1/study", content=b"", headers={"accept": "application/x-ndjson"})
     assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
-    assert ask.service.admission._places._value == ask.service.admission.limits.max_in_flight
+    assert ask.service.admission.places.taken == 0
 
 
 def test_a_request_that_is_sent_again_has_the_same_id_for_its_caller_alone(slot: Slot, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_only_one_explanation_runs_at_a_time(slot: Slot, monkeypatch: pytest.Mon
 
     async def both() -> list[int]:
         first = asyncio.create_task(ask.send("POST", EXPLAIN, **posted(dicom.jpeg_clip())))
-        while ask.service.admission._places._value == ask.service.admission.limits.max_in_flight:
+        while ask.service.admission.places.taken == 0:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         second = await ask.send("POST", EXPLAIN, **posted(dicom.jpeg_clip()))
