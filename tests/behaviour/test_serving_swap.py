@@ -82,13 +82,22 @@ class Asking:
         self._thread.join(timeout=30)
 
 
+def wait_for_answers(clients: tuple[Asking, ...], bundle: str) -> None:
+    """Waits until each client was last answered by this model."""
+    deadline = time.monotonic() + 60
+    while not all(asking.seen and asking.seen[-1][1] == bundle for asking in clients):
+        assert time.monotonic() < deadline, "no answer of the model"
+        time.sleep(0.02)
+
+
 def test_swapping_models_back_and_forth_loses_no_request(service: Running, link: Path, folders: list[Path]) -> None:
     ids = [bundles.read(folder).id for folder in folders]
     with service.client() as client, Asking(service) as one, Asking(service) as other:
+        wait_for_answers((one, other), ids[0])
         for turn in (1, 0, 1):
             point(link, folders[turn])
             wait_until(client, lambda told, turn=turn: told["model"]["bundle"] == ids[turn])
-            time.sleep(0.2)  # answers of this model, before the next
+            wait_for_answers((one, other), ids[turn])
     for asking in (one, other):
         assert {status for status, _ in asking.seen} == {200}
         answered_by = [bundle for _, bundle in asking.seen]

@@ -38,6 +38,8 @@ from tests.monitor_log import BUNDLE, TASK, append, make_rows
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "helm" / "echoplane" / "files" / "rules"
 NEXT_BUNDLE = "c" * 64
+IN_USE_ALONE = ("echoplane_accuracy_", "echoplane_automatic_rollbacks_")
+"""Metrics that this installation has not: accuracy is estimated from 1,000 studies on, and rollback is switched off."""
 TOKEN = "a-token-of-this-test"  # noqa: S105 (of this test alone)
 BINARIES = {name: shutil.which(name) for name in ("prometheus", "prometheus-alertmanager")}
 pytestmark = pytest.mark.skipif(
@@ -221,4 +223,5 @@ def test_drift_leads_to_one_approved_run_and_the_alert_resolves(loop: Loop) -> N
     assert (loop.folder / "retrained").read_text() == f"{TASK}\n"
     assert loop.kinds() == ["requested", "approved", "started", "finished"]
     queries = [query for panel in DRIFT.panels for query, _ in panel.queries]
-    assert [query for query in queries if not loop.points(query)] == []
+    silent = [query for query in queries if not loop.points(query)]
+    assert [query for query in silent if not any(name in query for name in IN_USE_ALONE)] == []
