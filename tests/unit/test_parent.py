@@ -67,12 +67,11 @@ def test_a_killed_parent_leaves_nothing_behind(way: str, end: signal.Signals, tm
     assert not alive
 
 
-def test_a_process_whose_parent_has_ended_already_ends_at_once() -> None:
+def test_a_process_whose_parent_has_ended_already_ends_at_once(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    step = subprocess.run(
-        [sys.executable, "-c", STEP], env=os.environ | {VARIABLE: str(gone.pid)}, timeout=60, check=False
-    )
+    environment = os.environ | {VARIABLE: str(gone.pid)}
+    step = subprocess.run([sys.executable, "-c", STEP], cwd=tmp_path, env=environment, timeout=60, check=False)
     assert step.returncode == -signal.SIGKILL
 
 
