@@ -48,7 +48,7 @@ Requests = Sequence[tuple[str, Request]]
 
 @dataclass
 class Outcome:
-    """What a run showed."""
+    """Answers, times and memory that a run showed."""
 
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
     """How often each status came, per kind of request."""

@@ -1,4 +1,4 @@
-"""What the shipped echo-view-image says to pictures that show none of its views: `python -m benchmarks views-outside`.
+"""Measures what the shipped echo-view-image says to pictures without a view: `python -m benchmarks views-outside`.
 
 Each kind is drawn, as a still that claims to be an ultrasound scan; frozen ones as a clip. They are told from phantom
 hearts on machines never seen by the confidence of the answer and by its energy; a picture that a check refuses ranks

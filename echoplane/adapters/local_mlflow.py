@@ -49,9 +49,8 @@ def start_server(folder: str | Path, port: int | None = None) -> tuple[subproces
     """Starts the server without waiting; returns its process and its URI."""
     folder = Path(folder).resolve()
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-    if not (
-        folder / WHOLE
-    ).exists():  # killed while it made its tables: such a database can neither be used nor completed
+    # killed while it made its tables: such a database can neither be used nor completed
+    if not (folder / WHOLE).exists():
         (folder / DATABASE).unlink(missing_ok=True)
     port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -3,6 +3,7 @@ refuse the old signature, which is older than the one that they have accepted.""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from echoplane.adapters.promotions import Authority, Evidence, write_record, write_signature
 from echoplane.adapters.registration import OUTCOME_TAG, PASSED
@@ -65,3 +66,18 @@ def _tag_both(registry: Registry, champion: Version, target: Version, by: str, r
     for version in (champion, target):
         tag = f"{AUDIT_TAG}.{now:%Y%m%dT%H%M%S%f}"
         registry.client.set_model_version_tag(version.name, version.number, tag, json.dumps(record))
+
+
+def was_rolled_back(version: Version, *, by: str) -> bool:
+    """Returns True if `by` has rolled the bundle of this version back, whatever was done since."""
+    records = [_record(text) for tag, text in version.tags.items() if tag.startswith(f"{AUDIT_TAG}.")]
+    return any(one.get("by") == by and one.get("from", {}).get("bundle") == version.bundle_id for one in records)
+
+
+def _record(text: str) -> dict[str, Any]:
+    """Returns a record, empty if somebody wrote something else into its tag."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -20,9 +20,9 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (request TEXT, task TEXT, bundle TEXT, label TEXT, PRIMARY KEY (request, task));
 CREATE TABLE IF NOT EXISTS feedback (request TEXT, task TEXT, label TEXT, time TEXT, PRIMARY KEY (request, task));
 """
-COUNT = """
-SELECT COUNT(*), SUM(answers.label = feedback.label) FROM feedback JOIN answers USING (request, task)
-WHERE answers.bundle = ?
+COUNTS = """
+SELECT answers.bundle, COUNT(*), SUM(answers.label = feedback.label) FROM feedback JOIN answers USING (request, task)
+GROUP BY answers.bundle
 """
 NEWER = """
 INSERT INTO feedback VALUES (?, ?, ?, ?) ON CONFLICT (request, task) DO UPDATE
@@ -81,7 +81,6 @@ def _rows(content: bytes) -> list[FeedbackRow]:
     return rows
 
 
-def agreement_of(database: sqlite3.Connection, bundle: str) -> Agreement | None:
-    """Returns the agreement on a bundle's answers, or None without feedback."""
-    studies, agreeing = database.execute(COUNT, (bundle,)).fetchone()
-    return Agreement(studies, agreeing) if studies else None
+def agreements(database: sqlite3.Connection) -> dict[str, Agreement]:
+    """Returns the agreement on the answers of each bundle that has feedback."""
+    return {bundle: Agreement(studies, agreeing) for bundle, studies, agreeing in database.execute(COUNTS)}

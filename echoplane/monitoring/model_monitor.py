@@ -141,8 +141,9 @@ class Monitors:
         if step.positions != self.positions:
             self._store(changed, step)
         self._feedback.read_into(self._database)
+        found = agreement.agreements(self._database)
         for model in self.models.values():
-            model.agreement = agreement.agreement_of(self._database, model.bundle)
+            model.agreement = found.get(model.bundle)
         return step
 
     def _model(self, row: Row) -> ModelMonitor:

@@ -1,5 +1,6 @@
 """The interface of runtimes, how one is chosen, and the golden check that a model must pass before it is used."""
 
+import functools
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -70,9 +71,9 @@ class OpenModel:
     label_shares: LabelShares | None = field(default=None, kw_only=True)
     """Shares of the labels that the site declares; None for those of training."""
 
-    @property
+    @functools.cached_property
     def thresholds(self) -> Thresholds:
-        """Returns the bundle's thresholds, with the site's shares."""
+        """The bundle's thresholds, with the site's shares."""
         return with_declared(self.bundle.thresholds, self.label_shares)
 
 

@@ -1,4 +1,4 @@
-"""How pydicom is used here: silent about values, and with the newest native decoder for each codec.
+"""Sets pydicom up to be silent about values, and to use the newest native decoder of each codec.
 
 GDCM's wheels hold OpenJPEG 2.3.0 and CharLS 2.0, which are years old; both are taken off pydicom's list. GDCM still
 decodes JPEG of 12 bits and lossless JPEG, for which there is no other decoder under a permissive licence.

@@ -1,13 +1,11 @@
 """Automatic rollback: returns a task to its previous champion when the new one's answers are certainly worse."""
 
-import json
 import logging
 import time
 from collections.abc import Collection, Iterable
-from typing import Any
 
-from echoplane.adapters.registry import PREVIOUS, Registry, Version
-from echoplane.adapters.rollback import AUDIT_TAG, roll_back
+from echoplane.adapters.registry import PREVIOUS, Registry
+from echoplane.adapters.rollback import roll_back, was_rolled_back
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring.automatic_rollback import RollbackPolicy, reason_to_roll_back
 from echoplane.monitoring.model_monitor import ModelMonitor
@@ -48,7 +46,7 @@ class AutomaticRollback:
             if champion is None or previous is None or champion.bundle_id != model.bundle:
                 return  # a person has acted already, or this log is of services that follow another registry
             reason = worse_than.get(previous.bundle_id)
-            if reason is None or _rolled_back_before(champion):
+            if reason is None or was_rolled_back(champion, by=MONITOR):  # whoever promoted it again has decided
                 return
             roll_back(self._registry, model.task, by=MONITOR, reason=reason)
         except EchoplaneError as error:
@@ -56,17 +54,3 @@ class AutomaticRollback:
             return
         self.done[model.task] = self.done.get(model.task, 0) + 1
         log.error("%s: version %s was rolled back to %s. %s", model.task, champion.number, previous.number, reason)
-
-
-def _rolled_back_before(champion: Version) -> bool:
-    """Says whether the monitor has rolled this bundle back once: whoever promoted it again has decided."""
-    records = [_record(text) for tag, text in champion.tags.items() if tag.startswith(f"{AUDIT_TAG}.")]
-    return any(one.get("by") == MONITOR and one.get("from", {}).get("bundle") == champion.bundle_id for one in records)
-
-
-def _record(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -88,7 +88,7 @@ class RegistryDouble:
 
 @pytest.fixture
 def moves(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Who rolled back, and why; the double's aliases change as `roll_back` changes them."""
+    """Collects who rolled back, and why; the double's aliases change as `roll_back` changes them."""
     made: list[tuple[str, str]] = []
 
     def roll_back(registry: RegistryDouble, _task: str, *, by: str, reason: str) -> None:

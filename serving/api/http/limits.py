@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 from echoplane.monitoring import metrics
 from serving.api.decoding.deadline import Deadline
 from serving.api.http import problems
-from serving.api.http.turns import Turns, spare_of
+from serving.api.http.turns import Turns
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Limits:
     max_held_bytes: int
     """Maximum size in bytes of all bodies that are received, waiting or being answered."""
     threads: int
-    """Files that are decoded and answered at once; `turns.spare_of` more for callers who have none at work."""
+    """Files that are decoded and answered at once; half as many more, at least one, for callers with none at work."""
     deadline_s: float
     """Time to answer all files of a request once it has a place."""
 
@@ -46,8 +46,8 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._pool = ThreadPoolExecutor(limits.threads + spare_of(limits.threads), thread_name_prefix="answer")
         self.places, self.threads = Turns(limits.max_in_flight), Turns(limits.threads)
+        self._pool = ThreadPoolExecutor(self.threads.most, thread_name_prefix="answer")
         self._receiving = self._queued = self.held_bytes = 0
 
     @contextlib.asynccontextmanager

@@ -34,7 +34,6 @@ from serving.api.http.schemas import (
     answer_body,
     slot_body,
 )
-from serving.api.http.turns import spare_of
 from serving.api.http.uploads import MIB, UploadLimits
 from serving.api.inference.answer import Received, answer_file
 from serving.api.inference.frames import pack_file
@@ -50,9 +49,7 @@ class Service:
     def __init__(self, slots: Mapping[str, Slot], settings: ServingSettings) -> None:
         self.slots, self.settings = slots, settings
         self.admission = Admission(_limits(settings))
-        self.decoders = Decoders(
-            settings.answer_threads + spare_of(settings.answer_threads), settings.max_upload_mib * MIB
-        )
+        self.decoders = Decoders(self.admission.threads.most, settings.max_upload_mib * MIB)
         folder = Path(settings.prediction_log) if settings.prediction_log else None
         self.prediction_log, self._shipper = _prediction_log(folder, settings)
         self.feedback_log = FeedbackLog(folder) if folder else None

@@ -9,10 +9,12 @@ from collections import Counter
 
 
 class Turns:
-    """At most `size` turns at once, and `spare` more for callers who have none. It lives on one event loop."""
+    """At most `size` turns at once, and half as many more, one at least, for callers who have none. It lives on one
+    event loop."""
 
     def __init__(self, size: int) -> None:
-        self._size, self.spare = size, spare_of(size)
+        self._size, self.most = size, size + max(1, size // 2)
+        """Turns that a caller may have, and turns that all may have together."""
         self._taken: Counter[str] = Counter()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
@@ -21,8 +23,7 @@ class Turns:
         return self._taken.total()
 
     def is_free_for(self, caller: str) -> bool:
-        spare = 0 if self._taken[caller] else self.spare
-        return self.taken < self._size + spare
+        return self.taken < (self._size if self._taken[caller] else self.most)
 
     async def take(self, caller: str) -> None:
         """Waits until it is the caller's turn, in the order of arrival among those who may have one."""
@@ -50,8 +51,3 @@ class Turns:
                 if not turn.cancelled():
                     self._taken[name] += 1
                     turn.set_result(None)
-
-
-def spare_of(size: int) -> int:
-    """Returns the number of turns that are kept for callers who have none."""
-    return max(1, size // 2)
