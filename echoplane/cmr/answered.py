@@ -1,41 +1,36 @@
-"""DICOM objects of a cine MR from the service's answer: the masks and measures come over HTTP, the images from disk."""
+"""DICOM objects of a cine MR from the service's answer to it, with the images' own files."""
 
 import base64
-import tempfile
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from pydicom.dataset import Dataset
 
 from echoplane.cmr.dicom import dicom_objects
-from echoplane.study.cine_files import FOUND, read_cines
-from echoplane.study.masks import read_edited_masks
+from echoplane.study.masks import masks_in
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.quality import Flag
 
 
-def objects_of_answer(answer: dict[str, Any], source: Path) -> tuple[list[Dataset], tuple[str, ...]]:
-    """Returns segmentations and report of the cine in folder `source`, which the answer is about, and warnings.
+def objects_of_answer(
+    answer: dict[str, Any], study: Study, contents: Iterable[bytes]
+) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Returns segmentations and report of the study that the answer is about, by file name, and warnings.
 
-    Raises an InputError if the folder holds no such cine.
+    `contents` are those of the files that the study was read from. Raises an InputError if the answer's masks are not
+    those of the study.
     """
-    study = Study((), read_cines(source))
-    with tempfile.TemporaryDirectory() as folder:  # masks alone, which show no patient
-        for name in FOUND.values():
-            if content := answer["files"].get(name):
-                (Path(folder) / name).write_bytes(base64.b64decode(content))
-        masks = read_edited_masks(Path(folder), study)
+    files = {name: base64.b64decode(content) for name, content in answer["files"].items()}
     details = answer["details"]
     found = Segmentation(
         label=answer["label"],
         confidence=answer["confidence"],
         warnings=tuple(answer["warnings"]),
-        masks=masks,
+        masks=masks_in(files, study),
         measures=details["measures"],
         ed=details["ed_phase"],
         es=details["es_phase"],
         flags=tuple(Flag(flag["name"], flag["sentence"], tuple(flag["concerns"])) for flag in details["flags"]),
     )
-    objects, warnings = dicom_objects(found, study, source)
-    return list(objects.values()), warnings
+    return dicom_objects(found, study, contents)

@@ -6,7 +6,6 @@ Axes: Z slice, H row, W column."""
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import highdicom as hd
@@ -80,15 +79,19 @@ class End:
 ED, ES = End("ED", "end diastole", 900, 1.0), End("ES", "end systole", 901, 0.6)
 
 
-def dicom_objects(found: Segmentation, study: Study, source: Path) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+def dicom_objects(
+    found: Segmentation, study: Study, contents: Iterable[bytes]
+) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     """Returns segmentations at end diastole and end systole and the report that refers to them, by file name.
+
+    `contents` are those of the files that the study was read from.
 
     Objects that cannot be made from the files of the cine are left out, each with a warning that states the reason.
     """
     cine = study.cines[0]
     objects: dict[str, Dataset] = {}
     try:
-        images = _images(source, cine)
+        images = _images(contents, cine)
     except UnusableStudy as error:
         return {}, (f"no DICOM objects were written: {error}",)
     warnings = []
@@ -102,17 +105,16 @@ def dicom_objects(found: Segmentation, study: Study, source: Path) -> tuple[dict
     return objects, tuple(warnings)
 
 
-def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
+def _images(contents: Iterable[bytes], cine: Cine) -> dict[str, Dataset]:
     """Returns the data sets that the stack was read from, by SOP instance UID.
 
     Raises UnusableStudy if they are not single MR slices, cannot all be read again, or lack their study or series UID.
     """
     wanted = {uid for uid, _ in cine.sources.values()}
-    paths: Iterable[Path] = sorted(source.rglob("*")) if source.is_dir() else [source]
-    found = {}
-    for path in paths:
+    found: dict[str, Dataset] = {}
+    for content in contents:
         try:
-            dataset = parse(path.read_bytes(), Limits()) if path.is_file() else Dataset()
+            dataset: Dataset = parse(content, Limits())
         except InputError:
             continue
         if is_mr(dataset) and str(dataset.SOPInstanceUID) in wanted:
@@ -121,9 +123,7 @@ def _images(source: Path, cine: Cine) -> dict[str, Dataset]:
     if not wanted or not one_each or any(dataset.SOPClassUID != MR_IMAGE for dataset in found.values()):
         raise UnusableStudy("they are written for single MR slices alone, and this cine is none.")
     if set(found) != wanted:
-        raise UnusableStudy(
-            "the DICOM files of the cine are not all there to be read again; give CINE as a folder, not as a zip."
-        )
+        raise UnusableStudy("the DICOM files of the cine are not all there to be read again.")
     _check_attributes(found.values(), ("StudyInstanceUID", "SeriesInstanceUID"))
     for dataset in found.values():
         structured_report.make_evidence(dataset)

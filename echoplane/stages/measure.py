@@ -16,7 +16,7 @@ from echoplane.errors import ConfigError
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision
 from echoplane.stages.stage import ensure_folder
 from echoplane.study.cine import without_slices
-from echoplane.study.cine_files import read_cines
+from echoplane.study.cine_files import contents_of, read_cines
 from echoplane.study.masks import read_edited_masks
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import NAME, Segmentation, from_masks, remeasured
@@ -81,7 +81,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.dicom:
         from echoplane.cmr.dicom import dicom_objects
 
-        objects, lacking = dicom_objects(found, study, source)
+        objects, lacking = dicom_objects(found, study, contents_of(source))
         found = replace(found, warnings=(*found.warnings, *lacking))
     with _all_at_once(folder) as part:
         measured = cmr.write_measures(found, study, model, part)

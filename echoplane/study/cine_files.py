@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -51,6 +51,19 @@ def cines_in(data: bytes) -> tuple[Cine, ...]:
     if is_nifti(data):
         return (_nifti(data),)
     return _files(_unzipped(data)) if data[:4] == ZIP else _dicom({"": lambda: data})
+
+
+def contents_of(source: Path) -> Iterator[bytes]:
+    """Yields the content of each file of a folder, of a zip, or of the one file that `source` is."""
+    if source.is_dir():
+        yield from (path.read_bytes() for path in sorted(source.rglob("*")) if path.is_file())
+    else:
+        yield from contents_in(source.read_bytes())
+
+
+def contents_in(data: bytes) -> Iterator[bytes]:
+    """Yields the content of each file of a zip, or else `data` itself."""
+    yield from (load() for load in _unzipped(data).values()) if data[:4] == ZIP else (data,)
 
 
 def _files(files: Files) -> tuple[Cine, ...]:

@@ -41,15 +41,24 @@ def read_edited_masks(folder: Path, study: Study) -> dict[str, np.ndarray]:
 
     Raises UnusableStudy if one is absent or not on its cine's grid.
     """
+    paths = {name: folder / name for name in FOUND.values()}
+    return masks_in({name: path.read_bytes() for name, path in paths.items() if path.is_file()}, study)
+
+
+def masks_in(files: Mapping[str, bytes], study: Study) -> dict[str, np.ndarray]:
+    """Returns the masks by plane in the contents of the files that `measure` writes, by name.
+
+    Raises UnusableStudy if one is absent or not on its cine's grid.
+    """
     masks = {}
     for cine in study.cines:
-        path = folder / FOUND[cine.plane]
-        if not path.is_file():
-            raise UnusableStudy(f"there is no {path.name} among the masks; give the folder that `measure` wrote.")
-        labels_TZHW = read_nifti(path.read_bytes()).voxels_TZHW
+        name = FOUND[cine.plane]
+        if name not in files:
+            raise UnusableStudy(f"there is no {name} among the masks; give the folder that `measure` wrote.")
+        labels_TZHW = read_nifti(files[name]).voxels_TZHW
         if labels_TZHW.shape != cine.voxels_TZHW.shape:
             raise UnusableStudy(
-                f"{path.name} has {labels_TZHW.shape} voxels (phase, slice, row, column), its cine "
+                f"{name} has {labels_TZHW.shape} voxels (phase, slice, row, column), its cine "
                 f"{cine.voxels_TZHW.shape}. Edit the mask on the grid of the cine."
             )
         masks[cine.plane] = labels_TZHW.astype(np.uint8)

@@ -10,6 +10,8 @@ from pydicom.dataset import Dataset
 
 from echoplane.errors import InputError
 from echoplane.files import replacing
+from echoplane.study.cine_files import contents_of, read_cines
+from echoplane.study.study import Study
 from serving.gateway.store import Instance, Store, new_id, sync_folder
 from serving.gateway.work_errors import GiveUp
 
@@ -23,11 +25,10 @@ def make_results(store: Store, answers: Sequence[tuple[Part, dict[str, Any]]]) -
     Views of single instances go into one report; a segmentation of a cine becomes objects of its own. Raises GiveUp if
     an object cannot be made.
     """
-    from serving.gateway.report import view_report  # here, because highdicom takes seconds to import
+    from echoplane.view_report import image_header, view_report  # here, because highdicom takes a second to import
 
     views = [(part[0], answer) for part, answer in answers if len(part) == 1 and answer["probabilities"]]
-    report = view_report(views)
-    objects = [report] if report is not None else []
+    objects = [view_report([(image_header(one.path), answer) for one, answer in views])] if views else []
     for part, answer in answers:
         if answer["files"]:
             objects += _objects_of_masks(store, part, answer)
@@ -42,12 +43,13 @@ def _objects_of_masks(store: Store, part: Part, answer: dict[str, Any]) -> list[
         for number, instance in enumerate(part):
             os.link(instance.path, Path(folder) / f"{number:05d}")
         try:
-            objects, warnings = objects_of_answer(answer, Path(folder))
+            study = Study((), read_cines(Path(folder)))
+            objects, warnings = objects_of_answer(answer, study, contents_of(Path(folder)))
         except InputError as error:
             raise GiveUp(f"the result cannot be written as DICOM: {error}") from None
     if not objects:
         raise GiveUp(f"the result cannot be written as DICOM: {'; '.join(warnings)}")
-    return objects
+    return list(objects.values())
 
 
 def _written(store: Store, result: Dataset) -> Path:

@@ -1,6 +1,7 @@
 """The page as a cardiologist meets it, in a real browser on a running service."""
 
 import csv
+import io
 import json
 import subprocess
 import tarfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pydicom
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -198,14 +200,26 @@ def test_a_folder_and_a_zip_give_a_table_that_can_be_saved(
     page.set_input_files("#files", tmp_path / "study.zip")
     expect(page.locator("#study h2")).to_have_text("4 of 4 files answered")
     with page.expect_download() as saved:
-        page.get_by_role("button", name="Save as CSV").click()
+        page.get_by_role("button", name="Save all as CSV").click()
     rows = list(csv.DictReader(saved.value.path().read_text().splitlines()))
     assert [row["file"] for row in rows] == ["clip.dcm", "other.dcm"] * 2
     assert rows[0]["confidence"] == rows[2]["confidence"]
     with page.expect_download() as saved:
-        page.get_by_role("button", name="Save as JSON").click()
+        page.get_by_role("button", name="Save all as JSON").click()
     body = json.loads(saved.value.path().read_text())
     assert [len(file["answers"]) for file in body["files"]] == [1] * 4
+    assert saved_dicom(page, "Save all as DICOM") == ["SR"]
+
+
+def saved_dicom(page: Page, button: str) -> list[str]:
+    """Returns the modalities of the DICOM objects that a button saves."""
+    with page.expect_download() as saved:
+        page.get_by_role("button", name=button).click()
+    assert saved.value.suggested_filename == "echoplane-dicom.zip"
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        *objects, answers = archive.namelist()
+        assert answers == "answers.json"
+        return [pydicom.dcmread(io.BytesIO(archive.read(name))).Modality for name in objects]
 
 
 def test_a_folder_of_a_cine_is_sent_as_one_study_and_shows_contours_and_volumes(
@@ -224,6 +238,7 @@ def test_a_folder_of_a_cine_is_sent_as_one_study_and_shows_contours_and_volumes(
     expect(page.locator("#answer")).to_contain_text("Wall thickness is not measured")
     expect(page.get_by_role("img", name="Size over the beat")).to_be_visible()
     expect(page.get_by_role("button", name="Save mask.nii.gz")).to_be_visible()
+    assert saved_dicom(page, "Save answer as DICOM") == ["SEG", "SEG", "SR"]
     page.wait_for_timeout(500)
     assert is_coloured(page)
 

@@ -236,7 +236,7 @@ def test_only_one_explanation_runs_at_a_time(slot: Slot, monkeypatch: pytest.Mon
 def test_the_interfaces_page_shows_a_request_for_every_route(ask: Asking) -> None:
     api, page = ask("GET", "/openapi.json").json(), ask("GET", "/docs").text
     posts = [path for path, methods in api["paths"].items() if "post" in methods]
-    assert {f"/v1/{TASK}", EXPLAIN, "/v1/study", "/v1/frames", "/v1/feedback"} == set(posts)
+    assert {f"/v1/{TASK}", EXPLAIN, "/v1/study", "/v1/dicom", "/v1/frames", "/v1/feedback"} == set(posts)
     for path in posts:
         assert f"ADDRESS{path}" in page
     assert '{"label": "a2c", "request_id": "9f2c4e5a7b1d3c60"' in page

@@ -10,12 +10,11 @@ import io
 import json
 import mmap
 import os
+import re
 import socket
 import struct
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -23,11 +22,11 @@ import numpy as np
 import psutil
 
 from echoplane.errors import NotAnImage, TooLarge, Unsupported, UnusableStudy
-from echoplane.processes import environment_without_keys
 from echoplane.study.limits import MIB
 from echoplane.study.study import Study
 from serving.api.decoding import process, wire
 from serving.api.decoding.deadline import Deadline, DeadlineReached
+from serving.api.decoding.template import TEMPLATE
 from serving.api.failures import log
 
 MIN_SHARED_BYTES = 1024 * MIB
@@ -46,6 +45,8 @@ LOWER_BY = 10
 """Steps of nice(2): about a tenth of the share of a process with the usual priority."""
 LARGE_CPU_S = 2.0
 """Time of one core after which a file is too large for its deadline; below, it is the service that was late."""
+OBJECT_NAME = re.compile(r"[0-9]{2,6}-[a-z-]{1,40}\.dcm")
+"""Names of the DICOM files that a decoder makes; another one could write outside the folder that a zip is opened in."""
 DIED = (
     "the file ended the process that reads it: it is damaged, or takes more memory or time than one file may use. "
     "Export it again as JPEG or uncompressed DICOM."
@@ -75,9 +76,7 @@ class Decoders:
 
         Raises InputError with the reason if there is none, DeadlineReached at the deadline; frames raise the same.
         """
-        if not self._free.acquire(timeout=deadline.left_s()):
-            raise DeadlineReached(deadline)
-        try:
+        with self._place(deadline):
             decoder = self._living(self._idle.pop() if self._idle else None)  # an idle one can have been ended
             lease = _Lease(decoder, deadline, request_id)
             try:
@@ -85,6 +84,22 @@ class Decoders:
             finally:
                 lease.ended = True
                 self._idle.append(self._living(decoder))
+
+    def dicom_objects(
+        self, answered: Sequence[tuple[BinaryIO, Sequence[Mapping[str, Any]]]], deadline: Deadline, request_id: str = ""
+    ) -> tuple[dict[str, bytes], list[str]]:
+        """Returns the answers to files as DICOM files by name, and a sentence for each answer that none was made of;
+        see `echoplane.dicom_results`. Raises InputError if none can be made, DeadlineReached at the deadline."""
+        with self._place(deadline), contextlib.closing(_Decoder(self._max_file_bytes, makes_objects=True)) as decoder:
+            return _Lease(decoder, deadline, request_id).dicom_objects(answered)
+
+    @contextlib.contextmanager
+    def _place(self, deadline: Deadline) -> Iterator[None]:
+        """Limits how many decoders work at once."""
+        if not self._free.acquire(timeout=deadline.left_s()):
+            raise DeadlineReached(deadline)
+        try:
+            yield
         finally:
             self._free.release()
 
@@ -97,58 +112,10 @@ class Decoders:
         return _Decoder(self._max_file_bytes)
 
 
-class _Template:
-    """The process that forks decoders, shared by all pools of this process, started at first use and again if it
-    ended."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._orders: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def fork(self, descriptors: Sequence[int]) -> None:
-        """Orders a decoder that has these descriptors: a socket, and shared memory."""
-        limits = {"data_bytes": DATA_BYTES, "cpu_s": CPU_S}
-        with self._lock:
-            try:
-                self._send(limits, descriptors)
-            except OSError:
-                self._start()
-                self._send(limits, descriptors)
-
-    def kill(self, pid: int) -> None:
-        with self._lock, contextlib.suppress(OSError):  # a template that has ended took its decoders with it
-            self._send({"kill": pid}, ())
-
-    def _send(self, order: dict[str, float], descriptors: Sequence[int]) -> None:
-        if self._orders is None:
-            self._start()
-        assert self._orders is not None  # noqa: S101
-        socket.send_fds(self._orders, [json.dumps(order).encode()], descriptors)
-
-    def _start(self) -> None:
-        if self._orders and self._process:
-            self._orders.close()
-            self._process.kill()
-            self._process.wait()
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", process.__name__, str(theirs.fileno())],
-                env=environment_without_keys(),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-
-
-_TEMPLATE = _Template()
-
-
 class _Decoder:
     """One process, the socket on which it answers, and the memory shared with it."""
 
-    def __init__(self, max_file_bytes: int) -> None:
+    def __init__(self, max_file_bytes: int, *, makes_objects: bool = False) -> None:
         self._pid: int | None = None
         self._alive, self._low_priority = True, False
         self._cpu_before_s = 0.0
@@ -161,7 +128,8 @@ class _Decoder:
             self._memory = mmap.mmap(number, size)
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                _TEMPLATE.fork([theirs.fileno(), number])
+                limits = {"data_bytes": DATA_BYTES, "cpu_s": CPU_S}
+                TEMPLATE.fork([theirs.fileno(), number], {**limits, "makes_objects": makes_objects})
         finally:
             os.close(number)
 
@@ -180,15 +148,19 @@ class _Decoder:
 
     def close(self) -> None:
         if self._pid is not None:
-            _TEMPLATE.kill(self._pid)
+            TEMPLATE.kill(self._pid)
         self._alive = False
         self._socket.close()
         self._memory.close()
 
-    def put(self, file: Any, size: int) -> None:
-        """Copies a file in memory, of `size` bytes, to the start of the shared memory."""
-        with memoryview(self._memory) as whole, whole[:size] as start:
-            file.readinto(start)
+    def put(self, file: Any, size: int, start: int = 0) -> int:
+        """Copies a file of `size` bytes to the shared memory from `start`; returns the end. Raises TooLarge if the
+        memory is too small."""
+        if start + size > len(self._memory):
+            raise TooLarge(f"the files have more than {len(self._memory) // MIB} MiB together; send fewer.")
+        with memoryview(self._memory) as whole, whole[start : start + size] as part:
+            file.readinto(part)
+        return start + size
 
     def ask(self, request: dict[str, Any], deadline: Deadline, descriptors: Sequence[int] = ()) -> Any:
         """Returns the answer. Raises at the deadline TooLarge if it was at work, else DeadlineReached; UnusableStudy if
@@ -264,6 +236,25 @@ class _Lease:
             raise UnusableStudy(DIED)
         instances = enumerate(study.instances)
         return replace(study, instances=tuple(replace(one, frames=_Frames(self, i)) for i, one in instances))
+
+    def dicom_objects(
+        self, answered: Sequence[tuple[BinaryIO, Sequence[Mapping[str, Any]]]]
+    ) -> tuple[dict[str, bytes], list[str]]:
+        sizes, end = list[int](), 0
+        answers = io.BytesIO(json.dumps([list(each) for _, each in answered]).encode())
+        for file in (*(file for file, _ in answered), answers):
+            sizes.append(file.seek(0, os.SEEK_END))
+            file.seek(0)
+            end = self._decoder.put(file, sizes[-1], end)
+        answer = self.ask({"size": end, "sizes": sizes})
+        try:
+            names, contents, left_out = answer
+            objects = {name: content.tobytes() for name, content in zip(names, contents, strict=True)}
+            if not all(OBJECT_NAME.fullmatch(name) for name in objects):
+                raise ValueError("a name that no object has")
+            return objects, [str(sentence) for sentence in left_out]
+        except (TypeError, ValueError, AttributeError):
+            raise UnusableStudy(DIED) from None
 
     def ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> Any:
         if self.ended:

@@ -5,6 +5,8 @@ decoder, or kills one; it has one thread, so a fork is safe. It ends, and its de
 """
 
 import contextlib
+import importlib
+import itertools
 import json
 import mmap
 import os
@@ -35,6 +37,9 @@ MAX_EXPANDED_BYTES = 256 * MIB
 """Maximum size that a client's file expands to, over all layers of compression."""
 MAX_MESSAGE_BYTES = 128 << 10
 LENGTH = struct.Struct("<Q")
+OBJECTS_MODULE = "echoplane.dicom_results"
+"""Module that makes DICOM objects. The template loads it, which takes seconds, before it forks the first decoder that
+is to make any; all later ones then have it."""
 REAP_S = 1.0
 """Interval at which the template looks for decoders that have ended."""
 
@@ -50,9 +55,13 @@ class Reader:
         self._cpu_s = cpu_s
 
     def answer(self, request: dict[str, Any], file: int | None, memory: mmap.mmap) -> Any:
-        """Returns the study of the file with the descriptor `file`, or else in `memory`; or frames of the study.
-        Returns the error as a dictionary if there is none."""
+        """Returns the study of the file with the descriptor `file`, or else in `memory`; or frames of the study; or
+        DICOM objects of several files in `memory`. Returns the error as a dictionary if there is none."""
         try:
+            if "sizes" in request:
+                signal.setitimer(signal.ITIMER_PROF, self._cpu_s)
+                self._frames = []
+                return _dicom_objects(memory, request["sizes"])
             if "size" in request:
                 signal.setitimer(signal.ITIMER_PROF, self._cpu_s)  # SIGPROF ends the process, inside a codec as well
                 self._frames = []
@@ -78,6 +87,19 @@ def _content(file: int, size: int) -> bytes:
 def _read(data: bytes) -> Study:
     with expansion_budget(MAX_EXPANDED_BYTES):
         return reading.read_study(data)
+
+
+def _dicom_objects(memory: mmap.mmap, sizes: list[int]) -> tuple[list[str], list[np.ndarray], list[str]]:
+    """Returns names and contents of the DICOM objects that the answers to files are, and what was left out. The files
+    lie one after another in memory, and after them the answers to each as JSON."""
+    from echoplane.dicom_results import objects_of_answers
+
+    ends = list(itertools.accumulate(sizes))
+    contents = [memory[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    answers = json.loads(contents.pop())
+    parts = ((k, contents[k - 1], answers[k - 1]) for k in range(1, len(contents) + 1))
+    objects, left_out = objects_of_answers(parts)
+    return list(objects), [np.frombuffer(content, np.uint8) for content in objects.values()], left_out
 
 
 def _refusal(error: InputError) -> dict[str, str]:
@@ -110,6 +132,8 @@ def template(orders: socket.socket) -> None:
             if "kill" in order:
                 _kill(decoders & {order["kill"]})
             elif passed:
+                if order["makes_objects"]:
+                    importlib.import_module(OBJECTS_MODULE)
                 decoders.add(_fork(orders, passed, order["data_bytes"], order["cpu_s"]))
             else:
                 _kill(decoders)

@@ -13,6 +13,7 @@ from echoplane.monitoring import metrics
 from echoplane.tokens import Role
 from serving.api.http import audit, problems
 from serving.api.http.auth import Access
+from serving.api.http.dicom import ZIP_TYPE, dicom_objects
 from serving.api.http.explain import Explainer, ExplanationBody
 from serving.api.http.feedback import add_feedback
 from serving.api.http.middleware import RequestMiddleware
@@ -25,7 +26,7 @@ from serving.api.http.service import FRAMES_TYPE, NDJSON, Service
 __all__ = ["Service", "build"]
 
 DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
-STUDY, FRAMES, FEEDBACK = "/v1/study", "/v1/frames", "/v1/feedback"
+STUDY, DICOM, FRAMES, FEEDBACK = "/v1/study", "/v1/dicom", "/v1/frames", "/v1/feedback"
 
 
 def build(service: Service) -> ASGIApp:
@@ -44,6 +45,8 @@ def build(service: Service) -> ASGIApp:
     files = {"type": "array", "items": BINARY}
     lines = {NDJSON: FileBody.model_json_schema()}
     add_upload(app, STUDY, service.study, "Answer any files", files, body=StudyBody, content=lines)
+    objects, in_zip = functools.partial(dicom_objects, service), {ZIP_TYPE: BINARY}
+    add_upload(app, DICOM, objects, "The answers to any files as DICOM objects", files, content=in_zip)
     frames = {FRAMES_TYPE: BINARY}
     add_upload(app, FRAMES, service.frames, "The frames of a clip for display", BINARY, content=frames)
     add_feedback(app, service, FEEDBACK)
@@ -56,7 +59,7 @@ def build(service: Service) -> ASGIApp:
 def _roles(service: Service) -> dict[str, Role]:
     """Returns the role that each route of files or feedback requires."""
     of_tasks = [path for task in service.slots for path in (f"/v1/{task}", f"/v1/explain/{task}")]
-    required: dict[str, Role] = dict.fromkeys((*of_tasks, STUDY, FRAMES), "predict")
+    required: dict[str, Role] = dict.fromkeys((*of_tasks, STUDY, DICOM, FRAMES), "predict")
     return required | {FEEDBACK: "feedback"}
 
 

@@ -85,7 +85,7 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             in_flight = await stack.enter_async_context(self.admission.request(caller_key(request)))
             received, held = await self.receive(request, in_flight, max_files=self.settings.max_files)
-            entries = self._entries(request, in_flight, received, held)
+            entries = self.entries(request, in_flight, received, held)
             if NDJSON not in request.headers.get("accept", ""):
                 bodies = [body async for body in entries]
                 return json_response(StudyBody(request_id=received.request_id, files=bodies))
@@ -108,7 +108,7 @@ class Service:
         state = request.state
         return Received(state.request_id, state.caller.site, start, upload_ms, in_flight.deadline), held
 
-    async def _entries(
+    async def entries(
         self, request: Request, in_flight: InFlight, received: Received, held: list[Any]
     ) -> AsyncIterator[FileBody]:
         """Yields the entries of each file in the order sent, and notes them for the audit line."""

@@ -23,13 +23,15 @@ from serving.api.models.slots import Model, NoModel, Slot
 @dataclass(frozen=True)
 class Received:
     """Arrival time of a request (perf_counter seconds), the time taken to receive it, its deadline, and the site of its
-    caller."""
+    caller. A request that is not `monitored` asks again about files that have been answered: they do not count twice
+    in the metrics, the prediction log or the evidence on a challenger."""
 
     request_id: str
     site: str
     start_s: float
     upload_ms: float
     deadline: Deadline
+    monitored: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,15 @@ def _answer(
     except Exception as error:
         log_failure(f"request {received.request_id}, {slot.task},", error)
         return TaskFailed(slot.task)
+    answered = Answered(received.request_id, model, answer.result, files, timings_ms)
+    if not received.monitored:
+        return answered
     metrics.answered(slot.task, model.version, answer.result.label, timings_ms)
     if slot.shadow is not None:
         slot.shadow.offer(file, answer.result.label)
     if prediction_log:
         prediction_log.add(row_of(study, answer, model, received.request_id, received.site, timings_ms))
-    return Answered(received.request_id, model, answer.result, files, timings_ms)
+    return answered
 
 
 def _refuse_wrong_zip(file: BinaryIO, task: str | None) -> None:

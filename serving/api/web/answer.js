@@ -1,7 +1,7 @@
 // The answer to one file, as a cardiologist reads it: the view, how sure, and what else it could be.
 
 import { details } from "./cine.js";
-import { fileButtons } from "./download.js";
+import { downloads, fileButtons } from "./download.js";
 import { capital, element, percent } from "./dom.js";
 
 const FIRST_SHOWN = 5;
@@ -14,7 +14,12 @@ export function showAnswer(panel, item, labels, tools) {
 function contents(item, labels, tools) {
   if (item.state === "waiting") return [element("p", { className: "hint" }, "Waiting for its turn.")];
   if (item.state === "asking") return [element("p", { className: "hint" }, "The model is looking at the clip.")];
-  return [...item.answers.map((answer) => result(answer, labels, tools, item.answers.length + item.problems.length === 1)), ...item.problems.map(problem)];
+  const alone = item.answers.length + item.problems.length === 1;
+  return [
+    ...item.answers.map((answer) => result(answer, labels, tools, alone)),
+    ...item.problems.map(problem),
+    ...(item.answers.length ? [downloads([item], "answer")] : []),
+  ];
 }
 
 export const titleOf = (task, name, labels) => labels.get(task)?.get(name) ?? name;

@@ -39,15 +39,21 @@ export async function send(path, options = {}) {
 /** The models that answer, with their labels, and whether feedback is kept. */
 export const models = async () => (await send("/v1/models")).json();
 
-const form = (file) => {
+const form = (...files) => {
   const body = new FormData();
-  body.append("file", file, "file");
+  for (const file of files) body.append("file", file, "file");
   return body;
 };
 
 /** The answers of every task that accepts the file, and its problems. */
 export const answersTo = async (file) =>
   (await (await send("/v1/study", { method: "POST", body: form(file) })).json()).files;
+
+/** The answers to the files as DICOM objects: a zip, and the number of answers and files that it has none of. */
+export async function dicomOf(files) {
+  const response = await send("/v1/dicom", { method: "POST", body: form(...files) });
+  return { zip: await response.blob(), leftOut: Number(response.headers.get("echoplane-left-out")) };
+}
 
 /** The frames of a clip: the header of the pack, and each picture as a JPEG. */
 export async function framesOf(file) {

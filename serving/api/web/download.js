@@ -1,15 +1,35 @@
-// Answers as files: made in the browser, so file names still stay there.
+// Answers as files. CSV and JSON are made in the browser, so file names still stay there; DICOM is made by the service.
 
-import { element } from "./dom.js";
+import { dicomOf } from "./api.js";
+import { announce, element } from "./dom.js";
+import { say } from "./signin.js";
 
-/** Returns the buttons that save the answers to `items`. */
-export function downloads(items) {
+/** Returns the buttons that save the answers to `items`; `what` says which they are. */
+export function downloads(items, what) {
   const answered = items.some((item) => item.answers.length);
   const made = [
+    ["DICOM", (event) => saveDicom(items, event.target)],
     ["CSV", () => save("echoplane.csv", "text/csv", csv(items))],
     ["JSON", () => save("echoplane.json", "application/json", json(items))],
-  ].map(([name, action]) => button(`Save as ${name}`, action, !answered));
-  return element("div", { className: "row" }, made);
+  ].map(([name, action]) => {
+    const one = button(name, action, !answered);
+    one.setAttribute("aria-label", `Save ${what} as ${name}`);
+    return one;
+  });
+  return element("div", { className: "row" }, element("span", { className: "hint" }, `Save ${what} as`), made);
+}
+
+async function saveDicom(items, pressed) {
+  pressed.disabled = true;
+  announce("Making DICOM objects.");
+  try {
+    const { zip, leftOut } = await dicomOf(items.filter((item) => item.answers.length).map((item) => item.file));
+    save("echoplane-dicom.zip", zip.type, zip);
+    say(leftOut ? `${leftOut} answer${leftOut > 1 ? "s are" : " is"} not among the DICOM objects; answers.json in the zip says why.` : "");
+  } catch (refused) {
+    say(refused.message);
+  }
+  pressed.disabled = false;
 }
 
 /** Returns a button for each file of an answer, such as masks. */

@@ -26,7 +26,7 @@ export function showStudy(section, state, choose) {
       "div",
       { className: "row heading" },
       element("h2", {}, `${done} of ${state.items.length} files answered`),
-      downloads(state.items),
+      downloads(state.items, "all"),
     ),
     element(
       "table",

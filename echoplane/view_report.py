@@ -5,6 +5,7 @@ confidence as a measurement, and the model as the algorithm. The report belongs 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import highdicom as hd
@@ -16,7 +17,6 @@ from pydicom.uid import generate_uid
 
 from echoplane import structured_report
 from echoplane.study.pydicom_setup import set_up_pydicom
-from serving.gateway.store import Instance
 
 SERIES_NUMBER = 910
 IMAGE_VIEW = codes.DCM.ImageView
@@ -24,15 +24,14 @@ CERTAINTY = codes.DCM.CertaintyOfFinding
 PERCENT = Code("%", "UCUM", "%")
 INDETERMINATE = codes.SCT.Indeterminate
 PROCEDURE = Code("40701008", "SCT", "Echocardiography")
-Answers = Sequence[tuple[Instance, dict[str, Any]]]
+Answers = Sequence[tuple[Dataset, dict[str, Any]]]
 
 
-def view_report(answers: Answers) -> Dataset | None:
-    """Returns the report of the answers, pairs of an instance and the service's answer to it; None without any."""
-    images = {instance.sop_uid: image_header(instance) for instance, _ in answers}
-    groups = [_group(images[instance.sop_uid], answer) for instance, answer in answers]
-    if not groups:
-        return None
+def view_report(answers: Answers) -> Dataset:
+    """Returns the report of the answers, pairs of an image's header and the service's answer to it, at least one; all
+    images are of one study."""
+    images = {str(image.SOPInstanceUID): image for image, _ in answers}
+    groups = [_group(image, answer) for image, answer in answers]
     warnings = sorted({f"Warning: {text}" for _, answer in answers for text in answer["warnings"]})
     return hd.sr.ComprehensiveSR(
         evidence=list(images.values()),
@@ -41,10 +40,10 @@ def view_report(answers: Answers) -> Dataset | None:
     )
 
 
-def image_header(instance: Instance) -> Dataset:
-    """Returns the header of a stored instance, with the attributes of a patient and study that a report needs."""
+def image_header(path: Path) -> Dataset:
+    """Returns the header of a DICOM file, with the attributes of a patient and study that a report needs."""
     set_up_pydicom()
-    dataset = pydicom.dcmread(instance.path, stop_before_pixels=True)
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
     structured_report.make_evidence(dataset)
     return dataset
 
