@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ import numpy as np
 
 from benchmarks import machine, results
 from echoplane.files import file_sha256
-from echoplane.monitoring import drift
+from echoplane.monitoring import drift, rank_streams
 from echoplane.monitoring.binomial import exact_interval
-from echoplane.monitoring.drift import TaskMonitor
+from echoplane.monitoring.drift import THRESHOLD, WINDOW, TaskMonitor
 
-STREAMS = ("brightness", "frame time", "embedding distance")
+STREAMS = ("brightness", "embedding distance", "frame time")
+TIED = tuple(f"stream {number:02d}" for number in range(11))
+"""As many streams as a task has; they share three causes, and every second one takes few values, as rows do."""
 LABELS = tuple(f"view {number}" for number in range(12))
 GROUPS = (("site a", "site b"), ("manufacturer a", "manufacturer b"), ("model a", "model b", "model c"))
 DEFAULT_RUNS = 200
@@ -37,13 +40,14 @@ FINISHED = results.MEASURED / "drift_runs.jsonl"
 @dataclass(frozen=True)
 class Scenario:
     """`shift`: of the first stream, in standard deviations. `spread`: factor of its standard deviation. `label_share`:
-    share of the first label, 0.08 when the model was accepted."""
+    share of the first label, 0.08 when the model was accepted. `tied`: TIED streams instead of STREAMS."""
 
     name: str
     reference: int
     shift: float = 0.0
     spread: float = 1.0
     label_share: float = 0.08
+    tied: bool = False
 
     @property
     def drifts(self) -> bool:
@@ -53,6 +57,7 @@ class Scenario:
 SCENARIOS = (
     Scenario("no drift, reference of 200 studies", 200),
     Scenario("no drift, reference of 1,000 studies", 1_000),
+    Scenario("no drift, 11 dependent streams with ties, reference of 200 studies", 200, tied=True),
     Scenario("one stream shifts by 1 SD", 1_000, shift=1.0),
     Scenario("one stream shifts by 1 SD, reference of 200 studies", 200, shift=1.0),
     Scenario("one stream shifts by 0.5 SD", 1_000, shift=0.5),
@@ -79,8 +84,8 @@ def measure(runs: int = DEFAULT_RUNS, seconds: float = math.inf) -> None:
     figures = [figure for one in SCENARIOS if (figure := _figure(one, done))]
     print(*(f"{one['figure']}: {one['value']}" for one in figures), sep="\n")
     text = (
-        "Simulated studies with three streams, twelve labels, two sites, two "
-        "manufacturers and three models, through the monitor's own code. An alarm "
+        "Simulated studies with three streams (or eleven that share causes and repeat values), twelve labels, two "
+        "sites, two manufacturers and three models, through the monitor's own code. An alarm "
         "without drift within 4,000 studies (20 windows of 200) may come in 20 % of runs. After 300 studies without "
         "drift, delays are counted from the change; intervals are exact binomial ones, 95 %."
     )
@@ -93,7 +98,7 @@ def measure(runs: int = DEFAULT_RUNS, seconds: float = math.inf) -> None:
 def simulate(runs: int, until_s: float) -> dict[str, list[int | None]]:
     """Returns per scenario the study at which each run raised its alarm, None for no alarm."""
     done: dict[str, list[int | None]] = {one.name: [] for one in SCENARIOS}
-    code = file_sha256(Path(drift.__file__))[:12] + file_sha256(Path(__file__))[:12]
+    code = "".join(file_sha256(Path(str(path)))[:12] for path in (drift.__file__, rank_streams.__file__, __file__))
     known = _finished(code)
     FINISHED.parent.mkdir(parents=True, exist_ok=True)
     with FINISHED.open("a") as file:
@@ -123,22 +128,36 @@ def _finished(code: str) -> dict[tuple[str, int], int | None]:
 def alarm_at(scenario: Scenario, seed: int) -> int | None:
     """Returns the study, counted from the change, at which a run raises its alarm."""
     rng = np.random.default_rng(seed)
-    accepted = {name: rng.normal(size=scenario.reference).tolist() for name in STREAMS}
+    names, draw_values = (TIED, _tied) if scenario.tied else (STREAMS, _independent)
+    accepted = dict(zip(names, draw_values(rng, scenario.reference).T.tolist(), strict=True))
     drawn = rng.choice(LABELS, size=scenario.reference, p=_shares(0.08))
-    names, counts = np.unique(drawn, return_counts=True)
-    monitor = TaskMonitor(accepted, dict(zip(names.tolist(), counts.tolist(), strict=True)), seed=seed)
+    monitor = TaskMonitor(accepted, Counter(drawn.tolist()), seed=seed)
     before, after = (BEFORE, AFTER) if scenario.drifts else (0, WITHOUT_DRIFT)
-    values = rng.normal(size=(before + after, len(STREAMS)))
+    values = draw_values(rng, before + after)
     values[before:, 0] = values[before:, 0] * scenario.spread + scenario.shift
     labels = [
         *rng.choice(LABELS, size=before, p=_shares(0.08)),
         *rng.choice(LABELS, size=after, p=_shares(scenario.label_share)),
     ]
-    groups = zip(*(rng.choice(names, size=before + after).tolist() for names in GROUPS), strict=True)
-    for number, (row, label, own) in enumerate(zip(values.tolist(), labels, groups, strict=True), start=1):
-        if monitor.add(dict(zip(STREAMS, row, strict=True)), str(label), own):
-            return number - before
+    groups = list(zip(*(rng.choice(names, size=before + after).tolist() for names in GROUPS), strict=True))
+    for start in range(0, before + after, WINDOW):
+        own = slice(start, start + WINDOW)
+        evidence = monitor.add_all(values[own], [str(label) for label in labels[own]], groups[own])
+        if monitor.alarm:
+            raised = evidence >= THRESHOLD
+            return start + (int(raised.argmax()) + 1 if raised.any() else len(evidence)) - before
     return None
+
+
+def _independent(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.normal(size=(count, len(STREAMS)))
+
+
+def _tied(rng: np.random.Generator, count: int) -> np.ndarray:
+    weights = np.random.default_rng(0).normal(size=(3, len(TIED)))
+    values = rng.normal(size=(count, 3)) @ weights + rng.normal(size=(count, len(TIED)))
+    values[:, ::2] = values[:, ::2].round()
+    return values
 
 
 def _shares(first: float) -> list[float]:

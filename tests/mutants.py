@@ -63,7 +63,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "monitor",
-        "echoplane/monitoring/drift.py",
+        "echoplane/monitoring/rank_streams.py",
         ".advance(count)",
         "",
         "tests/unit/test_monitor.py::test_a_restart_in_the_middle_gives_exactly_the_evidence_of_no_restart",
@@ -71,8 +71,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "monitor",
         "echoplane/monitoring/drift.py",
-        "return sum(map(mean_evidence, self.groups.values())) / len(self.groups)",
-        "return sum(map(mean_evidence, self.groups.values()))",
+        "evidence_N = means_NG.sum(axis=1) / block.known_N[start:stop]",
+        "evidence_N = means_NG.sum(axis=1)",
         "tests/unit/test_monitor.py::test_groups_do_not_multiply_the_evidence",
     ),
     Mutant(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from echoplane.bundle.accuracy_model import WINDOW, AccuracyModel, Estimate, estimated
-from echoplane.bundle.embeddings import distances
-from echoplane.monitoring.prediction_log import Row, unpacked
+from echoplane.monitoring.prediction_log import Row
+from echoplane.monitoring.reference import distances_of
 
 
 class AnswerWindow:
@@ -16,12 +16,14 @@ class AnswerWindow:
     def __init__(self) -> None:
         self._answers: deque[list[float]] = deque(maxlen=WINDOW)
 
-    def add(self, row: Row, model: AccuracyModel) -> None:
-        """Adds an answer; one without probabilities, of an older service, is left out."""
-        if row.probabilities:
-            centre, scale = np.array(model.centre), np.array(model.scale)
-            distance = float(distances(unpacked(row.embedding)[None], centre, scale)[0])
-            self._answers.append([*row.probabilities, round(distance, 4)])
+    def add(self, rows: Sequence[Row], model: AccuracyModel) -> None:
+        """Adds answers, oldest first; one without probabilities, of an older service, is left out."""
+        last = [row for row in rows if row.probabilities][-WINDOW:]
+        if last:
+            distances = distances_of(last, np.array(model.centre), np.array(model.scale)).tolist()
+            self._answers.extend(
+                [*row.probabilities, round(distance, 4)] for row, distance in zip(last, distances, strict=True)
+            )
 
     def estimate(self, model: AccuracyModel) -> Estimate | None:
         """Returns the estimated accuracy of the window, or why it cannot be known; None before the window is full."""

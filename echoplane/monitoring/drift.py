@@ -1,28 +1,22 @@
 """Sequential tests that say when studies in service stop looking like those that a model was validated on.
 
-A continuous stream (a confidence, a brightness, a distance of embeddings) is tested by a conformal test martingale:
-the rank of each new value among the reference and all values before it is uniform as long as nothing drifts, whatever
-the distribution is (Vovk, Nouretdinov, Gammerman 2003). The Simple Jumper bets on ranks that are too high, too low or
-too extreme, and the Shiryaev-Roberts sum of such bets, one started at every study, is expected to grow by at most 1
-per study (Vovk et al. 2021, "Retrain or not retrain"). It therefore takes at least THRESHOLD studies on average to
-reach THRESHOLD without drift. The mean over several streams keeps that bound, so one task raises one alarm.
+Continuous streams (a confidence, a brightness, a distance of embeddings) are tested by martingales, whose evidence is
+expected to grow by at most 1 per study without drift (`echoplane.monitoring.rank_streams`). It therefore takes at least
+THRESHOLD studies on average to reach THRESHOLD. The mean over several streams keeps that bound, so one task raises one
+alarm.
 
 Shares of labels are tested over windows by a permutation test, whose level is exact for any number of studies.
 
 The unit is the study: clips of one study are not independent.
 """
 
-import bisect
-import math
 import zlib
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 
-Number = TypeVar("Number", float, np.ndarray)
+from echoplane.monitoring.rank_streams import RankStreams, after_study, gains
 
 WINDOW = 200
 """Studies of one window of the label test."""
@@ -30,81 +24,10 @@ THRESHOLD = 40_000.0
 """Evidence that raises an alarm: at most 1 false alarm in 200 windows of 200 studies on average."""
 LABEL_LEVEL = 0.005
 """Probability of a false alarm of the label test per window. Together with THRESHOLD: 1 in 100 windows."""
-MAX_POOL = 20_000
-"""Maximum number of values that a new one is ranked among. Earlier values stay; later ones are not added."""
-MAX_HISTORY = 4_000
-"""Number of the latest studies among which the start of a drift is searched."""
 ALL = "all"
 """Name of the group of all studies."""
-JUMP = 0.01
-"""Share of its stake that the Simple Jumper moves between its bets per study."""
-BETS = ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
-"""Slopes of each bet on the rank (high or low) and on its distance from the middle (extreme); the last does not bet."""
-
-
-def gains(p_value: Number) -> list[Number]:
-    """Returns the factor of each bet at `p_value`, a number or an array: 1 on average if ranks are uniform."""
-    centred = p_value - 0.5
-    extreme = 2 * abs(centred) - 0.5
-    return [1 + slope * centred + spread * extreme for slope, spread in BETS]
-
-
-@dataclass
-class RankStream:
-    """Evidence that one continuous stream drifts from its reference.
-
-    `reference` holds one value per validation study. `seed` breaks ties between equal values.
-    """
-
-    reference: Sequence[float]
-    seed: int = 0
-    evidence: float = 0.0
-    p_values: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_HISTORY))
-
-    def __post_init__(self) -> None:
-        if not self.reference or not np.isfinite(self.reference).all():
-            raise ValueError("the reference of a stream needs at least one value, all finite.")
-        self.pool = sorted(map(float, self.reference))
-        self.stakes = [0.0] * len(BETS)
-        self.count = 0
-        self._random = np.random.default_rng(self.seed)
-
-    def restore(self, pool: Sequence[float], stakes: Sequence[float], p_values: Sequence[float], count: int) -> None:
-        """Goes on from the stored state of a stream with the same reference and seed, after `count` studies."""
-        self.pool, self.stakes, self.count = list(pool), list(stakes), count
-        self.p_values = deque(p_values, maxlen=MAX_HISTORY)
-        self.evidence = sum(self.stakes)
-        self._random = np.random.Generator(np.random.PCG64(self.seed).advance(count))  # one draw per study
-
-    def add(self, value: float) -> None:
-        """Ranks one study's `value`; a value that is not finite counts as the most extreme."""
-        value = float(value) if math.isfinite(value) else math.inf
-        p_value = self._rank(value)
-        self.count += 1
-        if len(self.pool) < MAX_POOL:
-            bisect.insort(self.pool, value)
-        self.p_values.append(p_value)
-        moved = (JUMP * self.evidence + 1) / len(BETS)
-        factors = gains(p_value)
-        self.stakes = [
-            ((1 - JUMP) * stake + moved) * factor for stake, factor in zip(self.stakes, factors, strict=True)
-        ]
-        self.evidence = sum(self.stakes)
-
-    def _rank(self, value: float) -> float:
-        """Returns the smoothed share of the pool below `value`: uniform on (0, 1) if values are exchangeable."""
-        below, upto = bisect.bisect_left(self.pool, value), bisect.bisect_right(self.pool, value)
-        ties = upto - below + 1  # the value itself is one of them
-        return (below + self._random.uniform() * ties) / (len(self.pool) + 1)
-
-    def studies_since_change(self) -> int:
-        """Returns for about how many studies the stream has drifted: the last ones on which the winning bet gained most
-        (the estimate of a CUSUM test; Page 1954)."""
-        if not self.p_values:
-            return 0
-        winning = int(np.argmax(self.stakes[:-1]))  # the last one does not bet
-        logs = np.log(gains(np.array(self.p_values))[winning])
-        return int(np.argmax(np.cumsum(logs[::-1]))) + 1
+BLOCK = 2_048
+"""Studies that are ranked at once; it bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +78,15 @@ class Alarm:
     groups: tuple[str, ...] = ()
 
 
-Streams = dict[str, RankStream]
+@dataclass(frozen=True)
+class _Block:
+    """Studies that are added together: `groups_NK` holds the positions of each study's groups among all, of which the
+    first is that of all studies; `known_N` the number of groups known after each study."""
 
-
-def mean_evidence(streams: Streams) -> float:
-    return sum(stream.evidence for stream in streams.values()) / len(streams)
+    groups_NK: np.ndarray
+    known_N: np.ndarray
+    p_values_NKS: np.ndarray
+    factors_NKSB: np.ndarray
 
 
 class TaskMonitor:
@@ -168,11 +95,11 @@ class TaskMonitor:
     `reference`: values by name of stream, one per validation study. `labels`: number of validation studies answered
     with each label. An alarm stays until `restart`. Evidence is the mean over all studies and the groups, so that
     groups add no false alarms; every study must name the same number of groups.
+
+    Axes: N study, K group of a study, G group, S stream, B bet.
     """
 
     def __init__(self, reference: Mapping[str, Sequence[float]], labels: Mapping[str, int], *, seed: int = 0) -> None:
-        if not reference:
-            raise ValueError("a task is watched by at least one stream.")
         self._reference = {name: tuple(values) for name, values in reference.items()}
         self._labels = dict(labels)
         self._seed = seed
@@ -180,52 +107,110 @@ class TaskMonitor:
 
     def restart(self) -> None:
         """Starts again from the reference, with no evidence and no alarm."""
-        self.groups: dict[str, Streams] = {ALL: self.new_streams(ALL)}
+        self.groups: dict[str, RankStreams] = {ALL: self.new_streams(ALL)}
         self.studies = 0
         self.alarm: Alarm | None = None
         self.window: dict[str, int] = {}
 
     @property
-    def streams(self) -> Streams:
+    def streams(self) -> RankStreams:
         """The streams of all studies together."""
         return self.groups[ALL]
 
     @property
     def evidence(self) -> float:
         """Mean evidence over the groups' streams; an alarm is raised at THRESHOLD."""
-        return sum(map(mean_evidence, self.groups.values())) / len(self.groups)
+        return sum(streams.mean_evidence for streams in self.groups.values()) / len(self.groups)
 
-    def new_streams(self, group: str) -> Streams:
+    def new_streams(self, group: str) -> RankStreams:
         """Returns the streams of a group without studies. Ties are broken in each by other random numbers."""
-        first = self._seed if group == ALL else self._seed + zlib.crc32(group.encode())
-        return {
-            name: RankStream(values, seed=first + number)
-            for number, (name, values) in enumerate(sorted(self._reference.items()))
-        }
+        return RankStreams(self._reference, self._seed if group == ALL else self._seed + zlib.crc32(group.encode()))
 
     def add(self, values: Mapping[str, float], label: str, groups: Sequence[str] = ()) -> Alarm | None:
         """Adds one answered study, which belongs to `groups`, and returns the alarm if there is one. Raises KeyError if
         the value of a stream is missing."""
-        for group in (ALL, *groups):
-            if group not in self.groups:
-                self.groups[group] = self.new_streams(group)
-            for name, stream in self.groups[group].items():
-                stream.add(values[name])
-        self.studies += 1
-        self.window[label] = self.window.get(label, 0) + 1
-        if self.alarm is None:
-            self.alarm = self._stream_alarm() or self._label_alarm()
-        if sum(self.window.values()) >= WINDOW:
-            self.window = {}
+        self.add_all(np.array([[values[name] for name in self.streams.names]]), [label], [groups])
         return self.alarm
 
-    def _stream_alarm(self) -> Alarm | None:
-        if self.evidence < THRESHOLD:
+    def add_all(self, values_NS: np.ndarray, labels: Sequence[str], groups: Sequence[Sequence[str]]) -> np.ndarray:
+        """Adds answered studies, oldest first, with the same result as one by one, and returns the evidence after each.
+
+        `values_NS` has the streams in the order of `self.streams.names`; a label and groups belong to each study.
+        """
+        evidence = [
+            self._add_block(values_NS[start : start + BLOCK], labels[start:], groups[start:])
+            for start in range(0, len(values_NS), BLOCK)
+        ]
+        return np.concatenate([np.empty(0), *evidence])
+
+    def _add_block(self, values_NS: np.ndarray, labels: Sequence[str], groups: Sequence[Sequence[str]]) -> np.ndarray:
+        groups_NK, known_N = self._positions(groups[: len(values_NS)])
+        streams = list(self.groups.values())
+        p_values_NKS = np.empty((*groups_NK.shape, values_NS.shape[1]))
+        for position in np.unique(groups_NK):
+            own_NK = groups_NK == position
+            p_values_NKS[own_NK] = streams[position].ranked(values_NS[own_NK.any(axis=1)])
+        block = _Block(groups_NK, known_N, p_values_NKS, gains(p_values_NKS))
+        evidence: list[np.ndarray] = []
+        start = 0
+        while start < len(values_NS):
+            window_end = min(len(values_NS), start + WINDOW - sum(self.window.values()))
+            evidence.append(self._bet(block, start, window_end))
+            stop = start + len(evidence[-1])
+            self._look(labels[start:stop], float(evidence[-1][-1]))
+            start = stop
+        return np.concatenate(evidence)
+
+    def _positions(self, groups: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns `groups_NK` and `known_N` of a block, and makes the groups that are new."""
+        place = {group: position for position, group in enumerate(self.groups)}
+        positions, known = [], []
+        for own in groups:
+            positions.append([place.setdefault(group, len(place)) for group in (ALL, *own)])
+            known.append(len(place))
+        for group in list(place)[len(self.groups) :]:
+            self.groups[group] = self.new_streams(group)
+        return np.array(positions), np.array(known)
+
+    def _bet(self, block: _Block, start: int, stop: int) -> np.ndarray:
+        """Bets on the studies from `start` until `stop`, or until one that raises the alarm of the streams; returns the
+        evidence after each."""
+        streams = list(self.groups.values())
+        stakes_GSB = np.stack([one.stakes_SB for one in streams])
+        before_G = np.array([one.mean_evidence for one in streams])
+        after_NKSB = np.empty_like(block.factors_NKSB[start:stop])
+        for number, groups_K in enumerate(block.groups_NK[start:stop]):
+            after_NKSB[number] = after_study(stakes_GSB[groups_K], block.factors_NKSB[start + number])
+            stakes_GSB[groups_K] = after_NKSB[number]
+        groups_NK = block.groups_NK[start:stop]
+        means_NG = _carried_forward(before_G, after_NKSB.sum(axis=-1).mean(axis=-1), groups_NK)
+        evidence_N = means_NG.sum(axis=1) / block.known_N[start:stop]
+        if self.alarm is None and (evidence_N >= THRESHOLD).any():
+            evidence_N = evidence_N[: int(np.argmax(evidence_N >= THRESHOLD)) + 1]
+        self.studies += len(evidence_N)
+        for position, one in enumerate(streams):
+            own_NK = groups_NK[: len(evidence_N)] == position
+            if own_NK.any():
+                p_values_NS = block.p_values_NKS[start : start + len(evidence_N)][own_NK]
+                one.bet(after_NKSB[: len(evidence_N)][own_NK][-1], p_values_NS)
+        return evidence_N
+
+    def _look(self, labels: Sequence[str], evidence: float) -> None:
+        """Raises the alarm if there is reason to, after studies with `labels` that left `evidence`."""
+        for label in labels:
+            self.window[label] = self.window.get(label, 0) + 1
+        if self.alarm is None:
+            self.alarm = self._stream_alarm(evidence) or self._label_alarm(evidence)
+        if sum(self.window.values()) >= WINDOW:
+            self.window = {}
+
+    def _stream_alarm(self, evidence: float) -> Alarm | None:
+        if evidence < THRESHOLD:
             return None
         groups = self.changed_groups()
         streams = self.groups[groups[0]] if groups else self.streams
-        name = max(streams, key=lambda one: streams[one].evidence)
-        return Alarm(name, streams[name].studies_since_change(), self.evidence, groups=groups)
+        name = streams.strongest
+        return Alarm(name, streams.studies_since_change(name), evidence, groups=groups)
 
     def changed_groups(self) -> tuple[str, ...]:
         """Returns the groups in which studies changed more than they did overall, the strongest of each kind.
@@ -233,14 +218,26 @@ class TaskMonitor:
         A group that holds every study tells nothing. The first word of a group is its kind.
         """
         strongest: dict[str, str] = {}
-        for group in sorted(self.groups, key=lambda one: mean_evidence(self.groups[one])):
-            is_part = next(iter(self.groups[group].values())).count < self.studies
-            if is_part and mean_evidence(self.groups[group]) > mean_evidence(self.streams):
+        for group in sorted(self.groups, key=lambda one: self.groups[one].mean_evidence):
+            is_part = self.groups[group].count < self.studies
+            if is_part and self.groups[group].mean_evidence > self.streams.mean_evidence:
                 strongest[group.partition(" ")[0]] = group
-        return tuple(sorted(strongest.values(), key=lambda one: -mean_evidence(self.groups[one])))
+        return tuple(sorted(strongest.values(), key=lambda one: -self.groups[one].mean_evidence))
 
-    def _label_alarm(self) -> Alarm | None:
+    def _label_alarm(self, evidence: float) -> Alarm | None:
         if not self._labels or sum(self.window.values()) < WINDOW:
             return None
         change = compare_labels(self._labels, self.window, seed=self._seed + self.studies)
-        return Alarm("label", WINDOW, self.evidence, change) if change.p_value <= LABEL_LEVEL else None
+        return Alarm("label", WINDOW, evidence, change) if change.p_value <= LABEL_LEVEL else None
+
+
+def _carried_forward(before_G: np.ndarray, after_NK: np.ndarray, groups_NK: np.ndarray) -> np.ndarray:
+    """Returns each group's value after each study (N, G), which is `before_G` at first and changes to `after_NK` with
+    each study of the groups `groups_NK`."""
+    number_N1 = np.arange(1, len(after_NK) + 1)[:, None]
+    value_NG = np.zeros((len(after_NK) + 1, len(before_G)))
+    latest_NG = np.zeros(value_NG.shape, int)
+    value_NG[0] = before_G
+    value_NG[number_N1, groups_NK] = after_NK
+    latest_NG[number_N1, groups_NK] = number_N1
+    return np.take_along_axis(value_NG, np.maximum.accumulate(latest_NG, axis=0)[1:], axis=0)

@@ -48,13 +48,14 @@ def read_step(place: str, positions: Positions) -> Step:
             continue
         if step_bytes >= MAX_STEP_BYTES:
             return Step(_sorted(rows), after, bad_lines, more=True)
-        content, after[one.name] = _content(place, one, after[one.name], MAX_STEP_BYTES - step_bytes)
+        content, after[one.name], is_rest = _content(place, one, after[one.name], MAX_STEP_BYTES - step_bytes)
         step_bytes += len(content)
         found, bad = _rows(content)
         rows += found
         bad_lines += bad
-    more = any(after[one.name] < one.size for one in files) and step_bytes >= MAX_STEP_BYTES
-    return Step(_sorted(rows), after, bad_lines, more)
+        if not is_rest:
+            return Step(_sorted(rows), after, bad_lines, more=True)
+    return Step(_sorted(rows), after, bad_lines, more=False)
 
 
 def _files(place: str) -> list[Stored]:
@@ -63,22 +64,22 @@ def _files(place: str) -> list[Stored]:
     return [one for one in storage.listed(place) if one.name.endswith((SUFFIX, COMPRESSED))]
 
 
-def _content(place: str, file: Stored, start: int, limit: int) -> tuple[bytes, int]:
-    """Returns whole lines from byte `start` on, and the position after them."""
+def _content(place: str, file: Stored, start: int, limit: int) -> tuple[bytes, int, bool]:
+    """Returns whole lines from byte `start` on, the position after them, and whether they are the rest of the file."""
     try:
         if file.name.endswith(COMPRESSED):
-            return gzip.decompress(storage.content(place, file.name)), file.size
+            return gzip.decompress(storage.content(place, file.name)), file.size, True
         if place.startswith(BUCKET):
-            return storage.content(place, file.name), file.size
+            return storage.content(place, file.name), file.size, True
         with (Path(place) / file.name).open("rb") as opened:
             opened.seek(start)
             content = opened.read(max(limit, 1 << 16))
     except FileNotFoundError:  # it was shipped and removed meanwhile
-        return b"", file.size
+        return b"", file.size, True
     except (EOFError, gzip.BadGzipFile):
-        return DAMAGED, file.size
+        return DAMAGED, file.size, True
     whole = content[: content.rfind(b"\n") + 1]
-    return whole, start + len(whole)
+    return whole, start + len(whole), start + len(content) >= file.size
 
 
 def _rows(content: bytes) -> tuple[list[Row], int]:

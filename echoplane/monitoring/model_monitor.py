@@ -8,7 +8,7 @@ import json
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +17,12 @@ from echoplane.bundle.accuracy_model import Estimate
 from echoplane.monitoring import agreement
 from echoplane.monitoring.agreement import Agreement
 from echoplane.monitoring.answer_window import AnswerWindow
-from echoplane.monitoring.drift import MAX_HISTORY, THRESHOLD, WINDOW, TaskMonitor
+from echoplane.monitoring.drift import THRESHOLD, WINDOW, TaskMonitor
 from echoplane.monitoring.groups import groups_of
 from echoplane.monitoring.log_reader import Step, read_step
 from echoplane.monitoring.monitor_state import dumped, restore
 from echoplane.monitoring.prediction_log import Row, first_of_each
+from echoplane.monitoring.rank_streams import MAX_HISTORY
 from echoplane.monitoring.reference import CANNOT_TELL, Reference
 
 DATABASE = "monitor.sqlite3"
@@ -56,18 +57,21 @@ class ModelMonitor:
 
     answers: AnswerWindow = field(default_factory=AnswerWindow)
 
-    def add(self, row: Row) -> None:
-        self.studies += 1
-        self.abstained += row.label is None
-        self.first, self.last = min(self.first, row.time), max(self.last, row.time)
+    def add(self, rows: Sequence[Row]) -> None:
+        """Adds answered studies, oldest first."""
+        self.studies += len(rows)
+        self.abstained += sum(row.label is None for row in rows)
+        self.first, self.last = min(self.first, rows[0].time), max(self.last, rows[-1].time)
         if self.monitor is None or self.reference is None:
             return
         if self.reference.accuracy_model:
-            self.answers.add(row, self.reference.accuracy_model)
-        values = self.reference.values(row)
-        self.monitor.add(values, row.label or CANNOT_TELL, groups_of(row, self.monitor.groups))
-        self.recent.append(values)
-        self.evidence.append(self.monitor.evidence)
+            self.answers.add(rows, self.reference.accuracy_model)
+        values_NS = self.reference.values(rows)
+        labels = [row.label or CANNOT_TELL for row in rows]
+        evidence_N = self.monitor.add_all(values_NS, labels, groups_of(rows, self.monitor.groups))
+        names = self.reference.names
+        self.recent.extend(dict(zip(names, values, strict=True)) for values in values_NS[-WINDOW:].tolist())
+        self.evidence.extend(evidence_N.tolist())
 
     @property
     def estimate(self) -> Estimate | None:
@@ -133,8 +137,8 @@ class Monitors:
         for model in (self.models[bundle] for bundle in changed & self.models.keys()):
             if model.monitor is None:  # its evaluation may have arrived meanwhile
                 self._give_reference(model, None)
-        for row in first_of_each(step.rows, self._seen):
-            self._model(row).add(row)
+        for rows in _by_bundle(first_of_each(step.rows, self._seen)):
+            self._model(rows[0]).add(rows)
         for key in list(self._seen)[:-MAX_SEEN]:
             del self._seen[key]
         self.bad_lines += step.bad_lines
@@ -192,3 +196,11 @@ class Monitors:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _by_bundle(rows: Iterable[Row]) -> Collection[list[Row]]:
+    """Returns the rows of each bundle, in their order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.bundle, []).append(row)
+    return found.values()

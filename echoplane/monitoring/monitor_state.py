@@ -19,12 +19,12 @@ def dumped(monitor: TaskMonitor) -> bytes:
     arrays: dict[str, np.ndarray] = {}
     counts = {}
     for group, streams in monitor.groups.items():
-        for name, stream in streams.items():
+        for number, name in enumerate(streams.names):
             key = f"{group}{SEPARATOR}{name}"
-            counts[key] = stream.count
-            arrays[f"pool{SEPARATOR}{key}"] = np.array(stream.pool)
-            arrays[f"stakes{SEPARATOR}{key}"] = np.array(stream.stakes)
-            arrays[f"p_values{SEPARATOR}{key}"] = np.array(stream.p_values, float)
+            counts[key] = streams.count
+            arrays[f"pool{SEPARATOR}{key}"] = streams.pools[number]
+            arrays[f"stakes{SEPARATOR}{key}"] = streams.stakes_SB[number]
+            arrays[f"p_values{SEPARATOR}{key}"] = streams.p_values_NS[:, number]
     about = {
         "studies": monitor.studies,
         "window": monitor.window,
@@ -52,12 +52,13 @@ def restore(monitor: TaskMonitor, content: bytes) -> None:
 
 def _restore(monitor: TaskMonitor, arrays: Any, about: dict[str, Any]) -> None:
     monitor.restart()
-    for key, count in about["counts"].items():
-        group, name = key.rsplit(SEPARATOR, 1)
-        if group not in monitor.groups:
-            monitor.groups[group] = monitor.new_streams(group)
-        pool, stakes, p_values = (arrays[f"{part}{SEPARATOR}{key}"].tolist() for part in ("pool", "stakes", "p_values"))
-        monitor.groups[group][name].restore(pool, stakes, p_values, count)
+    for group in dict.fromkeys(key.rsplit(SEPARATOR, 1)[0] for key in about["counts"]):
+        streams = monitor.groups.setdefault(group, monitor.new_streams(group))
+        keys = [f"{group}{SEPARATOR}{name}" for name in streams.names]
+        pools, stakes, p_values = (
+            [arrays[f"{part}{SEPARATOR}{key}"] for key in keys] for part in ("pool", "stakes", "p_values")
+        )
+        streams.restore(pools, np.stack(stakes), np.stack(p_values, axis=1), about["counts"][keys[0]])
     monitor.studies, monitor.window = about["studies"], about["window"]
     if alarm := about["alarm"]:
         label = LabelChange(**alarm.pop("label")) if alarm["label"] else None

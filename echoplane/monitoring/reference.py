@@ -12,6 +12,8 @@ from echoplane.bundle.embeddings import centre_and_scale, distances
 from echoplane.monitoring.prediction_log import Row, unpacked
 
 CANNOT_TELL = "cannot-tell"
+CONFIDENCE, DISTANCE = "confidence", "embedding distance"
+"""Streams beside the features of the input."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,29 @@ class Reference:
     accuracy_model: AccuracyModel | None = None
     """Estimate of accuracy without labels; None if the bundle has none."""
 
-    def values(self, row: Row) -> dict[str, float]:
-        """Returns one answered study's value in each stream; NaN if the study has none."""
-        own = {
-            **row.features,
-            "confidence": math.nan if row.confidence is None else row.confidence,
-            "embedding distance": float(distances(unpacked(row.embedding)[None], self.centre, self.scale)[0]),
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the streams, in the order of the columns of `values`."""
+        return tuple(sorted(self.streams))
+
+    def values(self, rows: Sequence[Row]) -> np.ndarray:
+        """Returns the values of answered studies (study, stream); NaN if a study has none."""
+        found = np.array([[row.features.get(name, math.nan) for name in self.names] for row in rows], float)
+        columns = {
+            CONFIDENCE: [math.nan if row.confidence is None else row.confidence for row in rows],
+            DISTANCE: distances_of(rows, self.centre, self.scale),
         }
-        return {name: own.get(name, math.nan) for name in self.streams}
+        for name in self.streams.keys() & columns:
+            found[:, self.names.index(name)] = columns[name]
+        return found
+
+
+def distances_of(rows: Sequence[Row], centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Returns the distance of each study's embedding from `centre` (study); NaN for one of another size."""
+    embeddings = [unpacked(row.embedding) for row in rows]
+    unknown = np.full(len(centre), math.nan, np.float32)
+    same_size = [one if len(one) == len(centre) else unknown for one in embeddings]
+    return distances(np.stack(same_size), centre, scale)
 
 
 def reference_of(
@@ -49,6 +66,6 @@ def reference_of(
     centre, scale = centre_and_scale(embeddings)
     streams = {name: tuple(map(float, values)) for name, values in features.items()}
     if stated := [value for value in confidence if value is not None]:
-        streams["confidence"] = tuple(stated)
-    streams["embedding distance"] = tuple(distances(embeddings, centre, scale).tolist())
+        streams[CONFIDENCE] = tuple(stated)
+    streams[DISTANCE] = tuple(distances(embeddings, centre, scale).tolist())
     return Reference(streams, Counter(label or CANNOT_TELL for label in labels), centre, scale)

@@ -74,12 +74,9 @@ def read_reference(scores: Path) -> Reference:
 
 
 def replay(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[float]:
-    """Adds `rows` to `monitor` one after the other; returns the evidence after each."""
-    evidence = []
-    for row in rows:
-        monitor.add(reference.values(row), row.label or CANNOT_TELL)
-        evidence.append(monitor.evidence)
-    return evidence
+    """Adds `rows` to `monitor` as of one group; returns the evidence after each."""
+    labels = [row.label or CANNOT_TELL for row in rows]
+    return [float(one) for one in monitor.add_all(reference.values(rows), labels, [()] * len(rows))]
 
 
 def summary(monitor: TaskMonitor) -> dict[str, Any]:
@@ -107,15 +104,15 @@ def alarm_sentence(alarm: Alarm) -> str:
 def streams_table(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[dict[str, Any]]:
     """Returns each stream's evidence, its mean now (over the drifted studies, or all) and its mean at acceptance."""
     last = rows[-(monitor.alarm.studies if monitor.alarm else len(rows)) :]
-    seen = [reference.values(row) for row in last]
+    means = dict(zip(reference.names, reference.values(last).mean(axis=0).tolist(), strict=True))
     table = [
         {
             "stream": name,
-            "evidence": stream.evidence,
-            "mean": float(np.mean([values[name] for values in seen])),
+            "evidence": evidence,
+            "mean": means[name],
             "accepted_mean": float(np.mean(reference.streams[name])),
         }
-        for name, stream in monitor.streams.items()
+        for name, evidence in monitor.streams.evidence.items()
     ]
     return sorted(table, key=lambda one: -one["evidence"])
 
@@ -126,9 +123,9 @@ def groups_table(monitor: TaskMonitor, rows: list[Row]) -> list[dict[str, Any]]:
     if monitor.alarm is None or monitor.alarm.label:
         return []
     ranks: dict[str, list[float]] = {}
-    p_values = list(monitor.streams[monitor.alarm.stream].p_values)
-    for row, p_value in list(zip(reversed(rows), reversed(p_values), strict=False))[: monitor.alarm.studies]:
-        for group in groups_of(row, ranks):
+    p_values = monitor.streams.p_values_of(monitor.alarm.stream).tolist()[::-1][: monitor.alarm.studies]
+    for groups, p_value in zip(groups_of(reversed(rows), ()), p_values, strict=False):
+        for group in groups:
             ranks.setdefault(group, []).append(p_value)
     table = [{"group": group, "studies": len(one), "mean_rank": float(np.mean(one))} for group, one in ranks.items()]
     return sorted(table, key=lambda one: one["group"])

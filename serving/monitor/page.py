@@ -7,7 +7,7 @@ import numpy as np
 
 from echoplane.bundle.accuracy_model import WINDOW
 from echoplane.html import render
-from echoplane.monitoring.drift import ALL, THRESHOLD, Alarm, mean_evidence
+from echoplane.monitoring.drift import ALL, THRESHOLD, Alarm
 from echoplane.monitoring.model_monitor import ModelMonitor
 from echoplane.monitoring.retraining import loop_of, now
 from echoplane.stages.drift import alarm_sentence
@@ -73,9 +73,9 @@ def _groups(model: ModelMonitor) -> list[dict[str, Any]]:
     return [
         {
             "group": "all studies" if group == ALL else group,
-            "studies": next(iter(streams.values())).count,
-            "ratio": mean_evidence(streams) / THRESHOLD,
-            "most": max(streams, key=lambda one: streams[one].evidence),
+            "studies": streams.count,
+            "ratio": streams.mean_evidence / THRESHOLD,
+            "most": streams.strongest,
         }
         for group, streams in model.monitor.groups.items()
     ]
@@ -91,12 +91,12 @@ def _streams(model: ModelMonitor, alarm: Alarm | None) -> list[dict[str, Any]]:
     table = [
         {
             "stream": name,
-            "ratio": stream.evidence / THRESHOLD,
+            "ratio": evidence / THRESHOLD,
             "mean": float(np.mean([values[name] for values in latest])),
             "accepted_mean": float(np.mean(model.reference.streams[name])),
             "studies": count,
         }
-        for name, stream in model.monitor.streams.items()
+        for name, evidence in model.monitor.streams.evidence.items()
     ]
     return sorted(table, key=lambda one: -float(one["ratio"]))
 

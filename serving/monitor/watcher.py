@@ -6,7 +6,7 @@ import time
 
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring.compaction import compact, remove_old
-from echoplane.monitoring.drift import ALL, THRESHOLD, Alarm, mean_evidence
+from echoplane.monitoring.drift import THRESHOLD, Alarm
 from echoplane.monitoring.groups import in_words
 from echoplane.monitoring.log_reader import log_size_bytes
 from echoplane.monitoring.model_monitor import ModelMonitor, Monitors
@@ -121,16 +121,16 @@ def model_values(models: list[ModelMonitor]) -> Values:
                 if one.monitor
             ],
             "echoplane_drift_evidence_ratio": [
-                ((*_labels(one), group), mean_evidence(streams) / THRESHOLD)
+                ((*_labels(one), group), streams.mean_evidence / THRESHOLD)
                 for one in watched
                 if one.monitor
                 for group, streams in one.monitor.groups.items()
             ],
             "echoplane_drift_stream_evidence_ratio": [
-                ((*_labels(one), name), stream.evidence / THRESHOLD)
+                ((*_labels(one), name), evidence / THRESHOLD)
                 for one in watched
                 if one.monitor
-                for name, stream in one.monitor.groups[ALL].items()
+                for name, evidence in one.monitor.streams.evidence.items()
             ],
         }
     )

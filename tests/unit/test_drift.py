@@ -1,36 +1,39 @@
 """The sequential tests of drift: what they must find, and how seldom they may be wrong."""
 
+import sys
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from echoplane.monitoring import rank_streams
 from echoplane.monitoring.drift import (
     LABEL_LEVEL,
     THRESHOLD,
     WINDOW,
-    RankStream,
     TaskMonitor,
     compare_labels,
-    gains,
 )
+from echoplane.monitoring.rank_streams import MAX_POOL, RankStreams, gains
 
 
 def stream(seed, size=1000):
-    return RankStream(list(np.random.default_rng(seed).normal(size=size)), seed=seed)
+    return TaskMonitor({"x": np.random.default_rng(seed).normal(size=size)}, {}, seed=seed)
+
+
+def add(monitored, values):
+    return monitored.add_all(np.array(values)[:, None], ["a2c"] * len(values), [()] * len(values))
 
 
 def studies_until_alarm(monitored, values):
-    for number, value in enumerate(values, start=1):
-        monitored.add(value)
-        if monitored.evidence >= THRESHOLD:
-            return number
-    return None
+    above = add(monitored, values) >= THRESHOLD
+    return int(above.argmax()) + 1 if above.any() else None
 
 
 def test_every_bet_gains_nothing_on_average_and_never_loses_all():
     grid = (np.arange(100_000) + 0.5) / 100_000
-    factors = np.array([np.broadcast_to(one, grid.shape) for one in gains(grid)])
-    assert factors.mean(axis=1) == pytest.approx(1, abs=1e-6)
+    factors = gains(grid)
+    assert factors.mean(axis=0) == pytest.approx(1, abs=1e-6)
     assert factors.min() >= 0.5 - 1e-9
 
 
@@ -38,10 +41,7 @@ def test_evidence_grows_by_one_per_study_on_average_without_drift():
     rng = np.random.default_rng(3)
     ends = []
     for seed in range(1500):
-        monitored = RankStream([0.0], seed=seed)
-        for value in rng.normal(size=12):
-            monitored.add(value)
-        ends.append(monitored.evidence)
+        ends.append(add(TaskMonitor({"x": [0.0]}, {}, seed=seed), rng.normal(size=12))[-1])
     error = np.std(ends) / np.sqrt(len(ends))
     assert np.mean(ends) == pytest.approx(12, abs=4 * error)
 
@@ -55,12 +55,12 @@ def test_a_shift_or_a_wider_spread_is_found_within_a_window_and_dated(change, li
         assert studies_until_alarm(monitored, before) is None
         found = studies_until_alarm(monitored, change(np.random.default_rng(seed + 200).normal(size=limit)))
         assert found is not None
-        errors.append(monitored.studies_since_change() - found)
+        errors.append(monitored.alarm.studies - found)
     assert abs(np.median(errors)) <= 20
 
 
 def test_nothing_is_found_in_values_that_are_all_alike():
-    monitored = RankStream([7.0] * 300)
+    monitored = TaskMonitor({"x": [7.0] * 300}, {})
     assert studies_until_alarm(monitored, [7.0] * 3000) is None
 
 
@@ -71,7 +71,52 @@ def test_a_value_that_is_missing_counts_as_the_most_extreme_one():
 def test_an_empty_reference_and_one_with_a_missing_value_are_refused():
     for reference in ([], [1.0, float("nan")]):
         with pytest.raises(ValueError, match="finite"):
-            RankStream(reference)
+            RankStreams({"x": reference})
+    with pytest.raises(ValueError, match="at least one stream"):
+        RankStreams({})
+
+
+def sequential(reference, seed, values):
+    """The martingale as its papers write it: one study after the other, one stream."""
+    pool, random = sorted(reference), np.random.default_rng(seed)
+    stakes, evidence = np.zeros(4), []
+    for value in values:
+        rank = np.searchsorted(pool, value), np.searchsorted(pool, value, "right")
+        p_value = (rank[0] + random.random() * (rank[1] - rank[0] + 1)) / (len(pool) + 1)
+        if len(pool) < MAX_POOL:
+            pool = sorted([*pool, value])
+        stakes = (0.99 * stakes + (0.01 * stakes.sum() + 1) / 4) * gains(np.float64(p_value))
+        evidence.append(stakes.sum())
+    return np.array(evidence)
+
+
+@pytest.mark.parametrize("limit", [MAX_POOL, 450])
+def test_studies_added_together_give_what_they_give_one_by_one(monkeypatch, limit):
+    for module in (rank_streams, sys.modules[__name__]):
+        monkeypatch.setattr(module, "MAX_POOL", limit)
+    rng = np.random.default_rng(1)
+    accepted, values = rng.normal(size=300).round(1), rng.normal(0.4, size=700).round(1)  # with many ties
+    monitored = TaskMonitor({"x": accepted}, {}, seed=5)
+    found = np.concatenate([add(monitored, part) for part in np.split(values, [1, 4, 300, 301, 699])])
+    assert found == pytest.approx(sequential(accepted, 5, values), rel=1e-9)
+
+
+def test_an_alarm_within_many_studies_is_dated_as_if_they_came_one_by_one():
+    rng = np.random.default_rng(2)
+    accepted = {"x": rng.normal(size=400)}
+    values = np.concatenate([rng.normal(size=150), rng.normal(1.5, size=300)])[:, None]
+    groups = [(f"site {'a' if number % 3 else 'b'}",) for number in range(len(values))]
+    together, one_by_one = TaskMonitor(accepted, {}), TaskMonitor(accepted, {})
+    together.add_all(values, ["a2c"] * len(values), groups)
+    for row, own in zip(values, groups, strict=True):
+        one_by_one.add({"x": row[0]}, "a2c", own)
+    assert together.alarm.studies < 100
+    assert (together.alarm.stream, together.alarm.studies, together.alarm.groups) == (
+        one_by_one.alarm.stream,
+        one_by_one.alarm.studies,
+        one_by_one.alarm.groups,
+    )
+    assert together.alarm.evidence == pytest.approx(one_by_one.alarm.evidence)
 
 
 def test_label_shares_are_compared_as_pearsons_test_does():
