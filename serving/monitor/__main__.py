@@ -35,7 +35,7 @@ def main() -> int:
     watcher.start()
     try:
         uvicorn.run(
-            build(watcher, token),
+            build(watcher, token, settings.monitor_token_file),
             host=settings.monitor_host,
             port=settings.monitor_port,
             log_level="warning",

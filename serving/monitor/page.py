@@ -17,8 +17,9 @@ MAX_REQUESTS = 20
 CURVE_POINTS = 300
 
 
-def page(watcher: Watcher) -> str:
-    """Returns the page as HTML. It holds no patient: numbers, names of streams, site labels, names of approvers."""
+def page(watcher: Watcher, *, decides: bool = False) -> str:
+    """Returns the page as HTML, with buttons for decisions on retraining if it `decides`. It holds no patient: numbers,
+    names of streams, site labels, names of approvers."""
     loop = loop_of(watcher.trigger.audit.events(), watcher.policy, now())
     requests = sorted(loop.requests.values(), key=lambda one: one.requested, reverse=True)
     with watcher.lock:
@@ -31,6 +32,7 @@ def page(watcher: Watcher) -> str:
         requests=requests[:MAX_REQUESTS],
         runs_left=loop.runs_left(watcher.policy, now()),
         threshold=THRESHOLD,
+        decides=decides,
         now=now(),
     )
 

@@ -34,6 +34,9 @@ class MonitorSettings(BaseSettings):
     """Days after which a shipped log's days are removed; days older than 2 are compacted to Parquet before."""
     webhook_token_file: str = ""
     """File whose content Alertmanager must send as bearer token to /v1/alerts."""
+    monitor_token_file: str = ""
+    """File of access tokens, made by `echoplane token`. With it, a person whose token has the role `operate` decides on
+    retraining on the monitor's page; without, only by `echoplane retrain`."""
     retrain_command: str = ""
     """Command that retrains, such as `python -m pipelines run echo-view`; {task} is replaced. Empty: runs can be
     requested, but not approved."""

@@ -14,6 +14,7 @@ from echoplane.errors import ConfigError
 from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.retraining import AuditFile, LoopPolicy, loop_of, now
 from echoplane.parent import stop
+from echoplane.tokens import Role, change_tokens, new_token
 from serving.monitor.app import build
 from serving.monitor.trigger import Notification, Trigger
 from serving.monitor.watcher import Watcher
@@ -206,6 +207,59 @@ def test_the_webhook_demands_its_token_and_a_body_that_it_knows(tmp_path):
     assert TASK in page
     assert "EchoplaneDrift" in page
     assert client.get("/livez").status_code == 503
+    monitors.close()
+
+
+def token_of(path: Path, name: str, *roles: Role) -> dict[str, str]:
+    token, entry = new_token(name, "lakeside", roles)
+    change_tokens(path, add=entry)
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_person_decides_on_the_page_in_the_name_of_the_token(tmp_path):
+    trigger, tokens = make(tmp_path / "state"), tmp_path / "tokens.json"
+    operator, reader = token_of(tokens, "head-of-echo", "operate"), token_of(tokens, "reader", "predict")
+    monitors = Monitors(tmp_path / "state", str(tmp_path / "log"), lambda _: make_reference())
+    watcher = Watcher(monitors, trigger, QUICK, str(tmp_path / "log"), poll_s=60, retention_days=400)
+    client = TestClient(build(watcher, "", str(tokens)))
+    alert(trigger)
+    trigger.step()
+    (waiting,) = loop_of(trigger.audit.events(), QUICK, now()).with_status("waiting")
+    assert f'data-request="{waiting.id}"' in client.get("/").text
+    body = {"kind": "approved", "request": waiting.id, "reason": "new scanner"}
+
+    def answer(headers=None, **changes):
+        return client.post("/v1/retraining", json=body | changes, headers=headers)
+
+    assert (answer().status_code, answer(reader).status_code) == (401, 403)
+    assert answer(operator, kind="started").status_code == 400
+    assert answer(operator, by="somebody else").status_code == 400
+    assert answer(operator, reason="x" * 501).status_code == 400
+    assert answer(operator, request="unknown").status_code == 409
+    assert client.post("/v1/retraining", content=b"x" * 20_000, headers=operator).status_code == 413
+    assert kinds(tmp_path / "state") == ["requested"]
+    assert answer(operator).json()["by"] == "head-of-echo"
+    assert answer(operator).status_code == 409  # decided once
+    assert kinds(tmp_path / "state") == ["requested", "approved"]
+    assert answer(operator, kind="stopped", request="").status_code == 200
+    assert "Let runs start again" in client.get("/").text
+    monitors.close()
+
+
+def test_without_a_token_file_nobody_decides_over_http(tmp_path):
+    monitors = Monitors(tmp_path / "state", str(tmp_path / "log"), lambda _: make_reference())
+    watcher = Watcher(monitors, make(tmp_path / "state"), QUICK, str(tmp_path / "log"), poll_s=60, retention_days=400)
+    client = TestClient(build(watcher, ""))
+    refused = client.post("/v1/retraining", json={"kind": "stopped"})
+    assert (refused.status_code, "ECHOPLANE_MONITOR_TOKEN_FILE" in refused.json()["problem"]) == (403, True)
+    assert "<button" not in client.get("/").text
+    (tmp_path / "tokens.json").write_text("no tokens")
+    client = TestClient(build(watcher, "", str(tmp_path / "tokens.json")))
+    assert (
+        client.post("/v1/retraining", json={"kind": "stopped"}, headers={"Authorization": "Bearer x"}).status_code
+        == 503
+    )
+    assert kinds(tmp_path / "state") == []
     monitors.close()
 
 
