@@ -2,10 +2,8 @@
 
 import base64
 import hmac
-import http.server
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from echoplane import cli
@@ -23,6 +20,7 @@ from echoplane.tokens import change_tokens, find_token, new_token, read_tokens
 from serving.api.http import app
 from serving.api.models.slots import Slot
 from tests import dicom_files as dicom
+from tests.oidc_provider import Provider
 from tests.serving_app import Asking, tiny_slot
 
 TASK = "/v1/echo-view-video"
@@ -165,40 +163,6 @@ def test_each_request_leaves_one_audit_line_without_patient_or_digest(
     assert not [word for word in dicom.PLANTED if word in caplog.text]
 
 
-class Provider:
-    """An OpenID Connect provider: its discovery document, its keys, and the tokens that it signs."""
-
-    def __init__(self) -> None:
-        self.keys, self.fetches = [RSAKey.generate_key(2048, {"kid": "1"})], 0
-        provider = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                provider.fetches += 1
-                known = {"keys": [key.as_dict(private=False) for key in provider.keys]}
-                found = known if self.path == "/keys" else {"jwks_uri": f"{provider.url}/keys"}
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(json.dumps(found).encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def token(self, header: dict[str, Any] | None = None, key: Any = None, **claims: Any) -> str:
-        now = int(time.time())
-        full = {"iss": self.url, "aud": "echoplane", "exp": now + 60, "sub": "nurse-7"} | claims
-        full = {name: value for name, value in full.items() if value is not None}
-        return jwt.encode({"alg": "RS256", "kid": "1"} | (header or {}), full, key or self.keys[0])
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     provider = Provider()
@@ -262,6 +226,32 @@ def test_a_provider_that_is_unavailable_gives_503_and_cached_keys_stay_valid(slo
 def test_an_issuer_without_an_audience_is_refused(slot: Slot) -> None:
     with pytest.raises(ConfigError, match="ECHOPLANE_OIDC_AUDIENCE"):
         app.build(app.Service({slot.task: slot}, ServingSettings(oidc_issuer="https://issuer")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"oidc_issuer": ""},
+        {"oidc_issuer": "http://issuer"},
+        {"oidc_issuer": "https://issuer; script-src *"},
+        {"oidc_issuer": "https://issuer", "oidc_scope": "profile"},
+    ],
+)
+def test_a_sign_in_that_cannot_be_safe_is_refused_at_the_start(slot: Slot, settings: dict[str, str]) -> None:
+    given = {"oidc_client_id": "page", "oidc_audience": "echoplane"} | settings
+    with pytest.raises(ConfigError, match="ECHOPLANE_OIDC_"):
+        app.build(app.Service({slot.task: slot}, ServingSettings(**given)))
+
+
+def test_the_page_may_reach_the_provider_alone_and_only_if_people_sign_in_there(slot: Slot, provider: Provider) -> None:
+    settings = {"oidc_issuer": f"{provider.url}/realm", "oidc_audience": "echoplane"}
+    ask = Asking(slot, ServingSettings(**settings))
+    assert ask("GET", "/").headers["content-security-policy"].endswith("connect-src 'self'")
+    assert ask("GET", "/web/sign-in.json").json() == {"tokens": True, "provider": None}
+    ask = Asking(slot, ServingSettings(**settings, oidc_client_id="page"))
+    assert ask("GET", "/").headers["content-security-policy"].endswith(f"connect-src 'self' {provider.url}")
+    way = {"issuer": f"{provider.url}/realm", "client_id": "page", "scope": "openid"}
+    assert ask("GET", "/web/sign-in.json").json() == {"tokens": False, "provider": way}
 
 
 def test_the_command_makes_lists_and_removes_tokens(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def build(service: Service) -> ASGIApp:
     add_upload(app, FRAMES, service.frames, "The frames of a clip for display", BINARY, content=frames)
     add_feedback(app, service, FEEDBACK)
     _add_descriptions(app, service)
-    add_pages(app)
+    add_pages(app, service.settings)
     _add_problems(app)
     return RequestMiddleware(app, (route.path for route in app.routes if hasattr(route, "path")))
 

@@ -13,12 +13,26 @@ export class Refused extends Error {
   }
 }
 
+/** How a token that ends soon is replaced: `renew()` returns the next one, or null. It does not outlive the page. */
+const renewal = { due_ms: Infinity, renew: null, running: null };
+
 export const hasToken = () => sessionStorage.getItem(KEY) !== null;
-export const setToken = (token) => sessionStorage.setItem(KEY, token);
 export const forgetToken = () => sessionStorage.removeItem(KEY);
+
+export function setToken(token, due_ms = Infinity, renew = null) {
+  sessionStorage.setItem(KEY, token);
+  Object.assign(renewal, { due_ms, renew });
+}
+
+async function renewIfDue() {
+  if (!renewal.renew || Date.now() < renewal.due_ms) return;
+  renewal.running ??= renewal.renew().finally(() => (renewal.running = null));
+  await renewal.running;
+}
 
 /** Sends a request; tries again if the service is busy. Throws Refused if there is no answer. */
 export async function send(path, options = {}) {
+  await renewIfDue();
   const token = sessionStorage.getItem(KEY);
   const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
   for (let tried = 1; ; tried += 1) {
