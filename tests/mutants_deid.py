@@ -12,6 +12,7 @@ _COLOURS = "tests/unit/test_deid_colours.py::test_"
 _PLANTS = "tests/unit/test_deid_plants.py::test_no_plant_is_left_in_a_header"
 _DRAWN = "tests/unit/test_deid_drawn.py::test_d12_"
 _VERIFY = "tests/unit/test_deid_verify.py::test_"
+_QUANTITIES = "tests/unit/test_deid_quantities.py::test_"
 _ROOM = "echoplane/deid/"
 
 
@@ -73,8 +74,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 07",
         _ROOM + "clean_text.py",
-        "not telling and (_listed(token.text, context) or _is_short_number(token.text, context))",
-        "not telling",
+        "if not _listed(token.text, context) and (k not in kept_numbers or _is_named(token.text, context))",
+        "if False",
         _HEADER + "07_descriptions_keep_listed_words_alone",
     ),
     (
@@ -484,7 +485,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "clean_text.py",
         "    together = numbers.together(left, context.own.numbers, version)",
         "    together = False",
-        _ODD + "case_07_short_numbers_stay_but_not_a_day_or_an_id_cut_in_pieces[TTE 555 0123-TTE]",
+        _ODD + "case_09_a_version_stays_but_no_number_of_the_patient[555.123.4567-]",
     ),
     (
         "deid numbers",
@@ -576,6 +577,62 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "    AUDIT,\n",
         "",
         "tests/unit/test_deid_commands.py::test_a_folder_goes_on_after_a_person_has_accepted",
+    ),
+    (
+        "deid quantities",
+        _ROOM + "clean_text.py",
+        "(k not in kept_numbers or _is_named(token.text, context))",
+        "(not token.text.isdigit() or _is_named(token.text, context))",
+        _QUANTITIES + "a_number_without_a_role_goes",
+    ),
+    (
+        "deid quantities",
+        _ROOM + "clean_text.py",
+        "if not _listed(token.text, context) and (k not in kept_numbers",
+        "if not _listed(token.text, context) and (True",
+        _QUANTITIES + "a_number_with_a_role_stays",
+    ),
+    (
+        "deid quantities",
+        _ROOM + "quantities.py",
+        "return mask and int(value, 16).bit_count() <= _MOST_MODES",
+        "return mask",
+        _QUANTITIES + "a_number_without_a_role_goes",
+    ),
+    (
+        "deid pieces",
+        _ROOM + "telling.py",
+        "found |= _days(values, tokens, atoms) | _pieces_of_numbers(atoms, context)",
+        "found |= _days(values, tokens, atoms)",
+        _QUANTITIES + "a_piece_of_an_identifier_goes_even_as_a_measurement",
+    ),
+    (
+        "deid initials",
+        _ROOM + "telling.py",
+        "        found |= _initials(tokens, names_no_one, context)\n",
+        "        pass\n",
+        _QUANTITIES + "the_initials_of_the_patient_go",
+    ),
+    (
+        "deid counts of days",
+        _ROOM + "numbers.py",
+        " | _counts_of_day(text)",
+        "",
+        _QUANTITIES + "a_day_as_a_count_of_days_is_no_number_of_a_series",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "header.py",
+        '"IS": re.compile(r"[+-]?\\d{1,5}", re.ASCII),',
+        '"IS": re.compile(r"[+-]?\\d{1,10}", re.ASCII),',
+        _QUANTITIES + "a_whole_number_of_more_than_five_digits_goes",
+    ),
+    (
+        "deid short names",
+        _ROOM + "pieces.py",
+        "    telling |= _short_names([atom for atom in atoms if atom.place in prose], context.own)\n",
+        "",
+        _QUANTITIES + "a_short_name_over_two_elements_goes",
     ),
     (
         "deid D1",

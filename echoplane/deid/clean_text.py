@@ -6,7 +6,7 @@ into tokens; module `telling` finds those that tell who the patient is, or when.
 
 import re
 
-from echoplane.deid import numbers, rules
+from echoplane.deid import numbers, quantities, rules
 from echoplane.deid.context import Context
 from echoplane.deid.enumerated import ENUMERATED
 from echoplane.deid.telling import VERSIONS, Token, telling_tokens
@@ -33,14 +33,22 @@ def _clean(values: list[str], keyword: str, context: Context, terms: bool) -> li
     foreign = [ESCAPE in value or not value.isascii() for value in values]
     tokens = [Token(m[0], k, m.start()) for k, value in enumerate(values) for m in TOKEN.finditer(value)]
     telling = telling_tokens(values, tokens, keyword, context, terms)
+    if not terms:  # words are kept by their list, numbers by their role
+        kept_numbers = quantities.with_a_role(values, tokens, keyword)
+        telling |= {
+            k
+            for k, token in enumerate(tokens)
+            if not _listed(token.text, context) and (k not in kept_numbers or _is_named(token.text, context))
+        }
     kept = []
     for index, value in enumerate(values):
         own = [(token, position in telling) for position, token in enumerate(tokens) if token.value == index]
         if terms:
-            kept.append(value if not foreign[index] and _is_term(value, own, keyword, context) else "")
+            may_stay = not foreign[index] and _is_term(value, own, context, quantities.is_modes(value, keyword, index))
+            kept.append(value if may_stay else "")
         elif foreign[index]:
             # bytes of a letter of another character set can look like a short number
-            kept.append("" if ESCAPE in value else " ".join(_listed_words(own, keyword, context)))
+            kept.append("" if ESCAPE in value else " ".join(_listed_words(own, context)))
         else:
             kept.append(_words(value, own, keyword, context))
     return kept
@@ -50,10 +58,7 @@ def _words(value: str, tokens: list[tuple[Token, bool]], keyword: str, context: 
     version = keyword in VERSIONS
     texts = [token.text for token, _ in tokens]
     loose = _loose_numbers(texts, context)
-    stays = [
-        not telling and (_listed(token.text, context) or _is_short_number(token.text, context))
-        for token, telling in tokens
-    ]
+    stays = [not telling for _, telling in tokens]
     # numbers would become adjacent if the words between them were removed
     left = [number for number, stay in zip(loose, stays, strict=True) if number or stay]
     together = numbers.together(left, context.own.numbers, version)
@@ -61,36 +66,35 @@ def _words(value: str, tokens: list[tuple[Token, bool]], keyword: str, context: 
     return value if len(kept) == len(texts) and PLAIN.fullmatch(value) else " ".join(kept)
 
 
-def _is_term(value: str, tokens: list[tuple[Token, bool]], keyword: str, context: Context) -> bool:
+def _is_term(value: str, tokens: list[tuple[Token, bool]], context: Context, is_modes: bool) -> bool:
     """Returns True if every token of a CS may be kept: coded strings are terms, but some files hold names in them."""
     texts = [token.text for token, _ in tokens]
     spelled = "".join(text for text in texts if len(text) == 1)
     return (
         len(value) <= 16
         and not any(telling for _, telling in tokens)
-        and all(_listed(text, context) or len(text) == 1 or _is_short_number(text, context) for text in texts)
+        and (is_modes or all(_listed(text, context) or (len(text) == 1 and text.isalpha()) for text in texts))
         and len(spelled) <= _MAX_LETTERS
         and not context.own.inside(spelled, 2)
         and not numbers.together(_loose_numbers(texts, context), context.own.numbers, version=False)
     )
 
 
-def _is_short_number(token: str, context: Context) -> bool:
-    names = any(context.own.name_someone(part) for part in (token, *_LETTERS.findall(token)))
-    return rules.short_number(token) and not names
+def _is_named(token: str, context: Context) -> bool:
+    """Returns True if a number holds a name of the file: LEE1."""
+    return any(context.own.name_someone(part) for part in (token, *_LETTERS.findall(token)))
 
 
 def _loose_numbers(tokens: list[str], context: Context) -> list[str]:
     """Returns the numbers among the tokens, also those too long to be kept, and "" for each other token.
 
-    Listed terms such as T1 and 10918 (of ISO 10918) are no numbers.
+    Listed terms such as T1 are no numbers.
     """
     tokens = numbers.with_months(tokens)
-    listed = [_listed(token, context) and not (token.isdigit() and len(token) < 3) for token in tokens]
-    return [t if _DIGIT.search(t) and not word else "" for t, word in zip(tokens, listed, strict=True)]
+    return [token if _DIGIT.search(token) and not _listed(token, context) else "" for token in tokens]
 
 
-def _listed_words(tokens: list[tuple[Token, bool]], keyword: str, context: Context) -> list[str]:
+def _listed_words(tokens: list[tuple[Token, bool]], context: Context) -> list[str]:
     long = (
         token.text
         for token, telling in tokens

@@ -26,7 +26,7 @@ from echoplane.deid.values import OwnValues
 
 _NUMBER = {
     "DS": numbers.DECIMAL,
-    "IS": re.compile(r"[+-]?\d{1,10}", re.ASCII),
+    "IS": re.compile(r"[+-]?\d{1,5}", re.ASCII),  # numbers of series and images; more digits are an identifier
 }
 _BINARY_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "US or SS": 2}
 _CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "AT": ""}  # of module struct

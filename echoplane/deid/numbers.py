@@ -5,6 +5,7 @@ number, or a record number with spaces in it.
 """
 
 import re
+from datetime import date
 from functools import cache
 from itertools import permutations, product
 
@@ -28,6 +29,8 @@ _MONTHS = (
 )  # fmt: skip
 """First letters of the months in English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Turkish and
 Finnish. Months in other languages are removed as unlisted words, so that only the number remains."""
+# days of Python and C#, of spreadsheets, of Unix, and the Julian day, also modified and truncated
+_FIRST_DAYS = (0, date(1899, 12, 30).toordinal(), date(1970, 1, 1).toordinal(), -1721425, 678576, 718576)
 _WORD_OR_NUMBER = re.compile(r"[A-Za-z]+|[0-9]+")
 _TWO_DIGITS = re.compile(r"\d\d", re.ASCII)
 
@@ -58,8 +61,18 @@ def of_birth_date(text: str) -> set[str]:
 
 
 def of_day(text: str) -> set[str]:
-    """Returns the spellings of a DA in digits with its year, in any order, without leading zeros."""
-    return {form for form in of_birth_date(text) if len(form) >= _LEAST_DIGITS}
+    """Returns the spellings of a DA in digits with its year, in any order, without leading zeros, and its counts."""
+    return {form for form in of_birth_date(text) if len(form) >= _LEAST_DIGITS} | _counts_of_day(text)
+
+
+def _counts_of_day(text: str) -> set[str]:
+    """Returns the number of a DA in its year, after the year, and in the usual counts of days."""
+    try:
+        day = date.fromisoformat(text.replace(".", ""))
+    except ValueError:
+        return set()
+    counts = {str(day.toordinal() - first) for first in _FIRST_DAYS}
+    return counts | {f"{day:%Y%j}", f"{day:%y%j}".lstrip("0")}
 
 
 @cache

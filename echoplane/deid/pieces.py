@@ -6,7 +6,7 @@ are read in order of tags; elements that together hold an identifying value of t
 
 import re
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -55,6 +55,7 @@ def remove(built: dict[BaseTag, Element], context: Context) -> None:
     prose = {place for place, tag in enumerate(places) if built[tag].VR in rules.TEXT_VRS and tag not in _DEVICE}
     of_texts = [atom for atom in numbers_and_pieces if atom.place in prose]
     telling = _telling(numbers_and_pieces, context) | _telling(of_texts, context)
+    telling |= _short_names([atom for atom in atoms if atom.place in prose], context.own)
     telling |= {places.index(tag) for tag in _stages_with_a_day(built, context.own)}
     for place in sorted(telling):
         element = built[places[place]]
@@ -110,6 +111,16 @@ def _telling(atoms: list[_Atom], context: Context) -> set[int]:
             if len(places) > 1 and (_is_person(joined, own) or _is_day(run, joined, context)):
                 found |= places
     return found
+
+
+def _short_names(atoms: list[_Atom], own: OwnValues) -> set[int]:
+    """Returns adjacent elements that hold nothing but the halves of a name, even if these are listed words: I, TO."""
+    return {
+        atom.place
+        for first, second in pairwise(atoms)
+        if first.whole and second.whole and first.text + second.text in own.joined
+        for atom in (first, second)
+    }
 
 
 def _is_person(joined: str, own: OwnValues) -> bool:

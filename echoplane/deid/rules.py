@@ -7,7 +7,6 @@ removed.
 """
 
 import csv
-import re
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
@@ -19,9 +18,6 @@ from echoplane.deid.policy import Policy
 
 DATE_VRS = frozenset(("DA", "DT", "TM"))
 TEXT_VRS = frozenset(("LO", "SH", "ST", "LT", "UT", "UC"))
-# 25, E95, CX50, 0001, 7C: model numbers, counters and sizes, too short to be a record number or a year
-_SHORT_NUMBER = re.compile(r"\d{1,3}|0\d{3}|(?=.*\d)[A-Z0-9]{1,4}", re.IGNORECASE | re.ASCII)
-_FOUR_DIGITS = re.compile(r"[1-9]\d{3}", re.ASCII)
 _IDENTITY = frozenset(("PatientName", "PatientID"))
 
 
@@ -118,8 +114,8 @@ def words() -> frozenset[str]:
 
 @cache
 def words_of(kinds: tuple[str, ...]) -> frozenset[str]:
-    """Returns the words of these kinds, such as "vendor", in capitals; numbers alone are left out."""
-    return frozenset(row["word"] for row in rows("words.csv") if row["kind"] in kinds and not row["word"].isdigit())
+    """Returns the words of these kinds, such as "vendor", in capitals."""
+    return frozenset(row["word"] for row in rows("words.csv") if row["kind"] in kinds)
 
 
 @cache
@@ -129,11 +125,6 @@ def names_among_words() -> dict[str, frozenset[str]]:
     The context is a set of adjacent words or attributes; if it is empty, any context will do. Surnames and given names
     are those of the US Census Bureau of 1990 (public domain)."""
     return {row["word"]: frozenset(row["beside"].split()) for row in rows("words.csv") if row["name"]}
-
-
-def short_number(token: str) -> bool:
-    """Returns True if a token that is not listed may be kept as a number: 25, E95, 0001, but not 1948."""
-    return bool(_SHORT_NUMBER.fullmatch(token)) and not _FOUR_DIGITS.fullmatch(token)
 
 
 @cache

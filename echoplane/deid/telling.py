@@ -23,6 +23,7 @@ _NUMBER_WORDS = {
 _ORDINAL = frozenset(("ST", "ND", "RD", "TH"))
 _MOST_NUMBER_WORDS = 2
 _LONGEST_WINDOW = 24
+_DIGITS_OF_A_PIECE = 3
 _DEVICE = frozenset(("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "PulseSequenceName"))
 VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
 _OPEN_TERMS = frozenset(("ImageType", "FrameType", "ScanOptions", "TransducerType"))
@@ -82,8 +83,10 @@ def telling_tokens(values: list[str], tokens: list[Token], keyword: str, context
     if not names_no_one:
         found |= _names(tokens, keyword, context)
     found |= {k + 1 for k, token in enumerate(tokens[:-1]) if token.upper in _BIRTH}
+    if keyword not in _DEVICE:
+        found |= _initials(tokens, names_no_one, context)
     if keyword not in VERSIONS:
-        found |= _days(values, tokens, atoms)
+        found |= _days(values, tokens, atoms) | _pieces_of_numbers(atoms, context)
     if not context.policy.patient_characteristics and not terms:
         found |= _characteristics(tokens)
     return found
@@ -111,6 +114,23 @@ def _own(atoms: list[_Atom], keyword: str, context: Context) -> set[int]:
         return found
     found |= _windows(digits, own.day_forms, least=2)
     return found | {token for text, token in digits if len(text) > 2 and text in own.day_forms | own.joined}
+
+
+def _initials(tokens: list[Token], names_no_one: bool, context: Context) -> set[int]:
+    """Returns the tokens that are the patient's initials: OM, or O M in one value; coded terms are no initials."""
+    whole = set() if names_no_one else {k for k, token in enumerate(tokens) if token.upper in context.own.initials}
+    for run in _runs(tokens, lambda token: len(token.text) == 1 and token.text.isalpha()):
+        for value in {tokens[k].value for k in run}:
+            spelled = [k for k in run if tokens[k].value == value]
+            if "".join(tokens[k].upper for k in spelled) in context.own.initials:
+                whole |= set(spelled)
+    return whole
+
+
+def _pieces_of_numbers(atoms: list[_Atom], context: Context) -> set[int]:
+    """Returns the tokens whose digits are a part of an identifier or of the birth date; two digits can be by chance."""
+    long = [atom for atom in atoms if atom.text.isdigit() and len(atom.text) >= _DIGITS_OF_A_PIECE]
+    return {atom.token for atom in long if any(atom.text in number for number in context.own.numbers)}
 
 
 def _windows(atoms: list[tuple[str, int]], known: set[str], least: int, stripped: bool = False) -> set[int]:

@@ -1,8 +1,7 @@
 """Identifying values of the original file, which the kept header must not contain.
 
 A name is searched for even if it is a word of the word list (a patient called Long). Identifiers, places and other
-people come from attributes that name someone; `other` holds the words of all other text that the rules drop. Tokens are
-in lower case.
+people come from attributes that name someone. Tokens are in lower case.
 """
 
 import re
@@ -26,7 +25,7 @@ _LONG_TEXT = rules.TEXT_VRS | {"AE", "UR"}
 _NAMES_SOMEONE = ("ID", "Name", "Institution", "Physician", "Address", "Operator", "Telephone", "Telecom", "Number")
 _NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSequenceName", "ManufacturerModelName"))
 _MAX_UNKNOWN_BYTES = 65536
-_BIRTH_DATE = 0x00100030
+_PATIENT_NAME, _BIRTH_DATE = 0x00100010, 0x00100030
 _CODES = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120))
 """Code values, their schemes and versions: public terms do not identify anybody, and other codes are removed anyway."""
 _TITLES = frozenset(("dr", "ii", "iv", "jr", "md", "mr", "ms", "ph", "pr", "ra", "sr", "vi"))
@@ -38,14 +37,10 @@ _DATE = re.compile(r"(?<!\d)(?:1[89]|20)\d{6}(?!\d{2})|(?<!\d)(?:1[89]|20)\d{6}(
 
 @dataclass
 class OwnValues:
-    """Identifying tokens of the original; `phrases` are whole names and identifiers."""
+    """Identifying tokens of the original."""
 
     names: set[str] = field(default_factory=set)
     identifiers: set[str] = field(default_factory=set)
-    other: set[str] = field(default_factory=set)
-    phrases: set[str] = field(default_factory=set)
-    uids: set[str] = field(default_factory=set)
-    dates: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
     """Digits of the identifiers and of the birth date, without leading zeros."""
     days: set[str] = field(default_factory=set)
@@ -54,9 +49,11 @@ class OwnValues:
     """Spellings of every date of the file in digits, in any order, also without its year or day."""
     joined: set[str] = field(default_factory=set)
     """Identifiers and names without separators, in capitals."""
+    initials: set[str] = field(default_factory=set)
+    """Initials of the patient, in capitals: with one given name or all, the family name first or last."""
 
     def __repr__(self) -> str:
-        return f"OwnValues({len(self.names)} names, {len(self.identifiers)} identifiers, {len(self.other)} other)"
+        return f"OwnValues({len(self.names)} names, {len(self.identifiers)} identifiers)"
 
     def name_someone(self, token: str) -> bool:
         """Returns True if a token of kept text is a name or identifier of a person or place of the file."""
@@ -79,10 +76,6 @@ class OwnValues:
 
 def _listed(token: str) -> bool:
     return token.upper() in rules.words()
-
-
-def _may_stay(token: str) -> bool:
-    return _listed(token) or rules.short_number(token)
 
 
 class Text(NamedTuple):
@@ -135,35 +128,37 @@ def collect(dataset: Dataset, key: Key, policy: Policy) -> OwnValues:
     own = OwnValues()
     for text in elements(dataset):
         value = text.value.strip("\0 ")
-        if text.vr == "UI":
-            own.uids |= {part for part in value.split("\\") if len(part) > 9 and not key.issued_uid(part)}
-        elif text.vr in ("DA", "DT"):
+        if text.vr in ("DA", "DT"):
             found = set(_DATE.findall(value.replace(".", "")))
-            own.dates |= found
             own.days |= {form for day in found for form in numbers.of_day(day)}
             own.day_forms |= {form for day in found for form in numbers.forms_of_day(day)}
             if text.tag == _BIRTH_DATE:
                 own.numbers |= numbers.of_birth_date(value)
-        elif text.vr != "TM" and text.tag not in retained | _CODES and not key.issued_pseudonym(value):
+        elif text.vr not in ("TM", "UI") and text.tag not in retained | _CODES and not key.issued_pseudonym(value):
             _note_text(own, text, value)
-    own.other -= {word.lower() for word in policy.extra_words}
     return own
 
 
 def _note_text(own: OwnValues, text: Text, value: str) -> None:
     tokens = {token.lower() for token in _WORD.findall(value.replace("_", " "))}
     if text.vr == "PN":
+        own.initials |= _initials(value) if text.tag == _PATIENT_NAME else set()
         own.names |= {token for token in tokens if len(token) > 1 and token not in _TITLES}
         own.joined |= {token.upper() for token in own.names}
     elif _is_identity(text.tag):
         own.joined |= {joined for part in value.split("\\") if (joined := _joined_identifier(part))}
         own.identifiers |= {token for token in tokens if len(token) > 2}
         own.numbers |= {number for part in value.split("\\") for number in numbers.of_identifier(part)}
-    else:
-        own.other |= {t for t in tokens if len(t) > 3 and not t.isdigit() and not _may_stay(t)}
-        return
-    phrases = (part.strip().lower() for part in re.split(r"[\\^=]", value))
-    own.phrases |= {p for p in phrases if len(p) > 4 and not all(map(_listed, _WORD.findall(p)))}
+
+
+def _initials(value: str) -> set[str]:
+    found = set()
+    for name in value.upper().split("="):
+        family, given = ([part[0] for part in _WORD.findall(each)] for each in (*name.split("^"), "")[:2])
+        for first in (family[:1], family):
+            for last in (given[:1], given):
+                found |= {"".join(first + last), "".join(last + first)}
+    return {letters for letters in found if len(letters) > 1}
 
 
 def _joined_identifier(part: str) -> str:

@@ -17,6 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit, UID_dictionary
 
+from echoplane.deid.enumerated import ENUMERATED
 from echoplane.deid.reasons import FileRejected
 from echoplane.deid.rules import words
 from echoplane.deid.suspects import Suspects
@@ -47,6 +48,7 @@ _CODES = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080119))
 _STATED = frozenset((0x00120063, 0x00280303))
 """Attributes that state the method and the handling of dates, added by the de-identification itself."""
 _VERSIONS = frozenset((0x00081090, 0x00181020))
+_ENUMERATED = frozenset[str]().union(*ENUMERATED.values())
 _WORD, _RUN = re.compile(r"[A-Za-z]+"), re.compile(rb"[a-z0-9.]+")
 _WHOLE_WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2,}(?![A-Za-z0-9])")
 _OLD = re.compile(
@@ -147,6 +149,8 @@ def _tells(text: _Text, suspects: Suspects, expected: Expected) -> bool:
         return value not in ("", "090Y") and value.endswith("Y") and int(value[:3] or 0) >= _MAX_AGE_YEARS
     if text.vr in ("IS", "DS"):
         return any(_is_identifier(number, suspects) for number in value.split("\\"))
+    if text.vr == "CS" and set(value.split("\\")) <= _ENUMERATED:  # terms of the standard: ISO_10918_1 is no id
+        return False
     if text.vr not in _TEXT | {"CS"} or text.tag in _STATED or value in expected.sentences or text.tag >> 16 == 2:
         return False
     return _text_tells(text, suspects, expected)

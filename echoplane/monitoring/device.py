@@ -6,7 +6,7 @@ manufacturers and models; only these and the short numbers beside them (EPIQ 7C)
 
 from functools import cache
 
-from echoplane.deid import rules
+from echoplane.deid import quantities, rules
 from echoplane.deid.clean_text import TOKEN
 from echoplane.study.study import Study
 
@@ -47,7 +47,7 @@ def listed_name(text: str) -> str:
     for token in TOKEN.findall(text.upper().replace(".", "")):
         if token in _device_words():
             kept.append(token)
-        elif kept and rules.short_number(token):
+        elif kept and quantities.is_model(token):
             kept.append(token)
             break
     return " ".join(kept[:MAX_WORDS]) or UNLISTED

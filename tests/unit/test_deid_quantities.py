@@ -1,0 +1,112 @@
+"""Numbers in header text are kept with a role and removed without one; also what stands for a person or a day."""
+
+from datetime import date
+
+import pytest
+from pydicom.dataset import Dataset
+
+from echoplane.deid import instance
+from echoplane.deid.header import rebuild
+from echoplane.deid.policy import Policy
+from tests.unit.test_deid_builder import KEY, echo
+
+
+def rebuilt(**changes: object) -> Dataset:
+    original = echo(**changes)
+    context, _ = instance._context(original, "ultrasound", KEY, Policy())
+    return rebuild(original, context)
+
+
+def left(keyword: str, text: object, **changes: object) -> str:
+    value = rebuilt(**{keyword: text}, **changes).get(keyword)
+    return "\\".join(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else str(value or "")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("SeriesDescription", "4CH CINE"),
+        ("SeriesDescription", "cine SAX 12"),
+        ("SeriesDescription", "TTE 25 fps"),
+        ("SeriesDescription", "CINE 1.5T 8mm"),
+        ("ProtocolName", "stage 2 of stress"),
+        ("ProtocolName", "T1 mapping 5"),
+        ("ManufacturerModelName", "LOGIQ 700"),
+        ("ManufacturerModelName", "Vivid E95"),
+        ("ManufacturerModelName", "OS-3 Cardio"),
+        ("SoftwareVersions", "51.80.108.010"),
+        ("SoftwareVersions", "V3.51*P25"),
+        ("TransducerData", "C5-1"),
+        ("OutputPower", "-3 dB"),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "TEE", "0011"]),
+    ],
+)
+def test_a_number_with_a_role_stays(keyword: str, text: object) -> None:
+    assert left(keyword, text) == (text if isinstance(text, str) else "\\".join(text))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text", "after"),
+    [
+        ("SeriesDescription", "TTE 042", "TTE"),
+        ("SeriesDescription", "2a stress", "stress"),
+        ("SeriesDescription", "TTE 9 4", "TTE"),
+        ("SeriesDescription", "TTE 78", "TTE"),
+        ("SeriesDescription", "TTE 1200 mm", "TTE mm"),
+        ("SeriesDescription", "SAX 120", "SAX"),
+        ("StageName", "042", ""),
+        ("OutputPower", "0192", ""),
+        ("ManufacturerModelName", "0213", ""),
+        ("ManufacturerModelName", "EPIQ 0213", "EPIQ"),
+        ("SoftwareVersions", "17.03.48", ""),
+        ("SoftwareVersions", "214", ""),
+        ("TransducerData", "55360", ""),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "0011", ""], r"ORIGINAL\PRIMARY\\"),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "", "0F77"], "ORIGINAL\\PRIMARY\\\\"),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "7"], "ORIGINAL\\PRIMARY\\"),
+    ],
+)
+def test_a_number_without_a_role_goes(keyword: str, text: object, after: str) -> None:
+    assert left(keyword, text) == after
+
+
+@pytest.mark.parametrize("piece", ["711", "4711", "077"])
+def test_a_piece_of_an_identifier_goes_even_as_a_measurement(piece: str) -> None:
+    assert left("SeriesDescription", f"TTE {piece} ms") == "TTE ms"
+
+
+@pytest.mark.parametrize("text", ["OS", "O S", "s o"])
+def test_the_initials_of_the_patient_go(text: str) -> None:
+    person = {"PatientName": "Schmitt^Otto"}
+    assert left("SeriesDescription", f"{text} apical", **person) == "apical"
+    assert left("SeriesDescription", "LV apical", **person) == "LV apical"
+    assert left("SeriesDescription", "OTT apical", PatientName="Schmitt-Thal^Otto") == "apical"
+
+
+def test_initials_go_from_an_image_type_but_terms_and_machines_stay() -> None:
+    built = rebuilt(PatientName="Lund^Mia", ImageType=["ORIGINAL", "PRIMARY", "M L", "M"], Manufacturer="GE")
+    assert list(built.ImageType) == ["ORIGINAL", "PRIMARY", "", "M"]
+    named = rebuilt(PatientName="Unger^Sven", Manufacturer="GE")
+    assert named.Modality == "US"
+    assert rebuilt(PatientName="Ehlers^Gerd", Manufacturer="GE").Manufacturer == "GE"
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "SeriesNumber", "InstanceNumber"])
+def test_a_day_as_a_count_of_days_is_no_number_of_a_series(keyword: str) -> None:
+    day = date(2024, 3, 17)
+    for number in ((day - date(1899, 12, 30)).days, (day - date(1970, 1, 1)).days, 24077, 2460387, 60386):
+        assert left(keyword, str(number)) == ""
+    assert left(keyword, "45000") == "45000"
+
+
+def test_a_whole_number_of_more_than_five_digits_goes() -> None:
+    assert left("SeriesNumber", "123456") == ""
+    assert left("SeriesNumber", "16117") == "16117"
+
+
+def test_a_short_name_over_two_elements_goes() -> None:
+    built = rebuilt(PatientName="Ito^Ren", StageName="I", ViewName="to")
+    assert not built.StageName
+    assert not built.ViewName
+    kept = rebuilt(StageName="I", ViewName="to")
+    assert (kept.StageName, kept.ViewName) == ("I", "to")
