@@ -399,7 +399,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid option",
         _ROOM + "values.py",
-        'text.vr != "TM" and text.tag not in retained | _CODES and',
+        'text.vr not in ("TM", "UI") and text.tag not in retained | _CODES and',
         'text.vr != "TM" and',
         "tests/unit/test_deid_rules.py::test_the_institution_stays_by_its_option_alone_and_never_with_her_name",
     ),
@@ -639,7 +639,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "telling.py",
         "found |= _windows(digits, own.day_forms, least=2)",
         "pass",
-        _PLANTS + "[day]",
+        _QUANTITIES + "numbers_with_a_role_that_are_a_day_an_age_or_an_id_go",
     ),
     (
         "deid D2",
@@ -653,7 +653,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "telling.py",
         "    found |= _ages(tokens, keyword, context)\n",
         "",
-        _PLANTS + "[age]",
+        _QUANTITIES + "numbers_with_a_role_that_are_a_day_an_age_or_an_id_go",
     ),
     (
         "deid D3",
@@ -667,7 +667,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "telling.py",
         "found = _windows([(atom.text, atom.token) for atom in atoms], own.joined, least=2)",
         "found: set[int] = set()",
-        _PLANTS + "[own id]",
+        _QUANTITIES + "numbers_with_a_role_that_are_a_day_an_age_or_an_id_go",
     ),
     (
         "deid D5",

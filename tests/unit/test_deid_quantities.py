@@ -70,6 +70,18 @@ def test_a_number_without_a_role_goes(keyword: str, text: object, after: str) ->
     assert left(keyword, text) == after
 
 
+@pytest.mark.parametrize(
+    ("keyword", "text", "after"),
+    [
+        ("SeriesDescription", "stage 17 view 3", "stage view"),
+        ("TransducerData", "F93", ""),
+        ("ManufacturerModelName", "MR 123", ""),
+    ],
+)
+def test_numbers_with_a_role_that_are_a_day_an_age_or_an_id_go(keyword: str, text: str, after: str) -> None:
+    assert left(keyword, text, PatientID="MR123") == after
+
+
 @pytest.mark.parametrize("piece", ["711", "4711", "077"])
 def test_a_piece_of_an_identifier_goes_even_as_a_measurement(piece: str) -> None:
     assert left("SeriesDescription", f"TTE {piece} ms") == "TTE ms"
