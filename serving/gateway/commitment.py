@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role, evt
+from pynetdicom import build_context, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -18,6 +18,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 from echoplane.files import write_atomically
 from serving.gateway import queue
 from serving.gateway.instances import is_uid
+from serving.gateway.peers import association
 from serving.gateway.settings import GatewaySettings, Peer
 from serving.gateway.store import Store, new_id, sync_folder
 from serving.gateway.work_errors import GiveUp, TryAgain
@@ -50,27 +51,18 @@ def _items(action: Dataset) -> list[Dataset]:
     return list(action.get("ReferencedSOPSequence") or ())
 
 
-def answer(store: Store, path: Path, peer: Peer, calling_ae_title: str, timeout_s: float) -> None:
+def answer(store: Store, path: Path, peer: Peer, settings: GatewaySettings) -> None:
     """Sends the answer to a request (N-EVENT-REPORT). Raises TryAgain or GiveUp unless the peer took it."""
     wanted = json.loads(path.read_bytes())
     report = _report(store, wanted)
-    entity = AE(ae_title=calling_ae_title)
-    entity.network_timeout = entity.dimse_timeout = entity.acse_timeout = timeout_s
-    entity.connection_timeout = min(timeout_s, 10)
-    entity.add_requested_context(StorageCommitmentPushModel)
     role = build_role(StorageCommitmentPushModel, scp_role=True)
-    association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title, ext_neg=[role])
-    if not association.is_established:
-        raise TryAgain("the peer rejected the association, or cannot be reached")
-    try:
-        if not association.accepted_contexts:
+    with association(peer, settings, build_context(StorageCommitmentPushModel), [role]) as opened:
+        if not opened.accepted_contexts:
             raise GiveUp("the peer does not accept storage commitment")
         event_type = SOME_FAILED if "FailedSOPSequence" in report else ALL_STORED
-        status, _ = association.send_n_event_report(
+        status, _ = opened.send_n_event_report(
             report, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
         )
-    finally:
-        association.release()
     if status.get("Status") != 0:
         raise TryAgain("the peer did not take the answer to its storage commitment request")
 

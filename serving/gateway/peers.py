@@ -1,47 +1,65 @@
 """Sends result objects to a peer, by C-STORE or by STOW-RS."""
 
+import contextlib
 import functools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pydicom
-from pynetdicom import AE
+from pynetdicom import AE, Association, build_context
+from pynetdicom.presentation import PresentationContext
 
+from serving.gateway import tls
 from serving.gateway.service import ACCESS, RETRIED, bearer
-from serving.gateway.settings import Peer
+from serving.gateway.settings import GatewaySettings, Peer
 from serving.gateway.work_errors import GiveUp, TryAgain
 
 CHUNK_BYTES = 1 << 20
 
 
-def send(path: Path, peer: Peer, calling_ae_title: str, timeout_s: float) -> None:
+def send(path: Path, peer: Peer, settings: GatewaySettings) -> None:
     """Sends one object. Raises TryAgain or GiveUp with the reason if the peer has not confirmed that it stored it."""
     if peer.stow_url:
-        _stow(path, peer, timeout_s)
+        _stow(path, peer, settings.request_timeout_s)
     else:
-        _c_store(path, peer, calling_ae_title, timeout_s)
+        _c_store(path, peer, settings)
 
 
-def _c_store(path: Path, peer: Peer, calling_ae_title: str, timeout_s: float) -> None:
+def _c_store(path: Path, peer: Peer, settings: GatewaySettings) -> None:
     dataset = pydicom.dcmread(path)
-    entity = AE(ae_title=calling_ae_title)
+    context = build_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
+    with association(peer, settings, context) as opened:
+        if not opened.accepted_contexts:
+            raise GiveUp("the peer does not accept this SOP class")
+        status = opened.send_c_store(dataset).get("Status")
+    _check(status)
+
+
+@contextlib.contextmanager
+def association(
+    peer: Peer, settings: GatewaySettings, context: PresentationContext, roles: Sequence[Any] = ()
+) -> Iterator[Association]:
+    """Yields an association with a peer, and releases it. Raises TryAgain or GiveUp if none is established."""
+    timeout_s = settings.request_timeout_s
+    entity = AE(ae_title=next(iter(settings.ae_titles)))
     entity.network_timeout = entity.dimse_timeout = entity.acse_timeout = timeout_s
     entity.connection_timeout = min(timeout_s, 10)
-    entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
-    association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title)
-    if association.is_rejected:
+    arguments = tls.peer_arguments(peer, settings)
+    opened = entity.associate(
+        peer.host, peer.port, [context], peer.ae_title, ext_neg=list(roles) or None, tls_args=arguments
+    )
+    if opened.is_rejected:
         raise TryAgain("the peer rejected the association; check the AE titles")
-    if not association.is_established:
-        raise TryAgain("the peer cannot be reached, or did not answer")
+    if not opened.is_established:
+        also = ", or one side does not accept the other's certificate" if arguments else ""
+        raise TryAgain(f"the peer cannot be reached, or did not answer{also}")
     try:
-        if not association.accepted_contexts:
-            raise GiveUp("the peer does not accept this SOP class")
-        status = association.send_c_store(dataset).get("Status")
+        yield opened
     finally:
-        association.release()
-    _check(status)
+        opened.release()
 
 
 def _check(status: int | None) -> None:

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 from pynetdicom.transport import ThreadedAssociationServer
 
 from serving.api.failures import log_failure
-from serving.gateway import commitment, metrics
+from serving.gateway import commitment, metrics, tls
 from serving.gateway.filing import receive
 from serving.gateway.instances import TRANSFER_SYNTAXES, Header, Refused, invalid
 from serving.gateway.receiving import IncomingFile
@@ -31,7 +31,8 @@ NETWORK_TIMEOUT_S = 60
 
 
 def start(store: Store, settings: GatewaySettings) -> ThreadedAssociationServer:
-    """Starts to listen, on threads of its own. Raises OSError if the port is taken."""
+    """Starts to listen, on threads of its own. Raises OSError if the port is taken, ConfigError if a file of TLS is
+    wrong."""
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its messages quote data sets and AE titles
     pynetdicom._config.STORE_RECV_CHUNKED_DATASET = True
     # Incoming data sets go to the store's disk, with a limit on their size; pynetdicom has no setting for either.
@@ -49,7 +50,10 @@ def start(store: Store, settings: GatewaySettings) -> ThreadedAssociationServer:
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(context.abstract_syntax or UID(""), list(TRANSFER_SYNTAXES))
     server = entity.start_server(
-        (settings.bind, settings.dicom_port), block=False, evt_handlers=_handlers(store, settings)
+        (settings.bind, settings.dicom_port),
+        block=False,
+        ssl_context=tls.server_context(settings),
+        evt_handlers=_handlers(store, settings),
     )
     return cast(ThreadedAssociationServer, server)  # None is returned by a server that blocks
 

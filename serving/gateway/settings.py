@@ -45,6 +45,12 @@ class Peer(_Part):
     """Its address on the DICOM network."""
     port: int = Field(default=0, ge=0, le=65535)
     """Its port on the DICOM network."""
+    tls: bool = False
+    """True to send to it over TLS."""
+    tls_ca: str = ""
+    """PEM file of the authorities that may have signed its certificate; empty for the system's."""
+    tls_name: str = ""
+    """Name that its certificate must have; empty for `host`."""
     stow_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """Address of the STOW-RS service, such as https://archive.example.org/dicom-web."""
     token_file: str = ""
@@ -57,6 +63,10 @@ class Peer(_Part):
         dimse = (self.ae_title, self.host, self.port)
         if bool(self.stow_url) == any(dimse) or (not self.stow_url and not all(dimse)):
             raise ValueError("expected either stow_url, or ae_title, host and port")
+        if not self.tls and (self.tls_ca or self.tls_name):
+            raise ValueError("tls_ca and tls_name are for a peer with tls: true")
+        if self.tls and self.stow_url:
+            raise ValueError("tls is for C-STORE; give stow_url as an https address")
         return self
 
 
@@ -77,6 +87,12 @@ class GatewaySettings(BaseSettings):
     """Address to listen on."""
     dicom_port: int = Field(default=11112, ge=0, le=65535)
     """Port of the DICOM network service (C-ECHO, C-STORE)."""
+    tls_certificate: str = ""
+    """PEM file of the gateway's certificate and its chain. With it, the DICOM port speaks TLS alone."""
+    tls_key: str = ""
+    """PEM file of the certificate's private key."""
+    tls_client_ca: str = ""
+    """PEM file of the authorities by which a sender's certificate must be signed; empty to demand none."""
     http_port: int = Field(default=8042, ge=0, le=65535)
     """Port of health checks, metrics and DICOMweb."""
     http_token_file: str = ""
@@ -123,6 +139,8 @@ class GatewaySettings(BaseSettings):
             raise ValueError("no caller is accepted; set ECHOPLANE_GATEWAY_CALLERS to a JSON list of AE titles")
         if any(rule.copy_for_training for rule in self.rules) and not self.copy_folder:
             raise ValueError("a rule copies for training; set ECHOPLANE_GATEWAY_COPY_FOLDER")
+        if bool(self.tls_certificate) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_key):
+            raise ValueError("tls_certificate and tls_key belong together, and tls_client_ca needs both")
         if not self.ae_titles:
             raise ValueError("ae_titles is empty; name at least one AE title and its site")
         return self

@@ -142,8 +142,7 @@ class Worker:
         peer = self._peers.get(work.peer)
         if peer is None:
             raise GiveUp("the peer is no longer in ECHOPLANE_GATEWAY_PEERS")
-        title = next(iter(self._settings.ae_titles))
-        peers.send(self._store.results / work.file, peer, title, self._settings.request_timeout_s)
+        peers.send(self._store.results / work.file, peer, self._settings)
         metrics.SENT.labels(work.peer, "sent").inc()
         return []
 
@@ -151,6 +150,5 @@ class Worker:
         peer = next((peer for peer in self._settings.peers if peer.ae_title == work.peer), None)
         if peer is None:
             raise GiveUp("the peer is no longer in ECHOPLANE_GATEWAY_PEERS")
-        title, path = next(iter(self._settings.ae_titles)), self._store.results / work.file
-        commitment.answer(self._store, path, peer, title, self._settings.request_timeout_s)
+        commitment.answer(self._store, self._store.results / work.file, peer, self._settings)
         return []
