@@ -22,6 +22,7 @@ def pipeline(
     synthetic_frames: int = 24,
     data_source: str = "",
     data_labels: str = "",
+    data_feedback: str = "",
     data_site: str = "local",
     data_split: dict = {},
     deid_key_file: str = "",
@@ -48,6 +49,8 @@ def pipeline(
         data_source: Folder of DICOM files, read with all its subfolders. Empty: synthetic patients are used.
         data_labels: CSV file with the columns file (relative to `data_source`) and view. Empty: ViewCodeSequence names
             the views.
+        data_feedback: Folder or s3:// address with the service's feedback, which labels the gateway's copies in
+            `data_source`. A patient of the test set keeps the labels that the files state. Empty: no feedback.
         data_site: Site of the studies, as the report's tables name it.
         data_split: Shares of the patient split that differ from the defaults, such as {"test": 0.3}.
         deid_key_file: File that holds the pseudonym key, mounted into the step. Empty: the variable
@@ -80,6 +83,7 @@ def pipeline(
             studies=made.outputs["studies"],
             source=data_source,
             labels=data_labels,
+            feedback=data_feedback,
             key_file=deid_key_file,
             policy=deid_policy,
         )

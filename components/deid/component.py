@@ -11,6 +11,7 @@ def deid(
     studies: dsl.Input[dsl.Dataset],
     source: str,
     labels: str,
+    feedback: str,
     key_file: str,
     policy: dict,
     deidentified: dsl.Output[dsl.Dataset],
@@ -22,7 +23,13 @@ def deid(
 
     with step("deid", root) as publish_manifest:
         config = deid.Config(
-            root=root, studies=studies.path, source=source, labels=labels, key_file=key_file, policy=policy
+            root=root,
+            studies=studies.path,
+            source=source,
+            labels=labels,
+            feedback=feedback,
+            key_file=key_file,
+            policy=policy,
         )
         counts = publish_manifest(deid.run(config), deidentified.path).counts
         for name in ("written", "quarantined", "refused"):

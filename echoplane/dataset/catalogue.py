@@ -7,7 +7,7 @@ same split rule give the same bytes, and so the same digest, in any folder.
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from echoplane.dataset.parallel import in_order
 from echoplane.dataset.split import SplitRule, split_id, split_patients
 from echoplane.dataset.studies import of_file, of_folder, studies_in
-from echoplane.dataset.truths import with_truth
+from echoplane.dataset.truths import with_truth, without_corrections
 from echoplane.errors import ConfigError, InputError
 from echoplane.files import file_sha256
 from echoplane.tasks import by_name
@@ -96,10 +96,25 @@ def build_catalogue(
         _refuse_torn_studies(rows)
     split_of = split_patients((row["patient"] for row in rows), rule)
     left_out["patient is in no split of the list"] += sum(row["patient"] not in split_of for row in rows)
-    kept = [row | {"split": split_of[row["patient"]]} for row in rows if row["patient"] in split_of]
+    kept = _assigned(rows, split_of, [label.name for label in task.labels()], left_out)
     kept.sort(key=lambda row: (row["patient"], row["study"], row["instance"]))
     table = pa.Table.from_pylist(kept, schema=SCHEMA)
     return Catalogue(table, split_id(rule, split_of), {k: n for k, n in sorted(left_out.items()) if n})
+
+
+def _assigned(
+    rows: Iterable[dict[str, Any]], split_of: Mapping[str, str], labels: Collection[str], left_out: Counter[str]
+) -> list[dict[str, Any]]:
+    """Returns the rows of the patients in a split, with it; in the test set no label comes from feedback."""
+    kept = []
+    for row in rows:
+        split = split_of.get(row["patient"])
+        truth = without_corrections(row, labels) if split == "test" else row
+        if truth is None:
+            left_out["feedback on a patient of the test set"] += 1
+        elif split:
+            kept.append(truth | {"split": split})
+    return kept
 
 
 def write_catalogue(table: pa.Table, path: Path) -> str:

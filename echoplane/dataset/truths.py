@@ -3,7 +3,7 @@
 import csv
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,10 @@ from echoplane.study.masks import mask_of, read_masks
 from echoplane.study.study import Study
 from echoplane.tasks import Task, Truth
 
+FEEDBACK = "feedback"
+"""Source, in labels.csv, of a label that a person gave to an answer of the service."""
+CORRECTED, OWN_LABEL = "corrected", "own_label"
+"""Keys of a row, beside the columns of the catalogue: whether feedback gave its label, and the file's own label."""
 Row = dict[str, Any]
 Value = TypeVar("Value", str, float)
 
@@ -33,10 +37,28 @@ def _labelled(rows: list[Row], folder: Path, task: Task, left_out: Counter[str])
     """Returns the rows with a label, from labels.csv or else from the file itself."""
     allowed = [label.name for label in task.labels()]
     given = read_labels(folder / "labels.csv", task.TRUTH_COLUMN, allowed)
-    labelled = [row | {"label": given.get(row["instance"], row["label"])} for row in rows]
+    corrected = corrected_instances(folder / "labels.csv")
+    labelled = [
+        row
+        | {"label": given.get(row["instance"], row["label"])}
+        | {OWN_LABEL: row["label"] if row["instance"] in corrected else None}
+        | {CORRECTED: row["instance"] in corrected}
+        for row in rows
+    ]
     left_out["no label"] += sum(row["label"] not in allowed for row in labelled)
     left_out["label without a clip"] += len(given.keys() - {row["instance"] for row in rows})
     return [row for row in labelled if row["label"] in allowed]
+
+
+def without_corrections(row: Row, allowed: Collection[str]) -> Row | None:
+    """Returns a row of a test patient with the label that the file itself states, or None if only feedback gives one.
+
+    People correct the answers that they find wrong, so a test set with corrections would be harder than the studies,
+    and would change with every correction.
+    """
+    if not row.get(CORRECTED):
+        return row
+    return row | {"label": row[OWN_LABEL]} if row[OWN_LABEL] in allowed else None
 
 
 def _valued(rows: list[Row], folder: Path, task: Task, left_out: Counter[str]) -> list[Row]:
@@ -68,6 +90,14 @@ def read_labels(path: Path, column: str, allowed: list[str]) -> dict[str, str]:
         return text
 
     return _column(path, column, label)
+
+
+def corrected_instances(path: Path) -> set[str]:
+    """Returns the instances whose label in a CSV file comes from feedback; none if there is no file."""
+    if not path.exists():
+        return set()
+    with path.open(newline="") as file:
+        return {row["instance"] for row in csv.DictReader(file) if row.get("source") == FEEDBACK}
 
 
 def read_values(path: Path, column: str) -> dict[str, float]:

@@ -77,14 +77,16 @@ def read_feedback(folder: Path, task: str) -> Iterator[FeedbackRow]:
 
     A last line that is incomplete because its process ended is skipped. Raises ConfigError if a line is not a row.
     """
-    rows = [row for path in sorted(folder.rglob(f"*{FEEDBACK_SUFFIX}")) for row in _rows(path) if row.task == task]
+    found = sorted(folder.rglob(f"*{FEEDBACK_SUFFIX}"))
+    rows = [row for path in found for row in rows_of(path.read_bytes(), path.name) if row.task == task]
     last = {row.request_id: row for row in sorted(rows, key=lambda row: row.time)}
     yield from sorted(last.values(), key=lambda row: row.time)
 
 
-def _rows(path: Path) -> Iterator[FeedbackRow]:
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+def rows_of(content: bytes, name: str) -> Iterator[FeedbackRow]:
+    """Yields the rows of one file, without an incomplete last line. Raises ConfigError if a line is no row."""
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             yield FeedbackRow.model_validate_json(line)
         except ValidationError:
-            raise ConfigError(f"line {number} of {path.name} is no row of feedback.") from None
+            raise ConfigError(f"line {number} of {name} is no row of feedback.") from None

@@ -6,23 +6,21 @@ that no later step and no artifact can contain it. The key never enters a config
 fingerprint of it joins the stage's cache key, so another key means other pseudonyms and a separate result.
 """
 
-import csv
 import hashlib
 import os
-import re
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from echoplane.deid.files import AUDIT
 from echoplane.deid.folder import RUN, UNLISTED
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
 from echoplane.files import digest_of, file_sha256, write_atomically
+from echoplane.stages.labels import Labels, read_labels, with_feedback, write_labels
 from echoplane.stages.outputs import StageResult, Studies
 from echoplane.stages.phantom import DICOM
 from echoplane.stages.progress import printed
@@ -36,7 +34,6 @@ from echoplane.stages.stage import (
     stage_key,
 )
 from echoplane.stages.workers import default_workers
-from echoplane.study.views import VIDEO_VIEWS
 
 KEY_VARIABLE = "ECHOPLANE_DEID_KEY"
 PHANTOM_KEY = b"echoplane phantoms: invented patients, no secret"
@@ -53,26 +50,12 @@ OWN_NAMES = {
     "manifest.json",
     AUDIT,
 }
-VIEW = "view"
-COLUMN = re.compile(r"[a-z][a-z0-9_]{0,40}")
-"""Column name of a measured value in a labels file."""
-NUMBER = re.compile(r"-?[0-9]{1,4}(\.[0-9]{1,3})?")
-"""A measured number. Longer ones could be a date or an id."""
-ROWS_NAMED = 5
-"""Maximum number of wrong rows of a labels file that an error lists; a whole column may be wrong."""
-
-
-class Labels(BaseModel):
-    """Labels of files by their path: a view, or a number with the name of the measured quantity."""
-
-    model_config = ConfigDict(frozen=True)
-
-    column: str = VIEW
-    by_file: dict[str, str] = {}
 
 
 class Config(StageConfig):
-    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "source", "labels", "key_file", "workers"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset(
+        {"root", "source", "labels", "feedback", "key_file", "workers"}
+    )
 
     studies: Annotated[str, From(("phantom",))] = ""
     """Manifest of the phantom stage. Omit it, or give one without studies, if `source` is given."""
@@ -81,6 +64,9 @@ class Config(StageConfig):
     labels: str = ""
     """CSV file with the columns file (relative to `source`) and one label: view, or a measured number under its own
     name, such as lvef_percent. If omitted, ViewCodeSequence gives the views."""
+    feedback: str = ""
+    """Folder or s3:// address with the feedback of a service. It labels copies of the gateway, whose names hold the ids
+    of their requests, unless `labels` does."""
     key_file: str = ""
     """File with the pseudonym key, at least 32 bytes in hex. If omitted, the variable ECHOPLANE_DEID_KEY."""
     policy: Policy = Policy()
@@ -139,6 +125,8 @@ def _inputs(config: Config) -> tuple[Path, Labels, Any]:
 
     source = _source(config)
     labels = read_labels(Path(config.labels), source) if config.labels else Labels()
+    if config.feedback:
+        labels = with_feedback(labels, config.feedback, source)
     return source, labels, load_key(_key_file(config))
 
 
@@ -202,10 +190,9 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: La
     from echoplane.deid import deidentify_folder
 
     report = deidentify_folder(source, folder, key, _policy(config), workers=config.workers, progress=printed("deid"))
-    if config.labels:
+    if config.labels or config.feedback:
         new_uids = {outcome.source.as_posix(): outcome.new_sop_uid for outcome in report.outcomes}
-        by_uid = {uid: labels.by_file[file] for file, uid in new_uids.items() if uid and file in labels.by_file}
-        _write_labels(folder / "labels.csv", labels.column, by_uid)
+        write_labels(folder / "labels.csv", labels, {file: uid for file, uid in new_uids.items() if uid})
     unlisted = sum(path.is_file() for path in (folder / UNLISTED).rglob("*"))
     written = report.counts["written"]
     digest = file_sha256(folder / "report.json")
@@ -231,68 +218,3 @@ def _move_apart(quarantine: Path, apart: Path) -> None:
     if quarantine.exists():
         quarantine.replace(apart)
         apart.chmod(0o700)
-
-
-def read_labels(path: Path, source: Path) -> Labels:
-    """Reads the label of each file of `source`. Errors name rows, never their content: a file name may name a patient.
-
-    Views are recognised by name; every other column must hold numbers, so that no patient text passes through.
-    """
-    rows = list(_rows(path))
-    (column,) = set(rows[0]) - {"file"} if rows and len(rows[0]) == 2 and "file" in rows[0] else {""}
-    if not COLUMN.fullmatch(column):
-        raise ConfigError(
-            "the labels file needs a first row `file,view`, or `file` and the name of a measured number, such as "
-            "`file,lvef_percent`, and a row for each file below it."
-        )
-    views = {view.name for view in VIDEO_VIEWS}
-    known = views.__contains__ if column == VIEW else _is_number
-    unknown = [number for number, row in enumerate(rows, 2) if not known(row[column])]
-    missing = [number for number, row in enumerate(rows, 2) if not _within(source, row["file"])]
-    named = [Path(row["file"]) for row in rows]
-    first = {file: number for number, file in reversed(list(enumerate(named, 2)))}
-    again = [number for number, file in enumerate(named, 2) if first[file] != number]
-    if complaints := list(_complaints(unknown, missing, again)):
-        allowed = f"Views: {', '.join(sorted(views))}." if column == VIEW else "Numbers have a point, such as 55.5."
-        raise ConfigError(f"the labels file does not fit: {'; '.join(complaints)}. {allowed}")
-    return Labels(column=column, by_file={Path(row["file"]).as_posix(): row[column] for row in rows})
-
-
-def _is_number(text: str) -> bool:
-    return NUMBER.fullmatch(text) is not None
-
-
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file, restkey="", restval=""):
-                yield {name.strip(): str(value).strip() for name, value in row.items()}
-    except (OSError, UnicodeDecodeError, csv.Error):
-        raise ConfigError("the labels file can't be read; expected CSV in UTF-8.") from None
-
-
-def _within(source: Path, file: str) -> bool:
-    """Returns True if `file` is a file below `source`, not outside it."""
-    path = (source / file).resolve()
-    return path.is_relative_to(source.resolve()) and path.is_file()
-
-
-def _complaints(unknown: list[int], missing: list[int], again: list[int]) -> Iterator[str]:
-    if unknown:
-        yield f"{_named(unknown)} no known view or number"
-    if missing:
-        yield f"{_named(missing)} no file of `source`"
-    if again:
-        yield f"{_named(again)} a file that is named before"
-
-
-def _named(rows: list[int]) -> str:
-    shown = ", ".join(str(row) for row in rows[:ROWS_NAMED]) + (", ..." if len(rows) > ROWS_NAMED else "")
-    return f"row {shown} has" if len(rows) == 1 else f"rows {shown} have"
-
-
-def _write_labels(path: Path, column: str, labels: dict[str, str]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["instance", column])
-        writer.writerows(sorted(labels.items()))

@@ -5,15 +5,16 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from serving.api.failures import log_failure
 from serving.gateway import commitment, metrics, peers, queue, retention
-from serving.gateway.copies import copy_study
+from serving.gateway.copies import copy_study, name_requests
 from serving.gateway.queue import Backoff, Work
-from serving.gateway.results import make_results
+from serving.gateway.results import Part, make_results
 from serving.gateway.service import Service
 from serving.gateway.settings import GatewaySettings, Rule
 from serving.gateway.store import Instance, Store, Study
@@ -100,6 +101,7 @@ class Worker:
             for rule, part in self._parts(study.site, instances)
             for answer in self._ask(work.study, study.site, rule, part)
         ]
+        self._name_requests(study, answers)
         peers_of_site = self._settings.peers_for(study.site)
         if not answers or not peers_of_site:
             return []
@@ -111,6 +113,14 @@ class Worker:
         wanted = [one for one in instances if (rule := rules[one.modality]) and rule.copy_for_training]
         if wanted:
             copy_study(Path(self._settings.copy_folder), study, wanted)
+
+    def _name_requests(self, study: Study, answers: Sequence[tuple[Part, dict[str, Any]]]) -> None:
+        """Lets feedback on the answers find the copies; it is never about a part of several instances."""
+        if not self._settings.copy_folder:
+            return
+        for part in (part for part, _ in answers if len(part) == 1):
+            request_ids = [answer["request_id"] for other, answer in answers if other is part]
+            name_requests(Path(self._settings.copy_folder), study, part[0], request_ids)
 
     def _parts(self, site: str, instances: list[Instance]) -> list[tuple[Rule, list[Instance]]]:
         """Returns what is asked at once, with its rule: single instances, or all instances of one modality."""

@@ -1,12 +1,15 @@
 """The stage `deid`: what it takes, what joins its key, where patients stay."""
 
+import csv
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pydicom
 import pytest
 
 from echoplane.errors import ConfigError
+from echoplane.monitoring.feedback import FEEDBACK_SUFFIX, FeedbackRow
 from echoplane.phantom import write_patient
 from echoplane.stages import dataset, deid, phantom
 from echoplane.stages.outputs import Studies
@@ -103,6 +106,42 @@ def test_labels_follow_their_files_to_the_new_instances(tmp_path: Path, exams: P
     assert set(written) == set(by_uid)
     key = deid._inputs(config(tmp_path, exams, key_file))[2]
     assert written[key.uid(pydicom.dcmread(exams / first).SOPInstanceUID)] == "a2c"
+
+
+def test_feedback_labels_the_copies_of_its_requests_and_a_labels_file_wins(
+    tmp_path: Path, exams: Path, key_file: Path
+) -> None:
+    copies, said = tmp_path / "copies", tmp_path / "predictions"
+    copies.mkdir()
+    said.mkdir()
+    ids = [f"{number:016x}" for number in range(4)]
+    names = ["aa_" + ids[0], f"bb_{ids[1]}_{ids[2]}", "cc_" + ids[3]]
+    first, second = files_of(exams)
+    for name, file in zip(names, (first, second, first), strict=True):
+        (copies / f"{name}.dcm").write_bytes((exams / file).read_bytes())
+    told = [(ids[0], "a2c"), (ids[1], "plax"), (ids[2], "a4c"), (ids[3], "plax"), (ids[0], "a3c"), ("f" * 16, "a4c")]
+    rows = [
+        FeedbackRow(
+            time=datetime(2026, 11, 1, 0, minute, tzinfo=UTC),
+            request_id=request_id,
+            task="echo-view-video",
+            label=label,
+            author="reader",
+            site="lakeside",
+        )
+        for minute, (request_id, label) in enumerate(told)
+    ]
+    (said / f"a{FEEDBACK_SUFFIX}").write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    labels = labels_csv(tmp_path, f"{names[2]}.dcm,subcostal-4c")
+    (_, found, _) = deid._inputs(config(tmp_path, copies, key_file, labels=labels, feedback=str(said)))
+    assert found.by_file == {f"{names[2]}.dcm": "subcostal-4c"}
+    assert found.by_feedback == {f"{names[0]}.dcm": "a3c", f"{names[1]}.dcm": "a4c"}  # what was said last
+    done = deid.run(config(tmp_path / "root", copies, key_file, feedback=str(said)))
+    with (done.path / "labels.csv").open() as file:
+        assert {row["source"] for row in csv.DictReader(file)} == {"feedback"}
+    (said / f"b{FEEDBACK_SUFFIX}").write_text("nonsense\n")
+    with pytest.raises(ConfigError, match="no row of feedback"):
+        deid._inputs(config(tmp_path, copies, key_file, feedback=str(said)))
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,27 @@ def test_the_labels_table_wins_over_the_file(tmp_path):
     assert catalogue.left_out == {"label without a clip": 1}
 
 
+def test_corrections_teach_but_are_never_tested_on(tmp_path):
+    """A test patient keeps the label that its file states; a study that only feedback labels is left out there."""
+    for patient in range(30):
+        write_clip(tmp_path / f"dicom/{patient}.dcm", f"P{patient:03d}", VIDEO_VIEWS[0], moving_bar(0, [patient]))
+    before = catalogue_of(tmp_path).table.to_pylist()
+    rows = [f"{row['instance']},a4c,feedback" for row in before]
+    (tmp_path / "labels.csv").write_text("\n".join(["instance,view,source", *rows]) + "\n")
+    after = catalogue_of(tmp_path).table.to_pylist()
+    assert [row["split"] for row in after] == [row["split"] for row in before]
+    assert {row["label"] for row in after if row["split"] == "test"} == {VIDEO_VIEWS[0].name}
+    assert {row["label"] for row in after if row["split"] != "test"} == {"a4c"}
+    for path in (tmp_path / "dicom").iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.ViewCodeSequence
+        dataset.save_as(path)
+    catalogue = catalogue_of(tmp_path)
+    assert set(catalogue.table["split"].to_pylist()) == {"train", "validation"}
+    tested = sum(row["split"] == "test" for row in before)
+    assert catalogue.left_out == {"feedback on a patient of the test set": tested}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

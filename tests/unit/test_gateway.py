@@ -26,7 +26,7 @@ from echoplane.tasks.cmr_segmentation import from_masks
 from echoplane.tokens import change_tokens, new_token
 from serving.gateway import __main__ as program
 from serving.gateway import queue, retention, web
-from serving.gateway.copies import copy_study
+from serving.gateway.copies import copy_study, name_requests
 from serving.gateway.instances import Refused, read_header
 from serving.gateway.queue import Backoff
 from serving.gateway.receiving import IncomingFile
@@ -213,6 +213,10 @@ def test_copies_for_training_have_random_names_and_are_made_once(tmp_path: Path,
     assert path.read_bytes() == instances[0].path.read_bytes()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "1.2.826" not in str(path.relative_to(tmp_path))
+    name_requests(tmp_path / "copies", study, instances[0], ["b" * 16, "a" * 16, "a" * 16])
+    assert copy_study(tmp_path / "copies", study, instances) == 0
+    (path,) = (tmp_path / "copies").rglob("*.dcm")
+    assert path.name == f"{instances[0].path.name}_{'a' * 16}_{'b' * 16}.dcm"
 
 
 def test_a_taken_port_ends_the_start_with_a_sentence(store: Store) -> None:
@@ -295,7 +299,14 @@ def test_the_report_of_a_study_reaches_the_archive_once_after_a_busy_service_and
     tmp_path: Path, store: Store, archive: tuple[int, list[pydicom.Dataset]], caplog: pytest.LogCaptureFixture
 ) -> None:
     port, received = archive
-    abstained = {**answer(), "label": None, "code": None, "confidence": 0.4, "warnings": ["no frame time"]}
+    abstained = {
+        **answer(),
+        "request_id": "b" * 16,
+        "label": None,
+        "code": None,
+        "confidence": 0.4,
+        "warnings": ["no frame time"],
+    }
     service = ServiceDouble(
         [
             (200, {"files": [{"index": 0, "answer": answer()}]}),
@@ -316,6 +327,8 @@ def test_the_report_of_a_study_reaches_the_archive_once_after_a_busy_service_and
             token_file=str(tmp_path / "token"),
             quiet_s=0.01,
             retry_first_s=0.01,
+            rules=(Rule(modality="US", copy_for_training=True),),
+            copy_folder=str(tmp_path / "copies"),
             peers=(Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=port),),
         ),
     )
@@ -327,6 +340,8 @@ def test_the_report_of_a_study_reaches_the_archive_once_after_a_busy_service_and
     service.shutdown()
     assert len(received) == 1
     assert len(service.requests) == 4, "the first answer was kept"
+    asked = sorted(path.stem.partition("_")[2] for path in (tmp_path / "copies").rglob("*.dcm"))
+    assert asked == ["", answer()["request_id"], abstained["request_id"]], "feedback finds the copies"
     assert {request[:2] for request in service.requests} == {("/v1/study", "Bearer echoplane_x_y")}
     report, sources = received[0], {pydicom.dcmread(path).SOPInstanceUID for path in files}
     assert (report.PatientID, report.StudyDate) == (dicom_files.PATIENT_ID, "20260102")
