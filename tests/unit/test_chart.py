@@ -316,11 +316,38 @@ def test_the_monitor_may_ask_kubeflow_for_runs_and_sees_of_the_data_the_evaluati
 
 def test_each_part_that_runs_is_scraped_and_has_its_alerts() -> None:
     values = yaml.safe_load((CHART / "ci" / "monitoring-values.yaml").read_text())["monitoring"]
+    values["serviceMonitor"]["tokenSecret"] = "operate-token"
     for scenario, parts in {"default": [], "monitor": ["monitor"], "gateway": ["gateway"]}.items():
         objects = rendered(CHART / "ci" / f"{scenario}-values.yaml", monitoring=values)
         for kind in ("PrometheusRule", "ServiceMonitor"):
             names = [one["metadata"]["name"] for one in of_kind(objects, kind)]
             assert sorted(names) == sorted(f"echoplane-{part}" for part in ["serving", *parts])
+
+
+def test_guarded_metrics_are_scraped_with_a_token_and_open_ones_without() -> None:
+    values = yaml.safe_load((CHART / "ci" / "monitoring-values.yaml").read_text())["monitoring"]
+    values["serviceMonitor"]["tokenSecret"] = "operate-token"
+    credentials = {"type": "Bearer", "credentials": {"name": "operate-token", "key": "token"}}
+    expected = {
+        "gateway": {"serving": credentials, "gateway": credentials},
+        "monitor": dict.fromkeys(("serving", "monitor")),
+    }
+    for scenario, parts in expected.items():
+        objects = rendered(CHART / "ci" / f"{scenario}-values.yaml", monitoring=values)
+        for one in of_kind(objects, "ServiceMonitor"):
+            (endpoint,) = one["spec"]["endpoints"]
+            assert endpoint.get("authorization") == parts[one["metadata"]["name"].removeprefix("echoplane-")]
+
+
+def test_the_test_of_a_release_sends_to_the_gateway_as_its_first_caller_over_tls() -> None:
+    objects = rendered(CHART / "ci" / "gateway-values.yaml")
+    (test,) = of_kind(objects, "Pod")
+    (container,) = test["spec"]["containers"]
+    given = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("GATEWAY")}
+    assert (given["GATEWAY_CALLED"], given["GATEWAY_CALLING"], given["GATEWAY_PORT"]) == ("ECHOPLANE", "PACS", "104")
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    assert mounts["tls"] == given["GATEWAY_TLS"]
+    assert "SecondaryCapture" in container["args"][0]
 
 
 def test_the_monitor_is_given_settings_that_it_has_and_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,6 +411,11 @@ REFUSED = {
     "networkPolicy: {stepsTo: [{ports: [{port: 443}]}]}": "missing property 'to'",
     "mlflow: {databaseSecret: database}": "name where it is in networkPolicy.mlflowTo",
     "gateway: {enabled: true}": "gateway.callers is empty",
+    "{monitoring: {serviceMonitor: {enabled: true}}, serving: {tokensSecret: t}}": "metrics of serving need a token",
+    "{monitoring: {serviceMonitor: {enabled: true, tokenSecret: t}}, gateway: {enabled: true, callers: [PACS]}}": (
+        "without gateway.httpTokensSecret"
+    ),
+    "gateway: {enabled: true, callers: [PACS], tls: {requireClientCertificate: true}}": "needs gateway.tls.secret",
     "gateway: {callers: [A TITLE THAT IS TOO LONG]}": "at '/gateway/callers/0'",
     "{gateway: {enabled: true, callers: [PACS]}, serving: {tokensSecret: tokens}}": "needs gateway.tokenSecret",
     "gateway: {enabled: true, callers: [PACS], peers: [{name: archive}]}": "are in networkPolicy.gatewayTo",
