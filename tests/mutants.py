@@ -6,6 +6,7 @@ copy, and the named test run there; a mutant that no test notices is an error, a
 
 import argparse
 import math
+import os
 import random
 import shutil
 import subprocess
@@ -366,7 +367,8 @@ def _failed(test: str, copy: Path, deadline: float) -> bool:
     """Whether the test ran and failed; an error that kept it from running is none of its own."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
     left_s = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
-    return subprocess.run(command, cwd=copy, capture_output=True, timeout=left_s, check=False).returncode == 1
+    env = os.environ | {"PYTHONPATH": str(copy)}  # for programs that the test starts in other folders
+    return subprocess.run(command, cwd=copy, env=env, capture_output=True, timeout=left_s, check=False).returncode == 1
 
 
 if __name__ == "__main__":
