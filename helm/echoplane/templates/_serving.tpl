@@ -72,6 +72,7 @@ spec:
             - {name: ECHOPLANE_MAX_IN_FLIGHT, value: {{ $serving.maxInFlight | quote }}}
             - {name: ECHOPLANE_DEADLINE_S, value: {{ $serving.deadlineS | quote }}}
             - {name: ECHOPLANE_UPLOAD_TIMEOUT_S, value: {{ $serving.uploadTimeoutS | quote }}}
+            - {name: ECHOPLANE_REQUIRE_CONFINEMENT, value: {{ $serving.requireConfinement | quote }}}
             - {name: ECHOPLANE_ALLOW_UNSIGNED_MODELS, value: {{ $root.Values.signing.allowUnsignedModels | quote }}}
             {{- if $root.Values.signing.trustedKeys }}
             - {name: ECHOPLANE_TRUSTED_KEYS, value: /etc/echoplane/keys/trusted-keys.json}
