@@ -20,6 +20,8 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (request TEXT, task TEXT, bundle TEXT, label TEXT, PRIMARY KEY (request, task));
 CREATE TABLE IF NOT EXISTS feedback (request TEXT, task TEXT, label TEXT, time TEXT, PRIMARY KEY (request, task));
 """
+MAX_ANSWERS = 1_000_000
+"""Answers that feedback can still be joined to, some 200 MB on disk."""
 COUNTS = """
 SELECT answers.bundle, COUNT(*), SUM(answers.label = feedback.label) FROM feedback JOIN answers USING (request, task)
 GROUP BY answers.bundle
@@ -47,9 +49,10 @@ class Agreement:
 
 
 def add_answers(database: sqlite3.Connection, rows: list[Row]) -> None:
-    """Remembers the label of each answer; "cannot tell" is no answer that could be wrong."""
+    """Remembers the labels of the last MAX_ANSWERS answers; "cannot tell" is no answer that could be wrong."""
     known = [(row.request_id, row.task, row.bundle, row.label) for row in rows if row.label is not None]
     database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", known)
+    database.execute("DELETE FROM answers WHERE rowid <= (SELECT MAX(rowid) FROM answers) - ?", (MAX_ANSWERS,))
 
 
 class FeedbackReader:

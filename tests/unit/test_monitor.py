@@ -1,6 +1,7 @@
 """The monitor reads the log once, keeps its evidence over restarts, and publishes bounded series."""
 
 import gzip
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from echoplane.errors import ConfigError
-from echoplane.monitoring import log_reader, monitor_state
+from echoplane.monitoring import agreement, log_reader, monitor_state
 from echoplane.monitoring.drift import Alarm, TaskMonitor
 from echoplane.monitoring.feedback import FeedbackRow
 from echoplane.monitoring.groups import MAX_GROUPS
@@ -224,6 +225,16 @@ def test_a_monitor_open_to_other_machines_demands_a_token(tmp_path):
     with pytest.raises(ConfigError, match="16 characters"):
         MonitorSettings(webhook_token_file=str(tmp_path / "token")).webhook_token()
     assert MonitorSettings().webhook_token() == ""
+
+
+def test_answers_that_feedback_can_be_joined_to_are_bounded(monkeypatch):
+    monkeypatch.setattr(agreement, "MAX_ANSWERS", 30)
+    database = sqlite3.connect(":memory:")
+    database.executescript(agreement.SCHEMA)
+    for first in range(0, 100, 20):
+        agreement.add_answers(database, make_rows(20, first=first))
+    kept = [request for (request,) in database.execute("SELECT request FROM answers ORDER BY rowid")]
+    assert kept == [f"r{number}" for number in range(70, 100)]
 
 
 def test_feedback_is_joined_to_its_answers_and_the_last_word_counts(tmp_path, reference):
