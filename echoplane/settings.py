@@ -83,6 +83,13 @@ class ServingSettings(TrustSettings):
     prediction_log_url: str = ""
     """Address s3://BUCKET/PREFIX to which files of the log are shipped and then removed; empty to keep them."""
 
+    prometheus_url: str = ""
+    """Address of a Prometheus that scrapes this installation, for the dashboard's history; empty for none."""
+    prometheus_labels: dict[str, str] = {}
+    """Labels that its series of this installation have, as JSON, such as {"namespace": "heart"}."""
+    prometheus_token_file: str = ""
+    """File with a bearer token for that Prometheus; empty if it asks for none."""
+
     token_file: str = ""
     """File of access tokens, made by `echoplane token`; it is read again when it changes."""
     oidc_issuer: str = ""

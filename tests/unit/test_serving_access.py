@@ -25,6 +25,7 @@ from tests.serving_app import Asking, tiny_slot
 
 TASK = "/v1/echo-view-video"
 ROUTES = {"/v1/models": "GET", "/docs": "GET", "/openapi.json": "GET", "/metrics": "GET", "/v1/study": "POST"}
+ROUTES |= {"/v1/history": "GET"}
 ROUTES |= dict.fromkeys((TASK, "/v1/explain/echo-view-video", "/v1/dicom", "/v1/frames", "/v1/feedback"), "POST")
 
 

@@ -16,6 +16,7 @@ from serving.api.http.auth import Access
 from serving.api.http.dicom import ZIP_TYPE, dicom_objects
 from serving.api.http.explain import Explainer, ExplanationBody
 from serving.api.http.feedback import add_feedback
+from serving.api.http.history import add_history
 from serving.api.http.middleware import RequestMiddleware
 from serving.api.http.pages import add_pages
 from serving.api.http.problems import Problem
@@ -27,6 +28,7 @@ __all__ = ["Service", "build"]
 
 DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
 STUDY, DICOM, FRAMES, FEEDBACK = "/v1/study", "/v1/dicom", "/v1/frames", "/v1/feedback"
+HISTORY = "/v1/history"
 
 
 def build(service: Service) -> ASGIApp:
@@ -50,6 +52,7 @@ def build(service: Service) -> ASGIApp:
     frames = {FRAMES_TYPE: BINARY}
     add_upload(app, FRAMES, service.frames, "The frames of a clip for display", BINARY, content=frames)
     add_feedback(app, service, FEEDBACK)
+    add_history(app, HISTORY, service.settings)
     _add_descriptions(app, service)
     add_pages(app, service.settings)
     _add_problems(app)

@@ -25,7 +25,7 @@ class ProblemBody(BaseModel):
     type: str
     """Stable identifier. Its last part is bad-request, not-an-image, too-large, unsupported, unsupported-media-type,
     unusable-study, slow-upload, busy, unauthenticated, forbidden, rate-limit, access-unavailable, no-model,
-    feedback-unavailable, deadline, not-found, method or unexpected."""
+    feedback-unavailable, history-unavailable, deadline, not-found, method or unexpected."""
     title: str
     """The HTTP status in words."""
     status: int
@@ -139,6 +139,11 @@ def no_model(task: str) -> Problem:
 
 def feedback_unavailable(detail: str) -> Problem:
     return Problem(503, "feedback-unavailable", detail)
+
+
+def history_unavailable() -> Problem:
+    detail = "Prometheus gives no history now; check that it runs and that ECHOPLANE_PROMETHEUS_URL is its address."
+    return Problem(503, "history-unavailable", detail, {"Retry-After": "15"})
 
 
 def deadline(limit_s: float) -> Problem:

@@ -17,8 +17,13 @@ export function svg(tag, attributes, ...children) {
 /** Returns a chart of `lines`, a Map of name to [[time_s, value]], over the last `span_s` until `now_s`. */
 export function chart(title, lines, now_s, span_s) {
   const sorted = new Map([...lines].sort(([a], [b]) => a.localeCompare(b)));
-  const ends = { from: now_s - span_s, to: now_s, left: `${Math.round(span_s / 60)} min ago`, right: "now" };
+  const ends = { from: now_s - span_s, to: now_s, left: `${duration(span_s)} ago`, right: "now" };
   return plot(title, sorted, { ...ends, marks: [], colours: "c", latest: true });
+}
+
+function duration(span_s) {
+  if (span_s < 3600) return `${Math.round(span_s / 60)} min`;
+  return span_s < 172_800 ? `${Math.round(span_s / 3600)} h` : `${Math.round(span_s / 86_400)} days`;
 }
 
 /** Returns a chart of `lines`, a Map of name to [[x, value]], from x `from` (labelled `left`) to `to` (`right`).

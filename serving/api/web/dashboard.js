@@ -1,4 +1,5 @@
-// The live dashboard: the service's own metrics, read every few seconds; the history lives in this tab.
+// The dashboard: the service's own metrics, read every few seconds. The history is this tab's, or that of Prometheus if
+// the service has one to ask.
 
 import { send } from "./api.js";
 import { chart, table } from "./charts.js";
@@ -11,7 +12,9 @@ const EVERY_S = 5;
 const WINDOW_S = 30;
 const [MIN_SPAN_S, SPAN_S] = [120, 900];
 
-const state = { panels: [], scrapes: [], lines: [], start_s: 0 };
+const HISTORY_EVERY_S = 30;
+
+const state = { panels: [], scrapes: [], lines: [], start_s: 0, history: null, history_s: 0 };
 
 async function scrape() {
   return { time_s: Date.now() / 1000, samples: parsed(await (await send("/metrics")).text()) };
@@ -22,14 +25,36 @@ async function welcome(first) {
   state.lines = state.panels.map(() => new Map());
   state.start_s = first.time_s;
   byId("panels").hidden = false;
+  byId("range").addEventListener("change", () => readHistory().then(redraw));
+  await readHistory("1h");
+  byId("ranges").hidden = !state.history;
+  if (state.history) byId("range").value = "1h";
   take(first);
   setInterval(refresh, 1000 * EVERY_S);
 }
 
+/** Reads the history of the range that is chosen; none for this tab's own. */
+async function readHistory(range = byId("range").value) {
+  state.history_s = Date.now() / 1000;
+  try {
+    const found = range ? await (await send(`/v1/history?range=${range}`)).json() : null;
+    state.history = found?.configured ? found : null;
+    say("");
+  } catch (refused) {
+    state.history = null;
+    byId("ranges").hidden = false;
+    say(`${refused.message} The charts show this tab's own history.`);
+  }
+}
+
+const redraw = () => draw(state.scrapes.at(-1));
+
 async function refresh() {
   try {
-    take(await scrape());
-    say("");
+    const latest = await scrape();
+    if (byId("range").value && Date.now() / 1000 - state.history_s > HISTORY_EVERY_S) await readHistory();
+    else if (!byId("range").value) say("");
+    take(latest);
   } catch (refused) {
     say(refused.message);
   }
@@ -51,12 +76,16 @@ function add(lines, found, time_s) {
 }
 
 function draw(latest) {
-  const span_s = Math.min(SPAN_S, Math.max(MIN_SPAN_S, latest.time_s - state.start_s));
-  const shown = state.panels.map((panel, k) =>
-    panel.kind === "table" ? table(panel.title, panel.columns, rows(panel, latest.samples)) : chart(panel.title, state.lines[k], latest.time_s, span_s),
-  );
+  const { history } = state;
+  const span_s = history?.range_s ?? Math.min(SPAN_S, Math.max(MIN_SPAN_S, latest.time_s - state.start_s));
+  const past = new Map(history?.panels.map((panel) => [panel.title, new Map(Object.entries(panel.lines))]));
+  const shown = state.panels.map((panel, k) => {
+    if (panel.kind === "table") return table(panel.title, panel.columns, rows(panel, latest.samples));
+    return chart(panel.title, past.get(panel.title) ?? state.lines[k], history?.end_s ?? latest.time_s, span_s);
+  });
   byId("panels").replaceChildren(...shown);
-  byId("updated").textContent = `Updated ${new Date(1000 * latest.time_s).toLocaleTimeString()}; every ${EVERY_S} s, means over ${WINDOW_S} s. The history is kept in this tab for ${SPAN_S / 60} minutes.`;
+  const kept = history ? `The charts come from Prometheus, every ${HISTORY_EVERY_S} s.` : `Means over ${WINDOW_S} s. The history is kept in this tab for ${SPAN_S / 60} minutes.`;
+  byId("updated").textContent = `Updated ${new Date(1000 * latest.time_s).toLocaleTimeString()}; every ${EVERY_S} s. ${kept}`;
 }
 
 setUpTheme();
