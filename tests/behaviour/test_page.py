@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import subprocess
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +18,12 @@ from echoplane.monitoring.feedback import read_feedback
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY
 from echoplane.tokens import change_tokens, new_token
 from tests import dicom_files as dicom
-from tests.browser import DESK, PHONE, chromium, needs_chromium
+from tests.browser import DESK, PHONE, chromium, faults, fetched_axe, needs_chromium
 from tests.serving_process import Running, serve
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
 
 pytestmark = needs_chromium
-AXE = "axe-core@4.10.3"
 ROLES = ("predict", "feedback", "operate")
 
 
@@ -273,15 +270,7 @@ def test_the_dashboards_quantile_and_increase_are_prometheus_own(page: Page) -> 
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The source of axe-core, which checks accessibility; fetched for the test alone."""
-    folder = tmp_path_factory.mktemp("axe")
-    fetched = subprocess.run(["npm", "pack", AXE], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    if fetched.returncode:
-        pytest.skip(f"npm cannot fetch {AXE} here")
-    with tarfile.open(next(folder.glob("*.tgz"))) as package:
-        source = package.extractfile("package/axe.min.js")
-        assert source is not None
-        return source.read().decode()
+    return fetched_axe(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -302,12 +291,8 @@ def test_axe_finds_no_fault_in_either_theme(
     page.goto("/dashboard")
     expect(page.locator(".panel").first).to_be_visible()
     assert faults(page, axe) == []
-
-
-def faults(page: Page, axe: str) -> list[str]:
-    page.evaluate(axe)
-    found = page.evaluate("async () => (await axe.run()).violations")
-    return [f"{fault['id']}: {node['html'][:120]}" for fault in found for node in fault["nodes"]]
+    page.set_viewport_size(PHONE)
+    assert faults(page, axe) == []
 
 
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page, token: str, files: list[Path]) -> None:

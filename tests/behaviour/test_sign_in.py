@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests import dicom_files as dicom
-from tests.browser import DESK, chromium, needs_chromium
+from tests.browser import DESK, chromium, faults, fetched_axe, needs_chromium
 from tests.oidc_provider import CLIENT, Behaviour, Provider
 from tests.serving_process import Running, serve
 from tests.tiny_bundle import make_tiny_bundle
@@ -80,6 +81,12 @@ def test_a_person_signs_in_is_answered_and_signs_out(page: Page, service: Runnin
         page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("button", name="Sign in with your organisation")).to_be_visible()
     expect(page.get_by_label("Access token")).to_be_hidden()
+
+
+def test_axe_finds_no_fault_in_the_sign_in(page: Page, tmp_path: Path) -> None:
+    page.goto("/?code=stolen&state=forged")
+    expect_refused(page, "not begun in this tab")
+    assert faults(page, fetched_axe(tmp_path)) == []
 
 
 def test_a_sign_in_on_the_dashboard_returns_there(page: Page, service: Running) -> None:

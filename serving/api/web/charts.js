@@ -80,7 +80,7 @@ export function table(title, columns, rows) {
   const body = rows.map((cells) => element("tr", {}, cells.map((cell) => element("td", {}, cell))));
   return element(
     "section",
-    { className: "card panel wide" },
+    { className: "card panel wide", tabIndex: 0, "aria-label": title }, // a narrow screen scrolls it, by keys too
     element("h2", {}, title),
     rows.length
       ? element("table", {}, element("thead", {}, element("tr", {}, columns.map((column) => element("th", { scope: "col" }, column)))), element("tbody", {}, body))

@@ -14,7 +14,7 @@ const [MIN_SPAN_S, SPAN_S] = [120, 900];
 
 const HISTORY_EVERY_S = 30;
 
-const state = { panels: [], scrapes: [], lines: [], start_s: 0, history: null, history_s: 0 };
+const state = { panels: [], scrapes: [], lines: [], start_s: 0, history: null, history_s: 0, problem: "" };
 
 async function scrape() {
   return { time_s: Date.now() / 1000, samples: parsed(await (await send("/metrics")).text()) };
@@ -26,25 +26,26 @@ async function welcome(first) {
   state.start_s = first.time_s;
   byId("panels").hidden = false;
   byId("range").addEventListener("change", () => readHistory().then(redraw));
-  await readHistory("1h");
-  byId("ranges").hidden = !state.history;
-  if (state.history) byId("range").value = "1h";
+  byId("range").value = "1h";
+  await readHistory();
+  byId("ranges").hidden = !byId("range").value;
   take(first);
   setInterval(refresh, 1000 * EVERY_S);
 }
 
-/** Reads the history of the range that is chosen; none for this tab's own. */
-async function readHistory(range = byId("range").value) {
-  state.history_s = Date.now() / 1000;
+/** Reads the history of the range that is chosen; none for this tab's own, which is chosen if the service has no Prometheus. */
+async function readHistory() {
+  const range = byId("range").value;
+  Object.assign(state, { history_s: Date.now() / 1000, problem: "" });
   try {
     const found = range ? await (await send(`/v1/history?range=${range}`)).json() : null;
+    if (found && !found.configured) byId("range").value = "";
     state.history = found?.configured ? found : null;
-    say("");
   } catch (refused) {
     state.history = null;
-    byId("ranges").hidden = false;
-    say(`${refused.message} The charts show this tab's own history.`);
+    state.problem = `${refused.message} The charts show this tab's own history.`;
   }
+  say(state.problem);
 }
 
 const redraw = () => draw(state.scrapes.at(-1));
@@ -53,7 +54,7 @@ async function refresh() {
   try {
     const latest = await scrape();
     if (byId("range").value && Date.now() / 1000 - state.history_s > HISTORY_EVERY_S) await readHistory();
-    else if (!byId("range").value) say("");
+    else say(state.problem);
     take(latest);
   } catch (refused) {
     say(refused.message);
