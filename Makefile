@@ -92,6 +92,7 @@ docs: setup  ## write the reference pages in docs/reference from the code
 papers: setup  ## train the shipped networks again and test that of cine MR (hours; goes on where it was stopped)
 	@$(BIN)/python -m benchmarks.cmr_training --final
 	@for seed in 0 1 2; do $(BIN)/python -m benchmarks.views_training train --seed $$seed || exit 1; done
+	@$(BIN)/python -m benchmarks.views_video train
 
 serve: setup  ## the service on 127.0.0.1:3000 with the demo's champion
 	@$(BIN)/python -m demo serve

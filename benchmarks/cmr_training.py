@@ -11,7 +11,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,19 +19,19 @@ import torch
 
 from benchmarks import sunnybrook
 from benchmarks.cmr_results import FINAL, RUNS, Made, measure
+from benchmarks.training import fit
 from echoplane.dataset.segmentations import Slice, joined, write_slices
-from echoplane.dataset.shards import Shards
 from echoplane.phantom.cine import scan_mr
 from echoplane.phantom.mr import make_mr_patient
 from echoplane.stages.progress import printed
 from echoplane.study.cine import display_turn, turned
 from echoplane.study.study import Study
 from echoplane.tasks import cmr_segmentation as task
+from echoplane.tasks import learning as learning_of
 from echoplane.tasks.cmr_segmentation import learning
 from echoplane.tasks.cmr_segmentation.structures import target_of
-from echoplane.training.checkpoint import State, read_state, write_state
+from echoplane.training.checkpoint import State
 from echoplane.training.config import TrainConfig
-from echoplane.training.loop import train
 
 WORK = Path(__file__).resolve().parents[1] / "build" / "papers" / "cmr"
 PHANTOMS = range(1000, 1300)
@@ -95,61 +94,17 @@ def samples() -> tuple[Path, Path]:
     return phantom, real
 
 
-def fit(
-    name: str,
-    shards: Shards,
-    config: TrainConfig,
-    network: learning.Network,
-    augmentation: learning.Augmentation,
-    start: State | None = None,
-) -> State:
-    """The state of run `name`, finished, gone on with, or begun."""
-    folder = WORK / name
-    folder.mkdir(parents=True, exist_ok=True)
-    resumed = read_state(folder) if (folder / "state.pt").exists() else None
-    if resumed and resumed.steps >= config.steps:
-        return resumed
-    show, used = printed(f"cmr {name}", every_s=20), _Used(folder / "cpu_s.txt")
-
-    def keep(state: State) -> None:
-        write_state(state, folder)
-        used.write()
-
-    return train(
-        learning,  # type: ignore[arg-type]
-        shards,
-        config,
-        network=network,
-        augmentation=augmentation,
-        resume_from=resumed,
-        start_from=start.weights if start else None,
-        wrap=lambda module: module.to("cuda" if torch.cuda.is_available() else "cpu"),
-        on_progress=lambda done, total, loss: show(done, total),
-        on_epoch=keep,
-    )
-
-
-class _Used:
-    """Seconds of processor time that a run has used, all its starts together, in a file beside its state."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._before = path, float(path.read_text()) if path.exists() else 0.0
-        self._start = time.process_time()
-
-    def write(self) -> None:
-        self._path.write_text(f"{self._before + time.process_time() - self._start:.1f}\n")
-
-
 def pretrained(network: learning.Network) -> State:
     phantom, _ = samples()
-    return fit(f"pretrain-{network.kind}", joined([phantom]), PRETRAIN, network, learning.Augmentation())
+    folder = WORK / f"pretrain-{network.kind}"
+    return fit(learning_of(task.NAME), folder, joined([phantom]), PRETRAIN, network, learning.Augmentation())
 
 
 def tuned(network: learning.Network, run: str) -> State:
     """Tuned on the real patients of run `final` or `fold-K`."""
     start = pretrained(network)
     shards = joined(samples(), left_out=left_out(run) | sunnybrook.MISDRAWN)
-    return fit(f"{run}-{network.kind}", shards, TUNE, network, NEARER, start)
+    return fit(learning_of(task.NAME), WORK / f"{run}-{network.kind}", shards, TUNE, network, NEARER, start)
 
 
 def data_digest() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from echoplane.files import replacing
 from echoplane.phantom import CLINIC, Ranges, echo, make_patient, scan_strip
+from echoplane.phantom.heart import Heart
 from echoplane.phantom.landmarks import landmarks
 from echoplane.phantom.optics import draw_optics, draw_scan
 from echoplane.phantom.patient import VIEW_NAMES
@@ -23,12 +24,17 @@ ROWS, COLUMNS = 120, 160
 PART = 25
 CURVED_SHARE, MAX_NEAR = 0.35, 0.12
 """Share of sectors with a curved upper edge, and its largest distance from the point, in depths."""
-FIELD = replace(
-    CLINIC,
-    optics=replace(CLINIC.optics, half_angle_deg=(48, 54), frequency_mhz=(1.3, 1.8), dynamic_range_db=(66, 76)),
-    defects=None if CLINIC.defects is None else replace(CLINIC.defects, point_spread=(1.2, 1.5), smoothing=(0, 0.2)),
-)
-"""Machines never seen in training: wider sectors, lower frequency, coarser speckle without reduction, more grey."""
+
+
+def unseen_machines(ranges: Ranges) -> Ranges:
+    """Returns the ranges on machines never seen in training: wider sectors, lower frequency, coarser speckle without
+    reduction, more grey."""
+    optics = replace(ranges.optics, half_angle_deg=(48, 54), frequency_mhz=(1.3, 1.8), dynamic_range_db=(66, 76))
+    rough = ranges.defects and replace(ranges.defects, point_spread=(1.2, 1.5), smoothing=(0, 0.2))
+    return replace(ranges, optics=optics, defects=rough)
+
+
+FIELD = unseen_machines(CLINIC)
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,8 @@ def _group(seed: int, ranges: Ranges) -> list[tuple[np.ndarray, int]]:
     """One picture of each of the twelve views, each of another heart; in every fourth group one of each strip."""
     drawn = []
     for label, view in enumerate(VIEW_NAMES):
-        heart, rng = (
-            make_patient(seed * len(VIEW_NAMES) + label, ranges).heart,
-            np.random.default_rng([seed, label, 41]),
-        )
-        optics = draw_optics(rng, ranges.optics)
-        optics = framed(optics, heart, view, rng, ranges.hand)
-        at = pose(heart, landmarks(heart), view, rng, ranges.hand)
-        look, defects = draw_scan(rng, ranges)
-        phase = rng.uniform(size=1)
-        polar_TAS = echo.scan(heart, at, optics, phase, look=look, defects=defects, grid=echo.THUMBNAIL)
-        near = rng.uniform(0.02, MAX_NEAR) if rng.random() < CURVED_SHARE else 0.0
-        drawn.append((sector(polar_TAS[0], optics.half_angle_rad, near), label))
+        heart = make_patient(seed * len(VIEW_NAMES) + label, ranges).heart
+        drawn.append((frames(heart, view, ranges, np.random.default_rng([seed, label, 41]))[0], label))
     for k, kind in enumerate(STRIP_NAMES if seed % 4 == 0 else ()):
         still = scan_strip(make_patient(seed, ranges), kind, 1, ranges=ranges)
         x0, y0, x1, y1 = still.box
@@ -85,30 +81,63 @@ def _group(seed: int, ranges: Ranges) -> list[tuple[np.ndarray, int]]:
     return drawn
 
 
+def frames(
+    heart: Heart,
+    view: str,
+    ranges: Ranges,
+    rng: np.random.Generator,
+    *,
+    phases_T: np.ndarray | None = None,
+    apart: float = 1.0,
+    size: tuple[int, int] = (ROWS, COLUMNS),
+) -> np.ndarray:
+    """Returns a scan of a heart as sectors (T, *size), at these phases of the beat or at a random one.
+
+    `apart` is the time between frames, in frames of a machine: persistence fades over it."""
+    optics = draw_optics(rng, ranges.optics)
+    optics = framed(optics, heart, view, rng, ranges.hand)
+    at = pose(heart, landmarks(heart), view, rng, ranges.hand)
+    look, defects = draw_scan(rng, ranges)
+    phases_T = rng.uniform(size=1) if phases_T is None else phases_T
+    optics = replace(optics, persistence=optics.persistence**apart)
+    polar_TAS = echo.scan(heart, at, optics, phases_T, look=look, defects=defects, grid=echo.THUMBNAIL)
+    near = rng.uniform(0.02, MAX_NEAR) if rng.random() < CURVED_SHARE else 0.0
+    return sectors(polar_TAS, optics.half_angle_rad, near, size)
+
+
 def sector(polar_AS: np.ndarray, half_angle_rad: float, near: float = 0.0) -> np.ndarray:
-    """Returns the sector of a polar picture, cropped to its bounding box and fitted into ROWS x COLUMNS.
+    """Returns the sector of one polar picture; see `sectors`."""
+    return sectors(polar_AS[None], half_angle_rad, near)[0]
+
+
+def sectors(
+    polar_TAS: np.ndarray, half_angle_rad: float, near: float = 0.0, size: tuple[int, int] = (ROWS, COLUMNS)
+) -> np.ndarray:
+    """Returns the sectors of polar pictures, cropped to their bounding box and fitted into `size` (rows, columns).
 
     `near` is the share of the depth above a curved upper edge, 0 for a sector that ends in a point."""
-    lines, samples = polar_AS.shape
+    rows, columns = size
+    lines, samples = polar_TAS.shape[1:]
     top = near * np.cos(half_angle_rad)
-    scale = min(ROWS / (1 - top), COLUMNS / (2 * np.sin(half_angle_rad)))
-    row_HW, column_HW = np.mgrid[:ROWS, :COLUMNS].astype(np.float32)
-    down_HW = (row_HW - (ROWS - scale * (1 - top)) / 2) / scale + top
-    right_HW = (column_HW - (COLUMNS - 1) / 2) / scale
+    scale = min(rows / (1 - top), columns / (2 * np.sin(half_angle_rad)))
+    row_HW, column_HW = np.mgrid[:rows, :columns].astype(np.float32)
+    down_HW = (row_HW - (rows - scale * (1 - top)) / 2) / scale + top
+    right_HW = (column_HW - (columns - 1) / 2) / scale
     depth_HW, angle_HW = np.hypot(down_HW, right_HW), np.arctan2(right_HW, down_HW) / half_angle_rad
     inside_HW = ((depth_HW >= near) & (depth_HW <= 1) & (np.abs(angle_HW) <= 1)).astype(np.uint8)
-    sample_HW, line_HW = depth_HW * (samples - 1), (angle_HW + 1) * (lines - 1) / 2
-    return cv2.remap(polar_AS, sample_HW.astype(np.float32), line_HW.astype(np.float32), cv2.INTER_LINEAR) * inside_HW
+    sample_HW, line_HW = (depth_HW * (samples - 1)).astype(np.float32), (angle_HW + 1) * (lines - 1) / 2
+    at = sample_HW, line_HW.astype(np.float32)
+    return np.stack([cv2.remap(polar_AS, *at, cv2.INTER_LINEAR) * inside_HW for polar_AS in polar_TAS])
 
 
-def camus(folder: Path, half: str) -> tuple[Pictures, np.ndarray]:
+def camus(folder: Path, half: str, size: tuple[int, int] = (ROWS, COLUMNS)) -> tuple[Pictures, np.ndarray]:
     """Returns the stills VIEW__PATIENT_PHASE.png of the patients with odd numbers ("choose") or even ones ("report"),
-    and the number of each still's patient."""
+    and the number of each still's patient; stills are fitted into `size`."""
     grey, labels, patients = [], [], []
     for path in sorted(folder.glob("*__patient*.png")):
         number = int(path.stem.split("patient")[1][:4])
         if (number % 2 == 1) == (half == "choose"):
-            grey.append(letterbox(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), ROWS, COLUMNS))
+            grey.append(letterbox(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), *size))
             labels.append(VIEW_NAMES.index(path.stem.split("__")[0]))
             patients.append(number)
     if not grey:

@@ -113,6 +113,16 @@ def test_the_loss_ignores_what_was_never_labelled():
     assert learning.loss(output, torch.tensor([-1, -1, -1])) == 0
 
 
+def test_the_loss_pushes_what_shows_no_view_to_even_probabilities():
+    target = torch.tensor([4, -1])
+    even, sure = torch.zeros(2, 12), torch.zeros(2, 12)
+    sure[1, 7] = 9
+    expected = [float(learning.loss(output[:1], target[:1])) for output in (even, sure)]
+    found = [float(learning.loss(output, target, outlier_weight=0.5)) for output in (even, sure)]
+    assert found[0] == pytest.approx(expected[0] + 0.5 * np.log(12), rel=1e-5)
+    assert found[1] > found[0] + 1
+
+
 def test_the_loss_is_cross_entropy():
     output, target = torch.randn(3, 12, generator=torch.manual_seed(0)), torch.tensor([4, 0, 7])
     expected = -output.double().log_softmax(dim=1)[range(3), target].mean()
@@ -170,6 +180,21 @@ def test_all_frames_move_alike():
     moved = learning.augment(sample, np.random.default_rng(3), Augmentation(noise=0, erase=0))
     assert (moved == moved[:1]).all()
     assert (moved[0] != sample[0]).any()
+
+
+@pytest.mark.parametrize("setting", [{"stretch": 0.4}, {"margin": 0.8}, {"field": 0.5}, {"blur": 1.0}])
+def test_each_further_setting_changes_all_frames_alike(setting):
+    sample = np.zeros((4, 64, 64), np.uint8)
+    sample[:, 8:56, 8:56] = batch(1)[0, :1, 8:56, 8:56].numpy() // 2 + 40
+    drawn = [learning.augment(sample, np.random.default_rng(s), NOTHING.model_copy(update=setting)) for s in range(30)]
+    assert all((each == each[:1]).all() for each in drawn)
+    changed = [each for each in drawn if (each != sample).any()]
+    assert len(changed) in (range(1, 12) if "margin" in setting else range(20, 31))
+    if "margin" in setting:  # the picture becomes smaller, about its middle
+        assert all((each[0] > 0).sum() <= (sample[0] > 0).sum() for each in changed)
+        assert all(each[0, 32, 32] > 0 for each in changed)
+    if "stretch" in setting:  # columns keep their places
+        assert all(not each[0][:, :7].any() and not each[0][:, 57:].any() for each in changed)
 
 
 def test_noise_has_the_deviation_it_says_at_mid_grey_and_spares_black():

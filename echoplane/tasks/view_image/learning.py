@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
 
+from echoplane.tasks import view_learning
 from echoplane.tasks.view_image import labels
 
-UNLABELLED = -1
+UNLABELLED = view_learning.UNLABELLED
 MEAN, DEVIATION = 51.0, 51.0
 """Mean and deviation of grey in a scan region, rounded; the first batch norm corrects the rest."""
 
@@ -184,24 +185,14 @@ def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def loss(
     output: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.1, outlier_weight: float = 0.5
 ) -> torch.Tensor:
-    """Returns the mean cross entropy over labelled pictures; UNLABELLED ones, which show no view, are pushed to even
-    probabilities.
-
-    Outlier exposure (Hendrycks et al. 2019, arXiv 1812.04606), so that a picture without a view gets no confident
-    answer.
-    """
-    labelled = target != UNLABELLED
-    total = functional.cross_entropy(
-        output, target, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
-    ) / labelled.sum().clamp(min=1)
-    uneven = -(functional.log_softmax(output, dim=1).mean(dim=1) * ~labelled).sum() / (~labelled).sum().clamp(min=1)
-    return total + outlier_weight * uneven
+    """Returns the mean cross entropy, with outlier exposure for UNLABELLED pictures; see `view_learning.loss`."""
+    return view_learning.loss(output, target, label_smoothing, outlier_weight)
 
 
 def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
     """Returns uint8 (row, column) changed at random: framing, grey curve, regional gain, speckle, blur."""
     picture_HW = _moved(sample, rng, config).astype(np.float32)
-    picture_HW *= np.exp(_smooth(rng, sample.shape) * rng.uniform(0, config.field))
+    picture_HW *= np.exp(view_learning.smooth_field(rng, sample.shape) * rng.uniform(0, config.field))
     exponent, gain = np.exp(rng.uniform(-config.gamma, config.gamma)), np.exp(rng.uniform(-config.gain, config.gain))
     picture_HW = 255 * gain * (np.clip(picture_HW, 0, 255) / 255) ** exponent
     noise_HW = rng.standard_normal(sample.shape, dtype=np.float32)
@@ -223,9 +214,3 @@ def _moved(picture_HW: np.ndarray, rng: np.random.Generator, config: Augmentatio
     matrix[1, 2] += (1 - stretch) * rows / 2
     matrix[:, 2] = matrix[:, 2] + rng.uniform(-config.shift, config.shift, 2) * (columns, rows)
     return np.asarray(cv2.warpAffine(picture_HW, matrix, (columns, rows)))
-
-
-def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a smooth field of deviation 1."""
-    coarse = rng.standard_normal((4, 5), dtype=np.float32)
-    return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))

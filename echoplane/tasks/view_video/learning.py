@@ -16,11 +16,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from echoplane.tasks import view_learning
 from echoplane.tasks.view_video import labels
 
-UNLABELLED = -1
+UNLABELLED = view_learning.UNLABELLED
 MEAN, DEVIATION = 40.0, 50.0
 """Mean and deviation of grey in a scan region, rounded over the vendors; the first batch norm corrects the rest."""
+MARGIN_SHARE = 1 / 7
 
 
 class Network(BaseModel):
@@ -51,12 +53,20 @@ class Augmentation(BaseModel):
     """Maximum shift in each direction, as a share of the side."""
     zoom: float = Field(default=0.12, ge=0, lt=1)
     """Maximum enlargement or reduction, as a difference of the factor from 1."""
+    stretch: float = Field(default=0.0, ge=0, lt=1)
+    """Maximum further scaling of the rows alone, as a difference of the factor from 1."""
+    margin: float = Field(default=0.0, ge=0, lt=1)
+    """Maximum further reduction, in one clip of seven: files without a scan region have wide margins."""
     gain: float = Field(default=0.25, ge=0, lt=1)
     """Maximum change of brightness, as a difference of the factor from 1."""
     gamma: float = Field(default=0.3, ge=0, lt=1)
     """Maximum difference of the grey curve's exponent from 1: the dynamic range that an operator sets."""
     noise: float = Field(default=12.0, ge=0)
     """Maximum deviation of multiplied noise, in grey levels at mid grey."""
+    field: float = Field(default=0.0, ge=0)
+    """Maximum deviation of the logarithm of a smooth field of gain: regions of a clip fade."""
+    blur: float = Field(default=0.0, ge=0, le=1)
+    """Share of clips that are blurred by 3 x 3 pixels."""
     speed: float = Field(default=0.25, ge=0, lt=1)
     """Maximum slowdown, as a share of 1, starting anywhere: heart and frame rates vary. Time is never reversed."""
     erase: float = Field(default=0.25, ge=0, lt=1)
@@ -107,22 +117,25 @@ def score(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (output.argmax(dim=1) == target).float()
 
 
-def loss(output: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.05) -> torch.Tensor:
-    """Returns the mean cross entropy over labelled clips; a target of UNLABELLED is ignored, and a batch without labels
-    gives 0."""
-    total = nn.functional.cross_entropy(
-        output, target, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
-    )
-    return total / (target != UNLABELLED).sum().clamp(min=1)
+def loss(
+    output: torch.Tensor, target: torch.Tensor, label_smoothing: float = 0.05, outlier_weight: float = 0.0
+) -> torch.Tensor:
+    """Returns the mean cross entropy, with outlier exposure for UNLABELLED clips; see `view_learning.loss`."""
+    return view_learning.loss(output, target, label_smoothing, outlier_weight)
 
 
 def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
     """Returns uint8 (frame, row, column) changed at random: one motion and one grey curve for the whole clip."""
     clip_THW = sample[_frames(len(sample), rng, config)]
     clip_THW = _moved(clip_THW, rng, config)
+    if config.field:
+        gain_HW = np.exp(view_learning.smooth_field(rng, clip_THW.shape[1:]) * rng.uniform(0, config.field))
+        clip_THW = np.minimum(clip_THW * gain_HW, 255).astype(np.uint8)
     clip_THW = cv2.LUT(clip_THW, _grey_curve(rng, config))
     if config.noise:
         clip_THW = _speckled(clip_THW, rng.uniform(0, config.noise), rng)
+    if config.blur and rng.random() < config.blur:
+        clip_THW = np.stack([cv2.blur(frame_HW, (3, 3)) for frame_HW in clip_THW])
     if config.erase and rng.random() < 0.5:
         _erase(clip_THW, rng, config)
     return clip_THW
@@ -139,7 +152,14 @@ def _moved(clip_THW: np.ndarray, rng: np.random.Generator, config: Augmentation)
     """Returns the clip rotated, scaled and shifted by one matrix; the margin is black."""
     rows, columns = clip_THW.shape[1:]
     angle = rng.uniform(-config.rotation_degrees, config.rotation_degrees)
-    matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, 1 + rng.uniform(-config.zoom, config.zoom))
+    size = 1 + rng.uniform(-config.zoom, config.zoom)
+    if config.margin and rng.random() < MARGIN_SHARE:
+        size *= 1 - rng.uniform(0, config.margin)
+    matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, size)
+    if config.stretch:
+        stretch = 1 + rng.uniform(-config.stretch, config.stretch)
+        matrix[1] *= stretch
+        matrix[1, 2] += (1 - stretch) * rows / 2
     matrix[:, 2] = matrix[:, 2] + rng.uniform(-config.shift, config.shift, 2) * (columns, rows)
     # frames as channels: one call transforms them all (OpenCV takes up to 128)
     turned_HWT = cv2.warpAffine(np.ascontiguousarray(clip_THW.transpose(1, 2, 0)), matrix, (columns, rows))
