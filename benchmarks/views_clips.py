@@ -1,7 +1,7 @@
 """Clips of echo-view-video from phantoms: a data set as the stage `dataset` writes it, and sets for tests.
 
-Rendered at the size of the network's input, with a coarser grid than on a machine's screen, in parts that are kept: a
-run that was stopped goes on. Axes: N clip, T frame, H row, W column."""
+Rendered a little larger than the network's input, with a coarser grid than on a machine's screen, in parts that are
+kept: a run that was stopped goes on. Axes: N clip, T frame, H row, W column."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.views_pictures import frames, unseen_machines
 from echoplane.dataset.shards import INDEX
-from echoplane.files import replacing, write_atomically
+from echoplane.files import replacing
 from echoplane.phantom import BEDSIDE, CLINIC, USUAL, Ranges, make_patient
 from echoplane.phantom.heart import Heart
 from echoplane.phantom.patient import VIEW_NAMES
@@ -24,7 +24,9 @@ from echoplane.stages.progress import printed
 from echoplane.tasks.view_video import Preprocessing
 from echoplane.tasks.view_video.learning import UNLABELLED
 
-INPUT = Preprocessing(frames=8, size=96)
+INPUT = Preprocessing(frames=8, size=64)
+RENDERED = 96
+"""Rows and columns of rendered clips; those that train and test are shrunk to the size of the input."""
 FRAME_S = 0.035
 """Usual time between two frames of a machine."""
 SPANS_S = ((0.5, 1.0, 1.0), (0.35, 0.5, 1.0), (0.15, 0.1, 0.5))
@@ -55,16 +57,27 @@ Row = dict[str, Any]
 
 
 def clip(heart: Heart, view: str, ranges: Ranges, seed: tuple[int, ...]) -> np.ndarray:
-    """Returns one clip (T, H, W) as `preprocess` gives it."""
+    """Returns one clip (T, RENDERED, RENDERED) as `preprocess` would give it at that size."""
     rng = np.random.default_rng(seed)
     low, high = SPANS_S[rng.choice(len(SPANS_S), p=[share for share, _, _ in SPANS_S])][1:]
     step_s = rng.uniform(low, high) / INPUT.frames
     rate_per_s = heart.heart_rate_bpm * rng.uniform(0.96, 1.04) / 60
     phases_T = rng.uniform() + np.arange(INPUT.frames) * step_s * rate_per_s
-    twice = 2 * INPUT.size, 2 * INPUT.size
+    twice = 2 * RENDERED, 2 * RENDERED
     large_THW = frames(heart, view, ranges, rng, phases_T=phases_T, apart=max(1, step_s / FRAME_S), size=twice)
-    small = [cv2.resize(each, (INPUT.size, INPUT.size), interpolation=cv2.INTER_AREA) for each in large_THW]
-    return np.stack(small)
+    return shrunk(large_THW, RENDERED)
+
+
+def shrunk(frame_NHW: np.ndarray, size: int) -> np.ndarray:
+    """Returns frames of `size` x `size` pixels."""
+    return np.stack([cv2.resize(each, (size, size), interpolation=cv2.INTER_AREA) for each in frame_NHW])
+
+
+def _inputs(path: Path) -> np.ndarray:
+    """Returns the clips of a part at the size of the input."""
+    clip_NTHW = np.load(path)
+    small = shrunk(clip_NTHW.reshape(-1, *clip_NTHW.shape[2:]), INPUT.size)
+    return small.reshape(*clip_NTHW.shape[:2], INPUT.size, INPUT.size)
 
 
 def without_view(clip_THW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -127,9 +140,8 @@ def dataset(folder: Path) -> str:
     rows, shard = [], 0
     for split, clips in (("train", TRAIN), ("validation", VALIDATION)):
         for path, part in parts(folder / split, clips, printed(f"clips {split}", every_s=20)):
-            link = folder / f"clips-{shard:04d}.npy"
-            link.unlink(missing_ok=True)
-            link.hardlink_to(path)
+            with replacing(folder / f"clips-{shard:04d}.npy") as file:
+                np.save(file, _inputs(path))
             where = {"shard": shard, "split": split, "manufacturer": "phantom"}
             rows += [row | where | {"row": k} for k, row in enumerate(part)]
             shard += 1
@@ -137,22 +149,9 @@ def dataset(folder: Path) -> str:
     return hashlib.sha256((folder / "index.parquet").read_bytes()).hexdigest()
 
 
-def smaller(folder: Path, to: Path, size: int) -> None:
-    """Writes the shards of `folder` with clips of `size` pixels, unless they are there."""
-    index = (folder / "index.parquet").read_bytes()
-    if (to / "index.parquet").exists() and (to / "index.parquet").read_bytes() == index:
-        return
-    to.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("clips-*.npy"):
-        clip_NTHW = np.load(path)
-        small = [cv2.resize(each, (size, size), interpolation=cv2.INTER_AREA) for clip in clip_NTHW for each in clip]
-        np.save(to / path.name, np.stack(small).reshape(*clip_NTHW.shape[:2], size, size))
-    write_atomically(to / "index.parquet", index)
-
-
 def test_set(folder: Path, clips: Clips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns clips (N, T, H, W), their labels and their patients."""
     found = list(parts(folder, clips, printed(f"clips {folder.name}", every_s=20)))
     rows = [row for _, part in found for row in part]
     label_N, patient_N = (np.array([row[name] for row in rows]) for name in ("label", "patient"))
-    return np.concatenate([np.load(path) for path, _ in found]), label_N, patient_N
+    return np.concatenate([_inputs(path) for path, _ in found]), label_N, patient_N

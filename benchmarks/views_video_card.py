@@ -29,14 +29,14 @@ def card(report: dict[str, Any]) -> str:
 Research use, not a medical device: no answer of this model may guide care.
 
 View of an echo clip, one of 12 (Cheng et al. 2025): a compact SlowFast network (Feichtenhofer et al. 2019) of 18
-layers; 8 frames of 96 x 96 pixels spread over at most one second.
+layers; 8 frames of 64 x 64 pixels spread over at most one second.
 
 ## What it was made from
 
 - {made["clips"]} synthetic clips, each of another heart, and {made["outliers"]} that show no view (outlier exposure),
   of the phantom's ranges clinic (half), usual and bedside (a quarter each); groups {made["seeds"]}
-- {made["steps"]} steps of {made["batch"]} clips, the first of them at {made["small"]} pixels: {made["minutes"]} minutes
-  of one processor core besides rendering (40 ms per clip); every view equally often, seed 0
+- {made["steps"]} steps of {made["batch"]} clips, {made["minutes"]} minutes of one processor core besides rendering
+  (40 ms per clip); every view equally often, seed 0
 - synthetic hearts alone: no real picture was learnt from
 - real pictures were used to choose: the ranges were designed while looking at CAMUS stills, and the abstention
   threshold leaves at most 3 % wrong labels on the CAMUS patients with odd numbers, shown without motion, and on the

@@ -17,33 +17,30 @@ from echoplane.tasks.view_video.learning import UNLABELLED, Network
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Two groups to train on, two patients to calibrate on, one to test, and one that is written as DICOM."""
-    monkeypatch.setattr(views_clips, "PART", 2)
+    """Two groups to train on, two patients to calibrate on, one per set to test, and one that is written as DICOM."""
+    monkeypatch.setattr(views_clips, "PART", 1)
     monkeypatch.setattr(views_clips, "TRAIN", Clips(range(4, 6), training=True))
     monkeypatch.setattr(views_clips, "VALIDATION", Clips(range(8, 10)))
     monkeypatch.setattr(
-        views_video, "TESTS", {name: Clips(range(12, 14), clips.ranges) for name, clips in views_clips.TESTS.items()}
+        views_video, "TESTS", {name: Clips(range(12, 13), clips.ranges) for name, clips in views_clips.TESTS.items()}
     )
     monkeypatch.setattr(views_video, "WORK", tmp_path / "work")
     monkeypatch.setattr(views_video, "NETWORK", Network(width=8))
-    monkeypatch.setattr(
-        views_video, "SMALL", views_video.SMALL.model_copy(update={"steps": 1, "epoch_steps": 1, "batch": 4})
-    )
-    monkeypatch.setattr(
-        views_video, "TRAINING", views_video.TRAINING.model_copy(update={"steps": 2, "epoch_steps": 2, "batch": 4})
-    )
+    for name in ("FIRST", "SECOND"):
+        short = getattr(views_video, name).model_copy(update={"steps": 2, "epoch_steps": 2, "batch": 4})
+        monkeypatch.setattr(views_video, name, short)
     monkeypatch.setattr(views_video_scores, "SHIPPED", tmp_path / "models" / "echo-view-video")
     monkeypatch.setattr(results, "MEASURED", tmp_path / "bench")
     monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
     monkeypatch.setattr(views_video_scores, "PATIENTS", range(60_000, 60_001))
-    monkeypatch.setattr(views_video_scores, "PER_KIND", 2)
+    monkeypatch.setattr(views_video_scores, "PER_KIND", 1)
     return tmp_path
 
 
 def test_a_clip_is_what_the_task_prepares_and_the_heart_moves() -> None:
     heart = views_clips.make_patient(5, USUAL).heart
     one, again, other = (views_clips.clip(heart, "a4c", USUAL, (seed,)) for seed in (1, 1, 2))
-    assert one.shape == (views_clips.INPUT.frames, views_clips.INPUT.size, views_clips.INPUT.size)
+    assert one.shape == (views_clips.INPUT.frames, views_clips.RENDERED, views_clips.RENDERED)
     assert one.dtype == np.uint8
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
@@ -67,9 +64,9 @@ def test_no_patient_is_in_two_sets(small) -> None:
     assert (shards.index["label"][train] == UNLABELLED).sum() == 2
     assert len(set(shards.index["patient"][train])) == 24
     assert len(set(shards.index["patient"][shards.rows_of("validation")])) == 2
-    before = {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.npy")}
+    before = {path.name: path.stat().st_mtime_ns for path in (folder / "train").glob("*.npy")}
     assert views_clips.dataset(folder) == digest
-    assert {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.npy")} == before
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "train").glob("*.npy")} == before
 
 
 def test_the_sets_that_train_choose_and_test_share_no_heart() -> None:
