@@ -635,6 +635,27 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _QUANTITIES + "a_short_name_over_two_elements_goes",
     ),
     (
+        "deid anatomy",
+        _ROOM + "letters.py",
+        "return _grown(lines_HW | (group_HW & near_HW))",
+        "return _grown(lines_HW | group_HW)",
+        "tests/unit/test_deid_letters.py::test_of_a_group_far_larger_than_its_line_only_the_blocks_near_the_line_are_text",
+    ),
+    (
+        "deid anatomy",
+        _ROOM + "pixels.py",
+        "boxes=with_whole_units(region.boxes, unit, _sample(images))",
+        "boxes=region.boxes",
+        "tests/unit/test_deid_regions.py::test_a_scan_that_reaches_the_sides_of_its_region_keeps_its_border_in_jpeg",
+    ),
+    (
+        "deid anatomy",
+        _ROOM + "regions.py",
+        "    lit_HW = sample_THW.max(axis=0) > _BLACK\n",
+        "    lit_HW = sample_THW.max(axis=0) > 255\n",
+        "tests/unit/test_deid_regions.py::test_beside_a_region_text_in_the_same_coded_unit_still_goes",
+    ),
+    (
         "deid D1",
         _ROOM + "telling.py",
         "found |= _windows(digits, own.day_forms, least=2)",

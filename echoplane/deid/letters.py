@@ -16,6 +16,7 @@ from echoplane.study import sector
 
 _MARGIN = 8  # blocks around a group that are part of its view
 _LOW, _TALL = 3, 3  # blocks
+_REACH = 7  # blocks; letters up to three blocks from the line that the network detects belong to it
 _WIDER = 3  # maximum number of times that a view is widened, if a line extends beyond it
 _MIN_SHARE = 0.2  # minimum share of a group's blocks that lie in lines, or of a line's blocks in the group
 Frame = Callable[[int], np.ndarray]
@@ -32,7 +33,7 @@ def search(energy_THW: np.ndarray, where_HW: np.ndarray, sample_THW: np.ndarray,
             continue
         lines = _lines_at(group, sample_THW, frame)
         if lines.any():
-            found |= _grown(lines | group.blocks_HW)
+            found |= _with_letters_near(lines, group.blocks_HW)
     return found
 
 
@@ -47,7 +48,7 @@ def stand_at(blocks_HW: np.ndarray, energy_THW: np.ndarray, sample_THW: np.ndarr
         group_HW = labels_HW == label
         lines = _lines_at(energy.Group(group_HW, energy.best_frames(energy_THW, group_HW, 3)), sample_THW, frame)
         if lines.any():
-            found |= _grown(lines | group_HW)
+            found |= _with_letters_near(lines, group_HW)
     return found
 
 
@@ -161,6 +162,14 @@ def _touched(lines_HW: np.ndarray) -> np.ndarray:
 def _agree(group: np.ndarray, lines: np.ndarray) -> bool:
     both = np.count_nonzero(group & lines)
     return bool(both > 0 and both >= _MIN_SHARE * min(np.count_nonzero(group), np.count_nonzero(lines)))
+
+
+def _with_letters_near(lines_HW: np.ndarray, group_HW: np.ndarray) -> np.ndarray:
+    """Returns the lines with the blocks of their group that letters of the same line can reach.
+
+    A group can be far larger than its line, such as a bright wall; more text in it is found by the next search."""
+    near_HW = cv2.dilate(lines_HW.astype(np.uint8), np.ones((_REACH, _REACH), np.uint8)).astype(bool)
+    return _grown(lines_HW | (group_HW & near_HW))
 
 
 def _grown(blocks_HW: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from pydicom.uid import (
 from echoplane.deid import energy, fan, jpeg, search, stills, text
 from echoplane.deid.policy import Policy
 from echoplane.deid.reasons import FileRejected
-from echoplane.deid.regions import Mask, Region
+from echoplane.deid.regions import Mask, Region, with_whole_units
 from echoplane.deid.search import Blocks, Images
 from echoplane.deid.stored import (
     Geometry,
@@ -147,6 +147,9 @@ def clean(dataset: Dataset, syntax: UID, shape: Geometry, region: Region | None,
 
 def _clean_jpeg(frames: list[bytes], shape: Geometry, region: Region | None, accepted: bool) -> CleanPixels:
     images = _JpegFrames(frames, shape)
+    if region is not None and region.doubt is None and not accepted:
+        unit = jpeg.parse(frames[0]).layout.mcu_shape
+        region = replace(region, boxes=with_whole_units(region.boxes, unit, _sample(images)))
     masked = _mask(images, region, accepted)
     if masked.mask is None:
         _hold_text((view for number in range(len(frames)) for view in views(images.frame(number))), accepted)

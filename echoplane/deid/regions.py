@@ -21,6 +21,7 @@ _SCAN = frozenset(((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (3, 4)))
 _SECTOR_FORMAT = 1  # 2D; the others run over time
 # a larger share leaves no border for the text that every scanner writes, so the text must be inside the region
 _MAX_AREA_FRACTION = 0.9
+_BLACK = 32  # grey levels; the ringing of JPEG beside the border of the sector has less
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,31 @@ def scan_boxes(dataset: Dataset, rows: int, columns: int) -> tuple[Box, ...]:
     if Mask(boxes).keeps(rows, columns).mean() > _MAX_AREA_FRACTION:  # of all boxes: two halves cover it too
         raise FileRejected("region-covers-image")
     return boxes
+
+
+def with_whole_units(boxes: tuple[Box, ...], unit: tuple[int, int], sample_THW: np.ndarray) -> tuple[Box, ...]:
+    """Returns the boxes widened to whole coded units of JPEG, at each side where that adds nothing but black.
+
+    A unit is kept or blackened as a whole, so that otherwise the scan would lose up to a unit at the sides of a box.
+    What is added is searched for text like the rest. unit: rows, columns; sample_THW: frames of the original."""
+    lit_HW = sample_THW.max(axis=0) > _BLACK
+    return tuple(_widened(box, unit, lit_HW) for box in boxes)
+
+
+def _widened(box: Box, unit: tuple[int, int], lit_HW: np.ndarray) -> Box:
+    (height, width), (rows, columns) = unit, lit_HW.shape
+    top, left = box.top // height * height, box.left // width * width
+    bottom, right = min(rows, -(-box.bottom // height) * height), min(columns, -(-box.right // width) * width)
+    found = box
+    if not lit_HW[top : box.top, box.left : box.right].any():
+        found = replace(found, top=top)
+    if not lit_HW[box.bottom : bottom, box.left : box.right].any():
+        found = replace(found, bottom=bottom)
+    if not lit_HW[found.top : found.bottom, left : box.left].any():
+        found = replace(found, left=left)
+    if not lit_HW[found.top : found.bottom, box.right : right].any():
+        found = replace(found, right=right)
+    return found
 
 
 def _clipped(box: Box, rows: int, columns: int) -> Box:

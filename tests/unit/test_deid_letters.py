@@ -104,6 +104,20 @@ def test_case_15_text_at_the_rim_of_the_fan_in_one_frame_is_masked(tmp_path: Pat
     assert (result.max(axis=3)[ink] <= 2).mean() > 0.9
 
 
+def test_of_a_group_far_larger_than_its_line_only_the_blocks_near_the_line_are_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    group_HW, line_HW = np.zeros((2, 60, 60), bool)
+    group_HW[10:50, 10:50] = line_HW[20:23, 30:38] = True
+    monkeypatch.setattr(energy, "groups", lambda *_: [energy.Group(group_HW, ())])
+    monkeypatch.setattr(letters, "_lines_at", lambda *_: line_HW)
+    found_HW = letters.search(np.zeros((1, 60, 60)), group_HW, np.zeros((1, 480, 480), np.uint8), lambda _: line_HW)
+    assert found_HW[line_HW].all()
+    assert found_HW[23:25, 38:40].all()
+    assert not found_HW[30:].any()
+    assert not found_HW[:, :24].any()
+
+
 def test_a_sector_without_text_is_left_as_it_is(tmp_path: Path) -> None:
     outcome = run(echo(tissue(), SequenceOfUltrasoundRegions=[region(BOX)]), tmp_path)
     assert outcome.flags == ()

@@ -155,3 +155,33 @@ def test_a_listed_device_has_its_scan_in_its_box(tmp_path: Path, row: dict[str, 
 def test_a_listed_device_leaves_out_a_border(row: dict[str, str]) -> None:
     top, left, bottom, right = (int(row[side]) for side in ("top", "left", "bottom", "right"))
     assert (bottom - top) * (right - left) <= 0.9 * int(row["rows"]) * int(row["columns"])
+
+
+TIGHT = (45, 61, 321, 421)
+"""The sector of `fan` ends at the sides of this box, inside coded units of 8 x 16 pixels."""
+
+
+def kept(pixels: np.ndarray, folder: Path) -> np.ndarray:
+    """Returns the lit pixels inside the box that are still lit."""
+    result = pixel_array(written(run(echo(pixels, SequenceOfUltrasoundRegions=[region(TIGHT)]), folder), folder))
+    box = np.s_[TIGHT[0] : TIGHT[2], TIGHT[1] : TIGHT[3]]
+    lit = (pixels > 24).any(axis=(0, 3))[box]
+    return np.asarray((result.max(axis=(0, 3))[box] > 2)[lit])
+
+
+def test_a_scan_that_reaches_the_sides_of_its_region_keeps_its_border_in_jpeg(tmp_path: Path) -> None:
+    pixels = fan()
+    pixels[:, :, : TIGHT[1]] = pixels[:, :, TIGHT[3] :] = 0
+    assert kept(pixels, tmp_path).mean() > 0.999
+
+
+def test_beside_a_region_text_in_the_same_coded_unit_still_goes(tmp_path: Path) -> None:
+    pixels = fan()
+    pixels[:, :, : TIGHT[1]] = pixels[:, :, TIGHT[3] :] = 0
+    cv2.putText(pixels[0], "|", (TIGHT[3], 180), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
+    beside = np.s_[:, :, TIGHT[3] : 432]
+    for frame in pixels[1:]:
+        frame[:, TIGHT[3] : 432] = pixels[0][:, TIGHT[3] : 432]
+    assert pixels[beside].max() > 200
+    dataset = echo(pixels, SequenceOfUltrasoundRegions=[region(TIGHT)])
+    assert pixel_array(written(run(dataset, tmp_path), tmp_path))[beside].max() <= 2
