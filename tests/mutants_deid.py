@@ -656,6 +656,27 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "tests/unit/test_deid_regions.py::test_beside_a_region_text_in_the_same_coded_unit_still_goes",
     ),
     (
+        "deid grey letters",
+        _ROOM + "drawn.py",
+        "        or still_strokes.remain(found.still_HW, keep_HW)\n",
+        "",
+        "tests/unit/test_deid_still_strokes.py::test_letters_that_are_hard_to_find_leave_no_claim",
+    ),
+    (
+        "deid grey letters",
+        _ROOM + "still_strokes.py",
+        "return bool(((kept > size / 2) & (kept >= _MIN_PIXELS)).any())",
+        "return bool((kept >= _MIN_PIXELS).any())",
+        "tests/unit/test_deid_still_strokes.py::test_a_stroke_of_which_most_is_masked_is_no_doubt",
+    ),
+    (
+        "deid grey letters",
+        _ROOM + "still_strokes.py",
+        "mean_HW[stroke_HW].mean() - np.median(mean_HW[ring_HW]) >= _CONTRAST)",
+        "mean_HW[stroke_HW].mean() - np.median(mean_HW[ring_HW]) >= 0)",
+        "tests/unit/test_deid_still_strokes.py::test_a_thin_still_stroke_is_found_and_a_thick_or_dim_area_is_not",
+    ),
+    (
         "deid D1",
         _ROOM + "telling.py",
         "found |= _windows(digits, own.day_forms, least=2)",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from echoplane.deid import still_strokes
 from echoplane.deid.regions import Mask
 from echoplane.study.sector import block_means, shrink, to_pixels
 
@@ -23,6 +24,7 @@ _ONE_DIRECTION, _ONE_SIDE = 0.6, 0.4  # of the slopes of a wall; a letter has st
 _NEAR = 17  # pixels around certain edges in which fainter ones belong to them
 _BLACK = 16  # grey levels of the brightest frame outside the sector
 _BORDER, _SHARP_BORDER = 21, 9  # pixels around that, in which the border of the sector may be, or is, sharp
+_RIM = 5  # pixels around that, in which the border of the sector flickers
 _JOINED, _LINE_PIXELS, _LINE_THICKNESS = 5, 16, 6.0
 _FLAT, _LIT, _STROKE = 24, 48, 33  # grey levels over time; lowest grey level; pixels around edges inside a stroke
 _CANCELLED = 0.5  # slopes on both sides of a thin line cancel; along the outline of a wide stroke they do not
@@ -40,6 +42,8 @@ class Edges:
     """Pixels away from the border of the sector, in which certain edges are letters."""
     strips_HW: np.ndarray
     """Pixels of M-mode and spectral Doppler, which stand still themselves: edges there are only a reason for doubt."""
+    still_HW: np.ndarray
+    """Pixels of strokes that do not change, up to the border of the sector: only a reason for doubt."""
 
 
 def edges(sample_THW: np.ndarray, fan_HW: np.ndarray, strips_HW: np.ndarray, mask: Mask) -> Edges:
@@ -57,7 +61,9 @@ def edges(sample_THW: np.ndarray, fan_HW: np.ndarray, strips_HW: np.ndarray, mas
     min_HW[places] = min_N
     flat_HW = (np.ptp(sample_THW, axis=0) <= _FLAT) & (sample_THW.min(axis=0) > _LIT)
     inner_HW = _inner(sample_THW, fan_HW, mask, _BORDER)
-    return Edges(min_HW, mean_HWC, flat_HW, inner_HW, to_pixels(strips_HW, *mean_HW.shape))
+    in_strips_HW = to_pixels(strips_HW, *mean_HW.shape)
+    still_HW = still_strokes.find(sample_THW, _inner(sample_THW, fan_HW, mask, _RIM) & ~in_strips_HW)
+    return Edges(min_HW, mean_HWC, flat_HW, inner_HW, in_strips_HW, still_HW)
 
 
 def _slopes(frame_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +87,7 @@ def remain(found: Edges, mask: Mask) -> bool:
         faint_HW.any()
         or _groups(found, _CERTAIN, _MIN_CERTAIN, in_strip_HW).any()
         or _has_small_letter(found, _groups(found, _SMALL, _MIN_SMALL, keep_HW))
+        or still_strokes.remain(found.still_HW, keep_HW)
     )
 
 
