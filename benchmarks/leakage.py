@@ -94,8 +94,8 @@ def shuffled_labels(
         evaluate.Config(root=str(root), studies=deid, samples=dataset, bundle=str(sealed.path / "manifest.json"))
     )
     rows = as_rows(read_scores(scored.path / "scores.parquet"))
-    accuracy, low, high = (scored.counts[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
-    return (accuracy, low, high), (rows["truth"], rows["probabilities"].argmax(axis=1))
+    accuracy = evaluate.read_record(scored).figures["accuracy"]
+    return (accuracy.value, accuracy.low, accuracy.high), (rows["truth"], rows["probabilities"].argmax(axis=1))
 
 
 def outside_the_sector(bundle_folder: Path) -> tuple[float, float, float]:

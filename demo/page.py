@@ -11,6 +11,7 @@ from demo.client import Asked
 from demo.outcome import Outcome
 from echoplane.html import render
 from echoplane.stages.dataset import in_words
+from echoplane.stages.outputs import Samples, Studies
 from echoplane.study.views import VIDEO_VIEWS
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -106,19 +107,19 @@ def _clip(asked: Asked) -> dict[str, Any]:
 def _deid(outcome: Outcome) -> dict[str, Any]:
     before, after = outcome.before, outcome.asked[0].path
     said_before, said_after = pictures.header(before), pictures.header(after)
-    counts = outcome.manifests["deid"].counts
+    made = outcome.manifests["deid"].stated(Studies)
     return {
         "before": pictures.still(before),
         "after": pictures.still(after),
-        "summary": f"{counts['written']} clips were written, {counts['quarantined']} set aside for a person, "
-        f"{counts['refused']} refused{_left_out(outcome)}.",
+        "summary": f"{made.count} clips were written, {made.quarantined} set aside for a person, "
+        f"{made.refused} refused{_left_out(outcome)}.",
         "header": [{"name": name, "before": said_before[name], "after": said_after[name]} for name in said_before],
     }
 
 
 def _left_out(outcome: Outcome) -> str:
     """Returns what the catalogue could not use, with the reasons; empty if it took every clip."""
-    left_out = outcome.manifests["dataset"].counts["left_out"]
+    left_out = outcome.manifests["dataset"].stated(Samples).left_out
     return f"; the catalogue left out {in_words(left_out)}" if left_out else ""
 
 
@@ -134,11 +135,11 @@ def _training(outcome: Outcome) -> dict[str, Any]:
             charts.line_chart("Loss over steps", steps, losses, top=max(max(values) for values in losses.values())),
             charts.line_chart("Validation clips answered right, over steps", steps, right, top=1.0),
         ]
-    counts = outcome.manifests["dataset"].counts["patients"]
+    patients = outcome.manifests["dataset"].stated(Samples).patients
     return {
         "summary": f"SlowFast, {outcome.training['steps']} steps by {outcome.training['workers']} Ray workers on "
-        f"{counts['train']} patients; {counts['validation']} others were watched and calibrated on. Loss is the mean "
-        "of an epoch.",
+        f"{patients['train']} patients; {patients['validation']} others were watched and calibrated on. Loss is the "
+        "mean of an epoch.",
         "charts": figures,
     }
 

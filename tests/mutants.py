@@ -213,7 +213,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "gate",
-        "echoplane/promotion.py",
+        "echoplane/promotion/gate.py",
         "passed = value >= limit",
         "passed = True",
         "tests/unit/test_promotion.py::test_each_single_demand_that_is_not_met_refuses_the_model",

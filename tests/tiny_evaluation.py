@@ -3,10 +3,12 @@ random for what needs no model. Axes: N clip, K label."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from echoplane.bundle import read
+from echoplane.evaluation.intervals import bootstrap
 from echoplane.files import digest_of
 from echoplane.stages import dataset
 from echoplane.stages.outputs import BundleOutput
@@ -35,6 +37,36 @@ def finish(folder: Path, stage: str) -> str:
         folder / "manifest.json"
     )
     return str(folder / "manifest.json")
+
+
+def make_record(scores: Rows, **changes: Any) -> dict[str, Any]:
+    """The content of `evaluation.json` for `scores`, with `changes`."""
+    summary = by_name(TASK).summary
+    intervals = bootstrap(scores, summary, resamples=100)
+    figures = {
+        name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]}
+        for name, value in summary(scores).items()
+    }
+    size = {"patients": len(set(scores["patient"])), "clips": len(scores["truth"])}
+    return {
+        "schema": 1,
+        "task": TASK,
+        "bundle_id": "b" * 64,
+        "split_id": "split",
+        "data_digest": "d" * 64,
+        "runtime": "openvino",
+        "device": "cpu",
+        "precision": "f32",
+        "threads": 1,
+        **size,
+        "figures": figures,
+        "headline": ["accuracy"],
+        "labels": dict.fromkeys(NAMES, size),
+        "subgroups": {"sex": {"F": {**size, "figures": figures}}},
+        "latency_ms": {"p50": 10.0, "p95": 20.0, "preprocess_p50": 5.0, "inference_p50": 4.0},
+        "data": {"samples": 1000, "without_deid": 0, "patients_in_two_splits": 0},
+        **changes,
+    }
 
 
 def draw_scores(

@@ -69,14 +69,15 @@ def batch_results(
     import shutil
 
     from echoplane.stages import batch
+    from echoplane.stages.outputs import Answers
     from echoplane.stages.step import step
 
     with step("batch_results", root) as publish_manifest:
         manifest = publish_manifest(
             batch.results(batch.ResultsConfig(root=root, plan=plan.path, parts=parts)), results.path
         )
-        for name in ("studies", "answered", "abstained", "refused"):
-            metrics.log_metric(name, manifest.counts[name])
+        for name, count in manifest.stated(Answers).model_dump(exclude={"kind"}).items():
+            metrics.log_metric(name, count)
         # Kubeflow's store is read by many; names of files, which may name patients, stay on the volume
         published = manifest.path / batch.PUBLISHED
         shutil.copyfile(published / "results.csv", table.path)

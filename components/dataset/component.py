@@ -18,10 +18,11 @@ def dataset(
 ) -> None:
     """Catalogues the studies, splits them by patient, and writes the shards that training reads."""
     from echoplane.stages import dataset
+    from echoplane.stages.outputs import Samples
     from echoplane.stages.step import step
 
     with step("dataset", root) as publish_manifest:
         config = dataset.Config(root=root, studies=studies.path, task=task, public=public, site=site, split=split)
-        counts = publish_manifest(dataset.run(config), samples.path).counts
-        for name, patients in counts["patients"].items():
+        made = publish_manifest(dataset.run(config), samples.path).stated(Samples)
+        for name, patients in made.patients.items():
             metrics.log_metric(f"patients_{name}", patients)

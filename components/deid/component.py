@@ -19,6 +19,7 @@ def deid(
 ) -> None:
     """Removes the patient's identity from every study; a file that cannot be cleared is set aside, never passed on."""
     from echoplane.stages import deid
+    from echoplane.stages.outputs import Studies
     from echoplane.stages.step import step
 
     with step("deid", root) as publish_manifest:
@@ -31,6 +32,7 @@ def deid(
             key_file=key_file,
             policy=policy,
         )
-        counts = publish_manifest(deid.run(config), deidentified.path).counts
-        for name in ("written", "quarantined", "refused"):
-            metrics.log_metric(name, counts[name])
+        made = publish_manifest(deid.run(config), deidentified.path).stated(Studies)
+        metrics.log_metric("written", made.count)
+        metrics.log_metric("quarantined", made.quarantined)
+        metrics.log_metric("refused", made.refused)

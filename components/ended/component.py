@@ -7,7 +7,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def ended(root: str, report: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskFinalStatus) -> str:
-    """Reports the run's outcome and its reason, as the last step: returns promoted, refused, succeeded or failed."""
+    """Reports the run's outcome and reason, as the last step: promoted, challenger, refused, succeeded or failed."""
     import os
     import sys
     from pathlib import Path

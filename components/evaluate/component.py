@@ -28,10 +28,10 @@ def evaluate(
         inputs = {"studies": studies.path, "samples": samples.path, "bundle": bundle.path}
         config = evaluate.Config(root=root, **inputs, runtime=runtime, precision=precision)
         manifest = publish_manifest(evaluate.run(config), evaluation.path)
-        figures = evaluate.read_figures(manifest)
-        for name, value in evaluate.headline(figures).items():
+        record = evaluate.read_record(manifest)
+        for name, value in evaluate.headline(record).items():
             metrics.log_metric(name, round(value, 4))
-        confusion.log_confusion_matrix(figures["confusion"]["labels"], figures["confusion"]["counts"])
+        confusion.log_confusion_matrix(record.details["confusion"]["labels"], record.details["confusion"]["counts"])
         shutil.copyfile(manifest.path / "report.html", report.path)
 
 
@@ -57,6 +57,6 @@ def evaluate_without_confusion(
         inputs = {"studies": studies.path, "samples": samples.path, "bundle": bundle.path}
         config = evaluate.Config(root=root, **inputs, runtime=runtime, precision=precision)
         manifest = publish_manifest(evaluate.run(config), evaluation.path)
-        for name, value in evaluate.headline(evaluate.read_figures(manifest)).items():
+        for name, value in evaluate.headline(evaluate.read_record(manifest)).items():
             metrics.log_metric(name, round(value, 4))
         shutil.copyfile(manifest.path / "report.html", report.path)

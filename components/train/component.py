@@ -20,6 +20,7 @@ def train(
 ) -> None:
     """Trains the task's network with Ray; an interrupted run resumes from its last checkpoint."""
     from echoplane.stages import train
+    from echoplane.stages.outputs import Trained
     from echoplane.stages.step import step
 
     with step("train", root) as publish_manifest:
@@ -33,6 +34,6 @@ def train(
             gpu=gpu,
             cluster=cluster,
         )
-        counts = publish_manifest(train.run(config), checkpoint.path).counts
-        for name, value in counts["last"].items():
+        trained = publish_manifest(train.run(config), checkpoint.path).stated(Trained)
+        for name, value in trained.last.items():
             metrics.log_metric(name, value)

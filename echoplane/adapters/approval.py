@@ -12,7 +12,7 @@ from echoplane.adapters.registry import CHALLENGER, CHAMPION, PREVIOUS, RUN_TAG,
 from echoplane.adapters.trust import ModelTrust, decision_path, signature_tag, stored_json
 from echoplane.errors import BundleError, ConfigError
 from echoplane.files import digest_of
-from echoplane.promotion import ShadowDemand
+from echoplane.promotion import Policy, StoredDecision
 from echoplane.signing import Statement
 
 MAX_REASON = 500
@@ -49,8 +49,9 @@ def approve(
     statement = trust.check(challenger, CHALLENGER) if who.key else None
     trust.check_evidence(registry, challenger, statement)
     decision = _decision(registry, challenger, statement)
-    _check_champion(decision, champion)
-    _check_counts(decision, counts if champion else None, champion)
+    stated = _passed(decision, challenger)
+    _check_champion(stated, champion)
+    _check_counts(stated.policy, counts if champion else None, champion)
     details: dict[str, Any] = {"reason": reason[:MAX_REASON]} | ({"shadow": asdict(counts)} if counts else {})
     with answering():
         record = write_record(registry, who, "approval", challenger, details, champion)
@@ -66,9 +67,14 @@ def approve(
 def _decision(registry: Registry, challenger: Version, statement: Statement | None) -> Mapping[str, Any]:
     path = decision_path(statement.decision) if statement else "decision.json"
     decision: Mapping[str, Any] = stored_json(registry, challenger.tags.get(RUN_TAG, ""), path)
-    if not decision.get("passed"):
-        raise BundleError(f"version {challenger.number} did not pass the gate, so it cannot be approved.")
     return decision
+
+
+def _passed(decision: Mapping[str, Any], challenger: Version) -> StoredDecision:
+    stated = StoredDecision.parse(decision)
+    if not stated.passed:
+        raise BundleError(f"version {challenger.number} did not pass the gate, so it cannot be approved.")
+    return stated
 
 
 def _evaluation(registry: Registry, challenger: Version, statement: Statement | None) -> str:
@@ -77,21 +83,19 @@ def _evaluation(registry: Registry, challenger: Version, statement: Statement | 
     return digest_of(stored_json(registry, challenger.tags.get(RUN_TAG, ""), "evaluation/evaluation.json"))
 
 
-def _check_champion(decision: Mapping[str, Any], champion: Version | None) -> None:
-    if decision.get("champion") != (champion.bundle_id if champion else None):
+def _check_champion(decision: StoredDecision, champion: Version | None) -> None:
+    if decision.champion != (champion.bundle_id if champion else None):
         raise BundleError(
             "another champion serves than the one that the challenger was compared with; run `promote` again."
         )
 
 
-def _check_counts(decision: Mapping[str, Any], counts: ShadowCounts | None, champion: Version | None) -> None:
+def _check_counts(policy: Policy, counts: ShadowCounts | None, champion: Version | None) -> None:
     """Raises BundleError if the policy asks for shadow evidence and `counts` does not meet it. Without a champion there
     is no traffic to shadow, so nothing is asked for."""
-    stated = decision.get("policy", {}).get("shadow")
-    if stated is None or champion is None:
+    if policy.shadow is None or champion is None:
         return
     if counts is None:
         raise BundleError("the policy asks for shadow evidence: name the services or Prometheus that counted it.")
-    demand = ShadowDemand.model_validate(stated)
-    if missing := demand.missing(counts.agreed, counts.differed, counts.failed):
+    if missing := policy.shadow.missing(counts.agreed, counts.differed, counts.failed):
         raise BundleError(f"the shadow evidence does not meet the policy: {' '.join(missing)}")

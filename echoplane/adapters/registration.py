@@ -3,7 +3,6 @@
 Every call may be repeated: a bundle is registered once, an evaluation recorded once, a decision applied once.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,9 @@ from echoplane.adapters.registry import (
 )
 from echoplane.adapters.trust import decision_path
 from echoplane.bundle import Bundle
+from echoplane.evaluation.record import EvaluationRecord
 from echoplane.files import digest_of
+from echoplane.promotion import Policy, StoredDecision
 from echoplane.runtimes import InferenceSettings
 from echoplane.signing import Alias
 
@@ -48,12 +49,12 @@ def register(registry: Registry, bundle: Bundle, evaluation: Path, digest: str) 
     `apply_decision`, since serving follows them.
     """
     version, recorded = registry.version_of(bundle.spec.task, bundle.id), _tag_of(EVALUATION_TAG, digest)
-    figures = json.loads((evaluation / "evaluation.json").read_text())
-    tags = _tags(bundle, figures) | {BUNDLE_TAG: bundle.id}
+    record = EvaluationRecord.read(evaluation)
+    tags = _tags(bundle, record) | {BUNDLE_TAG: bundle.id}
     if version and recorded in version.tags:
         return replace(version, tags={**version.tags, **tags, RUN_TAG: version.tags[recorded]})
     with answering(), _run(registry, bundle) as run_id:
-        _log_evaluation(registry, run_id, bundle, evaluation, figures)
+        _log_evaluation(registry, run_id, bundle, evaluation, record)
         tags |= {RUN_TAG: run_id, recorded: run_id}
         if version is None:
             return Version(bundle.spec.task, _create(registry, bundle, tags), bundle.id, tags)
@@ -91,10 +92,10 @@ def apply_decision(
     if decided in stored:
         _sign_again(registry, version.name, version.number, stored[decided], evidence, who)
         return
-    passed, accepted = decision["passed"], stored.get(OUTCOME_TAG) == PASSED
-    failed = [reason["name"] for reason in decision["reasons"] if not reason["passed"]]
+    stated, accepted = StoredDecision.parse(decision), stored.get(OUTCOME_TAG) == PASSED
+    passed, failed = stated.passed, [check.name for check in stated.reasons if not check.passed]
     tags = {OUTCOME_TAG: PASSED if passed else "refused", "failed_checks": ", ".join(failed) or "none"}
-    alias = _alias(registry, version, decision)
+    alias = _alias(registry, version, stated.policy)
     details = {"alias": alias, **vars(evidence), "failed_checks": failed}
     with answering():
         for path in ("decision.json", decision_path(evidence.decision)):
@@ -111,12 +112,11 @@ def apply_decision(
         _tag(registry, version, {decided: tags[OUTCOME_TAG]})
 
 
-def _alias(registry: Registry, version: Version, decision: Mapping[str, Any]) -> Alias:
+def _alias(registry: Registry, version: Version, policy: Policy) -> Alias:
     """Returns the alias of a version that passed: challenger if the policy asks for shadow evidence or approval, unless
     it is the champion already, which a new evaluation confirms."""
-    champion, policy = registry.champion(version.name), decision.get("policy", {})
-    waits = bool(policy.get("shadow")) or policy.get("approval") == "person"
-    return CHALLENGER if waits and (champion is None or champion.number != version.number) else CHAMPION
+    champion = registry.champion(version.name)
+    return CHALLENGER if policy.waits and (champion is None or champion.number != version.number) else CHAMPION
 
 
 def _sign_again(registry: Registry, task: str, number: str, outcome: str, evidence: Evidence, who: Authority) -> None:
@@ -157,7 +157,7 @@ def _experiment(registry: Registry) -> str:
 
 
 def _log_evaluation(
-    registry: Registry, run_id: str, bundle: Bundle, evaluation: Path, figures: Mapping[str, Any]
+    registry: Registry, run_id: str, bundle: Bundle, evaluation: Path, record: EvaluationRecord
 ) -> None:
     import mlflow
 
@@ -167,9 +167,9 @@ def _log_evaluation(
         | {f"threshold.{name}": value for name, value in spec.thresholds.items()}
         | {f"network.{name}": value for name, value in spec.network.items()}
         | {f"preprocessing.{name}": value for name, value in spec.preprocessing.items()}
-        | {name: figures[name] for name in InferenceSettings.model_fields}
+        | {name: getattr(record, name) for name in InferenceSettings.model_fields}
     )
-    mlflow.log_metrics(_metrics(figures))
+    mlflow.log_metrics(_metrics(record))
     registry.client.log_artifacts(run_id, str(evaluation), EVALUATION_FOLDER)
 
 
@@ -200,23 +200,23 @@ def _create(registry: Registry, bundle: Bundle, tags: Mapping[str, str]) -> str:
     return str(version.version)
 
 
-def _metrics(figures: Mapping[str, Any]) -> dict[str, float]:
+def _metrics(record: EvaluationRecord) -> dict[str, float]:
     """Returns every figure and its interval, and patients, samples and latency; MLflow allows `/` in a name."""
-    metrics = {"patients": float(figures["patients"]), "clips": float(figures["clips"])}
-    for name, figure in figures["figures"].items():
-        metrics |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
-    return metrics | {f"latency_ms_{name}": value for name, value in figures["latency_ms"].items()}
+    metrics = {"patients": float(record.patients), "clips": float(record.clips)}
+    for name, figure in record.figures.items():
+        metrics |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return metrics | {f"latency_ms_{name}": value for name, value in record.latency_ms.model_dump().items()}
 
 
-def _tags(bundle: Bundle, figures: Mapping[str, Any]) -> dict[str, str]:
+def _tags(bundle: Bundle, record: EvaluationRecord) -> dict[str, str]:
     spec = bundle.spec
     tags = {"split_id": spec.split_id, "data_digest": spec.data_digest, "code_version": spec.code.version}
-    tags |= {name: str(figures[name]) for name in (*InferenceSettings.model_fields, "patients", "clips")}
-    for name, figure in figures["figures"].items():
-        if "/" not in name or name in figures["headline"]:
+    tags |= {name: str(getattr(record, name)) for name in (*InferenceSettings.model_fields, "patients", "clips")}
+    for name, figure in record.figures.items():
+        if "/" not in name or name in record.headline:
             # Prefixed: `precision` alone is the arithmetic's, which serving follows.
-            tags |= {f"figure.{name}": f"{figure['value']:.4f}", f"figure.{name}_low": f"{figure['low']:.4f}"}
-    return tags | {"latency_p95_ms": f"{figures['latency_ms']['p95']:.1f}"}
+            tags |= {f"figure.{name}": f"{figure.value:.4f}", f"figure.{name}_low": f"{figure.low:.4f}"}
+    return tags | {"latency_p95_ms": f"{record.latency_ms.p95:.1f}"}
 
 
 def _tag(registry: Registry, version: Version, tags: Mapping[str, str]) -> None:

@@ -42,9 +42,10 @@ def _ensure_own_keys() -> None:
 
 def _check_task(samples: str, task: str) -> None:
     """Raises ConfigError unless the samples are labelled for `task`, which the user names to confirm it."""
+    from echoplane.stages.outputs import Samples
     from echoplane.stages.stage import Manifest
 
-    found = json.loads((Manifest.read(samples, "`samples`").path / "dataset.json").read_bytes())["task"]
+    found = Manifest.read(samples, "`samples`").stated(Samples).task
     if found != task:
         raise ConfigError(f"the samples are labelled for {found}, not for {task}.")
 

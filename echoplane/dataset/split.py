@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from echoplane.errors import ConfigError
 
-SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class SplitRule(BaseModel):
@@ -32,7 +33,7 @@ class SplitRule(BaseModel):
     """Fraction of patients used to fit temperature and threshold and to monitor training."""
     test: float = Field(default=0.4, ge=0, lt=1)
     """Fraction of patients that only evaluation uses."""
-    patients: dict[str, Literal["train", "validation", "test"]] | None = None
+    patients: dict[str, Split] | None = None
     """Split of each pseudonym, for the rule "list"; patients not named are left out."""
 
     @model_validator(mode="after")

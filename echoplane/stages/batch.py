@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane import storage
-from echoplane.batch.answers import REFUSED, Model, Row, answers
+from echoplane.batch.answers import ABSTAINED, ANSWERED, REFUSED, Model, Row, answers
 from echoplane.batch.studies import Files, studies_in
 from echoplane.batch.tables import counts, without_names, write_tables
 from echoplane.bundle import Bundle, read
@@ -25,7 +25,7 @@ from echoplane.files import digest_of
 from echoplane.retry import retry_while_unavailable
 from echoplane.runtimes import InferenceSettings, Precision, RuntimeName, recorded_settings
 from echoplane.stages.ingest import STUDIES
-from echoplane.stages.outputs import PlannedParts, StageResult, Studies
+from echoplane.stages.outputs import Answers, PlannedParts, StageResult, Studies
 from echoplane.stages.phantom import DICOM
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import From, Manifest, StageConfig, StudiesManifest, run_stage
@@ -259,7 +259,8 @@ def _kept(path: Path) -> Iterator[Row]:
 
 def _result(rows: Sequence[Row]) -> StageResult:
     found = counts(rows)
-    return StageResult(counts=found, set_aside=found[REFUSED])
+    output = Answers(**{name: found[name] for name in ("studies", ANSWERED, ABSTAINED, REFUSED)})
+    return StageResult(counts=found, output=output, set_aside=output.refused)
 
 
 def results(config: ResultsConfig) -> Manifest:

@@ -15,12 +15,13 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from echoplane.dataset.catalogue import PUBLIC, Source, build_catalogue, write_catalogue
+from echoplane.dataset.description import Description
 from echoplane.dataset.shards import write_shards
-from echoplane.dataset.split import SPLITS, SplitRule
+from echoplane.dataset.split import SPLITS, Split, SplitRule
 from echoplane.errors import ConfigError, StageError, wrong_field
 from echoplane.stages.outputs import Samples, StageResult, Studies
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, Manifest, StageConfig, StudiesManifest, run_stage
+from echoplane.stages.stage import Manifest, StageConfig, StudiesManifest, run_stage
 from echoplane.tasks import by_name
 
 SYNTHETIC = "synthetic patients of echoplane"
@@ -81,23 +82,28 @@ def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult
         workers=config.workers,
         on_progress=printed("dataset"),
     )
-    description = {
-        "schema": 1,
-        "task": config.task,
-        "preprocessing": preprocessing.model_dump(mode="json"),
-        "split": config.split.model_dump(mode="json"),
-        "split_id": catalogue.split_id,
-        "data_digest": data_digest,
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=1))
+    Description(
+        schema=1,
+        task=config.task,
+        preprocessing=preprocessing.model_dump(mode="json"),
+        split=config.split,
+        split_id=catalogue.split_id,
+        data_digest=data_digest,
+    ).write(folder)
     left_out = catalogue.left_out | unusable
     if left_out:
         sys.stdout.write(f"dataset left out {in_words(left_out)}\n")
-    output = Samples(task=config.task, data_digest=data_digest, split_id=catalogue.split_id)
+    output = Samples(
+        task=config.task,
+        data_digest=data_digest,
+        split_id=catalogue.split_id,
+        patients=_patients(catalogue.table),
+        left_out=left_out,
+    )
     return StageResult(
-        counts=_counts(catalogue.table)
-        | {"left_out": left_out}
-        | output.model_dump(include={"data_digest", "split_id"}),
+        counts=output.model_dump(include={"patients"})
+        | {"samples": _samples(catalogue.table)}
+        | output.model_dump(include={"left_out", "data_digest", "split_id"}),
         output=output,
     )
 
@@ -167,10 +173,14 @@ def _refuse_uncleared(table: pa.Table, cleared: dict[str, str] | None) -> None:
         )
 
 
-def _counts(table: pa.Table) -> Counts:
-    truths = by_name(table["task"][0].as_py()).TRUTH
-    rows = [row | {"label": row["label"] or truths} for row in table.to_pylist()]
-    return {
-        "patients": {s: len({row["patient"] for row in rows if row["split"] == s}) for s in SPLITS},
-        "samples": {s: dict(sorted(Counter(r["label"] for r in rows if r["split"] == s).items())) for s in SPLITS},
-    }
+def _patients(table: pa.Table) -> dict[Split, int]:
+    rows = table.select(["patient", "split"]).to_pylist()
+    return {split: len({row["patient"] for row in rows if row["split"] == split}) for split in SPLITS}
+
+
+def _samples(table: pa.Table) -> dict[Split, dict[str, int]]:
+    """Returns the number of samples of each label by split; masks and values count under their kind."""
+    kind = by_name(table["task"][0].as_py()).TRUTH
+    rows = table.select(["label", "split"]).to_pylist()
+    labels = {split: Counter(row["label"] or kind for row in rows if row["split"] == split) for split in SPLITS}
+    return {split: dict(sorted(counted.items())) for split, counted in labels.items()}

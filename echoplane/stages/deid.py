@@ -194,12 +194,19 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: La
         new_uids = {outcome.source.as_posix(): outcome.new_sop_uid for outcome in report.outcomes}
         write_labels(folder / "labels.csv", labels, {file: uid for file, uid in new_uids.items() if uid})
     unlisted = sum(path.is_file() for path in (folder / UNLISTED).rglob("*"))
-    written = report.counts["written"]
-    digest = file_sha256(folder / "report.json")
+    found = report.counts
+    output = Studies(
+        unit="file",
+        count=found["written"],
+        identity="removed",
+        report_sha256=file_sha256(folder / "report.json"),
+        quarantined=found["quarantined"],
+        refused=found["refused"],
+    )
     return StageResult(
-        counts=report.counts | ({UNLISTED: unlisted} if unlisted else {}),
-        output=Studies(unit="file", count=written, identity="removed", report_sha256=digest),
-        set_aside=sum(report.counts.values()) - written,
+        counts=found | ({UNLISTED: unlisted} if unlisted else {}),
+        output=output,
+        set_aside=output.quarantined + output.refused,
     )
 
 

@@ -13,7 +13,7 @@ from echoplane.monitoring.drift import THRESHOLD, Alarm, TaskMonitor
 from echoplane.monitoring.groups import groups_of, in_words
 from echoplane.monitoring.prediction_log import Row
 from echoplane.monitoring.reference import CANNOT_TELL, Reference, reference_of
-from echoplane.stages.evaluate import read_figures
+from echoplane.stages.evaluate import read_record
 from echoplane.stages.outputs import Evaluation
 from echoplane.stages.stage import Manifest
 
@@ -42,7 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises ConfigError if the reference is too small or the log holds no study of this bundle.
     """
     evaluated = Manifest.read(config.evaluation, "`evaluation`")
-    bundle_id, task = evaluated.stated(Evaluation).bundle_id, read_figures(evaluated)["task"]
+    bundle_id, task = evaluated.stated(Evaluation).bundle_id, read_record(evaluated).task
     reference = read_reference(evaluated.path / "scores.parquet")
     rows = [row for row in logged_rows(Path(config.predictions), task) if row.bundle == bundle_id]
     if not rows:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from echoplane.markdown import inline
+from echoplane.stages.outputs import Promotion
 from echoplane.stages.stage import flat
 from echoplane.stages.step import Record, records
 
@@ -13,9 +14,10 @@ SUCCEEDED = ("SUCCEEDED", "COMPLETE", "CACHED")
 """Kubeflow's states for steps that all succeeded: in its API, in its metadata store, and for a run found in its
 cache."""
 
-Outcome = Literal["promoted", "refused", "succeeded", "failed"]
+Outcome = Literal["promoted", "challenger", "refused", "succeeded", "failed"]
 HEADLINES: dict[Outcome, str] = {
     "promoted": "promoted: the model serves",
+    "challenger": "passed the gate: the model waits as challenger for `echoplane approve`",
     "refused": "REFUSED: the model does not serve",
     "succeeded": "succeeded",
     "failed": "FAILED",
@@ -48,7 +50,8 @@ def outcome(state: str, steps: Sequence[Record]) -> Outcome:
         return "failed"
     for step in steps:
         if step.stage == "promote":
-            return "promoted" if step.counts["passed"] else "refused"
+            decision = step.stated(Promotion)
+            return "refused" if not decision.passed else "challenger" if decision.waits else "promoted"
     return "succeeded"
 
 
@@ -89,9 +92,8 @@ def _plain(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(steps: Sequence[Record]) -> Iterator[str]:
-    """Yields the lists of sentences among the counts, such as the reasons why the gate refused a model."""
+    """Yields the reasons why the gate refused a model."""
     for step in steps:
-        for name, value in step.counts.items():
-            if isinstance(value, list) and value and all(isinstance(one, str) and " " in one for one in value):
-                yield from ("", f"{inline(step.stage)}, {name.replace('_', ' ')}:", "")
-                yield from (f"- {inline(one)}" for one in value)
+        if isinstance(step.output, Promotion) and step.output.refused_by:
+            yield from ("", f"{inline(step.stage)}, refused by:", "")
+            yield from (f"- {inline(sentence)}" for sentence in step.output.refused_by)

@@ -3,7 +3,6 @@ report.html, and a copy of the bundle's accuracy_model.json if it has one."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -11,9 +10,10 @@ from echoplane import runtimes
 from echoplane.bundle import read
 from echoplane.bundle.spec import ACCURACY
 from echoplane.dataset.catalogue import read_catalogue
+from echoplane.evaluation.record import RECORD, EvaluationRecord
 from echoplane.files import file_sha256
 from echoplane.runtimes import DEFAULT_THREADS, InferenceSettings, Precision, RuntimeName
-from echoplane.stages.outputs import Evaluation, Samples, StageResult
+from echoplane.stages.outputs import Counts, Evaluation, Samples, StageResult
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import BundleManifest, DatasetManifest, Manifest, StageConfig, StudiesManifest, run_stage
 
@@ -64,32 +64,32 @@ def _work(config: Config, folder: Path) -> StageResult:
     scores = score(test, config.input("studies").path, model, printed("evaluate"))
     found = evaluation(scores, catalogue, model, Conditions(config.resamples, config.seed))
     pq.write_table(scores, folder / "scores.parquet")
-    (folder / "evaluation.json").write_text(json.dumps(found, indent=1))
+    record = EvaluationRecord.model_validate(found)
+    (folder / RECORD).write_text(json.dumps(found, indent=1))
     write_report(found, folder)
     if ACCURACY in bundle.spec.files:  # the monitor finds it beside the reference
         (folder / ACCURACY).write_bytes(bundle.content(ACCURACY))
-    details: tuple[str, ...] = ("misclassified", "failures")
-    listed = {name: len(found[name]) for name in details if name in found}
-    counts = {
-        **headline(found),
-        "patients": found["patients"],
-        "clips": found["clips"],
+    details = record.details
+    listed: Counts = {name: len(details[name]) for name in ("misclassified", "failures") if name in details}
+    counts: Counts = {
+        **headline(record),
+        "patients": record.patients,
+        "clips": record.clips,
         **listed,
-        "latency_p50_ms": found["latency_ms"]["p50"],
-        "latency_p95_ms": found["latency_ms"]["p95"],
+        "latency_p50_ms": record.latency_ms.p50,
+        "latency_p95_ms": record.latency_ms.p95,
     }
     return StageResult(counts=counts, output=Evaluation(bundle_id=bundle.id))
 
 
-def headline(found: dict[str, Any]) -> dict[str, float]:
+def headline(record: EvaluationRecord) -> dict[str, float]:
     """Returns the task's primary figure with its interval, and its other headline figures."""
-    first, *others = (name for name in found["headline"] if name in found["figures"])
-    figure = found["figures"][first]
-    figures = {first: figure["value"], f"{first}_low": figure["low"], f"{first}_high": figure["high"]}
-    return figures | {name: found["figures"][name]["value"] for name in others}
+    first, *others = (name for name in record.headline if name in record.figures)
+    figure = record.figures[first]
+    figures = {first: figure.value, f"{first}_low": figure.low, f"{first}_high": figure.high}
+    return figures | {name: record.figures[name].value for name in others}
 
 
-def read_figures(evaluated: Manifest) -> dict[str, Any]:
-    """Returns the content of `evaluation.json` of a finished evaluation."""
-    figures: dict[str, Any] = json.loads((evaluated.path / "evaluation.json").read_text())
-    return figures
+def read_record(evaluated: Manifest) -> EvaluationRecord:
+    """Returns the record of a finished evaluation."""
+    return EvaluationRecord.read(evaluated.path)

@@ -1,17 +1,17 @@
 """Stage `export`: turns a checkpoint into a finished bundle (model.onnx, weights, golden input, card, bundle.json)."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from echoplane import __version__
 from echoplane.bundle import Code
 from echoplane.bundle.export import Training, export
+from echoplane.dataset.description import Description
 from echoplane.dataset.shards import read_shards
 from echoplane.errors import ConfigError
-from echoplane.stages.outputs import BundleOutput, StageResult
+from echoplane.stages.outputs import BundleOutput, Counts, StageResult
 from echoplane.stages.progress import printed
-from echoplane.stages.stage import Counts, DatasetManifest, From, Manifest, StageConfig, package_digest, run_stage
+from echoplane.stages.stage import DatasetManifest, From, Manifest, StageConfig, package_digest, run_stage
 from echoplane.tasks import Calibration, by_name
 
 
@@ -32,9 +32,9 @@ def run(config: Config) -> Manifest:
 def _work(config: Config, folder: Path) -> StageResult:
     samples = config.input("samples").path
     training = Training.read(config.input("checkpoint").path)
-    dataset = json.loads((samples / "dataset.json").read_text())
+    dataset = Description.read(samples)
     _check_same_data(training, dataset)
-    preprocessing = by_name(training.task).Preprocessing(**dataset["preprocessing"])
+    preprocessing = by_name(training.task).Preprocessing(**dataset.preprocessing)
     code = Code(version=__version__, package_digest=package_digest())
     done = export(training, read_shards(samples), preprocessing, folder, code, printed("export"))
     counts = {"bundle_id": done.bundle_id, "parity": done.parity} | _fitted(done.calibration)
@@ -45,11 +45,12 @@ def _fitted(calibration: Calibration) -> Counts:
     return calibration.thresholds.model_dump(mode="json") | calibration.figures
 
 
-def _check_same_data(training: Training, dataset: dict[str, Any]) -> None:
+def _check_same_data(training: Training, dataset: Description) -> None:
     """Raises ConfigError if training used another dataset: it may have seen that dataset's validation samples."""
     for name in ("task", "split_id", "data_digest"):
-        if getattr(training, name) != dataset[name]:
+        trained_with, given = getattr(training, name), getattr(dataset, name)
+        if trained_with != given:
             raise ConfigError(
-                f"the checkpoint was trained with {name} {getattr(training, name)[:16]}, "
-                f"the dataset has {dataset[name][:16]}. Give the dataset that it was trained on."
+                f"the checkpoint was trained with {name} {trained_with[:16]}, the dataset has {given[:16]}. "
+                "Give the dataset that it was trained on."
             )

@@ -4,10 +4,14 @@ Every output is a typed field: a manifest that lacks one, or holds another, is r
 people; no stage depends on them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from echoplane.dataset.split import Split
+from echoplane.errors import ConfigError
+
+Counts = dict[str, Any]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -28,6 +32,10 @@ class Studies(_Output):
     beside them lists each file. "unknown": they may name a person, real or invented."""
     report_sha256: Sha256 | None = None
     """SHA-256 of report.json, for the identity "removed"."""
+    quarantined: int = Field(default=0, ge=0)
+    """Number of files that `deid` set aside for a person."""
+    refused: int = Field(default=0, ge=0)
+    """Number of files that `deid` cannot read."""
     device_words: tuple[str, ...] = ()
     """Names of synthetic scanners, which no list of real ones holds."""
 
@@ -46,6 +54,20 @@ class Samples(_Output):
     data_digest: Sha256
     """SHA-256 of catalogue.parquet."""
     split_id: str
+    patients: dict[Split, int] = {}
+    """Number of patients by split."""
+    left_out: dict[str, int] = {}
+    """Number of files that the catalogue could not use, by reason."""
+
+
+class Trained(_Output):
+    """Trained weights."""
+
+    kind: Literal["trained"] = "trained"
+    steps: int = Field(ge=0)
+    epochs: int = Field(ge=0)
+    last: dict[str, float]
+    """Figures of the last epoch, by name."""
 
 
 class BundleOutput(_Output):
@@ -80,9 +102,33 @@ class PlannedParts(_Output):
     count: int = Field(ge=1)
 
 
+class Answers(_Output):
+    """Answers to the studies of a batch, or of one part of it: number of studies by outcome."""
+
+    kind: Literal["answers"] = "answers"
+    studies: int = Field(ge=0)
+    answered: int = Field(ge=0)
+    abstained: int = Field(ge=0)
+    refused: int = Field(ge=0)
+
+
 Output = Annotated[
-    Studies | Samples | BundleOutput | Evaluation | Promotion | PlannedParts, Field(discriminator="kind")
+    Studies | Samples | Trained | BundleOutput | Evaluation | Promotion | PlannedParts | Answers,
+    Field(discriminator="kind"),
 ]
+
+
+AnyOutput = TypeVar("AnyOutput", bound=_Output)
+
+
+def stated(output: Output | None, kind: type[AnyOutput], stage: str) -> AnyOutput:
+    """Returns the output of `stage`, which must be of this kind. Raises ConfigError if there is none or another."""
+    if not isinstance(output, kind):
+        raise ConfigError(
+            f"the manifest of `{stage}` does not state what is needed here ({kind.__name__}); "
+            "it is of another version of echoplane. Run that stage again."
+        )
+    return output
 
 
 class StageResult(BaseModel):
@@ -90,7 +136,7 @@ class StageResult(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    counts: dict[str, Any] = {}
+    counts: Counts = {}
     """Figures for people, as the command and the report of a run print them."""
     output: Output | None = None
     set_aside: int = Field(default=0, ge=0)

@@ -14,9 +14,10 @@ from typing import Annotated, Any, ClassVar
 
 from echoplane.bundle import read
 from echoplane.errors import ConfigError
+from echoplane.evaluation.record import RECORD, EvaluationRecord
 from echoplane.files import digest_of
 from echoplane.parent import end_with_parent
-from echoplane.promotion import Champion, Policy, decide, read_policy
+from echoplane.promotion import Champion, Policy, StoredDecision, decide, read_policy
 from echoplane.retry import retry_while_unavailable
 from echoplane.stages.outputs import Evaluation, Promotion, StageResult
 from echoplane.stages.progress import printed
@@ -69,7 +70,7 @@ def _promoted(config: Config) -> Manifest:
     manifest, against = _measured(config, registry, version, evaluated.path, policy, made_from)
     progress(2, 3)
     decision = json.loads((manifest.path / "decision.json").read_text())
-    figures = json.loads((evaluated.path / "evaluation.json").read_text())
+    figures = json.loads((evaluated.path / RECORD).read_text())
     apply_decision(registry, version, against, decision, manifest.digest, figures, Authority.configured())
     progress(3, 3)
     return manifest
@@ -101,17 +102,19 @@ def _work(
 ) -> StageResult:
     from echoplane.evaluation.scores import as_rows, read_scores
 
-    figures = json.loads((evaluated / "evaluation.json").read_text())
-    decision = decide(figures, as_rows(read_scores(evaluated / "scores.parquet")), policy, champion)
-    stated = decision.as_data() | {
-        "bundle_id": figures["bundle_id"],
-        "task": figures["task"],
-        "champion": champion.bundle_id if champion else None,
-        "policy": policy.model_dump(by_alias=True),
-        "figures": figures["figures"],
-        "provenance": made_from,
-    }
-    (folder / "decision.json").write_text(json.dumps(stated, indent=1))
+    record = EvaluationRecord.read(evaluated)
+    decision = decide(record, as_rows(read_scores(evaluated / "scores.parquet")), policy, champion)
+    stated = StoredDecision(
+        passed=decision.passed,
+        reasons=decision.reasons,
+        bundle_id=record.bundle_id,
+        task=record.task,
+        champion=champion.bundle_id if champion else None,
+        policy=policy,
+        figures=record.figures,
+        provenance=made_from,
+    )
+    (folder / "decision.json").write_text(json.dumps(stated.as_data(), indent=1))
     (folder / "decision.md").write_text(decision.as_markdown())
     refused_by = [check.sentence for check in decision.reasons if not check.passed]
     return StageResult(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,11 +23,9 @@ from echoplane.files import digest_of, file_sha256, write_atomically
 from echoplane.parent import end_with_parent
 from echoplane.renamed import AcceptsFormerNames
 from echoplane.stages.manifest_key import code_of, is_valid, manifest_key
-from echoplane.stages.outputs import Output, StageResult
+from echoplane.stages.outputs import AnyOutput, Counts, Output, StageResult, stated
 from echoplane.tasks import sources_of_others
 
-AnyOutput = TypeVar("AnyOutput", bound=BaseModel)
-Counts = dict[str, Any]
 CODE = "code"
 """Name of the code of a manifest in its file."""
 LOCK_WAIT_S = 60
@@ -106,42 +104,39 @@ class Manifest(BaseModel):
 
     def stated(self, kind: type[AnyOutput]) -> AnyOutput:
         """Returns the output, which must be of this kind. Raises ConfigError if the manifest has none or another."""
-        if not isinstance(self.output, kind):
-            raise ConfigError(
-                f"the manifest of `{self.stage}` does not state what is needed here ({kind.__name__}); "
-                "it is of another version of echoplane. Run that stage again."
-            )
-        return self.output
+        return stated(self.output, kind, self.stage)
 
     def write(self, path: str | Path) -> None:
         """Writes the manifest, with its code if the installation has a key for manifests."""
-        key = manifest_key()
-        coded = {CODE: code_of(self._keyed_content(), key)} if key else {}
-        write_atomically(Path(path), json.dumps(self.model_dump(mode="json") | coded, indent=1).encode())
-
-    def _keyed_content(self) -> bytes:
-        """Returns what the code covers: all but the folder, which changes when a volume is mounted elsewhere."""
-        return json.dumps(self.model_dump(mode="json", exclude={"folder"}), sort_keys=True).encode()
+        content, key = self.model_dump(mode="json"), manifest_key()
+        coded = {CODE: code_of(_keyed_content(content), key)} if key else {}
+        write_atomically(Path(path), json.dumps(content | coded, indent=1).encode())
 
     @classmethod
     def read(cls, path: str | Path, name: str = "a file that was given") -> "Manifest":
         """Reads the manifest at `path`. Raises ConfigError, which calls the file `name`, if it is not a manifest, or
         was not made under this installation's key."""
         try:
-            stated = json.loads(Path(path).read_bytes())
-            code = stated.pop(CODE, None)
-            manifest = cls.model_validate(stated)
+            content = json.loads(Path(path).read_bytes())
+            code = content.pop(CODE, None)
+            manifest = cls.model_validate(content)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{name} is not a stage's manifest; give the manifest.json of a finished stage."
             ) from error
         key = manifest_key()
-        if key and not is_valid(code, manifest._keyed_content(), key):
+        if key and not is_valid(code, _keyed_content(content), key):
             raise ConfigError(
                 f"{name} was edited, or made without this installation's key for manifests; run its stage "
                 f"(`{manifest.stage}`) again."
             )
         return manifest
+
+
+def _keyed_content(content: dict[str, Any]) -> bytes:
+    """Returns what the code of a manifest covers: all of its file but the folder, which changes when a volume is
+    mounted elsewhere. A file without the fields of a newer version keeps its code."""
+    return json.dumps({name: value for name, value in content.items() if name != "folder"}, sort_keys=True).encode()
 
 
 def flat(counts: Counts) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from echoplane.errors import explained, wrong_field
 from echoplane.files import write_atomically
-from echoplane.stages.stage import Counts, Manifest
+from echoplane.stages.outputs import AnyOutput, Counts, Output, stated
+from echoplane.stages.stage import Manifest
 
 RECORDS = "runs"
 RUN_VARIABLE = "ECHOPLANE_RUN"
@@ -44,10 +45,17 @@ class Record(BaseModel):
     reason: str = ""
     """Reason of a failure; empty if it succeeded."""
     counts: Counts = {}
+    """Figures for people."""
+    output: Output | None = None
+    """Typed output of the stage, on which the last step decides."""
     folder: str = ""
     duration_s: float
     ended: str
     """Time of the end, UTC, ISO 8601."""
+
+    def stated(self, kind: type[AnyOutput]) -> AnyOutput:
+        """Returns the output, which must be of this kind. Raises ConfigError if the record has none or another."""
+        return stated(self.output, kind, self.stage)
 
 
 @contextlib.contextmanager
@@ -70,6 +78,7 @@ def step(stage: str, root: str) -> Iterator[HandOn]:
             stage=stage,
             reason=reason,
             counts=last.counts if last else {},
+            output=last.output if last else None,
             folder=last.folder if last else "",
             duration_s=round(time.monotonic() - start, 2),
             ended=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -17,10 +17,11 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from echoplane.dataset.catalogue import read_catalogue
+from echoplane.dataset.description import Description
 from echoplane.dataset.shards import SHARDED, read_shards
 from echoplane.dataset.split import assert_disjoint
 from echoplane.errors import ConfigError, wrong_field
-from echoplane.stages.outputs import StageResult
+from echoplane.stages.outputs import StageResult, Trained
 from echoplane.stages.stage import DatasetManifest, Manifest, StageConfig, run_stage
 from echoplane.tasks import Learning, Task
 from echoplane.training.config import TrainConfig
@@ -63,29 +64,23 @@ def _work(config: Config, folder: Path) -> StageResult:
     from echoplane.tasks import by_name, learning
 
     samples = config.input("samples").path
-    dataset = json.loads((samples / "dataset.json").read_bytes())
+    dataset = Description.read(samples)
     patients = _patients_seen(samples)
-    _check(config, by_name(dataset["task"]))
-    parts = _settings(config, learning(dataset["task"]))
-    job = Job(task=dataset["task"], samples=str(samples), training=config.training, **parts)
+    _check(config, by_name(dataset.task))
+    parts = _settings(config, learning(dataset.task))
+    job = Job(task=dataset.task, samples=str(samples), training=config.training, **parts)
     state = _fit(config, job, folder / RAY_FOLDER)
     weights = state.best if config.training.keep == "best" else state.weights
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "checkpoint.safetensors")
-    described = {name: dataset[name] for name in ("task", "preprocessing", "split_id", "data_digest")}
+    described = dataset.model_dump(mode="json", include={"task", "preprocessing", "split_id", "data_digest"})
     settings = {"training": config.training.model_dump(mode="json"), "workers": config.workers}
     outcome = {"steps": state.steps, "history": state.history, "patients_seen": patients}
     (folder / "training.json").write_text(json.dumps({"schema": 1} | described | parts | settings | outcome, indent=1))
     shutil.rmtree(folder / RAY_FOLDER)
-    return StageResult(
-        counts={
-            "steps": state.steps,
-            "epochs": state.epoch,
-            "last": state.history[-1],
-            "patients": {split: len(names) for split, names in patients.items()},
-            "split_id": dataset["split_id"],
-            "data_digest": dataset["data_digest"],
-        }
-    )
+    output = Trained(steps=state.steps, epochs=state.epoch, last=state.history[-1])
+    seen = {"patients": {split: len(names) for split, names in patients.items()}}
+    identity = {"split_id": dataset.split_id, "data_digest": dataset.data_digest}
+    return StageResult(counts=output.model_dump(exclude={"kind"}) | seen | identity, output=output)
 
 
 def _fit(config: Config, job: Any, storage: Path) -> Any:

@@ -17,7 +17,7 @@ from echoplane.adapters.trust import ModelTrust
 from echoplane.adapters.why import release_of
 from echoplane.audit import read_log
 from echoplane.errors import BundleError, ConfigError, UntrustedModel
-from echoplane.promotion import Policy, read_policy
+from echoplane.promotion import Policy, StoredDecision, read_policy
 from echoplane.signing import new_signing_key, trust
 from tests.registry_double import FIGURES, RegistryDouble
 from tests.tiny_bundle import TASK, make_tiny_bundle
@@ -35,12 +35,17 @@ class House:
     def promote(self, number: str, **policy: Any) -> None:
         """Applies a decision that passed under this policy, as the stage does."""
         version, champion = self.registry.add(number), self.registry.champion(TASK)
-        decision = {
-            "passed": True,
-            "reasons": [],
-            "policy": policy,
-            "champion": champion.bundle_id if champion else None,
-        }
+        stated = Policy.model_validate(read_policy(TASK).model_dump(by_alias=True) | policy)
+        decision = StoredDecision(
+            passed=True,
+            reasons=(),
+            bundle_id=version.bundle_id,
+            task=TASK,
+            champion=champion.bundle_id if champion else None,
+            policy=stated,
+            figures={},
+            provenance={},
+        ).as_data()
         registration.apply_decision(
             self.registry, version, champion, decision, f"{number}" * 64, FIGURES, Authority.configured("pipeline")
         )
@@ -114,6 +119,20 @@ def test_a_relaxed_policy_in_the_registry_is_not_believed(house: House) -> None:
     house.registry.artifacts[path] = house.registry.artifacts[path] | {"policy": {}}
     with pytest.raises(UntrustedModel, match="its decision in the registry is not the one that was signed"):
         approve(house.registry, TASK, by="attacker", reason="", counts=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("policy", [None, {}, {"shadow": None}])
+def test_a_decision_that_does_not_state_its_policy_asks_for_nothing_less(house: House, policy: object) -> None:
+    house.promote("2", **ASKS)
+    for path, content in house.registry.artifacts.items():
+        if path.startswith("run2/decisions/") and "policy" in content:
+            stated = {name: value for name, value in content.items() if name != "policy"}
+            house.registry.artifacts[path] = stated | ({} if policy is None else {"policy": policy})
+    with pytest.MonkeyPatch.context() as patch:  # as for a registry whose versions may be unsigned
+        patch.setattr(ModelTrust, "check_evidence", lambda *_: None)
+        with pytest.raises(BundleError, match="the stored decision is not of this version of echoplane"):
+            approve(house.registry, TASK, by="head of echo", reason="", counts=None)  # type: ignore[arg-type]
+    assert house.alias(CHAMPION) == "1"
 
 
 def test_another_champion_than_the_compared_one_refuses(house: House) -> None:

@@ -28,6 +28,7 @@ from serving.api.models.slots import Slot
 from serving.api.models.sources import FolderSource
 from tests import dicom_files as dicom
 from tests.tiny_bundle import TASK, make_tiny_bundle
+from tests.tiny_evaluation import draw_scores, make_record
 
 ACCEPTED, BEFORE, AFTER = 240, 60, 120
 GROUPS = ["manufacturer not stated", "model not stated", "site none"]
@@ -50,7 +51,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> str:
     model = runtimes.open(read(bundle), InferenceSettings())
     rows = [scored(model, clip(rng), number) for number in range(ACCEPTED)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
-    (folder / "evaluation.json").write_text(json.dumps({"task": TASK}))
+    (folder / "evaluation.json").write_text(json.dumps(make_record(draw_scores())))
     digest = digest_of(file_digests(folder))
     output = Evaluation(bundle_id=read(bundle).id)
     Manifest(

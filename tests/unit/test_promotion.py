@@ -10,39 +10,23 @@ import numpy as np
 import pytest
 
 from echoplane.errors import ConfigError
-from echoplane.evaluation.intervals import bootstrap, take
-from echoplane.promotion import Champion, Decision, Policy, decide, paired, read_policy
+from echoplane.evaluation.intervals import take
+from echoplane.evaluation.record import EvaluationRecord
+from echoplane.promotion import Champion, Decision, Policy, StoredDecision, decide, paired, read_policy
 from echoplane.tasks import Rows, by_name
 from tests.tiny_bundle import TASK
-from tests.tiny_evaluation import draw_scores
+from tests.tiny_evaluation import draw_scores, make_record
 
 POLICY = read_policy(TASK)
 SUMMARY = by_name(TASK).summary
 
 
-def _figures(scores: Rows, split_id: str = "split") -> dict[str, Any]:
-    """An evaluation of `scores`, as far as the gate reads it."""
-    values, intervals = SUMMARY(scores), bootstrap(scores, SUMMARY, resamples=100)
-    figures = {n: {"value": v, "low": intervals[n][0], "high": intervals[n][1]} for n, v in values.items()}
-    patients = len(set(scores["patient"]))
-    group = {"patients": patients, "clips": len(scores["truth"]), "figures": figures}
-    return {
-        "task": TASK,
-        "split_id": split_id,
-        "runtime": "openvino",
-        "precision": "f32",
-        "patients": patients,
-        "clips": len(scores["truth"]),
-        "figures": figures,
-        "labels": {label.name: {"patients": patients, "clips": patients} for label in by_name(TASK).labels()},
-        "subgroups": {"sex": {"F": group}},
-        "latency_ms": {"p95": 20.0},
-        "data": {"samples": 1000, "without_deid": 0, "patients_in_two_splits": 0},
-    }
-
-
 GOOD = draw_scores(accuracy=0.97)
-FIGURES = _figures(GOOD)
+FIGURES = make_record(GOOD)
+
+
+def _decide(record: dict[str, Any], scores: Rows, policy: Policy, champion: Champion | None) -> Decision:
+    return decide(EvaluationRecord.model_validate(record), scores, policy, champion)
 
 
 def _failed(decision: Decision) -> list[str]:
@@ -54,7 +38,7 @@ def _champion(scores: Rows, split_id: str = "split") -> Champion:
 
 
 def test_a_first_model_that_meets_every_floor_passes() -> None:
-    decision = decide(FIGURES, GOOD, POLICY, None)
+    decision = _decide(FIGURES, GOOD, POLICY, None)
     assert decision.passed, _failed(decision)
     assert not any(check.name.startswith("champion") for check in decision.reasons)
 
@@ -77,7 +61,7 @@ def test_a_first_model_that_meets_every_floor_passes() -> None:
 def test_each_single_demand_that_is_not_met_refuses_the_model(name: str, spoil: Callable[[Any], object]) -> None:
     figures = copy.deepcopy(FIGURES)
     spoil(figures)
-    decision = decide(figures, GOOD, POLICY, None)
+    decision = _decide(figures, GOOD, POLICY, None)
     assert not decision.passed
     assert _failed(decision) == [name]
 
@@ -85,22 +69,22 @@ def test_each_single_demand_that_is_not_met_refuses_the_model(name: str, spoil: 
 def test_a_figure_that_is_not_a_number_refuses_the_model() -> None:
     figures = copy.deepcopy(FIGURES)
     figures["figures"]["accuracy"]["low"] = float("nan")
-    assert _failed(decide(figures, GOOD, POLICY, None)) == ["floor/accuracy"]
+    assert _failed(_decide(figures, GOOD, POLICY, None)) == ["floor/accuracy"]
 
 
 def test_a_group_with_too_few_patients_is_not_judged() -> None:
     figures = copy.deepcopy(FIGURES)
     figures["subgroups"]["sex"]["M"] = copy.deepcopy(figures["subgroups"]["sex"]["F"]) | {"patients": 9}
     figures["subgroups"]["sex"]["M"]["figures"]["accuracy"]["value"] = 0.0
-    assert decide(figures, GOOD, POLICY, None).passed
+    assert _decide(figures, GOOD, POLICY, None).passed
     figures["subgroups"]["sex"]["M"]["patients"] = 10
-    assert _failed(decide(figures, GOOD, POLICY, None)) == ["sex/M/accuracy"]
+    assert _failed(_decide(figures, GOOD, POLICY, None)) == ["sex/M/accuracy"]
 
 
 def test_a_model_as_good_as_the_champion_passes_and_a_worse_one_does_not() -> None:
-    assert decide(FIGURES, GOOD, POLICY, _champion(GOOD)).passed
+    assert _decide(FIGURES, GOOD, POLICY, _champion(GOOD)).passed
     worse = draw_scores(accuracy=0.93)
-    decision = decide(_figures(worse), worse, POLICY, _champion(draw_scores(accuracy=0.999)))
+    decision = _decide(make_record(worse), worse, POLICY, _champion(draw_scores(accuracy=0.999)))
     assert set(_failed(decision)) == {"champion/accuracy", "champion/f1"}
 
 
@@ -114,18 +98,27 @@ def test_patients_are_the_clusters_of_the_comparison() -> None:
             rows["probabilities"][row] = np.roll(rows["probabilities"][row], 1)
     lows = {}
     for name, rows in (("scattered", scattered), ("clustered", clustered)):
-        decision = decide(_figures(rows), rows, policy, _champion(best))
+        decision = _decide(make_record(rows), rows, policy, _champion(best))
         lows[name] = next(check.value for check in decision.reasons if check.name == "champion/accuracy")
     assert lows["scattered"] > -0.02 > lows["clustered"]
 
 
 def test_a_champion_of_another_split_is_not_compared_but_refuses() -> None:
-    assert _failed(decide(FIGURES, GOOD, POLICY, _champion(GOOD, "another"))) == ["champion/same_split"]
+    assert _failed(_decide(FIGURES, GOOD, POLICY, _champion(GOOD, "another"))) == ["champion/same_split"]
 
 
 def test_a_champion_that_answered_too_few_of_these_clips_refuses() -> None:
     few = take(GOOD, np.arange(100))
-    assert _failed(decide(FIGURES, GOOD, POLICY, _champion(few))) == ["champion/shared_clips"]
+    assert _failed(_decide(FIGURES, GOOD, POLICY, _champion(few))) == ["champion/shared_clips"]
+
+
+@pytest.mark.parametrize("missing", ["data", "labels", "subgroups", "latency_ms"])
+def test_an_evaluation_without_a_part_that_the_gate_judges_is_refused(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "evaluation.json").write_text(json.dumps(FIGURES))
+    assert EvaluationRecord.read(tmp_path).patients == FIGURES["patients"]
+    (tmp_path / "evaluation.json").write_text(json.dumps({k: v for k, v in FIGURES.items() if k != missing}))
+    with pytest.raises(ConfigError, match=f"`{missing}`: Field required.*; run `evaluate` again"):
+        EvaluationRecord.read(tmp_path)
 
 
 def test_pairing_is_by_sample_whatever_the_order_and_uses_todays_labels() -> None:
@@ -138,8 +131,19 @@ def test_pairing_is_by_sample_whatever_the_order_and_uses_todays_labels() -> Non
 
 
 def test_a_decision_as_json_has_every_check_with_its_value_limit_and_sentence() -> None:
-    decision = decide(FIGURES, GOOD, POLICY, _champion(GOOD))
-    stated = json.loads(json.dumps(decision.as_data()))
+    decision, record = _decide(FIGURES, GOOD, POLICY, _champion(GOOD)), EvaluationRecord.model_validate(FIGURES)
+    stored = StoredDecision(
+        passed=decision.passed,
+        reasons=decision.reasons,
+        bundle_id=record.bundle_id,
+        task=TASK,
+        champion="b" * 64,
+        policy=POLICY,
+        figures=record.figures,
+        provenance={},
+    )
+    stated = json.loads(json.dumps(stored.as_data()))
+    assert StoredDecision.parse(stated) == stored
     names = {reason["name"] for reason in stated["reasons"]}
     labels = {f"recall/{label.name}" for label in by_name(TASK).labels()}
     assert names >= labels | {"floor/accuracy", "floor/f1", "calibration_error", "latency_p95_ms", "sex/F/accuracy"}
@@ -166,7 +170,7 @@ def test_a_policy_with_an_unknown_word_or_figure_is_refused(tmp_path: Path) -> N
     for field in ("floors_low", "margins"):
         policy = Policy.model_validate(POLICY.model_dump(by_alias=True) | {field: {"beauty": 0.5}})
         with pytest.raises(ConfigError, match=r"asks for beauty; the evaluation has .*accuracy"):
-            decide(FIGURES, GOOD, policy, _champion(GOOD))
+            _decide(FIGURES, GOOD, policy, _champion(GOOD))
 
 
 def test_s11_fixed_policies_leave_a_run_no_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The mechanism that every stage shares: done once, verified before it is trusted, one writer, no orphans."""
 
+import hmac
 import importlib
 import json
 import shutil
@@ -244,6 +245,18 @@ def test_s11_an_edited_or_unkeyed_manifest_is_refused_by_the_next_stage(
     monkeypatch.setenv("ECHOPLANE_MANIFEST_KEY", "short")
     with pytest.raises(ConfigError, match="5 characters; 32 at least"):
         config.input("upstream")
+
+
+def test_s11_a_manifest_of_before_a_field_was_added_keeps_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOPLANE_MANIFEST_KEY", KEY)
+    stated = {"stage": "up", "key": "0", "digest": "0" * 64, "folder": "/w", "counts": {}, "duration_s": 1.0}
+    output = {"kind": "samples", "task": "t", "data_digest": "0" * 64, "split_id": "s"}
+    content = json.dumps({k: v for k, v in stated.items() if k != "folder"} | {"output": output}, sort_keys=True)
+    code = hmac.digest(KEY.encode(), content.encode(), "sha256").hex()
+    (tmp_path / "manifest.json").write_text(json.dumps(stated | {"output": output, "code": code}))
+    assert Manifest.read(tmp_path / "manifest.json").stated(Samples).patients == {}
 
 
 def test_s11_files_that_changed_since_their_manifest_are_refused_by_the_next_stage(

@@ -10,9 +10,10 @@ import pytest
 from kfp import dsl
 
 from components.readme import component
-from echoplane.errors import StageError
+from echoplane.errors import ConfigError, StageError
 from echoplane.markdown import inline
 from echoplane.stages import ended, phantom
+from echoplane.stages.outputs import Promotion
 from echoplane.stages.stage import Manifest
 from echoplane.stages.step import RUN_VARIABLE, records, step
 from echoplane.stages.workers import GIB, default_workers
@@ -27,8 +28,8 @@ def pod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KFP_POD_NAME", f"{RUN}-system-container-impl-1")
 
 
-def manifest(**counts: object) -> Manifest:
-    return Manifest(stage="promote", key="0", digest="0", folder="/w", counts=counts, duration_s=1)
+def manifest(output: Promotion | None, **counts: object) -> Manifest:
+    return Manifest(stage="promote", key="0", digest="0", folder="/w", counts=counts, output=output, duration_s=1)
 
 
 def report(root: Path, state: str) -> str:
@@ -41,7 +42,8 @@ def outcome(root: Path, state: str) -> str:
 
 def test_a_step_that_ended_well_leaves_what_it_counted(tmp_path: Path) -> None:
     with step("promote", str(tmp_path)) as publish_manifest:
-        made = manifest(passed=False, refused_by=["accuracy is 0.3, 0.8 is needed"], patients={"train": 24, "test": 22})
+        refused = Promotion(passed=False, refused_by=("accuracy is 0.3, 0.8 is needed",))
+        made = manifest(refused, passed=False, patients={"train": 24, "test": 22})
         publish_manifest(made, str(tmp_path / "artifact"))
     assert Manifest.read(tmp_path / "artifact").stage == "promote"
     said = report(tmp_path, "COMPLETE")
@@ -85,9 +87,23 @@ def test_a_run_whose_step_was_killed_says_where_to_look(tmp_path: Path) -> None:
 
 def test_a_promoted_model_is_named_in_the_headline(tmp_path: Path) -> None:
     with step("promote", str(tmp_path)) as publish_manifest:
-        publish_manifest(manifest(passed=True, refused_by=[]), str(tmp_path / "artifact"))
+        publish_manifest(manifest(Promotion(passed=True, refused_by=())), str(tmp_path / "artifact"))
     assert outcome(tmp_path, "SUCCEEDED") == "promoted"
     assert f"# {RUN}: promoted: the model serves" in report(tmp_path, "SUCCEEDED")
+
+
+def test_a_model_that_waits_as_challenger_is_not_said_to_serve(tmp_path: Path) -> None:
+    with step("promote", str(tmp_path)) as publish_manifest:
+        publish_manifest(manifest(Promotion(passed=True, refused_by=(), waits=True)), str(tmp_path / "artifact"))
+    assert outcome(tmp_path, "SUCCEEDED") == "challenger"
+    assert "the model serves" not in report(tmp_path, "SUCCEEDED")
+
+
+def test_a_decision_is_read_from_the_output_never_from_the_counts(tmp_path: Path) -> None:
+    with step("promote", str(tmp_path)) as publish_manifest:
+        publish_manifest(manifest(None, passed=True), str(tmp_path / "artifact"))
+    with pytest.raises(ConfigError, match=r"manifest of `promote` does not state what is needed here \(Promotion\)"):
+        outcome(tmp_path, "SUCCEEDED")
 
 
 TERMINATED_STEP = """
@@ -132,10 +148,9 @@ def test_k4_a_forked_child_that_is_terminated_does_not_speak_for_its_step(tmp_pa
 
 def test_k3_names_with_underscores_stay_whole_in_markdown(tmp_path: Path) -> None:
     with step("promote", str(tmp_path)) as publish_manifest:
-        refused_by = ["patients_in_two_splits is 1 | 0 is needed", "latency_p50_ms is 200 *ms*"]
-        publish_manifest(
-            manifest(passed=False, patients_in_two_splits=1, refused_by=refused_by), str(tmp_path / "artifact")
-        )
+        refused_by = ("patients_in_two_splits is 1 | 0 is needed", "latency_p50_ms is 200 *ms*")
+        refused = Promotion(passed=False, refused_by=refused_by)
+        publish_manifest(manifest(refused, patients_in_two_splits=1), str(tmp_path / "artifact"))
     page = report(tmp_path, "COMPLETE")
     assert "`patients_in_two_splits` 1" in page
     assert "- `patients_in_two_splits` is 1 \\| 0 is needed" in page
