@@ -26,7 +26,14 @@ class Asking:
         weakref.finalize(self, self.loop.close)
 
     def __call__(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
-        return self.loop.run_until_complete(self.send(method, path, token, **options))
+        """Returns the answer, once the threads that outlive their request's deadline have ended too."""
+        return self.loop.run_until_complete(self._settled(method, path, token, **options))
+
+    async def _settled(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
+        response = await self.send(method, path, token, **options)
+        while self.service.admission.held_bytes:
+            await asyncio.sleep(0.01)
+        return response
 
     async def send(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {token}"} if token is not None else {}

@@ -1,6 +1,7 @@
 """The gateway as a process, and the commands for its operator: `python -m serving.gateway [run | stuck | resend]`."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -79,7 +80,8 @@ def run(settings: GatewaySettings) -> int:
 
 def _list_stuck(settings: GatewaySettings) -> int:
     """Prints one line per item; returns 3 if there is any, so that a script can tell."""
-    items = queue.stuck(Store(settings.store))
+    with contextlib.closing(Store(settings.store)) as store:
+        items = queue.stuck(store)
     for work in items:
         since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(work.created_s))
         sys.stdout.write(f"{work.id}  {since} UTC  {work.kind} {work.peer}  {work.attempts} attempts  {work.reason}\n")
@@ -88,7 +90,8 @@ def _list_stuck(settings: GatewaySettings) -> int:
 
 
 def _resend(settings: GatewaySettings, work_id: str | None) -> int:
-    count = queue.resend(Store(settings.store), work_id)
+    with contextlib.closing(Store(settings.store)) as store:
+        count = queue.resend(store, work_id)
     sys.stdout.write(f"{count} put back into the queue.\n")
     return 0 if count or work_id is None else 1
 

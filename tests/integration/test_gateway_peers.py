@@ -85,7 +85,7 @@ def test_orthanc_sends_a_study_and_gets_its_report(tmp_path: Path, by: str) -> N
     service = ServiceDouble([(200, {"files": [{"index": 0, "answer": answer()}]})] * FILES)
     files = make_study(tmp_path / "study", FILES, frames=2)
     ports = {"dicom_port": free_port(), "http_port": free_port()}
-    with orthanc(tmp_path, *ports.values()) as archive:
+    with contextlib.closing(service), orthanc(tmp_path, *ports.values()) as archive:
         addresses = {"ae_title": "ORTHANC", "host": "127.0.0.1", "port": archive.dicom_port}
         peer = {"name": "archive"} | (addresses if by == "c-store" else {"stow_url": f"{archive.url}/dicom-web"})
         settings = {"callers": ["ORTHANC"], "quiet_s": 2, "service_url": service.url, "peers": [peer], **ports}

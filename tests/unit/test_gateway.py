@@ -1,6 +1,7 @@
 """The gateway's parts: what it refuses, its store, its queue, and the report that it sends."""
 
 import base64
+import contextlib
 import io
 import json
 import socket
@@ -51,9 +52,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def add(store: Store, content: bytes, site: str = "lakeside") -> bool:
     incoming = IncomingFile(store.incoming, 64 * MIB)
-    incoming.write(content)
-    incoming.sync()
-    return store.add(site, read_header(incoming.path), incoming)
+    try:
+        incoming.write(content)
+        incoming.sync()
+        return store.add(site, read_header(incoming.path), incoming)
+    finally:
+        incoming.close()
 
 
 def test_a_repeated_instance_is_stored_once_and_other_content_under_its_uid_is_refused(store: Store) -> None:
@@ -111,8 +115,8 @@ def test_an_instance_beyond_the_maximum_size_is_refused_and_frees_its_space(stor
 
 
 def test_too_little_free_space_is_out_of_resources(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", min_free_bytes=1 << 60)
-    with pytest.raises(Refused) as refused:
+    full = contextlib.closing(Store(tmp_path / "store", min_free_bytes=1 << 60))
+    with full as store, pytest.raises(Refused) as refused:
         add(store, dicom_files.grey_clip())
     assert refused.value.status == 0xA700
 
@@ -131,8 +135,8 @@ def test_a_file_that_was_never_acknowledged_is_removed_at_the_next_start(store: 
     store.own()
     assert not list(store.incoming.iterdir())
     assert len(list((store.folder / "instances").iterdir())) == 1
-    with pytest.raises(ConfigError, match="another gateway"):
-        Store(store.folder).own()
+    with contextlib.closing(Store(store.folder)) as second, pytest.raises(ConfigError, match="another gateway"):
+        second.own()
 
 
 def test_a_study_is_complete_after_its_quiet_time_and_again_if_it_grows(store: Store) -> None:
@@ -337,7 +341,7 @@ def test_the_report_of_a_study_reaches_the_archive_once_after_a_busy_service_and
     while not received and time.monotonic() < deadline:
         time.sleep(0.05)
     worker.close()
-    service.shutdown()
+    service.close()
     assert len(received) == 1
     assert len(service.requests) == 4, "the first answer was kept"
     asked = sorted(path.stem.partition("_")[2] for path in (tmp_path / "copies").rglob("*.dcm"))
