@@ -9,9 +9,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from echoplane import structured_report
-from echoplane.cmr.answered import objects_of_answer
-from echoplane.errors import InputError, NotAnImage
+from echoplane import structured_report, tasks
+from echoplane.errors import ConfigError, InputError, NotAnImage
 from echoplane.study.cine_files import cines_in, contents_in
 from echoplane.study.dicom import damaged_file_errors, is_dicom, parse
 from echoplane.study.expansion import expansion_budget
@@ -41,14 +40,15 @@ def objects_of_answers(parts: Iterable[Part]) -> tuple[dict[str, bytes], list[st
                 for answer in answers:
                     if answer["files"]:
                         study = Study((), cines_in(content))
-                        made, warnings = objects_of_answer(answer, study, contents_in(content))
+                        outputs = tasks.outputs(answer["task"])
+                        made, warnings = outputs.objects_of_answer(answer, study, contents_in(content))
                         objects += made.items()
                         left_out += [f"file {number}: {warning}" for warning in warnings]
                     else:
                         image = _header(content)
                         key = str(image.StudyInstanceUID), str(image.PatientID)
                         views.setdefault(key, []).append((number, image, answer))
-        except InputError as error:
+        except (ConfigError, InputError) as error:
             left_out.append(f"file {number}: {error}")
     for study_views in views.values():
         try:

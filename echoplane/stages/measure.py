@@ -62,7 +62,7 @@ class Config(BaseModel):
 def run(config: Config) -> dict[str, Any]:
     """Measures the cine, writes the results and returns the content of measures.json. Raises InputError if that is
     impossible, and then writes nothing."""
-    from echoplane import cmr
+    from echoplane.tasks.cmr_segmentation import outputs
 
     source = Path(config.cine)
     if not source.exists():
@@ -79,13 +79,13 @@ def run(config: Config) -> dict[str, Any]:
     found = remeasured(found, study, config.ed, config.es)
     objects: dict[str, Any] = {}
     if config.dicom:
-        from echoplane.cmr.dicom import dicom_objects
+        from echoplane.tasks.cmr_segmentation.outputs.dicom import dicom_objects
 
         objects, lacking = dicom_objects(found, study, contents_of(source))
         found = replace(found, warnings=(*found.warnings, *lacking))
     with _all_at_once(folder) as part:
-        measured = cmr.write_measures(found, study, model, part)
-        cmr.write_report(found, study.cines, model, part / "report.html")
+        measured = outputs.write_measures(found, study, model, part)
+        outputs.write_report(found, study.cines, model, part / "report.html")
         for name, dataset in objects.items():
             dataset.save_as(part / name, enforce_file_format=True)
     return measured
@@ -122,7 +122,7 @@ def _numbers(text: str) -> list[int]:
 
 def _check_apart(source: Path, folder: Path) -> None:
     """Raises ConfigError if results would be written among the files of the cine, or over them."""
-    from echoplane.cmr.files import OUTPUTS
+    from echoplane.tasks.cmr_segmentation.outputs.files import OUTPUTS
 
     if source.is_dir() and folder.is_relative_to(source):
         raise ConfigError(
@@ -139,7 +139,7 @@ def _all_at_once(folder: Path) -> Iterator[Path]:
 
     It is made inside `folder`, so that files can be moved even if `folder` is a mounted volume.
     """
-    from echoplane.cmr.files import OUTPUTS
+    from echoplane.tasks.cmr_segmentation.outputs.files import OUTPUTS
 
     part = folder / ".part"
     shutil.rmtree(part, ignore_errors=True)

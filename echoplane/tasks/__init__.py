@@ -16,6 +16,7 @@ from echoplane.tasks.task import (
     Label,
     Learning,
     Measurement,
+    Outputs,
     Prepared,
     Result,
     Rows,
@@ -36,6 +37,7 @@ __all__ = [
     "Label",
     "Learning",
     "Measurement",
+    "Outputs",
     "Prepared",
     "Result",
     "Rows",
@@ -48,6 +50,7 @@ __all__ = [
     "by_name",
     "learning",
     "names",
+    "outputs",
     "probabilities_of",
     "sources_of_others",
 ]
@@ -74,6 +77,14 @@ def by_name(name: str) -> Task:
 def learning(name: str) -> Learning:
     """Returns the torch half of task `name`; importing it imports torch."""
     return importlib.import_module(f"{_module(name)}.learning")
+
+
+def outputs(name: str) -> Outputs:
+    """Returns the half of task `name` that writes its answers as DICOM. Raises ConfigError if it has none."""
+    module = f"{_module(name)}.outputs"
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(f"answers of {name} with files cannot be written as DICOM: it has no package `outputs`.")
+    return importlib.import_module(module)
 
 
 def sources_of_others() -> list[Path]:

@@ -1,7 +1,8 @@
 """Contract of a task: the functions and constants that every package under `echoplane/tasks` defines.
 
 A task is a module. Its numpy half (the module itself) is used in training and serving alike; its torch half, the
-module's `learning`, is loaded by name and only if a network is trained or exported.
+module's `learning`, is loaded by name and only if a network is trained or exported. A task whose answers hold files
+also has a package `outputs`, which writes them as DICOM.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -246,6 +247,17 @@ class Learning(Protocol):
 
     def augment(self, sample: np.ndarray, rng: np.random.Generator, config: Any) -> np.ndarray:
         """Returns one training sample changed at random; every sample has the same output shape."""
+        ...
+
+
+class Outputs(Protocol):
+    """Members of a task's package `outputs`, which only a task needs whose answers hold files; it imports highdicom."""
+
+    def objects_of_answer(
+        self, answer: dict[str, Any], study: Study, contents: Iterable[bytes]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Returns DICOM data sets of the service's `answer` to `study` by file name, and warnings. `contents` are those
+        of the files that the study was read from. Raises an InputError if the answer's files do not fit the study."""
         ...
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from echoplane.errors import InputError
+from echoplane import tasks
+from echoplane.errors import ConfigError, InputError
 from echoplane.files import replacing
 from echoplane.study.cine_files import contents_of, read_cines
 from echoplane.study.study import Study
@@ -22,7 +23,7 @@ Part = Sequence[Instance]
 def make_results(store: Store, answers: Sequence[tuple[Part, dict[str, Any]]]) -> list[Path]:
     """Writes the objects of the answers, each about one part of a study, durably into the store's folder of results.
 
-    Views of single instances go into one report; a segmentation of a cine becomes objects of its own. Raises GiveUp if
+    Views of single instances go into one report; an answer with files becomes objects of its own. Raises GiveUp if
     an object cannot be made.
     """
     from echoplane.view_report import image_header, view_report  # here, because highdicom takes a second to import
@@ -31,21 +32,21 @@ def make_results(store: Store, answers: Sequence[tuple[Part, dict[str, Any]]]) -
     objects = [view_report([(image_header(one.path), answer) for one, answer in views])] if views else []
     for part, answer in answers:
         if answer["files"]:
-            objects += _objects_of_masks(store, part, answer)
+            objects += _objects_of_files(store, part, answer)
     return [_written(store, each) for each in objects]
 
 
-def _objects_of_masks(store: Store, part: Part, answer: dict[str, Any]) -> list[Dataset]:
-    """Returns the objects of a cine whose instances, for the reader's sake, lie in a folder of their own for a time."""
-    from echoplane.cmr.answered import objects_of_answer
-
+def _objects_of_files(store: Store, part: Part, answer: dict[str, Any]) -> list[Dataset]:
+    """Returns the objects of an answer with files. The task that makes them reads the study's instances from a folder
+    of their own."""
     with tempfile.TemporaryDirectory(dir=store.scratch) as folder:
         for number, instance in enumerate(part):
             os.link(instance.path, Path(folder) / f"{number:05d}")
         try:
             study = Study((), read_cines(Path(folder)))
-            objects, warnings = objects_of_answer(answer, study, contents_of(Path(folder)))
-        except InputError as error:
+            outputs = tasks.outputs(answer["task"])
+            objects, warnings = outputs.objects_of_answer(answer, study, contents_of(Path(folder)))
+        except (ConfigError, InputError) as error:
             raise GiveUp(f"the result cannot be written as DICOM: {error}") from None
     if not objects:
         raise GiveUp(f"the result cannot be written as DICOM: {'; '.join(warnings)}")

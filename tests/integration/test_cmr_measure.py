@@ -13,9 +13,9 @@ import pydicom
 import pytest
 
 from echoplane import cli, cmr
-from echoplane.cmr.dicom import as_report
 from echoplane.structured_report import TYPE_2
 from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.outputs.dicom import as_report
 from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
 
 AFFINE = np.array([[-1.4, 0.1, -3, 90], [0.2, 1.3, 4, -80], [0.1, -0.5, 8, -10], [0, 0, 0, 1]])

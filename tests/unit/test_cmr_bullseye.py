@@ -2,7 +2,7 @@
 
 import pytest
 
-from echoplane.cmr.bullseye import SIDE, UNKNOWN, bullseyes
+from echoplane.tasks.cmr_segmentation.outputs.bullseye import SIDE, UNKNOWN, bullseyes
 from echoplane.tasks.cmr_segmentation.segments import NAMES, Segment, Wall
 
 

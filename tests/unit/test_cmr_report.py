@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from echoplane.cmr.report import TILE, heart_box, tile
 from echoplane.study.cine import Cine
+from echoplane.tasks.cmr_segmentation.outputs.report import TILE, heart_box, tile
 from echoplane.tasks.cmr_segmentation.structures import LV_CAVITY
 
 

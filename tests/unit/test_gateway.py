@@ -34,6 +34,7 @@ from serving.gateway.receiving import IncomingFile
 from serving.gateway.results import make_results
 from serving.gateway.settings import GatewaySettings, Peer, Rule, read_gateway_settings
 from serving.gateway.store import Store
+from serving.gateway.work_errors import GiveUp
 from serving.gateway.worker import Worker
 from tests import dicom_files
 from tests.gateway_process import ServiceDouble, answer, make_study
@@ -373,12 +374,15 @@ def test_the_masks_of_a_cine_reach_the_archive_as_segmentations_and_a_report_of_
     study = Study((), read_cines(folder))
     found = from_masks({"short-axis": labels}, study, expected_dice=0.9)
     reply = answer() | {
+        "task": "cmr-segmentation",
         "label": found.label,
         "probabilities": {},
         "details": json.loads(json.dumps(found.details())),
         "files": {name: base64.b64encode(content).decode() for name, content in found.files(study).items()},
     }
     (instance, *_) = part = store.find("lakeside")
+    with pytest.raises(GiveUp, match="echo-view-video with files cannot be written as DICOM"):
+        make_results(store, [(part, reply | {"task": "echo-view-video"})])
     paths = make_results(store, [(part, reply)])
     objects = [pydicom.dcmread(path) for path in paths]
     assert [one.Modality for one in objects] == ["SEG", "SEG", "SR"]

@@ -17,7 +17,6 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from echoplane import __version__, structured_report
-from echoplane.cmr.files import DICOM_OBJECTS
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.dicom import parse
@@ -25,6 +24,7 @@ from echoplane.study.limits import Limits
 from echoplane.study.mr_slices import MR_IMAGE, is_mr
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.outputs.files import DICOM_OBJECTS
 from echoplane.tasks.cmr_segmentation.structures import (
     COLOURS,
     LEFT_ATRIUM,

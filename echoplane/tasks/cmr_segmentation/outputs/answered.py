@@ -6,10 +6,10 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from echoplane.cmr.dicom import dicom_objects
 from echoplane.study.masks import masks_in
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation.outputs.dicom import dicom_objects
 from echoplane.tasks.cmr_segmentation.quality import Flag
 
 

@@ -10,15 +10,15 @@ import cv2
 import imageio.v3 as imageio
 import numpy as np
 
-from echoplane.cmr.bullseye import SIDE, bullseyes
-from echoplane.cmr.curves import chart
-from echoplane.cmr.files import ALL_HEADERS, RESEARCH_USE, stack_digest
 from echoplane.html import data_uri, render
 from echoplane.study.cine import Cine, display_turn, turned
 from echoplane.tasks.cmr_segmentation import Segmentation
 from echoplane.tasks.cmr_segmentation.derived import body_as_json, reference_as_json
 from echoplane.tasks.cmr_segmentation.figures import rounded
 from echoplane.tasks.cmr_segmentation.measures import heart_rate_bpm
+from echoplane.tasks.cmr_segmentation.outputs.bullseye import SIDE, bullseyes
+from echoplane.tasks.cmr_segmentation.outputs.curves import chart
+from echoplane.tasks.cmr_segmentation.outputs.files import ALL_HEADERS, RESEARCH_USE, stack_digest
 from echoplane.tasks.cmr_segmentation.structures import COLOURS, STRUCTURES
 
 DRAWING_ORDER = (3, 2, 1, 4, 5)
