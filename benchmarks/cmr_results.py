@@ -12,7 +12,7 @@ from benchmarks import machine, results, sunnybrook
 from benchmarks.cmr_bundle import card, sealed
 from benchmarks.cmr_scores import FAILED, GOOD, Row, score, score_phantom, summary, summary_phantom
 from echoplane import runtimes
-from echoplane.phantom.mr import UNSEEN_FIELD
+from echoplane.phantom.mr_patient import UNSEEN_FIELD
 from echoplane.runtimes import InferenceSettings
 from echoplane.stages.measure import SHIPPED
 from echoplane.tasks.cmr_segmentation import learning

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.sunnybrook import Patient
 from echoplane import runtimes
 from echoplane.phantom.cine import Scan, scan_mr, truth
-from echoplane.phantom.mr import make_mr_patient
+from echoplane.phantom.mr_patient import make_mr_patient
 from echoplane.runtimes import OpenModel
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation

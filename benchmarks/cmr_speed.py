@@ -16,7 +16,9 @@ from benchmarks import machine, results
 from benchmarks.cmr_bundle import sealed
 from echoplane import runtimes
 from echoplane.bundle import read
-from echoplane.phantom.mr import Grid, make_mr_patient, scan_plane, short_axis_planes
+from echoplane.phantom.mr import scan_plane
+from echoplane.phantom.mr_patient import make_mr_patient
+from echoplane.phantom.mr_planes import Grid, short_axis_planes
 from echoplane.runtimes import InferenceSettings, OpenModel, Precision, Runtime
 from echoplane.stages.measure import SHIPPED
 from echoplane.study.cine import Cine

@@ -22,7 +22,7 @@ from benchmarks.cmr_results import FINAL, RUNS, Made, measure
 from benchmarks.training import fit
 from echoplane.dataset.segmentations import Slice, joined, write_slices
 from echoplane.phantom.cine import scan_mr
-from echoplane.phantom.mr import make_mr_patient
+from echoplane.phantom.mr_patient import make_mr_patient
 from echoplane.stages.progress import printed
 from echoplane.study.cine import display_turn, turned
 from echoplane.study.study import Study
@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="put the final model in the place of the shipped one")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings side by side")
     asked = parser.parse_args()
+    sunnybrook.require()
     torch.set_num_threads(1)
     network = learning.Network(kind=asked.kind, width=32 if asked.kind == "unet" else 16)
     if asked.only:

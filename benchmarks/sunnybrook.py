@@ -47,8 +47,17 @@ class Patient:
         return int(self.truth_TZHW.sum(axis=(1, 2, 3)).argmin())
 
 
+def require() -> None:
+    """Ends the program with a sentence if the set is not beside the checkout: training begins with hours without it."""
+    if not any(NUMBERED.match(path.name) for path in (ROOT / "Images").rglob("*.png")):
+        raise SystemExit(
+            f"the Sunnybrook cine MR set (CC0, Cardiac Atlas Project) is not at {ROOT}, with pictures in Images/ and "
+            "contours in Labels/. Put it there; `python -m benchmarks.views_training train` needs no data."
+        )
+
+
 def patients() -> list[Patient]:
-    """All of them, by name; FileNotFoundError where the set is not beside the checkout."""
+    """Returns all patients, by name. Raises FileNotFoundError if the set is not beside the checkout."""
     paths: dict[str, dict[tuple[int, int], Path]] = defaultdict(dict)
     for path in sorted((ROOT / "Images").rglob("*.png")):
         match = NUMBERED.match(path.name)

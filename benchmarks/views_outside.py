@@ -16,7 +16,9 @@ from benchmarks.views_pictures import COLUMNS, FIELD, ROWS, pictures, sector
 from benchmarks.views_scores import SHIPPED
 from benchmarks.views_training import UNSEEN, WORK
 from echoplane import runtimes
-from echoplane.phantom.mr import Grid, make_mr_patient, scan_plane, short_axis_planes
+from echoplane.phantom.mr import scan_plane
+from echoplane.phantom.mr_patient import make_mr_patient
+from echoplane.phantom.mr_planes import Grid, short_axis_planes
 from echoplane.study.study import Instance, Pixels, Region, Study
 from echoplane.tasks.classify import energy
 

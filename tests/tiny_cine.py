@@ -14,7 +14,7 @@ from echoplane.bundle import Code, Contents, Golden, InputShape, seal, write_gol
 from echoplane.bundle.bundle import GOLDEN_SEED
 from echoplane.bundle.spec import MODEL, WEIGHTS, labels_of
 from echoplane.study.mr_slices import MR_IMAGE
-from echoplane.study.series import USUAL_AXIS
+from echoplane.study.slice_groups import USUAL_AXIS
 from echoplane.tasks import cmr_segmentation as task
 from echoplane.tasks.cmr_segmentation.structures import CLASSES, LV_CAVITY, MYOCARDIUM
 

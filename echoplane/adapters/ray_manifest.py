@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from echoplane.adapters.ray_training import ENVIRONMENT, OBJECT_STORE_BYTES, THREADS
+from echoplane.adapters.local_ray import OBJECT_STORE_BYTES
+from echoplane.adapters.ray_training import ENVIRONMENT, THREADS
 from echoplane.errors import ConfigError
 
 GROUP, VERSION, KIND = "ray.io", "v1", "rayjobs"

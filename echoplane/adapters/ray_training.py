@@ -8,20 +8,18 @@ driver reads the workers' progress from a small file beside the checkpoints.
 
 import contextlib
 import json
-import logging
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from echoplane.adapters.local_ray import ray_cluster
 from echoplane.dataset.shards import read_shards
 from echoplane.errors import StageError
 from echoplane.tasks import learning as learning_of
@@ -46,14 +44,7 @@ ENVIRONMENT = {
 }
 THREADS = "ECHOPLANE_TRAINING_THREADS"
 """Variable with the cores of one worker; unset, each worker gets an equal part of the machine's."""
-OBJECT_STORE_BYTES = 100 << 20
-"""Size of Ray's object store. It carries only configs and small metrics; samples are memory-mapped from files."""
-SHORT_PATH = 16
-"""Maximum length of a temporary folder's path with which Ray's sockets fit the 107 characters of a Unix socket's
-path."""
 TRIES = 3
-START_TRIES = 5
-START_TIMED_OUT = "timed out during startup"
 POLL_S = 0.5
 CHECKPOINTS, CHECKPOINTS_KEPT = "checkpoints", 2
 FAILURE = "failure.txt"
@@ -91,7 +82,7 @@ def fit(
         os.environ |= {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
         import ray  # imported here: it reads the environment above, and takes seconds
 
-        with _cluster(ray, workers):
+        with ray_cluster(ray, workers):
             _fit(job, storage, (fewest, workers) if fewest else workers, gpu)
     if (storage / FAILURE).exists():
         raise StageError((storage / FAILURE).read_text())
@@ -201,63 +192,6 @@ def train_resumably(
         rank=rank,
         world=world,
     )
-
-
-@contextlib.contextmanager
-def _cluster(ray: Any, workers: int) -> Iterator[None]:
-    """Connects to the Ray cluster that RAY_ADDRESS names, or starts one on this machine and removes it afterwards."""
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS")
-    scratch = None if address else _scratch()
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            _start(ray, workers, f"{scratch}/", quiet)
-        yield
-    finally:
-        ray.shutdown()
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _start(ray: Any, workers: int, folder: str, quiet: dict[str, Any]) -> None:
-    """Starts Ray on this machine.
-
-    Ray itself gives up after 30 s (a constant in its node.py), which is too short on a busy machine. Raises StageError
-    if it does so START_TRIES times.
-    """
-    for number in range(START_TRIES):
-        try:
-            # "local": a killed head leaves its address behind, and the default would try to join it
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=f"{folder}{number}",
-                **quiet,
-            )
-        except Exception as error:  # Ray raises a bare Exception
-            ray.shutdown()
-            if START_TIMED_OUT not in str(error):
-                raise
-        else:
-            return
-    raise StageError(f"Ray did not start in {START_TRIES} tries of 30 s: this machine is too busy. Stop other work.")
-
-
-def _scratch() -> Path:
-    """Returns a private folder for Ray, whose own folder inside is open to everybody; removes those of killed runs."""
-    folder = Path(tempfile.gettempdir())
-    if len(str(folder)) > SHORT_PATH:
-        folder = Path("/tmp")  # noqa: S108 (mkdtemp makes a private folder in it)
-    for old in folder.glob("ray-*-*"):
-        pid = old.name.split("-")[1]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"ray-{os.getpid()}-", dir=folder))
 
 
 def _telling(storage: Path) -> Callable[[int, int, float | None], None]:

@@ -9,18 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echoplane.phantom.landmarks import body_axes
-from echoplane.phantom.mr import (
-    LV_CAVITY,
-    MYOCARDIUM,
-    RV_CAVITY,
-    Grid,
-    MrPatient,
-    Plane,
-    long_axis_plane,
-    make_mr_patient,
-    scan_plane,
-    short_axis_planes,
-)
+from echoplane.phantom.mr import LV_CAVITY, MYOCARDIUM, RV_CAVITY, scan_plane
+from echoplane.phantom.mr_patient import MrPatient, make_mr_patient
+from echoplane.phantom.mr_planes import Grid, Plane, long_axis_plane, short_axis_planes
 from echoplane.study.cine import Cine
 from echoplane.study.cine_files import MASK, NAMES
 from echoplane.study.nifti import write_nifti

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from echoplane.phantom.anatomy import PERICARDIUM_MM, Distances, Part, all_parts
-from echoplane.phantom.chest import FAT, Chest, background, make_chest
-from echoplane.phantom.heart import Heart, make_heart, moments, trace_back
-from echoplane.phantom.landmarks import Vec, landmarks
-from echoplane.phantom.shapes import Array, Points, unit
-from echoplane.phantom.strokes import with_equal_strokes
+from echoplane.phantom.chest import FAT, background
+from echoplane.phantom.heart import moments, trace_back
+from echoplane.phantom.landmarks import landmarks
+from echoplane.phantom.mr_patient import FIELDS, Field, MrPatient
+from echoplane.phantom.mr_planes import Grid, Plane, points_of
+from echoplane.phantom.shapes import Array, Points
 
 LV_CAVITY, MYOCARDIUM, RV_CAVITY, LEFT_ATRIUM, RIGHT_ATRIUM = 1, 2, 3, 4, 5
 """Values of a label map, as in the task; papillary muscles belong to the cavity, as in the reference annotations."""
@@ -35,30 +36,6 @@ LABEL_OF_PART = {
 }
 
 
-@dataclass(frozen=True)
-class Field:
-    """Properties of one scanner; signals relative to blood = 1."""
-
-    myocardium: tuple[float, float]
-    """Range of the myocardium's signal over patients."""
-    fat: tuple[float, float]
-    blur_mm: tuple[float, float]
-    noise: tuple[float, float]
-    """Deviation of the noise in each of the two receiver channels."""
-    bias: float
-    """Logarithm of the coil's fall-off over the picture."""
-    banding: float
-    """Share of pictures with a dark band."""
-    flow: float
-    """Maximum darkening of blood by flow."""
-
-
-FIELDS = {
-    "north": Field((0.26, 0.42), (0.9, 1.3), (0.5, 1.1), (0.02, 0.05), 0.7, 0.2, 0.25),
-    "east": Field((0.20, 0.36), (1.0, 1.6), (0.3, 0.9), (0.01, 0.04), 1.1, 0.3, 0.35),
-    "south": Field((0.34, 0.52), (0.7, 1.1), (0.8, 1.5), (0.03, 0.08), 0.5, 0.2, 0.2),
-    "west": Field((0.18, 0.30), (1.2, 1.9), (0.7, 1.3), (0.02, 0.07), 1.4, 0.5, 0.45),
-}
 PAPILLARY_MM = 5.0
 """Radius of a papillary muscle at end diastole."""
 PERICARDIUM_SIGNAL = (0.05, 0.25)
@@ -70,93 +47,6 @@ PERICARDIUM_THICKENS_MM = 0.5
 """Increase of that thickness up to end systole (same source)."""
 APEX_MM = 25.0
 """Distance from the apex within which blood darkens."""
-UNSEEN_FIELD = "west"
-"""Scanner that is kept out of training, to measure the loss of accuracy on an unseen scanner."""
-
-
-THICK_SHARE = 0.25
-"""Share of hearts with thick walls that eject most of their blood."""
-
-
-@dataclass(frozen=True)
-class MrPatient:
-    """Heart in its chest, on one scanner."""
-
-    seed: int
-    heart: Heart
-    chest: Chest
-    field: str
-
-
-@dataclass(frozen=True)
-class Plane:
-    """Geometry of a slice: its middle (mm, heart coordinates), unit vectors down and right in the picture, its kind."""
-
-    kind: str
-    middle_mm: Vec
-    down: Vec
-    right: Vec
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Sampling of every slice of a series."""
-
-    rows: int = 176
-    columns: int = 176
-    pixel_mm: float = 1.4
-    thickness_mm: float = 8.0
-
-
-def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
-    """Returns the patient of a seed. Hearts vary more than the echo phantom's: dilated and small ones, and a share of
-    thick ones that nearly empty themselves. Both ventricles eject the same volume."""
-    rng = np.random.default_rng([seed, 41])
-    heart = make_heart(rng)
-    thick = rng.random() < THICK_SHARE
-    grown = float(np.clip(rng.lognormal(-0.1 if thick else 0, 0.16), 0.75, 1.5))
-    pumped = float(rng.uniform(0.58, 0.82)) if thick else float(np.clip(heart.ef + rng.normal(0, 0.06), 0.12, 0.75))
-    heart = replace(
-        heart,
-        lv_radius_mm=heart.lv_radius_mm * grown,
-        lv_length_mm=heart.lv_length_mm * grown**0.4,
-        wall_mm=float(rng.uniform(11, 21)) if thick else float(np.clip(rng.lognormal(np.log(9.5), 0.25), 5, 20)),
-        ef=pumped,
-        rv_size=float(rng.uniform(0.8, 1.25)),
-        seed=int(rng.integers(2**31)),
-    )
-    seen = [name for name in FIELDS if name != UNSEEN_FIELD]
-    chest = make_chest(heart, rng)
-    return MrPatient(seed, with_equal_strokes(heart), chest, field or str(rng.choice(seen)))
-
-
-def short_axis_planes(patient: MrPatient, spacing_mm: float = 10.0) -> list[Plane]:
-    """Returns a stack from above the mitral valve to below the apex, base first, rotated a little off the ideal
-    axis."""
-    rng = np.random.default_rng([patient.seed, 42])
-    right, down = unit(rng.normal([-1, 0, 0], 0.05)), rng.normal([0, -1, 0], 0.05)
-    down = unit(down - (down @ right) * right)
-    normal = np.cross(down, right)
-    normal = normal if normal[2] > 0 else -normal
-    turn = rng.normal(0, np.radians(12))
-    right, down = right * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - right * np.sin(turn)
-    centre = np.array([6.0, 0.0, 0.5 * patient.heart.lv_length_mm]) + rng.normal(0, 8, 3) * (1, 1, 0)
-    reach = 0.5 * patient.heart.lv_length_mm + rng.uniform(2, 14)
-    count = int(2 * reach / spacing_mm) + 1
-    offsets = (np.arange(count) - (count - 1) / 2)[::-1] * spacing_mm
-    return [Plane("short-axis", centre + s * normal, down, right) for s in offsets]
-
-
-def long_axis_plane(patient: MrPatient, kind: str) -> Plane:
-    """Returns the 2- or 4-chamber plane: through the apex and the middles of the atria that it shows."""
-    rng = np.random.default_rng([patient.seed, 43, kind == "4-chamber"])
-    marks, length = landmarks(patient.heart), patient.heart.lv_length_mm
-    down = unit(marks.la + rng.normal(0, 2, 3))
-    side = -marks.ra if kind == "4-chamber" else np.array([np.cos(np.radians(106)), np.sin(np.radians(106)), 0])
-    right = unit(side - (side @ down) * down)
-    turn = rng.normal(0, np.radians(20))
-    turned = right * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - right * np.sin(turn)
-    return Plane(kind, 0.75 * length * down + rng.normal(0, 5) * right, turned[1], turned[0])
 
 
 def scan_plane(
@@ -173,7 +63,7 @@ def scan_plane(
     normal = np.cross(plane.down, plane.right)
     look = _Look.draw(FIELDS[patient.field], patient, rng)
     layers = [
-        _layer(patient, _points(moved, grid, offset * normal), phases, look)
+        _layer(patient, points_of(moved, grid, offset * normal), phases, look)
         for offset in np.array([-1, 0, 1]) * grid.thickness_mm / 3
     ]
     signal = np.mean([signal for signal, _ in layers], axis=0)
@@ -233,18 +123,6 @@ class _Look:
             return 1.0 if part in (Part.LV_BLOOD, Part.RV_BLOOD) else 0.95
         special = {Part.PERICARDIUM: self.pericardium, Part.LIVER: 1.3 * self.myocardium, Part.SPINE: 0.55}
         return special.get(part, 0.6 if part == Part.VALVE else self.myocardium)
-
-
-def _points(plane: Plane, grid: Grid, offset_mm: Vec) -> Points:
-    """Returns pixel centres (1, N, M) in heart coordinates, mm."""
-    down_mm = (np.arange(grid.rows) - (grid.rows - 1) / 2)[:, None] * grid.pixel_mm
-    right_mm = (np.arange(grid.columns) - (grid.columns - 1) / 2)[None] * grid.pixel_mm
-    middle = plane.middle_mm + offset_mm
-    x, y, z = (
-        (m + down_mm * d + right_mm * r).astype(np.float32)[None]
-        for m, d, r in zip(middle, plane.down, plane.right, strict=True)
-    )
-    return x, y, z
 
 
 def _layer(patient: MrPatient, points: Points, phases: NDArray[np.float64], look: _Look) -> tuple[Array, Distances]:

@@ -290,9 +290,9 @@ def _follow(name: str, logs: dict[str, str], task: str) -> None:
     logs[task] = ""
     command = ["kubectl", "--namespace", k8s.NAMESPACE, "logs", "--follow", f"job/{name}", "--pod-running-timeout=300s"]
     while not logs[task]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for line in process.stdout or ():
-            logs[task] += line
-        if process.wait() == 0:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            for line in process.stdout or ():
+                logs[task] += line
+        if process.returncode == 0:
             return
         time.sleep(1)

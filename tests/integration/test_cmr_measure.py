@@ -66,7 +66,7 @@ def test_json_and_csv_hold_the_volumes_of_the_mask(measured: Path) -> None:
     rate = 60_000 / (12 * 70)
     assert found["measures"]["lvco_l_min"] == pytest.approx((lv_T[0] - lv_T.min()) * rate / 1000, rel=1e-3)
     assert found["curves"]["lv-cavity"]["values"] == pytest.approx(lv_T.tolist(), rel=1e-3)
-    (row,) = csv.DictReader((measured / "measures.csv").open())
+    (row,) = csv.DictReader((measured / "measures.csv").read_text().splitlines())
     assert float(row["LVEDV (mL)"]) == pytest.approx(lv_T[0], abs=0.01)
     assert set(row) >= {"LVESV (mL)", "LVSV (mL)", "LVEF (%)", "LVCO (L/min)", "LVM (g)", "RVEDV (mL)", "LAV max (mL)"}
     assert row["LAV max (mL)"] == ""

@@ -9,7 +9,7 @@ from benchmarks import sunnybrook
 from benchmarks.cmr_scores import score
 from echoplane import runtimes
 from echoplane.phantom.cine import scan_mr
-from echoplane.phantom.mr import make_mr_patient
+from echoplane.phantom.mr_patient import make_mr_patient
 from echoplane.runtimes import InferenceSettings, OpenModel
 from echoplane.stages.measure import SHIPPED
 from echoplane.study.study import Study

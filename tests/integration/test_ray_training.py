@@ -84,8 +84,8 @@ def test_a_killed_worker_resumes_from_the_last_checkpoint_and_the_steps_are_the_
 
 
 def test_training_makes_do_with_fewer_workers_than_asked(samples, tmp_path, monkeypatch):
-    small = ray_training._cluster
-    monkeypatch.setattr(ray_training, "_cluster", lambda ray, workers: small(ray, 1))  # a Ray of one core
+    small = ray_training.ray_cluster
+    monkeypatch.setattr(ray_training, "ray_cluster", lambda ray, workers: small(ray, 1))  # a Ray of one core
     short = TrainConfig(steps=4, epoch_steps=2, batch=8)
     state = ray_training.fit(job_of(samples, short), tmp_path / "ray", workers=3, fewest=1, on_progress=lambda *_: None)
     assert state.steps == short.steps

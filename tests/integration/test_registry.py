@@ -320,7 +320,7 @@ def test_the_server_ends_when_whoever_started_it_is_killed(tmp_path: Path) -> No
     _wait(lambda: server.children())
     tree = [server, *server.children(recursive=True)]
     owner.kill()
-    owner.wait()
+    owner.communicate()
     assert not psutil.wait_procs(tree, timeout=20)[1]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import cluster, coverage, results
+from benchmarks import cluster, cmr_training, coverage, results, sunnybrook
 from benchmarks.cmr_bundle import in_halves, sealed
 from benchmarks.cmr_results import flagged, unsure_below
 from benchmarks.cmr_scores import Row
@@ -23,6 +23,16 @@ SMALL = learning.Network(width=8)
 
 def row(patient: str, dice: float, expected: float, flags: tuple[str, ...] = ()) -> Row:
     return Row(patient, dice, dice, 1.0, 2.0, 60.0, 61.0, expected, flags)
+
+
+def test_training_cine_without_its_real_data_ends_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sunnybrook, "ROOT", tmp_path / "sunnybrook")
+    monkeypatch.setattr("sys.argv", ["cmr_training", "--final"])
+    monkeypatch.setattr(cmr_training, "phantom_slices", pytest.fail)
+    with pytest.raises(SystemExit, match=r"the Sunnybrook cine MR set .* is not at .*Put it there"):
+        cmr_training.main()
 
 
 def test_a_tenth_of_the_good_answers_is_less_sure_than_the_threshold() -> None:

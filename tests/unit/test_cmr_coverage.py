@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from echoplane.phantom.cine import scan_mr
-from echoplane.phantom.mr import make_mr_patient
+from echoplane.phantom.mr_patient import make_mr_patient
 from echoplane.study.cine import Cine
 from echoplane.study.study import Study
 from echoplane.tasks import cmr_segmentation as task

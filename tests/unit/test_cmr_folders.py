@@ -11,7 +11,7 @@ import pytest
 from echoplane.errors import InputError, UnusableStudy
 from echoplane.study import nifti
 from echoplane.study.cine_files import read_cines
-from echoplane.study.series import USUAL_AXIS
+from echoplane.study.slice_groups import USUAL_AXIS
 from tests.tiny_cine import STUDY, beating_heart, slice_file
 
 PHASES, SLICES = 12, 5

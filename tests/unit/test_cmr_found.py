@@ -12,7 +12,7 @@ from echoplane.errors import UnusableStudy
 from echoplane.study.cine import Cine
 from echoplane.study.cine_files import cines_in, read_cines
 from echoplane.study.nifti import write_nifti
-from echoplane.study.series import USUAL_AXIS
+from echoplane.study.slice_groups import USUAL_AXIS
 from tests.tiny_cine import slice_file
 
 AXIS = USUAL_AXIS / np.linalg.norm(USUAL_AXIS)

@@ -19,7 +19,7 @@ from echoplane.study import cine as cines
 from echoplane.study import nifti
 from echoplane.study.cine_files import cines_in, read_cines
 from echoplane.study.mr_slices import ENHANCED_MR
-from echoplane.study.series import USUAL_AXIS
+from echoplane.study.slice_groups import USUAL_AXIS
 from tests.tiny_cine import slice_file
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "cmr"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from echoplane.adapters import ray_training
+from echoplane.adapters import local_ray
 from echoplane.dataset.shards import Shards
 from echoplane.errors import ConfigError, StageError
 from echoplane.stages.train import Config as StageSettings
@@ -367,7 +367,7 @@ class SlowRay:
 
 def test_e15_ray_is_started_again_where_a_busy_machine_takes_longer_than_it_waits() -> None:
     ray = SlowRay(slow=2)
-    ray_training._start(ray, 1, "/tmp/ray-1-x/", {})
+    local_ray.start_ray(ray, 1, "/tmp/ray-1-x/", {})
     assert (ray.started, ray.folders) == (1, ["/tmp/ray-1-x/0", "/tmp/ray-1-x/1", "/tmp/ray-1-x/2"])
     with pytest.raises(StageError, match="too busy"):
-        ray_training._start(SlowRay(slow=99), 1, "/tmp/ray-1-x/", {})
+        local_ray.start_ray(SlowRay(slow=99), 1, "/tmp/ray-1-x/", {})
