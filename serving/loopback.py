@@ -1,4 +1,4 @@
-"""Whether only this machine can reach an address: what needs no token, in each of the processes here."""
+"""Decides if an address can be reached from this machine alone; requests to it need no token, in any process here."""
 
 import ipaddress
 from collections.abc import Mapping

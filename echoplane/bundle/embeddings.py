@@ -1,4 +1,4 @@
-"""How far embeddings lie from those of accepted studies: one measure for the bundle and for the monitor."""
+"""Distance of embeddings from those of accepted studies: one measure for the bundle and for the monitor."""
 
 import numpy as np
 

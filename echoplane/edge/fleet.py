@@ -52,7 +52,7 @@ class Report(_Frozen):
     problem: str = ""
     """Why the plan could not be fetched or was refused; empty if it was accepted."""
     clock: str = ""
-    """What is wrong with the clock; empty if nothing is known to be."""
+    """Fault of the clock; empty if none is known."""
     free_mib: int = Field(ge=0)
     waiting_mib: float = Field(default=0, ge=0)
     """Size of the results that wait to be sent."""

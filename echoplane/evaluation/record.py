@@ -35,7 +35,7 @@ class Group(Size):
 
 
 class CheckedData(_Part):
-    """What the promotion gate asks of the data, over all splits."""
+    """Facts about the data, over all splits, that the promotion gate checks."""
 
     samples: int = Field(ge=0)
     without_deid: int = Field(ge=0)

@@ -26,7 +26,7 @@ class Release(BaseModel):
     champion: str | None
     """Number of the version that serves now."""
     signature: str
-    """Whether the signature was verified here, or why not."""
+    """Result of verifying the signature here, or the reason why it was not verified."""
     decision: dict[str, Any]
     """The gate's decision, with its policy and the provenance of the bundle."""
     evaluation: dict[str, Any]

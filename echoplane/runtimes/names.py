@@ -25,7 +25,7 @@ class InferenceSettings(BaseModel):
 
     runtime: RuntimeName = "openvino"
     device: Device = "cpu"
-    """Where the runtime in use computes: this processor, this machine's GPU, or a Triton server."""
+    """Place where the runtime computes: this processor, this machine's GPU, or a Triton server."""
     precision: Precision = "auto"
     """Arithmetic; auto is bf16 on a processor that supports it, f16 in TensorRT, otherwise f32."""
     threads: int = Field(default=DEFAULT_THREADS, ge=1, le=MAX_THREADS)

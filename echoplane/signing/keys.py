@@ -55,7 +55,7 @@ class PublicKey(BaseModel):
     public_key: str = Field(pattern=r"^[A-Za-z0-9+/]{43}=$")
     """The 32 bytes of the Ed25519 key, base64."""
     name: str = Field(pattern=NAME)
-    """Who holds the private key."""
+    """Holder of the private key."""
     tasks: tuple[str, ...] = ()
     """Tasks for which the key may sign; empty for every task."""
 

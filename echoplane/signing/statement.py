@@ -47,7 +47,7 @@ class Statement(BaseModel):
     audit: Sha256
     """Hash of the audit log's record of this action, which anchors the log."""
     by: str = Field(max_length=200)
-    """Who promoted, approved or rolled back."""
+    """Person or process that promoted, approved or rolled back."""
     time: datetime
     sequence: int = Field(gt=0)
     """Number that grows with every statement on a task; an older one is refused."""

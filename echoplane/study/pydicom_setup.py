@@ -19,7 +19,7 @@ from echoplane.study import jpeg2000
 
 JPEG2000_SYNTAXES: Final = (JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 DECODER_DEPENDENCIES: Final = dict.fromkeys(JPEG2000_SYNTAXES, ("numpy", "pylibjpeg-openjpeg"))
-"""What pydicom asks of a module that decodes frames, beside `is_available`."""
+"""Functions that pydicom requires of a module that decodes frames, beside `is_available`."""
 
 
 @functools.cache

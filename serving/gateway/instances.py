@@ -1,4 +1,4 @@
-"""What the gateway reads of a received instance, and the reasons for which it refuses one."""
+"""Header of a received instance as the gateway reads it, and the reasons for which it refuses one."""
 
 import hashlib
 import re

@@ -18,7 +18,7 @@ class _Part(BaseModel):
 
 
 class Rule(_Part):
-    """What is done with the instances of one modality."""
+    """Rule for the instances of one modality."""
 
     modality: str = Field(pattern=r"^[A-Z]{2,16}$")
     """Modality (0008,0060) of the instances."""
@@ -108,7 +108,7 @@ class GatewaySettings(BaseSettings):
     quiet_s: float = Field(default=60, gt=0)
     """Time without a further instance after which a study is complete."""
     rules: tuple[Rule, ...] = (Rule(modality="US"), Rule(modality="MR", send="zip"))
-    """What is asked about which modality, as a JSON list; instances of other modalities are only stored."""
+    """Rules by modality, as a JSON list; instances of other modalities are only stored."""
     service_url: str = Field(default="http://127.0.0.1:3000", pattern=r"^https?://\S+$")
     """Address of the service that answers."""
     token_file: str = ""

@@ -52,7 +52,7 @@ class MonitorSettings(BaseSettings):
     """`person`: a named person approves each run. `automatic`: the monitor starts it within the limits above."""
 
     automatic_rollback: bool = False
-    """Whether the monitor returns a task to its previous model when the new one's answers are certainly worse. Needs
+    """If true, the monitor returns a task to its previous model when the new one's answers are certainly worse. Needs
     MLFLOW_TRACKING_URI and, if promotions are signed, ECHOPLANE_SIGNING_KEY_FILE."""
     rollback_min_studies: int = RollbackPolicy.model_fields["min_studies"].default
     """Studies that the new and the previous model must have answered before their shares of "cannot tell" are
