@@ -3,19 +3,8 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-UNIT = Path(__file__).parent / "unit"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ignores warnings of unclosed sockets and processes outside unit tests: Ray, MLflow's client and the browser leave
-    theirs to the garbage collector, and the test that failed would be whichever runs at that time."""
-    for item in items:
-        if UNIT not in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
 
 
 @pytest.fixture(scope="module")
