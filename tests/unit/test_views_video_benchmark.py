@@ -1,5 +1,6 @@
 """What the benchmark of echo-view-video renders, trains, scores and seals, at a size of seconds."""
 
+import functools
 import json
 
 import cv2
@@ -10,6 +11,7 @@ from benchmarks import results, views_clips, views_video, views_video_card, view
 from benchmarks.views_clips import Clips
 from echoplane import runtimes
 from echoplane.dataset.shards import read_shards
+from echoplane.evaluation.intervals import bootstrap
 from echoplane.phantom import USUAL
 from echoplane.tasks import view_video
 from echoplane.tasks.view_video.learning import UNLABELLED, Network
@@ -32,6 +34,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(views_video_scores, "SHIPPED", tmp_path / "models" / "echo-view-video")
     monkeypatch.setattr(results, "MEASURED", tmp_path / "bench")
     monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    monkeypatch.setattr(views_video_scores, "bootstrap", functools.partial(bootstrap, resamples=20))
     monkeypatch.setattr(views_video_scores, "PATIENTS", range(60_000, 60_001))
     monkeypatch.setattr(views_video_scores, "PER_KIND", 1)
     return tmp_path
