@@ -255,6 +255,19 @@ def test_the_gateway_is_given_settings_that_it_has_and_accepts(monkeypatch: pyte
     }
 
 
+def test_a_service_that_people_sign_in_to_answers_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    (container,) = (
+        one for one in containers(rendered(CHART / "ci" / "sign-in-values.yaml")) if one["name"] == "serving"
+    )
+    given = {one["name"]: one["value"] for one in container["env"]}
+    assert "ECHOPLANE_ALLOW_UNAUTHENTICATED" not in given
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = ServingSettings()
+    assert (settings.oidc_client_id, settings.oidc_audience) == ("echoplane-page", "echoplane")
+    assert settings.prometheus_labels == {"namespace": "heart"}
+
+
 def test_only_the_named_network_and_the_test_call_the_gateways_dicom_port() -> None:
     dicom, _ = policies(rendered(CHART / "ci" / "gateway-values.yaml"))["gateway"]["ingress"]
     test, network = dicom["from"]
@@ -419,6 +432,9 @@ REFUSED = {
     "gateway: {callers: [A TITLE THAT IS TOO LONG]}": "at '/gateway/callers/0'",
     "{gateway: {enabled: true, callers: [PACS]}, serving: {tokensSecret: tokens}}": "needs gateway.tokenSecret",
     "gateway: {enabled: true, callers: [PACS], peers: [{name: archive}]}": "are in networkPolicy.gatewayTo",
+    "serving: {oidc: {issuer: 'https://sso.example.org', audience: a}}": "are in networkPolicy.servingTo",
+    "{serving: {oidc: {issuer: 'https://sso'}}, networkPolicy: {enabled: false}}": "needs serving.oidc.audience",
+    "serving: {oidc: {issuer: 'http://sso.example.org'}}": "at '/serving/oidc/issuer'",
     "serving: {replicas: -1}": "at '/serving/replicas': minimum: got -1, want 0",
     "serving: {replicas: two}": "at '/serving/replicas': got string, want integer",
     "serving: {task: [echo-view-video]}": "at '/serving': additional properties 'task' not allowed",

@@ -85,8 +85,21 @@ spec:
             {{- end }}
             {{- if $serving.tokensSecret }}
             - {name: ECHOPLANE_TOKEN_FILE, value: /etc/echoplane/tokens/tokens.json}
-            {{- else }}
+            {{- end }}
+            {{- with $serving.oidc }}
+            {{- if .issuer }}
+            - {name: ECHOPLANE_OIDC_ISSUER, value: {{ .issuer | quote }}}
+            - {name: ECHOPLANE_OIDC_AUDIENCE, value: {{ required "serving.oidc.issuer needs serving.oidc.audience: else any token of the issuer would do." .audience | quote }}}
+            - {name: ECHOPLANE_OIDC_CLIENT_ID, value: {{ .clientId | quote }}}
+            - {name: ECHOPLANE_OIDC_SCOPE, value: {{ .scope | quote }}}
+            {{- end }}
+            {{- end }}
+            {{- if not (or $serving.tokensSecret $serving.oidc.issuer) }}
             - {name: ECHOPLANE_ALLOW_UNAUTHENTICATED, value: "true"}
+            {{- end }}
+            {{- with $serving.prometheusUrl }}
+            - {name: ECHOPLANE_PROMETHEUS_URL, value: {{ . | quote }}}
+            - {name: ECHOPLANE_PROMETHEUS_LABELS, value: {{ dict "namespace" $root.Release.Namespace | toJson | quote }}}
             {{- end }}
           {{- with $root.Values.mlflow.credentialsSecret }}
           envFrom: [{secretRef: {name: {{ . }}}}]
