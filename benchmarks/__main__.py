@@ -17,6 +17,7 @@ from benchmarks import (
     accuracy_estimate,
     cmr_speed,
     deid,
+    deid_masks,
     drift_false_alarms,
     gateway,
     hostile,
@@ -87,6 +88,7 @@ def _steps() -> dict[str, Any]:
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "demo": _demo,
     "deid": deid.measure,
+    "deid-masks": deid_masks.measure,
     "leakage": lambda: leakage.measure(DEMO / "work", _steps()),
     "interruption": lambda: interruption.measure(_report(), Path(results.CHECKOUT / "build" / "interrupted")),
     "serving": lambda: serving.measure(_steps()["export"].path, _report()),
