@@ -95,7 +95,7 @@ def apply_decision(
     stated, accepted = StoredDecision.parse(decision), stored.get(OUTCOME_TAG) == PASSED
     passed, failed = stated.passed, [check.name for check in stated.reasons if not check.passed]
     tags = {OUTCOME_TAG: PASSED if passed else "refused", "failed_checks": ", ".join(failed) or "none"}
-    alias = _alias(registry, version, stated.policy)
+    alias: Alias = CHALLENGER if waits_as_challenger(registry, version, stated.policy) else CHAMPION
     details = {"alias": alias, **vars(evidence), "failed_checks": failed}
     with answering():
         for path in ("decision.json", decision_path(evidence.decision)):
@@ -112,11 +112,11 @@ def apply_decision(
         _tag(registry, version, {decided: tags[OUTCOME_TAG]})
 
 
-def _alias(registry: Registry, version: Version, policy: Policy) -> Alias:
-    """Returns the alias of a version that passed: challenger if the policy asks for shadow evidence or approval, unless
-    it is the champion already, which a new evaluation confirms."""
+def waits_as_challenger(registry: Registry, version: Version, policy: Policy) -> bool:
+    """Returns True if a version that passes becomes challenger, because the policy asks for shadow evidence or
+    approval. The champion itself, which a new evaluation confirms, stays champion."""
     champion = registry.champion(version.name)
-    return CHALLENGER if policy.waits and (champion is None or champion.number != version.number) else CHAMPION
+    return policy.waits and (champion is None or champion.number != version.number)
 
 
 def _sign_again(registry: Registry, task: str, number: str, outcome: str, evidence: Evidence, who: Authority) -> None:

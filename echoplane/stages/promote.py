@@ -81,14 +81,15 @@ def _measured(
 ) -> tuple[Manifest, Any | None]:
     """Returns the decision on `version`, and the baseline that it was compared with, as it is when the decision is
     made."""
-    from echoplane.adapters.registration import baseline
+    from echoplane.adapters.registration import baseline, waits_as_challenger
 
     against = baseline(registry, version)
-    key = digest_of([policy.model_dump(), against.bundle_id if against else None])
+    waits = waits_as_challenger(registry, version, policy)
+    key = digest_of([policy.model_dump(), against.bundle_id if against else None, *([waits] if policy.waits else [])])
     manifest = run_stage(
         "promote",
         config,
-        lambda folder: _work(folder, evaluated, policy, _champion(registry, against), made_from),
+        lambda folder: _work(folder, evaluated, policy, _champion(registry, against), made_from, waits=waits),
         extra_cache_key=key,
     )
     standing = baseline(registry, version)
@@ -98,7 +99,13 @@ def _measured(
 
 
 def _work(
-    folder: Path, evaluated: Path, policy: Policy, champion: Champion | None, made_from: dict[str, Any]
+    folder: Path,
+    evaluated: Path,
+    policy: Policy,
+    champion: Champion | None,
+    made_from: dict[str, Any],
+    *,
+    waits: bool,
 ) -> StageResult:
     from echoplane.evaluation.scores import as_rows, read_scores
 
@@ -124,7 +131,7 @@ def _work(
             "refused_by": refused_by,
             "champion": champion.bundle_id if champion else None,
         },
-        output=Promotion(passed=decision.passed, refused_by=tuple(refused_by), waits=decision.passed and policy.waits),
+        output=Promotion(passed=decision.passed, refused_by=tuple(refused_by), waits=decision.passed and waits),
     )
 
 

@@ -441,3 +441,7 @@ def test_why_and_the_evidence_pack_tell_a_real_promotion(
     assert cli.main(["evidence", "verify", str(pack)]) == 0
     monkeypatch.delenv("ECHOPLANE_TRUSTED_KEYS")
     assert cli.main(["evidence", "verify", str(pack)]) == 1
+    (house.folder / "asks.yaml").write_text(json.dumps(LENIENT | {"approval": "person", "min_patients": 2}))
+    again = house.promote(house.bundle(31), policy=str(house.folder / "asks.yaml"))
+    assert again.stated(Promotion).passed
+    assert not again.stated(Promotion).waits, "it is the champion already"
