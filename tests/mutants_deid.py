@@ -656,6 +656,13 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "tests/unit/test_deid_regions.py::test_beside_a_region_text_in_the_same_coded_unit_still_goes",
     ),
     (
+        "deid anatomy",
+        _ROOM + "drawn.py",
+        "kept_HW[groups_HW] = one_side[label_N] <= _ONLY_ONE_SIDE",
+        "kept_HW[groups_HW] = one_side[label_N] <= 1",
+        "tests/unit/test_deid_drawn.py::test_edges_of_one_side_are_a_wall_and_of_both_sides_a_stroke",
+    ),
+    (
         "deid grey letters",
         _ROOM + "drawn.py",
         "        or still_strokes.remain(found.still_HW, keep_HW)\n",

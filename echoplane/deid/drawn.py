@@ -21,6 +21,7 @@ _MIN_CERTAIN, _MIN_POSSIBLE = 40, 60  # pixels of edges in one group; a static a
 _APART = 9  # pixels between the edges of one group
 _SMALL, _MIN_SMALL = 22.0, 12  # grey levels per pixel, pixels: of one letter that may be small, grey or turned
 _ONE_DIRECTION, _ONE_SIDE = 0.6, 0.4  # of the slopes of a wall; a letter has strokes in many directions, and both sides
+_ONLY_ONE_SIDE = 0.9  # of the slopes of a still wall of the phantom 0.99
 _NEAR = 17  # pixels around certain edges in which fainter ones belong to them
 _BLACK = 16  # grey levels of the brightest frame outside the sector
 _BORDER, _SHARP_BORDER = 21, 9  # pixels around that, in which the border of the sector may be, or is, sharp
@@ -74,7 +75,8 @@ def _slopes(frame_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def letters(found: Edges) -> np.ndarray:
     """Returns the blocks of drawn letters."""
-    ink_HW = _filled(found, _groups(found, _CERTAIN, _MIN_CERTAIN, found.inner_HW & ~found.strips_HW))
+    certain_HW = _groups(found, _CERTAIN, _MIN_CERTAIN, found.inner_HW & ~found.strips_HW)
+    ink_HW = _filled(found, _with_both_sides(found, certain_HW))
     return block_means(ink_HW.astype(np.uint8) * 255) > 0
 
 
@@ -93,17 +95,34 @@ def remain(found: Edges, mask: Mask) -> bool:
 
 def _has_small_letter(found: Edges, groups_HW: np.ndarray) -> bool:
     """Returns True if a group of edges has many directions and both sides of its strokes, as letters have."""
+    _, one_side, one_direction = _agreement(found, groups_HW)
+    return bool(((one_direction <= _ONE_DIRECTION) & (one_side <= _ONE_SIDE)).any())
+
+
+def _with_both_sides(found: Edges, groups_HW: np.ndarray) -> np.ndarray:
+    """Returns the groups of edges without those of one side alone: a stroke has two, the wall of a vessel has one."""
+    label_N, one_side, _ = _agreement(found, groups_HW)
+    kept_HW = groups_HW.copy()
+    kept_HW[groups_HW] = one_side[label_N] <= _ONLY_ONE_SIDE
+    return kept_HW
+
+
+def _agreement(found: Edges, groups_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the group of each edge, and per group how far its slopes agree in side and in direction, 0 to 1.
+
+    A group without edges has 1."""
     near_HW = cv2.dilate(groups_HW.astype(np.uint8), np.ones((_APART, _APART), np.uint8))
     label_N = cv2.connectedComponents(near_HW)[1][groups_HW]
     slope_N = found.mean_HWC[groups_HW] @ np.array([1, 1j])
     length_N = np.abs(slope_N)
-    total = np.bincount(label_N, length_N) + 1e-6
+    total = np.bincount(label_N, length_N)
     # squared, opposite slopes agree
-    one_side, one_direction = (
-        np.hypot(np.bincount(label_N, each_N.real), np.bincount(label_N, each_N.imag)) / total
+    side, direction = (
+        np.hypot(np.bincount(label_N, each_N.real), np.bincount(label_N, each_N.imag))
         for each_N in (slope_N, slope_N**2 / np.maximum(length_N, 1e-6))
     )
-    return bool(((total > 1) & (one_direction <= _ONE_DIRECTION) & (one_side <= _ONE_SIDE)).any())
+    empty, whole = total <= 1, np.maximum(total, 1e-6)
+    return label_N, np.where(empty, 1.0, side / whole), np.where(empty, 1.0, direction / whole)
 
 
 def _inner(sample_THW: np.ndarray, fan_HW: np.ndarray, mask: Mask, border: int) -> np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from pydicom.pixels import pixel_array
 
+from echoplane.deid import drawn
+from echoplane.deid.regions import Box, Mask
 from tests.unit.test_deid_builder import echo, region, run, written
 from tests.unit.test_deid_regions import SHAPE, fan
 
@@ -89,3 +91,22 @@ def test_d12_a_drawn_line_is_no_letter_and_the_anatomy_under_it_stays(
     assert flags == ()
     lit = before > 24
     assert (after[lit] <= 2).mean() < 0.001
+
+
+def test_edges_of_one_side_are_a_wall_and_of_both_sides_a_stroke() -> None:
+    clip_THW = np.full((6, 160, 240), 60, np.uint8)
+    clip_THW[:, 60:63, 40:100] = clip_THW[:, 80:83, 40:100] = 250  # wide letters: strokes with two sides
+    clip_THW[:, 60:83, 40:43] = clip_THW[:, 60:83, 97:100] = 250
+    clip_THW[:, 60:100, 150:220] = np.linspace(250, 60, 40, dtype=np.uint8)[:, None]  # a wall: bright, then fading
+    fan_HW, strips_HW = np.ones((2, 20, 30), bool)
+    found = drawn.edges(clip_THW, fan_HW, ~strips_HW, Mask((Box(0, 0, 160, 240),)))
+    wall_HW = np.zeros(found.min_HW.shape, bool)
+    wall_HW[57:63, 155:215] = True
+    stroke_HW = np.zeros_like(wall_HW)
+    stroke_HW[55:68, 35:105] = True
+    groups_HW = (found.min_HW > 20) & (wall_HW | stroke_HW)
+    assert (groups_HW & wall_HW).any()
+    assert (groups_HW & stroke_HW).any()
+    kept_HW = drawn._with_both_sides(found, groups_HW)
+    assert not (kept_HW & wall_HW).any()
+    assert np.array_equal(kept_HW & stroke_HW, groups_HW & stroke_HW)
