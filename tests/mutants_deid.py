@@ -223,7 +223,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "files.py",
         "    if outcome.status == QUARANTINED:\n",
         "    if True:\n",
-        _FILES + "27_what_is_not_dicom_is_refused_and_not_copied",
+        _FILES + "20_and_37_documents_reports_and_directories_are_refused",
     ),
     (
         "deid 28",
@@ -387,7 +387,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _ROOM + "letters.py",
         "    if height >= _TALL and height > 2 * width:",
         "    if False:",
-        _LETTERS + "14_a_name_that_stands_upright_is_masked_in_small_letters[3]",
+        _LETTERS + "14_a_line_on_its_side_that_the_network_does_not_see_is_seen_in_a_turned_view",
     ),
     (
         "deid 15",

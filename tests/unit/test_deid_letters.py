@@ -93,6 +93,18 @@ def test_case_14_a_name_that_stands_upright_is_masked_in_small_letters(tmp_path:
     assert share_covered(pixels, plain, tmp_path) > 0.9
 
 
+def test_case_14_a_line_on_its_side_that_the_network_does_not_see_is_seen_in_a_turned_view() -> None:
+    name = cv2.putText(np.zeros((24, 141), np.uint8), "Quacksalber", (4, 16), FONT, 0.55, 255, 1, cv2.LINE_AA)
+    noise = cv2.GaussianBlur(np.random.default_rng(1).normal(size=(168, 64)), (0, 0), 1.5)
+    grey = np.clip(60 + 40 * noise, 0, 255).astype(np.uint8)
+    grey[16:157, 16:40][np.rot90(name, 3) > 100] = 210
+    view = np.repeat(grey[..., None], 3, axis=2)
+    group = np.zeros((21, 8), bool)
+    group[2:20, 2:6] = True
+    assert not detector.lines(view).any()
+    assert letters._seen(view, group).any()
+
+
 @pytest.mark.parametrize("number", [10, 20])
 def test_case_15_text_at_the_rim_of_the_fan_in_one_frame_is_masked(tmp_path: Path, number: int) -> None:
     plain = np.roll(fan(frames=24), 4, axis=1)

@@ -221,7 +221,8 @@ def test_the_device_stays_by_its_option_alone(tmp_path: Path) -> None:
 
 
 def test_full_dates_stay_by_their_option_alone_and_the_birth_date_never(tmp_path: Path) -> None:
-    result = written(run(echo(), tmp_path, policy=Policy(dates="keep")), tmp_path)
+    born = "20120229"  # late enough for the day of an examination
+    result = written(run(echo(PatientBirthDate=born), tmp_path, policy=Policy(dates="keep")), tmp_path)
     assert (result.StudyDate, result.ContentDate) == ("20240317", "20240318")
     assert result.AcquisitionDateTime == "20240317101600.250000+0100"
     assert not result.PatientBirthDate
