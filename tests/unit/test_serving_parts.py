@@ -503,7 +503,7 @@ def test_every_kind_of_problem_is_described_in_the_interface() -> None:
         *(problems.busy(), problems.no_model("t"), problems.deadline(1), problems.unexpected()),
         *(problems.of_status(404), problems.of_status(405), problems.unauthenticated(), problems.forbidden([])),
         *(problems.rate_limit(1), problems.access_unavailable(), problems.needs_authentication()),
-        *(problems.feedback_unavailable(""), problems.too_large_text(1)),
+        *(problems.feedback_unavailable(""), problems.too_large_text(1), problems.history_unavailable()),
     )
     theirs = [error for error in InputError.__subclasses__() if error.__module__ == InputError.__module__]
     kinds = {problem.kind for problem in ours} | {error.kind for error in theirs}
