@@ -64,7 +64,7 @@ def measure(count: int = ROWS) -> None:
     print(*(f"{one['figure']}: {one['value']}" for one in figures), sep="\n")
     text = (
         f"A new monitor reads the log of one model in service: {len(FEATURES) + 2} streams, three sites, two "
-        f"manufacturers, three models, embeddings of {EMBEDDING} numbers. Its state is stored after every 16 MiB."
+        f"manufacturers, three models, embeddings of {EMBEDDING} numbers. Its state is stored after every 32 MiB."
     )
     command = f"python -m benchmarks.monitor_speed --rows {count}"
     results.record("monitor-speed", "Drift: catching up with a log", figures, machine.conditions(command, 0), text)

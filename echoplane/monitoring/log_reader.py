@@ -18,7 +18,7 @@ from echoplane.errors import EchoplaneError
 from echoplane.monitoring.prediction_log import COMPRESSED, SUFFIX, Row
 from echoplane.storage import BUCKET, Stored
 
-MAX_STEP_BYTES = 16 << 20
+MAX_STEP_BYTES = 32 << 20
 """Maximum number of bytes that one step reads; it bounds the memory."""
 DAMAGED = b"damaged\n"
 """Content that stands for a compressed file that cannot be read; it counts as a line that is no row."""

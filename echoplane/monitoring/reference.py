@@ -1,5 +1,6 @@
 """Reference for drift: the values of accepted studies, and the values of a new study in the same streams."""
 
+import base64
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ import numpy as np
 
 from echoplane.bundle.accuracy_model import AccuracyModel
 from echoplane.bundle.embeddings import centre_and_scale, distances
-from echoplane.monitoring.prediction_log import Row, unpacked
+from echoplane.monitoring.prediction_log import Row
 
 CANNOT_TELL = "cannot-tell"
 CONFIDENCE, DISTANCE = "confidence", "embedding distance"
@@ -37,22 +38,24 @@ class Reference:
 
     def values(self, rows: Sequence[Row]) -> np.ndarray:
         """Returns the values of answered studies (study, stream); NaN if a study has none."""
-        found = np.array([[row.features.get(name, math.nan) for name in self.names] for row in rows], float)
+        names = self.names
+        found = np.array([[row.features.get(name, math.nan) for name in names] for row in rows], float)
         columns = {
             CONFIDENCE: [math.nan if row.confidence is None else row.confidence for row in rows],
             DISTANCE: distances_of(rows, self.centre, self.scale),
         }
         for name in self.streams.keys() & columns:
-            found[:, self.names.index(name)] = columns[name]
+            found[:, names.index(name)] = columns[name]
         return found
 
 
 def distances_of(rows: Sequence[Row], centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Returns the distance of each study's embedding from `centre` (study); NaN for one of another size."""
-    embeddings = [unpacked(row.embedding) for row in rows]
-    unknown = np.full(len(centre), math.nan, np.float32)
-    same_size = [one if len(one) == len(centre) else unknown for one in embeddings]
-    return distances(np.stack(same_size), centre, scale)
+    unknown = np.full(len(centre), math.nan, "<f2").tobytes()
+    packed = [base64.b64decode(row.embedding) for row in rows]
+    same_size = b"".join(one if len(one) == len(unknown) else unknown for one in packed)
+    embeddings = np.frombuffer(same_size, "<f2").astype(np.float32).reshape(len(rows), len(centre))
+    return distances(embeddings, centre, scale)
 
 
 def reference_of(
