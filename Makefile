@@ -77,7 +77,7 @@ coverage: setup  ## share of lines that unit tests run, by package
 	$(BIN)/coverage json --quiet -o build/coverage.json
 	@$(BIN)/python -m benchmarks.coverage build/coverage.json
 
-bench: setup  ## measure every figure of docs/results.md again
+bench: setup  ## measure the figures of docs/results.md again, but for papers and cluster
 	@$(BIN)/python -m benchmarks
 
 python-3.12: setup  ## show that the pinned requirements resolve for Python 3.12 too

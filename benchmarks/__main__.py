@@ -29,6 +29,7 @@ from benchmarks import (
     serving,
     views_controls,
     views_outside,
+    views_speed,
 )
 
 DEMO = results.CHECKOUT / "build" / "demo"
@@ -98,6 +99,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "drift-false-alarms": drift_false_alarms.measure,
     "monitor-speed": monitor_speed.measure,
     "accuracy-estimate": accuracy_estimate.measure,
+    "views-speed": views_speed.measure,
     "views-outside": views_outside.measure,
     "views-controls": views_controls.measure,
 }

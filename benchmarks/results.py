@@ -11,7 +11,8 @@ PAGE = CHECKOUT / "docs" / "results.md"
 
 OPENING = """# Results
 
-Every figure below was measured by the command beside it; `make bench` measures them all again and rewrites this page.
+Every figure below was measured by the command beside it. `make bench` measures again all that needs neither hours of
+training (`make papers`) nor a cluster (`make test-cluster`) nor real pictures, and rewrites this page.
 Phantom patients are synthetic: these figures say that the platform works, not how well a model reads real hearts.
 """
 
