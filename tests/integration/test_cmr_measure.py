@@ -12,9 +12,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from echoplane import cli, cmr
+from echoplane import cli
 from echoplane.structured_report import TYPE_2
-from echoplane.tasks.cmr_segmentation import Segmentation
+from echoplane.tasks.cmr_segmentation import Segmentation, outputs
 from echoplane.tasks.cmr_segmentation.outputs.dicom import as_report
 from tests.tiny_cine import beating_heart, make_tiny_cine_bundle, slice_file
 
@@ -388,7 +388,7 @@ def test_a_run_that_fails_leaves_the_earlier_answer_whole(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(cmr, "write_report", full)
+        patched.setattr(outputs, "write_report", full)
         assert cli.main(["measure", str(tmp_path / "series"), *arguments]) == 1
     assert {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()} == before
 
