@@ -61,7 +61,7 @@ def test_the_first_answer_comes_within_five_minutes_of_the_install(champion: str
 
 
 def test_helm_test_passes(champion: str, release: str) -> None:
-    assert f"{k8s.TASK} version 1" in k8s.helm("test", release, "--logs")
+    assert f"{k8s.TASK} has a model" in k8s.helm("test", release, "--logs")
 
 
 def test_an_upgrade_and_a_rollback_fail_no_request(
