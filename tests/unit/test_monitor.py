@@ -5,6 +5,7 @@ import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
@@ -165,8 +166,8 @@ def test_a_state_of_a_version_that_knew_one_group_per_alarm_is_read(reference, m
 def test_groups_do_not_multiply_the_evidence(reference):
     """Each study counts once per group, and the mean over groups grows by at most the number of studies."""
     monitor = TaskMonitor({"x": [0.0]}, {})
-    for group in ("site a", "site b"):
-        monitor.add({"x": 1.0}, "A4C", [group])
+    after = [monitor.add_all(np.array([[1.0]]), ["A4C"], [(group,)])[-1] for group in ("site a", "site b")]
+    assert after[-1] == monitor.evidence
     assert monitor.evidence == pytest.approx(
         sum(evidence for streams in monitor.groups.values() for evidence in streams.evidence.values()) / 3
     )
