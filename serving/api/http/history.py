@@ -19,6 +19,7 @@ from echoplane.monitoring.dashboard_history import queries
 from echoplane.monitoring.dashboards import SERVICE, Panel
 from echoplane.settings import ServingSettings
 from serving.api.http import problems
+from serving.api.http.routes import problem_response
 from serving.api.http.schemas import Body
 from serving.api.http.service import json_response
 
@@ -132,6 +133,13 @@ async def _series(
 def add_history(app: FastAPI, path: str, settings: ServingSettings) -> None:
     history = History(settings)
 
-    @app.get(path, response_model=HistoryBody, summary="History of the dashboard's charts, from Prometheus")
+    responses: dict[int | str, dict[str, Any]] = {status: problem_response() for status in (401, 403, 422, 503)}
+
+    @app.get(
+        path,
+        response_model=HistoryBody,
+        summary="History of the dashboard's charts, from Prometheus",
+        responses=responses,
+    )
     async def read(range: Range = "1h") -> Response:  # noqa: A002  the query's parameter
         return json_response(await history.read(range))
