@@ -78,6 +78,13 @@ def find_token(token: str, entries: dict[str, TokenEntry]) -> TokenEntry | None:
     return entry if same and known and entry.is_valid(datetime.now(UTC)) else None
 
 
+def find_bearer(authorization: str, path: Path) -> TokenEntry | None:
+    """Returns the valid entry, in the token file at `path`, of the token in an Authorization header, or None. Raises
+    ConfigError if the file cannot be used."""
+    scheme, _, token = authorization.partition(" ")
+    return find_token(token, read_tokens(path)) if scheme.lower() == "bearer" else None
+
+
 def _hash(salt: str, secret: str) -> str:
     return hashlib.sha256(f"{salt}{secret}".encode()).hexdigest()
 

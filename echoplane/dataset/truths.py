@@ -14,8 +14,8 @@ from echoplane.tasks import Task, Truth
 
 FEEDBACK = "feedback"
 """Source, in labels.csv, of a label that a person gave to an answer of the service."""
-CORRECTED, OWN_LABEL = "corrected", "own_label"
-"""Keys of a row, beside the columns of the catalogue: whether feedback gave its label, and the file's own label."""
+OWN_LABEL = "own_label"
+"""Key, beside the columns of the catalogue, of a row that feedback labelled: the label that the file itself states."""
 Row = dict[str, Any]
 Value = TypeVar("Value", str, float)
 
@@ -41,8 +41,7 @@ def _labelled(rows: list[Row], folder: Path, task: Task, left_out: Counter[str])
     labelled = [
         row
         | {"label": given.get(row["instance"], row["label"])}
-        | {OWN_LABEL: row["label"] if row["instance"] in corrected else None}
-        | {CORRECTED: row["instance"] in corrected}
+        | ({OWN_LABEL: row["label"]} if row["instance"] in corrected else {})
         for row in rows
     ]
     left_out["no label"] += sum(row["label"] not in allowed for row in labelled)
@@ -56,7 +55,7 @@ def without_corrections(row: Row, allowed: Collection[str]) -> Row | None:
     People correct the answers that they find wrong, so a test set with corrections would be harder than the studies,
     and would change with every correction.
     """
-    if not row.get(CORRECTED):
+    if OWN_LABEL not in row:
         return row
     return row | {"label": row[OWN_LABEL]} if row[OWN_LABEL] in allowed else None
 

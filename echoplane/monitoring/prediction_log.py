@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -84,9 +84,12 @@ def packed(embedding: np.ndarray) -> str:
     return base64.b64encode(np.asarray(embedding, "<f2").tobytes()).decode()
 
 
-def unpacked(text: str) -> np.ndarray:
-    """Returns the embedding of a row, (feature) float32."""
-    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+def unpacked(texts: Sequence[str], size: int) -> np.ndarray:
+    """Returns the embeddings of rows, (row, feature) float32; NaN for one that has not `size` features."""
+    unknown = np.full(size, np.nan, "<f2").tobytes()
+    packed_rows = map(base64.b64decode, texts)
+    content = b"".join(one if len(one) == len(unknown) else unknown for one in packed_rows)
+    return np.frombuffer(content, "<f2").astype(np.float32).reshape(len(texts), size)
 
 
 class PredictionLog:

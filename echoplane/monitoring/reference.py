@@ -1,6 +1,5 @@
 """Reference for drift: the values of accepted studies, and the values of a new study in the same streams."""
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ import numpy as np
 
 from echoplane.bundle.accuracy_model import AccuracyModel
 from echoplane.bundle.embeddings import centre_and_scale, distances
-from echoplane.monitoring.prediction_log import Row
+from echoplane.monitoring.prediction_log import Row, unpacked
 
 CANNOT_TELL = "cannot-tell"
 CONFIDENCE, DISTANCE = "confidence", "embedding distance"
@@ -51,11 +50,7 @@ class Reference:
 
 def distances_of(rows: Sequence[Row], centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Returns the distance of each study's embedding from `centre` (study); NaN for one of another size."""
-    unknown = np.full(len(centre), math.nan, "<f2").tobytes()
-    packed = [base64.b64decode(row.embedding) for row in rows]
-    same_size = b"".join(one if len(one) == len(unknown) else unknown for one in packed)
-    embeddings = np.frombuffer(same_size, "<f2").astype(np.float32).reshape(len(rows), len(centre))
-    return distances(embeddings, centre, scale)
+    return distances(unpacked([row.embedding for row in rows], len(centre)), centre, scale)
 
 
 def reference_of(

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import HTTPException, Request
 
 from echoplane.errors import ConfigError
-from echoplane.tokens import Role, find_token, read_tokens
+from echoplane.tokens import Role, find_bearer
 from serving.gateway.settings import GatewaySettings
 from serving.loopback import came_by_loopback
 
@@ -42,9 +42,8 @@ class Access:
             if came_by_loopback(request.scope):
                 return Caller("this machine", None)
             raise HTTPException(403, "set ECHOPLANE_GATEWAY_HTTP_TOKEN_FILE to admit other machines")
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
-            entry = find_token(token, read_tokens(Path(self._token_file))) if scheme.lower() == "bearer" else None
+            entry = find_bearer(request.headers.get("authorization", ""), Path(self._token_file))
         except ConfigError as error:
             log.error("%s Nobody is let in.", error)  # noqa: TRY400  the message says it all
             raise HTTPException(503, "tokens cannot be checked now") from None

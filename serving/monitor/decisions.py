@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from echoplane.errors import ConfigError
 from echoplane.monitoring.retraining import AuditFile, Event, decision
-from echoplane.tokens import find_token, read_tokens
+from echoplane.tokens import find_bearer
 from serving.monitor.bodies import TooLarge, read_body
 
 ROLE = "operate"
@@ -61,9 +61,8 @@ class Decisions:
         """Returns 200 and the name of the caller's token, or another status and what is wrong."""
         if not self._token_file:
             return 403, "decisions over HTTP are off; set ECHOPLANE_MONITOR_TOKEN_FILE, or use `echoplane retrain`."
-        scheme, _, token = authorization.partition(" ")
         try:
-            entry = find_token(token, read_tokens(Path(self._token_file))) if scheme.lower() == "bearer" else None
+            entry = find_bearer(authorization, Path(self._token_file))
         except ConfigError as error:
             log.error("%s Nobody is let in.", error)  # noqa: TRY400  the message says it all
             return 503, "tokens cannot be checked now."

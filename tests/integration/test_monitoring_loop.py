@@ -64,7 +64,7 @@ def write_evaluation(folder: Path, bundle: str) -> None:
         common = {field.name: 0.0 if pa.types.is_floating(field.type) else row.request_id for field in SCHEMA}
         known = {"label": row.label, "confidence": row.confidence, "abstained": False}
         features = {f"{FEATURE}{name}": value for name, value in row.features.items()}
-        rows.append(common | known | features | {EMBEDDING: unpacked(row.embedding).tolist()})
+        rows.append(common | known | features | {EMBEDDING: unpacked([row.embedding], 8)[0].tolist()})
     pq.write_table(pa.Table.from_pylist(rows), folder / "scores.parquet")
     digest, output = digest_of(file_digests(folder)), Evaluation(bundle_id=bundle)
     Manifest(

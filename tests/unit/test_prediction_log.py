@@ -97,7 +97,7 @@ def test_a_folder_that_can_not_be_written_is_named_as_the_fault(tmp_path):
 
 def test_an_embedding_survives_packing_at_half_precision():
     embedding = np.linspace(-3, 3, 7, dtype=np.float32)
-    assert unpacked(packed(embedding)) == pytest.approx(embedding, abs=2e-3)
+    assert unpacked([packed(embedding)], len(embedding))[0] == pytest.approx(embedding, abs=2e-3)
 
 
 @pytest.mark.parametrize(
