@@ -56,6 +56,10 @@ def _study_request(files: Sequence[File]) -> _Request:
     return _Request(method="POST", path="/v1/study", headers={**_key(), "accept": NDJSON}, files=contents)
 
 
+def _dicom_request(files: Sequence[File]) -> _Request:
+    return _Request(method="POST", path="/v1/dicom", headers=_key(), files=tuple(map(_content, files)))
+
+
 def _feedback_request(answer: Answer, label: str) -> _Request:
     body = {"request_id": answer.request_id, "task": answer.task, "label": label}
     return _Request(method="POST", path="/v1/feedback", headers=_key(), json_body=body)
@@ -145,6 +149,11 @@ class AsyncClient:
                 raise _unreachable(error) from None
         raise ServiceError(f"the service ended the study after {count} entries, before it was complete.")
 
+    async def dicom(self, files: Sequence[File]) -> bytes:
+        """Returns the answers to files as DICOM reports and segmentations, in one zip. Raises ServiceError if there are
+        none."""
+        return await self._send(_dicom_request(files))
+
     async def feedback(self, answer: Answer, label: str) -> None:
         """Says that `label` is right for the study of `answer`. Raises ServiceError if that is not kept."""
         await self._send(_feedback_request(answer, label))
@@ -227,6 +236,10 @@ class Client:
                 yield entry
         finally:
             self._portal.call(answers.aclose)
+
+    def dicom(self, files: Sequence[File]) -> bytes:
+        """Returns the answers to files as DICOM objects in one zip; see `AsyncClient.dicom`."""
+        return self._portal.call(self._async.dicom, files)
 
     def feedback(self, answer: Answer, label: str) -> None:
         """Says that `label` is right for the study of `answer`. Raises ServiceError if that is not kept."""

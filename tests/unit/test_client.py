@@ -1,11 +1,14 @@
 """The Python client against the real app, and against servers that fail in known ways."""
 
 import asyncio
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
+import pydicom
 import pytest
 
 from echoplane.client import Answer, AsyncClient, Client, FileAnswer, ServiceError, clients
@@ -44,6 +47,16 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(clients.asyncio, "sleep", sleep)
     return waited
+
+
+def test_answers_come_as_dicom_objects(transport: httpx.ASGITransport) -> None:
+    with Client(ADDRESS, transport=transport) as client:
+        content = client.dicom([dicom.jpeg_clip()])
+        with pytest.raises(ServiceError, match="DICOM"):
+            client.dicom([b"no picture"])
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        reports = [pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist() if ".dcm" in name]
+    assert [report.Modality for report in reports] == ["SR"]
 
 
 def test_a_file_is_answered_explained_and_corrected(transport: httpx.ASGITransport, tmp_path: Path) -> None:
