@@ -13,6 +13,7 @@ calibrating   the threshold under which a result is flagged as unsure
 scoring       comparison of masks and measures with annotations: rows, figures, failures
 cleaning, measures, overlap, quality, coverage   mask clean-up, volumes, distances, quality control flags
 segments, derived   wall thickness by segment; indexed measures, peak rates, reference ranges
+greys         random changes of grey values for augmentation
 networks, learning                               the parts that need torch
 """
 

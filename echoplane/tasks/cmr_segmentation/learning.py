@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from echoplane.tasks.cmr_segmentation import greys
 from echoplane.tasks.cmr_segmentation.networks import Fcn, UNet
 from echoplane.tasks.cmr_segmentation.structures import (
     CLASSES,
@@ -29,6 +30,10 @@ SMOOTH_PIXELS = 50
 """Smoothing constant added to numerator and denominator of the soft Dice, for slices without the structure."""
 KNOT_PIXELS = 24
 """Spacing of the control points of the elastic deformation: about half a ventricle."""
+DRAWN = np.array(
+    [may_be & 1 == 0 and may_be & bits(tuple(range(LV_CAVITY, CLASSES))) > 0 for may_be in range(256)], np.uint8
+)
+"""1 for each byte of a target that says of its pixel that it is an annotated structure."""
 
 
 class Network(BaseModel):
@@ -86,6 +91,23 @@ class Augmentation(BaseModel):
     """Maximum standard deviation of the added noise, in grey levels."""
     blur: float = Field(default=1.0, ge=0)
     """Maximum standard deviation of the Gaussian blur, in pixels; a quarter of the changed slices is blurred."""
+    curved: float = Field(default=0.0, ge=0, le=1)
+    """Share of the changed crops whose grey values go through a random rising curve of several knots."""
+    recontrasted: float = Field(default=0.0, ge=0, le=1)
+    """Share of the changed crops with a random contrast of tissues, by a small random filter or a curve that may
+    fall."""
+    shading: float = Field(default=0.0, ge=0)
+    """Maximum standard deviation of the logarithm of a smooth random field of brightness, beside the gradient."""
+    coarse: float = Field(default=0.0, ge=0, le=1)
+    """Share of the changed crops at a lower resolution; half of these ring at edges, as zero-filled scans do."""
+    sharp: float = Field(default=0.0, ge=0, le=1)
+    """Share of the changed crops with edges that are sharpened and overshoot."""
+    ghost: float = Field(default=0.0, ge=0, le=1)
+    """Share of the changed crops with a faint copy of the picture, shifted along one axis."""
+    rician: float = Field(default=0.0, ge=0, le=1)
+    """Share of the changed crops whose noise is Rician, as in magnitude pictures; in the others it is Gaussian."""
+    cut: float = Field(default=0.0, ge=0, le=1)
+    """Share of all crops whose field of view ends at a black border. Annotated structures are unknown there."""
 
 
 def network(config: Network) -> nn.Module:
@@ -157,7 +179,17 @@ def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) 
     # if every crop is changed, no random number is drawn, so runs from before this setting existed stay reproducible
     if config.regreyed == 1 or rng.random() < config.regreyed:
         image = _regreyed(image, rng, config)
+    if _happens(config.cut, rng):
+        outside = greys.border(image.shape, rng)
+        image[outside] = 0
+        target[outside & (DRAWN[target] > 0)] = unknown_of(target_HW)
     return np.stack([image, target])
+
+
+def _happens(share: float, rng: np.random.Generator) -> bool:
+    """Returns True for this share of calls. A share of 0 draws no random number, which keeps earlier runs
+    reproducible."""
+    return share > 0 and rng.random() < share
 
 
 def _sources(inverse: np.ndarray, rng: np.random.Generator, config: Augmentation) -> tuple[np.ndarray, np.ndarray]:
@@ -198,18 +230,35 @@ def _centre(target_HW: np.ndarray, rng: np.random.Generator, config: Augmentatio
     rows, columns = target_HW.shape
     if rng.random() < config.elsewhere:
         return rng.uniform(0, 1, 2) * (columns, rows)
-    drawn = np.argwhere((target_HW & (bits(tuple(range(LV_CAVITY, CLASSES)))) > 0) & (target_HW & 1 == 0))
-    centre = drawn.mean(axis=0)[::-1] if len(drawn) else np.array([columns / 2, rows / 2])
-    return centre + rng.normal(0, config.shift, 2)
+    drawn_HW = cv2.LUT(target_HW, DRAWN)
+    by_column, by_row = (cv2.reduce(drawn_HW, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (0, 1))
+    count = max(int(by_row.sum()), 1)
+    middle = (by_column @ np.arange(columns) / count, by_row @ np.arange(rows) / count)
+    return np.array(middle if by_row.any() else (columns / 2, rows / 2)) + rng.normal(0, config.shift, 2)
 
 
 def _regreyed(image_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Changes the grey values: gamma, brightness and its gradient, blur, noise."""
-    grey = (image_HW.astype(np.float32) / 255) ** np.float32(np.exp(np.clip(rng.normal(0, config.gamma), -0.9, 0.9)))
+    """Changes the grey values: contrast, gamma, brightness and its variation, resolution, ghosts, noise."""
+    grey: np.ndarray = image_HW.astype(np.float32) / 255
+    if _happens(config.curved, rng):
+        grey = greys.curved(grey, rng)
+    if _happens(config.recontrasted, rng):
+        grey = greys.recontrasted(grey, rng)
+    grey = grey ** np.float32(np.exp(np.clip(rng.normal(0, config.gamma), -0.9, 0.9)))
     slope = np.linspace(-1, 1, len(grey), dtype=np.float32)
     across, down = rng.normal(0, config.bias, 2).astype(np.float32)
     grey = grey * np.exp(across * slope[None] + down * slope[:, None] + np.float32(rng.normal(0, config.gain)))
+    if config.shading:
+        grey = greys.shaded(grey, rng, config.shading)
     if config.blur and rng.random() < 0.25:
         grey = cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.2, max(config.blur, 0.21)))
-    grey = grey * 255 + rng.uniform(0, config.noise) * rng.standard_normal(grey.shape, np.float32)
+    for share, change in ((config.coarse, greys.coarsened), (config.sharp, greys.sharpened),
+                          (config.ghost, greys.ghosted)):  # fmt: skip
+        if _happens(share, rng):
+            grey = change(grey, rng)
+    deviation = rng.uniform(0, config.noise)
+    if _happens(config.rician, rng):
+        grey = greys.noisy(grey * 255, rng, deviation)
+    else:
+        grey = grey * 255 + deviation * rng.standard_normal(grey.shape, np.float32)
     return np.clip(grey + 0.5, 0, 255).astype(np.uint8)
