@@ -19,7 +19,7 @@ import numpy as np
 
 from echoplane import bundle as bundles
 from echoplane.edge import fleet, publish
-from echoplane.edge.upload import read_reports
+from echoplane.edge.upload import receive
 from tests.edge_site import TASK, Site
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -81,7 +81,7 @@ def rolled_out(site: Site, good: list[Path], count: int) -> dict[str, object]:
     while True:
         for device in devices:
             device.cycle()
-        reports = read_reports(str(site.folder / "reports"))
+        reports = receive(str(site.folder / "reports")).reports
         candidate = publish.plan_of(site.repository, "stable").tasks[TASK].candidate
         rings.append(f"{candidate.ring}: {fleet.summary(reports, TASK)['serving']} serving what they should")
         decision = fleet.decide(candidate, TASK, reports, policy, datetime.now(UTC))

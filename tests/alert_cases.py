@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 VIEW = 'task="echo-view-video"'
 MODEL = f'{VIEW}, version="3"'
+BOX = 'channel="stable", device="box-1"'
 DRIFTED = 'stream="brightness", group="site harbour, model VIVID E95"'
 
 
@@ -408,4 +409,82 @@ CASES = (
         "1GiB are free; the gateway soon refuses studies.",
     ),
     Case("EchoplaneGatewayDiskFull", "100 GB are free", {"echoplane_gateway_free_bytes": "1e11x20"}, "6m"),
+    Case(
+        "EchoplaneEdgeStatusOld",
+        "the job died 80 minutes ago",
+        {"echoplane_edge_status_timestamp_seconds": "0x100"},
+        "80m",
+        {},
+        "`echoplane edge status --act --metrics` does not run, so a bad bundle is not halted.",
+    ),
+    Case(
+        "EchoplaneEdgeStatusOld",
+        "it runs every minute",
+        {"echoplane_edge_status_timestamp_seconds": "0+60x100"},
+        "80m",
+    ),
+    Case(
+        "EchoplaneEdgeUnseen",
+        "a report 25 hours ago, and one an hour ago",
+        {
+            f"echoplane_edge_last_seen_timestamp_seconds{{{BOX}}}": "0x600",
+            'echoplane_edge_last_seen_timestamp_seconds{channel="stable", device="box-2"}': "86400x600",
+        },
+        "25h",
+        {"channel": "stable", "device": "box-1"},
+        "box-1 of channel stable has sent no report; it may still serve.",
+        "4m",
+    ),
+    Case(
+        "EchoplaneEdgeUnseen",
+        "a report 23 hours ago",
+        {f"echoplane_edge_last_seen_timestamp_seconds{{{BOX}}}": "7200x600"},
+        "25h",
+        interval="4m",
+    ),
+    Case(
+        "EchoplaneEdgeHalted",
+        "one of two tasks",
+        {
+            f'echoplane_edge_rollout_halted{{channel="stable", {VIEW}}}': "0x5 1x5",
+            'echoplane_edge_rollout_halted{channel="stable", task="cmr-segmentation"}': "0x10",
+        },
+        "6m",
+        {"channel": "stable", "task": "echo-view-video"},
+        "echo-view-video of channel stable: devices returned to the stable bundle.",
+    ),
+    Case(
+        "EchoplaneEdgeHalted",
+        "it was resumed",
+        {f'echoplane_edge_rollout_halted{{channel="stable", {VIEW}}}': "1x5 0x5"},
+        "8m",
+    ),
+    Case(
+        "EchoplaneEdgeRepositoryExpires",
+        "in 4 days",
+        {"echoplane_edge_repository_expires_timestamp_seconds": "352800x120"},
+        "2h",
+        {},
+        "4d 0h 0m 0s are left; `echoplane edge refresh` should run daily.",
+    ),
+    Case(
+        "EchoplaneEdgeRepositoryExpires",
+        "in 14 days",
+        {"echoplane_edge_repository_expires_timestamp_seconds": "1216800x120"},
+        "2h",
+    ),
+    Case(
+        "EchoplaneEdgeDiskFull",
+        "512 MiB",
+        {f"echoplane_edge_free_bytes{{{BOX}}}": "536870912x120"},
+        "2h",
+        {"channel": "stable", "device": "box-1"},
+        "box-1 of channel stable has 512MiB free; it may not take the next bundle.",
+    ),
+    Case(
+        "EchoplaneEdgeDiskFull",
+        "it was full for half an hour",
+        {f"echoplane_edge_free_bytes{{{BOX}}}": "536870912x30 1e10x90"},
+        "2h",
+    ),
 )

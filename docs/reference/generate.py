@@ -6,6 +6,7 @@
 import contextlib
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from echoplane.cli import COMMANDS
+from echoplane.edge import fleet_metrics
+from echoplane.exposition import Definition
 from echoplane.monitoring import alerts, metrics, monitor_metrics
 from echoplane.settings import ServingSettings
 from helm import dashboards
@@ -139,10 +142,19 @@ def _metrics() -> str:
     parts += ["", "## Metrics of the DICOM gateway", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
     parts += _metric_rows(gateway_metrics)
     parts += ["", "## Metrics of the monitor", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
-    for one in monitor_metrics.DEFINITIONS:
-        labels = ", ".join(f"`{label}`" for label in one.labels)
-        parts.append(f"| `{one.series}` | {one.kind} | {labels} | {_one_line(one.help)} |")
+    parts += _defined_rows(monitor_metrics.DEFINITIONS)
+    parts += ["", "## Metrics of the edge fleet", "", "What `echoplane edge status --metrics FILE` writes.", ""]
+    parts += ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    parts += _defined_rows(fleet_metrics.DEFINITIONS)
     return "\n".join([*parts, ""])
+
+
+def _defined_rows(definitions: Iterable[Definition]) -> list[str]:
+    rows = []
+    for one in definitions:
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        rows.append(f"| `{one.series}` | {one.kind} | {labels} | {_one_line(one.help)} |")
+    return rows
 
 
 def _metric_rows(module: ModuleType) -> list[str]:

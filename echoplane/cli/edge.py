@@ -28,6 +28,8 @@ def run_edge(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("--act", action="store_true", help="status: do what the policy decides")
     parser.add_argument("--soak-h", type=float, default=24, help="status: hours in a ring before the next. Default: 24")
     parser.add_argument("--max-failed-share", type=float, default=0.1, help="status: share that halts. Default: 0.1")
+    parser.add_argument("--page", type=Path, help="status: file for a page of the whole fleet")
+    parser.add_argument("--metrics", type=Path, help="status: file of metrics for node_exporter, such as edge.prom")
     args = parser.parse_args(arguments)
     for action, given, option in (("publish", args.bundle, "--bundle"), ("init rotate", args.new_keys, "--new-keys")):
         if args.action in action.split() and not given:
@@ -70,10 +72,9 @@ def _change(args: argparse.Namespace) -> dict[str, Any]:
 def _status(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the plan and the fleet by task; with --act, halts or widens as the policy decides."""
     from echoplane.edge import fleet, publish
-    from echoplane.edge.upload import read_reports
 
-    repo, reports = _opened(args), read_reports(args.reports) if args.reports else []
-    reports = [report for report in reports if report.channel == args.channel]
+    repo, received = _opened(args), _received(args)
+    reports = [report for report in received.reports if report.channel == args.channel]
     policy = fleet.Policy(soak_h=args.soak_h, max_failed_share=args.max_failed_share)
     shown: dict[str, Any] = {"devices": len(reports)}
     for task, plan in publish.plan_of(repo, args.channel).tasks.items():
@@ -86,7 +87,25 @@ def _status(args: argparse.Namespace) -> dict[str, Any]:
             shown[task] |= {"decision": decision.action, "reason": decision.reason}
             if args.act:
                 _act(publish.Rollout(repo, args.channel, task), decision, [report.device for report in reports])
+    if args.page or args.metrics:
+        shown |= _write_view(args, repo, received, policy)
     return shown
+
+
+def _write_view(args: argparse.Namespace, repo: Any, received: Any, policy: Any) -> dict[str, Any]:
+    """Writes the page and the metrics of all channels, as they stand after what the policy did."""
+    from echoplane.edge import fleet_metrics, fleet_page, fleet_view, publish
+    from echoplane.files import write_atomically
+
+    plans = {channel: publish.plan_of(repo, channel) for channel in publish.channels(repo)}
+    repository = fleet_view.Repository(plans, repo.timestamp().expires)
+    expected = {args.channel: _named(args)} if args.devices else {}
+    fleet = fleet_view.fleet_of(repository, received, expected, policy, repo.now)
+    if args.page:
+        write_atomically(args.page, fleet_page.fleet_page(fleet).encode())
+    if args.metrics:
+        write_atomically(args.metrics, fleet_metrics.fleet_exposition(fleet))
+    return {"need a look": fleet.unwell}
 
 
 def _act(where: Any, decision: Any, devices: list[str]) -> None:
@@ -99,10 +118,20 @@ def _act(where: Any, decision: Any, devices: list[str]) -> None:
 
 
 def _devices(args: argparse.Namespace) -> list[str]:
-    from echoplane.edge.fleet import check_device
-    from echoplane.edge.upload import devices_of, read_reports
+    return sorted({report.device for report in _received(args).reports} | set(_named(args)))
 
-    return [check_device(one) for one in devices_of(read_reports(args.reports) if args.reports else [], args.devices)]
+
+def _named(args: argparse.Namespace) -> list[str]:
+    from echoplane.edge.fleet import check_device
+
+    return [check_device(one.strip()) for one in args.devices.split(",") if one.strip()]
+
+
+def _received(args: argparse.Namespace) -> Any:
+    from echoplane.edge.fleet import Received
+    from echoplane.edge.upload import receive
+
+    return receive(args.reports) if args.reports else Received([], [])
 
 
 def _opened(args: argparse.Namespace) -> Any:

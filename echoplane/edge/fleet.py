@@ -1,20 +1,23 @@
-"""Reports of devices, the view of the fleet, and the policy that halts or widens a roll-out.
+"""Reports of devices, and the policy that halts or widens a roll-out.
 
 A report is a small JSON object: the present state of one device, without patient, study or answer.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from echoplane.edge.rollout import Candidate, Ring, place
 from echoplane.errors import ConfigError
 
 State = Literal["serving", "waiting", "refused", "nothing"]
 """serving the wanted bundle; waiting for it (network, space); refused after a failed check; nothing to serve."""
+MAX_MIB = 1 << 40
+TEXT_LENGTH = 300
 DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
@@ -44,7 +47,7 @@ class Report(_Frozen):
     schema_version: Literal[1] = 1
     device: Annotated[str, Field(pattern=DEVICE_ID)]
     channel: str
-    time: datetime
+    time: AwareDatetime
     """Time by the device's clock."""
     version: str
     """Version of echoplane on the device."""
@@ -53,9 +56,46 @@ class Report(_Frozen):
     """Why the plan could not be fetched or was refused; empty if it was accepted."""
     clock: str = ""
     """Fault of the clock; empty if none is known."""
-    free_mib: int = Field(ge=0)
-    waiting_mib: float = Field(default=0, ge=0)
+    free_mib: int = Field(ge=0, le=MAX_MIB)
+    waiting_mib: float = Field(default=0, ge=0, le=MAX_MIB, allow_inf_nan=False)
     """Size of the results that wait to be sent."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A report, and the time at which it arrived by the store's clock: the device's own clock may be wrong."""
+
+    report: Report
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Received:
+    """What lies in the store of reports."""
+
+    seen: list[Seen]
+    unreadable: list[str]
+    """Names of files that are no report of the device that their name says."""
+
+    @property
+    def reports(self) -> list[Report]:
+        return [one.report for one in self.seen]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Number of devices of a ring, of those that serve the candidate, and of those that refused it."""
+
+    ring: int
+    serving: int
+    refused: int
+    reason: str
+    """Reason of the first refusal."""
+
+    @property
+    def refused_share(self) -> float:
+        """Share of refusals among the devices that tried."""
+        return self.refused / max(1, self.refused + self.serving)
 
 
 class Policy(_Frozen):
@@ -86,18 +126,30 @@ def read_report(content: bytes) -> Report | None:
         return None
 
 
-def decide(candidate: Candidate, task: str, reports: Iterable[Report], policy: Policy, now: datetime) -> Decision:
-    """Returns what to do with the roll-out of `candidate`, from the newest report of each device."""
+def plain(text: str) -> str:
+    """Returns a device's text on one line, without characters that change what stands around it, and not too long."""
+    shown = "".join(one if one.isprintable() else " " for one in text[: TEXT_LENGTH + 1])
+    return shown if len(shown) <= TEXT_LENGTH else f"{shown[:TEXT_LENGTH]} ..."
+
+
+def tally(candidate: Candidate, task: str, reports: Iterable[Report]) -> Tally:
+    """Counts the devices of the candidate's ring, from the newest report of each device."""
     ring = [r.tasks[task] for r in reports if task in r.tasks and place(r.device) <= candidate.cut]
     tried = [one for one in ring if (one.wanted, one.attempt) == (candidate.bundle, candidate.attempt)]
-    failed = [one for one in tried if one.state == "refused"]
-    serving = [one for one in tried if one.state == "serving"]
-    counts = f"{len(serving)} of {len(ring)} devices serve it, {len(failed)} refused it"
+    refused = [one for one in tried if one.state == "refused"]
+    serving = sum(one.state == "serving" and one.bundle == candidate.bundle for one in tried)
+    return Tally(len(ring), serving, len(refused), plain(refused[0].reason) if refused else "")
+
+
+def decide(candidate: Candidate, task: str, reports: Iterable[Report], policy: Policy, now: datetime) -> Decision:
+    """Returns what to do with the roll-out of `candidate`, from the newest report of each device."""
+    found = tally(candidate, task, reports)
+    counts = f"{found.serving} of {found.ring} devices serve it, {found.refused} refused it"
     if candidate.halted:
         return Decision(action="wait", reason=f"halted: {candidate.halted}")
-    if failed and len(failed) / (len(failed) + len(serving)) > policy.max_failed_share:
-        return Decision(action="halt", reason=f"{counts}; the first reason: {failed[0].reason}")
-    if not ring or len(serving) / len(ring) < policy.min_serving_share:
+    if found.refused and found.refused_share > policy.max_failed_share:
+        return Decision(action="halt", reason=f"{counts}; the first reason: {found.reason}")
+    if not found.ring or found.serving / found.ring < policy.min_serving_share:
         return Decision(action="wait", reason=counts)
     if candidate.ring == "all":
         return Decision(action="done", reason=counts)

@@ -30,6 +30,11 @@ def plan_of(repository: EdgeRepository, channel: str) -> Plan:
     return Plan(channel=channel) if content is None else read_plan(content)
 
 
+def channels(repository: EdgeRepository) -> set[str]:
+    """Returns the names of the channels that have a plan."""
+    return {path.split("/")[1].removesuffix(".json") for path in repository.targets(PLAN).targets}
+
+
 def publish(repository: EdgeRepository, channel: str, folder: Path, ring: Ring, devices: Collection[str]) -> Candidate:
     """Offers the bundle in `folder` to `ring`; a bundle that is on offer already is offered to a wider ring.
 
@@ -124,9 +129,8 @@ def _add_bundle(repository: EdgeRepository, targets: Targets, folder: Path, bund
 
 
 def _bundles_in_use(where: Rollout, changed: TaskPlan) -> set[str]:
-    listed = where.repository.targets(PLAN).targets
-    channels = {path.split("/")[1].removesuffix(".json") for path in listed} - {where.channel}
-    plans = [plan_of(where.repository, channel) for channel in channels] + [_with_plan(where, changed)]
+    others = channels(where.repository) - {where.channel}
+    plans = [plan_of(where.repository, channel) for channel in others] + [_with_plan(where, changed)]
     return set().union(*(plan.bundles() for plan in plans))
 
 

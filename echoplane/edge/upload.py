@@ -5,15 +5,18 @@ state or the new one.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from echoplane import storage
-from echoplane.edge.fleet import Report, read_report
+from echoplane.edge.fleet import Received, Seen, read_report
 from echoplane.errors import ConfigError
 from echoplane.files import write_atomically
 
 ORDER = ("targets/", "metadata/")
 LAST = "metadata/timestamp.json"
+SUFFIX = ".json"
+MAX_REPORT_BYTES = 64 << 10
 
 
 def upload(folder: Path, place: str) -> int:
@@ -28,11 +31,22 @@ def upload(folder: Path, place: str) -> int:
     return len(missing) + 1
 
 
-def read_reports(place: str) -> list[Report]:
-    """Returns the newest report of each device in `place`; what is no report is left out."""
-    contents = [storage.content(place, one.name) for one in storage.listed(place) if one.name.endswith(".json")]
-    reports = filter(None, map(read_report, contents))
-    return list({r.device: r for r in sorted(reports, key=lambda report: report.time)}.values())
+def receive(place: str) -> Received:
+    """Reads the report of each device in `place`. A report counts only under the name of its device, since devices may
+    write to their own name alone."""
+    listed = [one for one in storage.listed(place) if one.name.endswith(SUFFIX) and "/" not in one.name]
+    found = {one.name: _seen(place, one) for one in listed}
+    return Received([seen for seen in found.values() if seen], [name for name, seen in found.items() if not seen])
+
+
+def _seen(place: str, file: storage.Stored) -> Seen | None:
+    try:
+        report = read_report(storage.content(place, file.name)) if file.size <= MAX_REPORT_BYTES else None
+    except FileNotFoundError:  # it was replaced or removed meanwhile
+        return None
+    if report is None or f"{report.device}{SUFFIX}" != file.name:
+        return None
+    return Seen(report, datetime.fromtimestamp(file.changed_ns / 1e9, UTC))
 
 
 def _names(place: str) -> set[str]:
@@ -46,8 +60,3 @@ def _writer(place: str) -> Callable[[str, bytes], None]:
     if not place.startswith(storage.BUCKET):
         return lambda name, content: write_atomically(Path(place) / name, content)
     return lambda name, content: storage.write(place, name, content)
-
-
-def devices_of(reports: list[Report], named: str) -> list[str]:
-    """Returns the ids of all known devices: those that reported, and those in the comma separated list `named`."""
-    return sorted({report.device for report in reports} | {one.strip() for one in named.split(",") if one.strip()})

@@ -305,7 +305,52 @@ GATEWAY = (
     ),
 )
 
-ALERTS = SERVICE + MONITOR + GATEWAY
+EDGE = (
+    Alert(
+        "EchoplaneEdgeStatusOld",
+        "absent(echoplane_edge_status_timestamp_seconds)\n"
+        "or time() - max(echoplane_edge_status_timestamp_seconds) > 3600",
+        "15m",
+        "warning",
+        "Nobody has looked at the edge fleet for 1 hour.",
+        "`echoplane edge status --act --metrics` does not run, so a bad bundle is not halted.",
+    ),
+    Alert(
+        "EchoplaneEdgeUnseen",
+        "time() - max by (channel, device) (echoplane_edge_last_seen_timestamp_seconds) > 86400",
+        "15m",
+        "warning",
+        "An edge device has not been seen for 24 hours.",
+        "{{ $labels.device }} of channel {{ $labels.channel }} has sent no report; it may still serve.",
+    ),
+    Alert(
+        "EchoplaneEdgeHalted",
+        "max by (channel, task) (echoplane_edge_rollout_halted) == 1",
+        "",
+        "critical",
+        "The roll-out of a bundle to edge devices was halted.",
+        "{{ $labels.task }} of channel {{ $labels.channel }}: devices returned to the stable bundle.",
+    ),
+    Alert(
+        "EchoplaneEdgeRepositoryExpires",
+        "min(echoplane_edge_repository_expires_timestamp_seconds) - time() < 5 * 86400",
+        "1h",
+        "warning",
+        "Edge devices stop following the repository in less than 5 days.",
+        "{{ $value | humanizeDuration }} are left; `echoplane edge refresh` should run daily.",
+    ),
+    Alert(
+        "EchoplaneEdgeDiskFull",
+        "min by (channel, device) (echoplane_edge_free_bytes) < 1073741824",
+        "1h",
+        "warning",
+        "An edge device has had less than 1 GiB free for 1 hour.",
+        "{{ $labels.device }} of channel {{ $labels.channel }} has {{ $value | humanize1024 }}B free; "
+        "it may not take the next bundle.",
+    ),
+)
+
+ALERTS = SERVICE + MONITOR + GATEWAY + EDGE
 RETRAINS = frozenset(alert.name for alert in ALERTS if alert.retrains)
 
 
@@ -321,7 +366,7 @@ _Dumper.add_representer(str, _text)
 
 
 # by the part of an installation whose metrics they need
-FILES: dict[str, Sequence[Alert]] = {"service": SERVICE, "monitor": MONITOR, "gateway": GATEWAY}
+FILES: dict[str, Sequence[Alert]] = {"service": SERVICE, "monitor": MONITOR, "gateway": GATEWAY, "edge": EDGE}
 
 
 def rules_yaml(part: str) -> str:

@@ -4,27 +4,7 @@ All values of a step are published at once, so that a scrape never sees half of 
 disappears with its labels.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-
-@dataclass(frozen=True)
-class Definition:
-    name: str
-    """Name, without the suffix `_total` of a counter."""
-    kind: Literal["gauge", "counter"]
-    help: str
-    labels: tuple[str, ...] = ()
-
-    @property
-    def series(self) -> str:
-        return f"{self.name}_total" if self.kind == "counter" else self.name
-
+from echoplane.exposition import Definition, Values, exposition
 
 MODEL = ("task", "version")
 DEFINITIONS = (
@@ -108,34 +88,21 @@ DEFINITIONS = (
     Definition("echoplane_retraining_runs", "counter", "Retraining runs that have ended, since the audit file began."),
     Definition("echoplane_retraining_failed", "counter", "Those of them that did not end with exit status 0."),
 )
-BY_NAME = {one.name: one for one in DEFINITIONS}
-
-Values = Mapping[str, Sequence[tuple[tuple[str, ...], float]]]
-"""Label values and value of each series, by name of metric."""
+DEFINED = frozenset(one.name for one in DEFINITIONS)
 
 
-class Gauges(Collector):
-    """Publishes the values of the last step."""
+class Gauges:
+    """The values of the last step."""
 
     def __init__(self) -> None:
         self._values: Values = {}
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
     def publish(self, values: Values) -> None:
         """Replaces all values at once. Raises KeyError if a metric is not defined."""
-        for name in values:
-            BY_NAME[name]
+        if unknown := set(values) - DEFINED:
+            raise KeyError(*sorted(unknown))
         self._values = values
 
-    def collect(self) -> Iterable[Metric]:
-        for name, series in self._values.items():
-            definition = BY_NAME[name]
-            family = GaugeMetricFamily if definition.kind == "gauge" else CounterMetricFamily
-            metric = family(definition.name, definition.help, labels=definition.labels)
-            for labels, value in series:
-                metric.add_metric(labels, value)
-            yield metric
-
     def exposition(self) -> bytes:
-        return generate_latest(self._registry)
+        """Returns the values as Prometheus reads them."""
+        return exposition(DEFINITIONS, self._values)

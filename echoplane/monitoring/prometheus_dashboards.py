@@ -314,4 +314,108 @@ GATEWAY = Dashboard(
     ),
 )
 
-DASHBOARDS = (SERVICE, DRIFT, GATEWAY)
+EDGE_LINE = "{{channel}} {{device}}"
+EDGE = Dashboard(
+    uid="echoplane-edge",
+    title="echoplane: edge fleet",
+    task_metric="echoplane_edge_devices",
+    panels=(
+        Panel(
+            "Devices by state (devices)",
+            "short",
+            "`behind` serves a bundle, but not yet the one that the plan wants.",
+            "EchoplaneEdgeHalted",
+            ((f"sum by (channel, task, state) (echoplane_edge_devices{{{TASK}}})", "{{channel}} {{task}} {{state}}"),),
+        ),
+        Panel(
+            "Devices that serve what they should, by ring (devices)",
+            "short",
+            "`first` is one device, `tenth` the rest of 10 %, `all` the others.",
+            "EchoplaneEdgeHalted",
+            (
+                (
+                    f'sum by (channel, task, ring) (echoplane_edge_devices{{state="serving", {TASK}}})',
+                    "{{channel}} {{task}} {{ring}}",
+                ),
+            ),
+        ),
+        Panel(
+            "The share of devices that tried the offered bundle and refused it (%)",
+            "percentunit",
+            "Over 10 %, unless it is set otherwise, the policy halts the roll-out.",
+            "EchoplaneEdgeHalted",
+            ((f"echoplane_edge_refused_ratio{{{TASK}}}", "{{channel}} {{task}}"),),
+            limit=0.1,
+        ),
+        Panel(
+            "Roll-outs that are halted (1: yes, 0: no)",
+            "none",
+            "Devices have returned to the stable bundle; the page of the fleet says why.",
+            "EchoplaneEdgeHalted",
+            ((f"echoplane_edge_rollout_halted{{{TASK}}}", "{{channel}} {{task}}"),),
+        ),
+        Panel(
+            "How long a roll-out has been in its ring (s)",
+            "s",
+            "The policy opens the next ring after 24 hours, unless it is set otherwise.",
+            "EchoplaneEdgeHalted",
+            (
+                (
+                    f"time() - echoplane_edge_rollout_since_timestamp_seconds{{{TASK}}}",
+                    "{{channel}} {{task}} {{ring}}",
+                ),
+            ),
+        ),
+        Panel(
+            "How long ago each device was last seen (s)",
+            "s",
+            "By the arrival of its report. A device without a network serves on.",
+            "EchoplaneEdgeUnseen",
+            (("time() - echoplane_edge_last_seen_timestamp_seconds", EDGE_LINE),),
+            limit=86_400,
+        ),
+        Panel(
+            "The free space of each device (bytes)",
+            "bytes",
+            "A bundle is not downloaded if it would not leave the device's reserve free.",
+            "EchoplaneEdgeDiskFull",
+            (("echoplane_edge_free_bytes", EDGE_LINE),),
+            limit=1 << 30,
+        ),
+        Panel(
+            "The size of the results that wait on each device (bytes)",
+            "bytes",
+            "They are sent when the device has a network again.",
+            "EchoplaneEdgeUnseen",
+            (("echoplane_edge_waiting_bytes", EDGE_LINE),),
+        ),
+        Panel(
+            "Devices that need a look, and files that are no report (devices)",
+            "short",
+            "The page of the fleet says why.",
+            "EchoplaneEdgeUnseen",
+            (
+                ("sum by (channel) (echoplane_edge_needs_look)", "{{channel}}"),
+                ("echoplane_edge_unreadable_reports", "no report"),
+            ),
+        ),
+        Panel(
+            "How long devices go on following the repository unless it is refreshed (s)",
+            "s",
+            "14 days after each refresh.",
+            "EchoplaneEdgeRepositoryExpires",
+            (("min(echoplane_edge_repository_expires_timestamp_seconds) - time()", "left"),),
+            limit=432_000,
+        ),
+        Panel(
+            "How long ago the fleet was last looked at (s)",
+            "s",
+            "By `echoplane edge status --metrics`.",
+            "EchoplaneEdgeStatusOld",
+            (("time() - max(echoplane_edge_status_timestamp_seconds)", "age"),),
+            limit=3600,
+        ),
+    ),
+)
+
+DASHBOARDS = (SERVICE, DRIFT, GATEWAY, EDGE)

@@ -5,12 +5,13 @@ import threading
 import time
 
 from echoplane.errors import EchoplaneError
+from echoplane.exposition import Values
 from echoplane.monitoring.compaction import compact, remove_old
 from echoplane.monitoring.drift import THRESHOLD, Alarm
 from echoplane.monitoring.groups import in_words
 from echoplane.monitoring.log_reader import log_size_bytes
 from echoplane.monitoring.model_monitor import ModelMonitor, Monitors
-from echoplane.monitoring.monitor_metrics import Gauges, Values
+from echoplane.monitoring.monitor_metrics import Gauges
 from echoplane.monitoring.retraining import SUCCESS, Loop, LoopPolicy, loop_of, now
 from serving.monitor.rollback import AutomaticRollback
 from serving.monitor.trigger import Trigger

@@ -18,7 +18,7 @@ from echoplane.edge import fleet, publish
 from echoplane.edge.keys import read_keys
 from echoplane.edge.repository import EdgeRepository, create, rotate_root
 from echoplane.edge.rollout import Plan, place
-from echoplane.edge.upload import read_reports
+from echoplane.edge.upload import receive
 from echoplane.errors import ConfigError
 from serving.edge.device import Device
 from tests.edge_site import TASK, Site, make_bad_bundle
@@ -69,7 +69,7 @@ def test_a_good_bundle_reaches_one_device_then_a_tenth_then_all(site: Site, good
         assert [r.device for r in reports if r.tasks[TASK].bundle == new].count(FIRST) == 1
         assert sum(r.tasks[TASK].bundle == new for r in reports) == expected
     assert {device.agent.slots.previous(TASK) for device in devices.values()} == {old}
-    assert len(read_reports(str(site.folder / "reports"))) == len(DEVICES)
+    assert len(receive(str(site.folder / "reports")).reports) == len(DEVICES)
 
 
 def test_a_bad_bundle_is_halted_in_the_first_ring_and_nobody_loses_the_good_one(
@@ -85,7 +85,7 @@ def test_a_bad_bundle_is_halted_in_the_first_ring_and_nobody_loses_the_good_one(
     assert "golden output" in report[FIRST].reason
     assert {serving(device) for device in devices.values()} == {old}
     candidate = publish.plan_of(site.repository, "stable").tasks[TASK].candidate
-    known = read_reports(str(site.folder / "reports"))
+    known = receive(str(site.folder / "reports")).reports
     decision = fleet.decide(candidate, TASK, known, fleet.Policy(), datetime.now(UTC))
     assert decision.action == "halt"
     publish.halt(site.rollout(), decision.reason)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from echoplane.edge import publish, repository
-from echoplane.edge.upload import read_reports, upload
+from echoplane.edge.upload import receive, upload
 from serving.edge.device import Device
 from serving.edge.settings import EdgeSettings
 from tests.edge_site import TASK, check_here
@@ -45,5 +45,5 @@ def test_a_device_follows_a_bucket_that_the_publisher_fills(tmp_path: Path, stor
     assert device.cycle().tasks[TASK].bundle == first.bundle, "nothing was copied yet"
     upload(tmp_path / "repo", "s3://studies/edge")
     assert device.cycle().tasks[TASK].bundle == second.bundle
-    (known,) = read_reports("s3://studies/reports")
+    (known,) = receive("s3://studies/reports").reports
     assert (known.device, known.tasks[TASK].bundle) == ("box-1", second.bundle)

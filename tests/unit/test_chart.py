@@ -16,6 +16,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from echoplane import __version__
 from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS
+from echoplane.monitoring import alerts
 from echoplane.settings import ServingSettings
 from echoplane.tasks import BUILT_IN
 from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
@@ -335,6 +336,14 @@ def test_each_part_that_runs_is_scraped_and_has_its_alerts() -> None:
         for kind in ("PrometheusRule", "ServiceMonitor"):
             names = [one["metadata"]["name"] for one in of_kind(objects, kind)]
             assert sorted(names) == sorted(f"echoplane-{part}" for part in ["serving", *parts])
+
+
+def test_alerts_of_the_edge_fleet_are_installed_only_where_they_are_asked_for() -> None:
+    values = yaml.safe_load((CHART / "ci" / "monitoring-values.yaml").read_text())["monitoring"]
+    values["prometheusRule"]["edge"] = True
+    objects = of_kind(rendered(CHART / "ci" / "default-values.yaml", monitoring=values), "PrometheusRule")
+    (edge,) = (one for one in objects if one["metadata"]["name"] == "echoplane-edge")
+    assert {rule["alert"] for rule in edge["spec"]["groups"][0]["rules"]} == {alert.name for alert in alerts.EDGE}
 
 
 def test_guarded_metrics_are_scraped_with_a_token_and_open_ones_without() -> None:

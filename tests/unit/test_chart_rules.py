@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import serving.gateway.metrics  # noqa: F401 (it registers its metrics)
+from echoplane.edge import fleet_metrics
 from echoplane.monitoring import metrics, monitor_metrics
 from echoplane.monitoring.alerts import ALERTS, FILES, rules_yaml
 from echoplane.monitoring.prometheus_dashboards import DASHBOARDS
@@ -37,8 +38,8 @@ def queries() -> list[str]:
 
 
 def exported() -> set[str]:
-    """Names of the series that the service, the monitor and the gateway export."""
-    monitors = {one.series for one in monitor_metrics.DEFINITIONS}
+    """Names of the series that the service, the monitor, the gateway and the fleet's status export."""
+    monitors = {one.series for one in (*monitor_metrics.DEFINITIONS, *fleet_metrics.DEFINITIONS)}
     return monitors | {sample for metric in metrics.REGISTRY.collect() for sample in _series(metric.name, metric.type)}
 
 
