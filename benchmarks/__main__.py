@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import (
     accuracy_estimate,
     cmr_speed,
+    cmr_travel,
     deid,
     deid_masks,
     drift_false_alarms,
@@ -94,6 +95,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "interruption": lambda: interruption.measure(_report(), Path(results.CHECKOUT / "build" / "interrupted")),
     "serving": lambda: serving.measure(_steps()["export"].path, _report()),
     "cmr-speed": cmr_speed.measure,
+    "cmr-travel": cmr_travel.measure,
     "gateway": gateway.measure,
     "hostile": hostile.measure,
     "drift-false-alarms": drift_false_alarms.measure,

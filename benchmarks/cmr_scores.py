@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.sunnybrook import Patient
 from echoplane import runtimes
 from echoplane.phantom.cine import Scan, scan_mr, truth
-from echoplane.phantom.mr_patient import make_mr_patient
+from echoplane.phantom.mr_patient import MrPatient, make_mr_patient
 from echoplane.runtimes import OpenModel
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import Segmentation
@@ -69,8 +69,12 @@ TITLES = {1: "lv", 2: "myocardium", 3: "rv", 4: "la", 5: "ra"}
 
 
 def score_phantom(seed: int, field: str | None, model: OpenModel) -> dict[str, float]:
+    """Figures of the synthetic patient of a seed, as `score_made`."""
+    return score_made(make_mr_patient(seed, field), model)
+
+
+def score_made(patient: MrPatient, model: OpenModel) -> dict[str, float]:
     """Dice by structure over both phases, and errors of the measures, of one synthetic patient."""
-    patient = make_mr_patient(seed, field)
     scans = scan_mr(patient, np.array([0.0, patient.heart.systole_share]))
     found = runtimes.answer(Study((), tuple(scan.cine for scan in scans)), model).result
     assert isinstance(found, Segmentation)  # noqa: S101
