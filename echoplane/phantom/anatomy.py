@@ -43,7 +43,7 @@ class Part(IntEnum):
 
 
 Distances = dict[Part, Array]
-WALL_MM = {"rv": 4.0, "atrium": 2.6, "aorta": 1.7, "pulmonary": 1.6, "cava": 1.6}
+WALL_MM = {"atrium": 2.6, "aorta": 1.7, "pulmonary": 1.6, "cava": 1.6}
 PERICARDIUM_MM = 2.4
 """Thickness of the pericardium as ultrasound shows it."""
 FAR = np.full((1, 1, 1), 99, np.float32)
@@ -75,7 +75,9 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
     length = np.float32(heart.lv_length_mm)
     above = p[2] - length
     cavity = np.maximum(np.maximum(material.endocardium_mm, above), -p[2])
-    wall = np.maximum(np.maximum(material.epicardium_mm, above - 2), -p[2] - np.float32(0.75 * heart.wall_mm))
+    wall = np.maximum(
+        np.maximum(material.epicardium_mm, above - 2), -p[2] - np.float32(heart.apex_share * heart.wall_mm)
+    )
     uneven = _uneven(heart, p)
     rv = _right_ventricle(marks, p, uneven)
     # Atria are smallest at end diastole, just after their kick, and half as large again at end systole (Lang 2015).
@@ -85,7 +87,7 @@ def beating_parts(heart: Heart, marks: Landmarks, material: Material, moment: Mo
     ra = _atrium(p, marks.ra, ra_radii, marks.tricuspid, marks.tricuspid_radius_mm, -uneven - fuller)
     root = _tube(p, marks.root, marks.root_radii_mm)
     trunk = _tube(p, marks.pulmonary_trunk, np.array([11.5, 11.0]))
-    walls = np.minimum(np.minimum(rv - WALL_MM["rv"], la - WALL_MM["atrium"]), ra - WALL_MM["atrium"])
+    walls = np.minimum(np.minimum(rv - heart.rv_wall_mm, la - WALL_MM["atrium"]), ra - WALL_MM["atrium"])
     return {
         Part.PERICARDIUM: np.minimum(wall, walls) - np.float32(PERICARDIUM_MM),
         Part.HEART_WALL: walls,
@@ -191,10 +193,10 @@ def _right_ventricle(marks: Landmarks, p: Points, uneven: Array) -> Array:
 def _papillary(heart: Heart, p: Points) -> Array:
     """Returns two muscles that rise from the wall at a third of the cavity's length, their heads towards the valve."""
     muscles = []
-    for azimuth_deg in (145.0, 250.0):
+    for azimuth_deg in heart.papillary_deg:
         out = np.array([np.cos(np.radians(azimuth_deg)), np.sin(np.radians(azimuth_deg)), 0])
-        foot = out * 0.86 * heart.lv_radius_mm + [0, 0, 0.34 * heart.lv_length_mm]
-        head = out * 0.52 * heart.lv_radius_mm + [0, 0, 0.62 * heart.lv_length_mm]
+        foot = out * (0.86 + heart.papillary_out) * heart.lv_radius_mm + [0, 0, 0.34 * heart.lv_length_mm]
+        head = out * (0.52 + heart.papillary_out) * heart.lv_radius_mm + [0, 0, 0.62 * heart.lv_length_mm]
         muscles.append(shapes.tube(p, np.array([foot, head]), heart.papillary_size * np.array([6.0, 4.2])))
     return np.minimum(*muscles)
 

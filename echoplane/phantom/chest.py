@@ -20,6 +20,19 @@ FAT, MUSCLE, LUNG, LIVER, AIR = 1.25, 0.28, 0.06, 0.42, 0.0
 
 
 @dataclass(frozen=True)
+class Tissues:
+    """Signals around the heart. Negative fat is opposed to water, and cancels it where they share a voxel."""
+
+    fat: float = FAT
+    muscle: float = MUSCLE
+    lung: float = LUNG
+    liver: float = LIVER
+
+
+USUAL_TISSUES = Tissues()
+
+
+@dataclass(frozen=True)
 class Chest:
     """Sizes of one chest, mm."""
 
@@ -39,6 +52,8 @@ class Chest:
     diaphragm_mm: float
     """Height of the diaphragm under the heart's middle."""
     seed: int
+    epicardial_sd_mm: float = 2.0
+    """Deviation of that fat's thickness around the heart."""
 
 
 def make_chest(heart: Heart, rng: np.random.Generator) -> Chest:
@@ -58,7 +73,7 @@ def make_chest(heart: Heart, rng: np.random.Generator) -> Chest:
     )
 
 
-def background(chest: Chest, points: Points, heart_mm: Array, texture: int) -> Array:
+def background(chest: Chest, points: Points, heart_mm: Array, texture: int, tissues: Tissues = USUAL_TISSUES) -> Array:
     """Returns the signal of everything but heart, vessels and spine at `points` (1, N, M); `heart_mm` is the distance
     to it.
 
@@ -69,12 +84,14 @@ def background(chest: Chest, points: Points, heart_mm: Array, texture: int) -> A
     right, front, up = (_along(chest, points, axis) for axis in ("right", "anterior", "superior"))
     skin = _skin(chest, right, front)
     dome: Array = (chest.diaphragm_mm + ((right - 15) ** 2 + (front + 20) ** 2) / 900).astype(np.float32)
-    signal: Array = (LUNG * (1 + 2.5 * (_smooth(rng, shape, 1.2) > 2.2))).astype(np.float32)
-    signal = _paint(signal, up + dome, _abdomen(rng, shape, right))
+    signal: Array = (tissues.lung * (1 + 2.5 * (_smooth(rng, shape, 1.2) > 2.2))).astype(np.float32)
+    signal = _paint(signal, up + dome, _abdomen(rng, shape, right, tissues.liver))
     signal = _paint(signal, np.abs(right - chest.midline_mm) - 24 + 0.2 * np.abs(front), _patches(rng, shape))
-    signal = _paint(signal, heart_mm - chest.epicardial_mm - 2 * _smooth(rng, shape, 9), 0.9 * FAT)
-    signal = _paint(signal, skin - chest.fat_mm - chest.wall_mm, _wall(rng, shape))
-    signal = _paint(signal, skin - chest.fat_mm - 2 * _smooth(rng, shape, 14), FAT)
+    signal = _paint(
+        signal, heart_mm - chest.epicardial_mm - chest.epicardial_sd_mm * _smooth(rng, shape, 9), 0.9 * tissues.fat
+    )
+    signal = _paint(signal, skin - chest.fat_mm - chest.wall_mm, _wall(rng, shape, tissues.muscle))
+    signal = _paint(signal, skin - chest.fat_mm - 2 * _smooth(rng, shape, 14), tissues.fat)
     return _paint(signal, skin, AIR).astype(np.float32)
 
 
@@ -97,11 +114,11 @@ def _paint(signal: Array, distance_mm: Array, value: Array | float, edge_mm: flo
     return np.asarray(signal + share * (value - signal))
 
 
-def _abdomen(rng: np.random.Generator, shape: tuple[int, ...], right: Array) -> Array:
+def _abdomen(rng: np.random.Generator, shape: tuple[int, ...], right: Array, liver_signal: float) -> Array:
     """Returns the liver to the right; stomach, bowel and spleen to the left, in blobs of any signal."""
     blobs, levels = _smooth(rng, shape, 11), rng.uniform(0.05, 1.1, 4).astype(np.float32)
     left = levels[np.digitize(blobs, [-0.7, 0.0, 0.8])] * (1 + 0.1 * _smooth(rng, shape, 2))
-    liver = LIVER * rng.uniform(0.7, 1.5) * (1 + 0.5 * (_smooth(rng, shape, 3) > 1.7))
+    liver = liver_signal * rng.uniform(0.7, 1.5) * (1 + 0.5 * (_smooth(rng, shape, 3) > 1.7))
     return _paint(left, 12 - right + 10 * blobs, liver)
 
 
@@ -111,8 +128,8 @@ def _patches(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return levels[np.digitize(_smooth(rng, shape, 7), [-0.6, 0.2, 1.0])]
 
 
-def _wall(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return MUSCLE * (1 + 1.2 * (_smooth(rng, shape, 5) > 0.9))
+def _wall(rng: np.random.Generator, shape: tuple[int, ...], muscle: float) -> Array:
+    return muscle * (1 + 1.2 * (_smooth(rng, shape, 5) > 0.9))
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Array:

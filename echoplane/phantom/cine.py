@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from echoplane.phantom.landmarks import body_axes
 from echoplane.phantom.mr import LV_CAVITY, MYOCARDIUM, RV_CAVITY, scan_plane
 from echoplane.phantom.mr_patient import MrPatient, make_mr_patient
-from echoplane.phantom.mr_planes import Grid, Plane, long_axis_plane, short_axis_planes
+from echoplane.phantom.mr_planes import Grid, Plane, grid_of, long_axis_plane, short_axis_planes
 from echoplane.study.cine import Cine
 from echoplane.study.cine_files import MASK, NAMES
 from echoplane.study.nifti import write_nifti
@@ -29,9 +29,9 @@ class Scan:
 
 
 def scan_mr(patient: MrPatient, phases: NDArray[np.float64], spacing_mm: float = 10.0) -> tuple[Scan, ...]:
-    """Returns the short axis stack and both long axis planes at these phases of the beat; pixels of 1.15 to 1.9 mm."""
-    rng = np.random.default_rng([patient.seed, 99])
-    grid = Grid(176, 176, float(rng.uniform(1.15, 1.9)), float(rng.uniform(5, 9)))
+    """Returns the short axis stack and both long axis planes at these phases of the beat, as the patient's ranges draw
+    them."""
+    grid = grid_of(patient.ranges.geometry, patient.seed)
     series = [short_axis_planes(patient, spacing_mm)]
     series += [[long_axis_plane(patient, kind)] for kind in ("2-chamber", "4-chamber")]
     return tuple(_scan(patient, planes, grid, phases, spacing_mm) for planes in series)

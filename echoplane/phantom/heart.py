@@ -11,12 +11,39 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import i0e
 
 from echoplane.phantom.ranges import USUAL, HeartRanges
 from echoplane.phantom.shapes import Array, Points, Vector
 
 AXIS_SHARE = 1.6
 """Ratio of cavity length to the ellipsoid's long semi-axis: 2 would be a whole ellipsoid, the base is cut at 1.6."""
+
+
+@dataclass(frozen=True)
+class Sector:
+    """Sector of the left ventricle's wall that differs: thicker as in asymmetric hypertrophy, or thinner as a scar."""
+
+    azimuth_deg: float
+    width_deg: float
+    """Deviation of the bell curve by which it fades around the ventricle."""
+    height: tuple[float, float]
+    """Range along the long axis, as shares of the ventricle's length."""
+    wall_mm: float
+    """Added thickness in its middle, at end diastole."""
+    akinesia: float = 0.0
+    """Share of its inward motion that it lacks; the rest of the wall makes up for it."""
+    signal: float = 0.0
+    """Change of the muscle's signal on MR, as a share."""
+
+    @property
+    def steepness(self) -> float:
+        return float(1 / np.radians(self.width_deg) ** 2)
+
+    @property
+    def mean_around(self) -> float:
+        """Returns the mean of the bell curve over all azimuths."""
+        return float(i0e(self.steepness))
 
 
 @dataclass(frozen=True)
@@ -52,6 +79,18 @@ class Heart:
     """Semi-axes of the left atrium as factors of its radius."""
     ra_axes: Vector = (1.0, 1.0, 1.15)
     papillary_size: float = 1.0
+    papillary_deg: tuple[float, float] = (145.0, 250.0)
+    """Azimuths of both papillary muscles."""
+    papillary_out: float = 0.0
+    """Their displacement from the axis, as a share of the ventricle's radius; 0.2 lets them adhere to the wall."""
+    sectors: tuple[Sector, ...] = ()
+    apex_share: float = 0.75
+    """Thickness of the muscle at the apex as a share of the wall's."""
+    rv_axes: Vector = (1.0, 1.0, 1.0)
+    """Semi-axes of the right ventricle as factors of the usual."""
+    rv_place: Vector = (0.72, 5.0, 0.66)
+    """Its middle: a share of the left ventricle's outer radius, mm, and a share of the length."""
+    rv_wall_mm: float = 4.0
 
     @property
     def lv_semi_axis_mm(self) -> float:
@@ -179,7 +218,14 @@ def trace_back(heart: Heart, points: Points, contraction: Array) -> Material:
     z_material = z + _base_descent(heart, r, z, contraction)
     inner, outer = _wall_radii(heart, z_material)
     stretch = 1 - np.float32(heart.shortening) * contraction
-    squeeze2 = (1 - np.float32(heart.ef) * contraction) / stretch
+    ejected = np.float32(heart.ef) * contraction
+    for sector in heart.sectors:
+        around, along = sector_shares(heart, sector, (x, y, z_material))
+        outer = outer * (1 + np.float32(sector.wall_mm / (heart.lv_radius_mm + heart.wall_mm)) * around * along)
+        # What one sector lacks in motion the others add, so that the cavity's volume stays that of the closed form.
+        lost = np.float32(sector.akinesia) * (around - np.float32(sector.mean_around)) * along
+        ejected = ejected - np.float32(heart.ef) * contraction * lost
+    squeeze2 = (1 - ejected) / stretch
     r_material, beyond = _radius(heart, points, r, inner, outer, stretch, squeeze2, contraction)
     fade = np.clip(1 - (z_material - np.float32(heart.lv_length_mm)) / 15, 0, 1)
     r_material = r + fade * (r_material - r)
@@ -188,6 +234,17 @@ def trace_back(heart: Heart, points: Points, contraction: Array) -> Material:
     cosine, scale = 1 - turn * turn / 2, r_material / r
     turned = (scale * (x * cosine - y * turn), scale * (y * cosine + x * turn), z_material)
     return Material(turned, r_material - inner, r_material - outer)
+
+
+def sector_shares(heart: Heart, sector: Sector, points: Points) -> tuple[Array, Array]:
+    """Returns how far points belong to a sector, 0 to 1: around the long axis, and along it."""
+    x, y, z = points
+    azimuth = np.radians(sector.azimuth_deg)
+    cosine = (x * np.float32(np.cos(azimuth)) + y * np.float32(np.sin(azimuth))) / (np.sqrt(x * x + y * y) + 1e-3)
+    low, high = sector.height
+    height = z / np.float32(heart.lv_length_mm)
+    along = np.clip((height - low) / 0.2 + 0.5, 0, 1) * np.clip((high - height) / 0.2 + 0.5, 0, 1)
+    return np.exp(np.float32(sector.steepness) * (cosine - 1)), np.asarray(along, np.float32)
 
 
 def _base_descent(heart: Heart, r: Array, z: Array, contraction: Array) -> Array:
@@ -202,7 +259,7 @@ def _base_descent(heart: Heart, r: Array, z: Array, contraction: Array) -> Array
 
 def _wall_radii(heart: Heart, z_material: Array) -> tuple[Array, Array]:
     """Returns the endocardial and epicardial radius at a height; beyond the base those of the base."""
-    axis, cap = heart.lv_semi_axis_mm, 0.75 * heart.wall_mm
+    axis, cap = heart.lv_semi_axis_mm, heart.apex_share * heart.wall_mm
     height = np.minimum(z_material, np.float32(heart.lv_length_mm)) - np.float32(axis)
     inner = np.float32(heart.lv_radius_mm) * np.sqrt(np.maximum(1 - (height / np.float32(axis)) ** 2, 0))
     outer_axis, outer_radius = np.float32(axis + cap), np.float32(heart.lv_radius_mm + heart.wall_mm)

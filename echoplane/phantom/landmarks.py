@@ -91,7 +91,8 @@ def landmarks(heart: Heart) -> Landmarks:
     aortic = base + outflow * (base_radius - 1.0) + [0, 0, 3]
     axis = unit(0.75 * body.superior + 0.45 * body.right + 0.1 * body.anterior + [0, 0, 0.55])
     tricuspid = base + np.array([outer + 5, -4, -5])
-    rv = np.array([0.72 * outer, 5, 0.66 * length])
+    across, forward_mm, up = heart.rv_place
+    rv = np.array([across * outer, forward_mm, up * length])
     la = base + np.array([-7, -9, heart.la_radius_mm + 3])
     ra = np.array([tricuspid[0] - 2, -13, length - 5 + 1.15 * heart.ra_radius_mm])
     root, root_radii = _root(heart, aortic, axis, valve_radius)
@@ -118,7 +119,7 @@ def landmarks(heart: Heart) -> Landmarks:
         pulmonary=pulmonary,
         pulmonary_axis=trunk_axis,
         rv=rv,
-        rv_radii_mm=np.array([1.06 * outer * size, 1.0 * outer, 0.52 * length]),
+        rv_radii_mm=np.array([1.06 * outer * size, 1.0 * outer, 0.52 * length]) * heart.rv_axes,
         la=la,
         ra=ra,
         root=root,

@@ -6,26 +6,9 @@ import numpy as np
 
 from echoplane.phantom.chest import Chest, make_chest
 from echoplane.phantom.heart import Heart, make_heart
+from echoplane.phantom.mr_hearts import ellipse_of, varied_chest, varied_heart
+from echoplane.phantom.mr_ranges import USUAL_MR, Field, MrRanges
 from echoplane.phantom.strokes import with_equal_strokes
-
-
-@dataclass(frozen=True)
-class Field:
-    """Properties of one scanner; signals relative to blood = 1."""
-
-    myocardium: tuple[float, float]
-    """Range of the myocardium's signal over patients."""
-    fat: tuple[float, float]
-    blur_mm: tuple[float, float]
-    noise: tuple[float, float]
-    """Deviation of the noise in each of the two receiver channels."""
-    bias: float
-    """Logarithm of the coil's fall-off over the picture."""
-    banding: float
-    """Share of pictures with a dark band."""
-    flow: float
-    """Maximum darkening of blood by flow."""
-
 
 FIELDS = {
     "north": Field((0.26, 0.42), (0.9, 1.3), (0.5, 1.1), (0.02, 0.05), 0.7, 0.2, 0.25),
@@ -47,11 +30,25 @@ class MrPatient:
     heart: Heart
     chest: Chest
     field: str
+    ranges: MrRanges = USUAL_MR
+    ellipse: tuple[float, float] = (1.0, 0.0)
+    """Stretch of the body across the heart's long axis, shrunk by the same factor across that: volumes stay. Azimuth of
+    the stretch in radians."""
+
+    @property
+    def scanner(self) -> Field:
+        return self.ranges.contrast.scanner if self.ranges.contrast else FIELDS[self.field]
 
 
-def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
+def make_mr_patient(seed: int, field: str | None = None, ranges: MrRanges = USUAL_MR) -> MrPatient:
     """Returns the patient of a seed. Hearts vary more than the echo phantom's: dilated and small ones, and a share of
-    thick ones that nearly empty themselves. Both ventricles eject the same volume."""
+    thick ones that nearly empty themselves. Both ventricles eject the same volume.
+
+    `ranges` may draw anatomy, contrast, optics and geometry more widely. Raises ValueError if they have a contrast of
+    their own and a field is named.
+    """
+    if ranges.contrast and field:
+        raise ValueError(f"ranges with a contrast of their own take no field, got {field}")
     rng = np.random.default_rng([seed, 41])
     heart = make_heart(rng)
     thick = rng.random() < THICK_SHARE
@@ -67,5 +64,10 @@ def make_mr_patient(seed: int, field: str | None = None) -> MrPatient:
         seed=int(rng.integers(2**31)),
     )
     seen = [name for name in FIELDS if name != UNSEEN_FIELD]
-    chest = make_chest(heart, rng)
-    return MrPatient(seed, with_equal_strokes(heart), chest, field or str(rng.choice(seen)))
+    chest, ellipse = make_chest(heart, rng), (1.0, 0.0)
+    field = ranges.vendor or field or str(rng.choice(seen))
+    if ranges.heart:
+        own = np.random.default_rng([seed, 46])
+        heart = varied_heart(heart, ranges.heart, own)
+        chest, ellipse = varied_chest(make_chest(heart, own), ranges.heart, own), ellipse_of(ranges.heart, own)
+    return MrPatient(seed, with_equal_strokes(heart), chest, field, ranges, ellipse)

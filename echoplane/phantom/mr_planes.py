@@ -6,7 +6,11 @@ import numpy as np
 
 from echoplane.phantom.landmarks import Vec, landmarks
 from echoplane.phantom.mr_patient import MrPatient
+from echoplane.phantom.mr_ranges import GeometryRanges
 from echoplane.phantom.shapes import Points, unit
+
+MAX_PIXELS = 46_000
+"""Maximum number of pixels in a slice, so that fine pictures take no minute to render."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +33,35 @@ class Grid:
     thickness_mm: float = 8.0
 
 
+def grid_of(geometry: GeometryRanges, seed: int) -> Grid:
+    """Returns the grid of a study: of fixed size, or of a drawn field of view with at most MAX_PIXELS in it."""
+    rng = np.random.default_rng([seed, 99])
+    pixel_mm, thickness_mm = float(rng.uniform(*geometry.pixel_mm)), float(rng.uniform(*geometry.thickness_mm))
+    if geometry.field_of_view_mm is None:
+        return Grid(176, 176, pixel_mm, thickness_mm)
+    larger, aspect = rng.uniform(*geometry.field_of_view_mm) / pixel_mm, rng.uniform(*geometry.aspect)
+    larger = min(larger, np.sqrt(MAX_PIXELS / aspect))
+    sides = 2 * round(larger / 2), 2 * round(larger * aspect / 2)
+    rows, columns = sides if rng.random() < 0.5 else sides[::-1]
+    return Grid(rows, columns, pixel_mm, thickness_mm)
+
+
 def short_axis_planes(patient: MrPatient, spacing_mm: float = 10.0) -> list[Plane]:
     """Returns a stack from above the mitral valve to below the apex, base first, rotated a little off the ideal
     axis."""
-    rng = np.random.default_rng([patient.seed, 42])
-    right, down = unit(rng.normal([-1, 0, 0], 0.05)), rng.normal([0, -1, 0], 0.05)
+    rng, geometry = np.random.default_rng([patient.seed, 42]), patient.ranges.geometry
+    tilt = geometry.tilt_sd
+    right, down = unit(rng.normal([-1, 0, 0], tilt)), rng.normal([0, -1, 0], tilt)
     down = unit(down - (down @ right) * right)
     normal = np.cross(down, right)
     normal = normal if normal[2] > 0 else -normal
-    turn = rng.normal(0, np.radians(12))
+    turn = rng.normal(0, np.radians(geometry.turn_sd_deg))
     right, down = right * np.cos(turn) + down * np.sin(turn), down * np.cos(turn) - right * np.sin(turn)
-    centre = np.array([6.0, 0.0, 0.5 * patient.heart.lv_length_mm]) + rng.normal(0, 8, 3) * (1, 1, 0)
+    centre = np.array([6.0, 0.0, 0.5 * patient.heart.lv_length_mm]) + rng.normal(0, geometry.centre_sd_mm, 3) * (
+        1,
+        1,
+        0,
+    )
     reach = 0.5 * patient.heart.lv_length_mm + rng.uniform(2, 14)
     count = int(2 * reach / spacing_mm) + 1
     offsets = (np.arange(count) - (count - 1) / 2)[::-1] * spacing_mm

@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from echoplane import cli
 from echoplane.phantom import mr, mr_patient
 from echoplane.phantom.cine import scan_mr
+from echoplane.phantom.mr_look import PERICARDIUM_ED_MM
 from echoplane.phantom.mr_patient import FIELDS, UNSEEN_FIELD, MrPatient, make_mr_patient
 from echoplane.phantom.mr_planes import Grid, short_axis_planes
 from echoplane.study.cine import display_turn, turned
@@ -67,7 +68,7 @@ def test_fat_begins_behind_a_pericardium_as_thin_as_mr_shows_it(seed: int) -> No
     ed_mm, es_mm = (
         _fat_begins_mm(signal, labels, grid.pixel_mm) for signal, labels in zip(signal_TNM, labels_TNM, strict=True)
     )
-    low, high = mr.PERICARDIUM_ED_MM
+    low, high = PERICARDIUM_ED_MM
     assert low - 0.3 < ed_mm < high + 0.3
     assert 0.3 < es_mm - ed_mm < 0.8
 
