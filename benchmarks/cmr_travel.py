@@ -30,12 +30,21 @@ from echoplane.tasks.cmr_segmentation import learning
 from echoplane.training.checkpoint import read_state
 
 AS_THEY_ARE = "as they are"
+
+
+@dataclass(frozen=True)
+class Made:
+    """Synthetic patients by seed, and the set of the same hearts that they are compared with (None: with no other)."""
+
+    make: Callable[[int], MrPatient]
+    reference: str | None = None
+
+
 SEEN = "scanners of the training"
-SYNTHETIC: dict[str, Callable[[int], MrPatient]] = {
-    SEEN: make_mr_patient,
-    f"scanner {UNSEEN_FIELD}, never trained on": lambda seed: make_mr_patient(seed, UNSEEN_FIELD),
+SYNTHETIC = {
+    SEEN: Made(make_mr_patient),
+    f"scanner {UNSEEN_FIELD}, never trained on": Made(lambda seed: make_mr_patient(seed, UNSEEN_FIELD), SEEN),
 }
-"""Synthetic patients by seed. Every set has the same seeds, and is compared with the first one."""
 SEEDS = range(6000, 6006)
 """No training, test or comparison elsewhere uses these."""
 STRUCTURES = ("lv", "myocardium", "rv")
@@ -69,7 +78,7 @@ def travel(model: OpenModel, patients: Iterable[Patient]) -> dict[str, list[Row]
 def travel_synthetic(model: OpenModel, seeds: Iterable[int] = SEEDS) -> dict[str, list[dict[str, float]]]:
     """Returns the rows of synthetic patients, a set each, in the same order."""
     given = list(seeds)
-    return {name: [score_made(make(seed), model) for seed in given] for name, make in SYNTHETIC.items()}
+    return {name: [score_made(each.make(seed), model) for seed in given] for name, each in SYNTHETIC.items()}
 
 
 def loss(reference_N: Iterable[float], found_N: Iterable[float]) -> Loss:
@@ -93,15 +102,15 @@ def real_figures(found: dict[str, list[Row]]) -> list[dict[str, Any]]:
 
 
 def synthetic_figures(found: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """Returns one figure per set: Dice of each structure at both phases, and the mean lost against the first set."""
-    usual = _means(found[SEEN])
+    """Returns one figure per set: Dice of each structure at both phases, and the mean lost against its reference."""
     figures = []
     for name, rows in found.items():
         dices = (
             ", ".join(f"{np.mean([row[f'dice/{k}/{phase}'] for row in rows]):.3f}" for phase in ("ed", "es"))
             for k in STRUCTURES
         )
-        lost = "" if name == SEEN else f"; {loss(usual, _means(rows))}"
+        reference = SYNTHETIC[name].reference
+        lost = f"; {loss(_means(found[reference]), _means(rows))}" if reference else ""
         figures.append({"figure": f"synthetic, {name}", "value": "; ".join(dices) + lost})
     return figures
 
