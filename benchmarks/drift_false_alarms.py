@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine, results
+from echoplane.binomial import exact_interval
 from echoplane.files import file_sha256
 from echoplane.monitoring import drift, rank_streams
-from echoplane.monitoring.binomial import exact_interval
 from echoplane.monitoring.drift import THRESHOLD, WINDOW, TaskMonitor
 
 STREAMS = ("brightness", "embedding distance", "frame time")

@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from echoplane import bundle as bundles
-from echoplane.edge import fleet, publish
+from echoplane.edge import publish
+from echoplane.edge.fleet import summary
+from echoplane.edge.policy import Policy, decide
 from echoplane.edge.upload import receive
 from tests.edge_site import TASK, Site
 from tests.tiny_bundle import make_tiny_bundle
@@ -77,14 +79,14 @@ def rolled_out(site: Site, good: list[Path], count: int) -> dict[str, object]:
     [device.cycle() for device in devices]
     taking = len(site.requests) / count
     publish.publish(site.repository, "stable", new, "first", names)
-    rings, policy = [], fleet.Policy(soak_h=0)
+    rings, limits = [], Policy(soak_h=0)
     while True:
         for device in devices:
             device.cycle()
-        reports = receive(str(site.folder / "reports")).reports
-        candidate = publish.plan_of(site.repository, "stable").tasks[TASK].candidate
-        rings.append(f"{candidate.ring}: {fleet.summary(reports, TASK)['serving']} serving what they should")
-        decision = fleet.decide(candidate, TASK, reports, policy, datetime.now(UTC))
+        received = receive(str(site.folder / "reports"))
+        plan = publish.plan_of(site.repository, "stable").tasks[TASK]
+        rings.append(f"{plan.candidate.ring}: {summary(received.reports, TASK)['serving']} serving what they should")
+        decision = decide(plan, TASK, received, limits, datetime.now(UTC))
         if decision.action != "widen":
             break
         publish.widen(site.rollout(), decision.ring, names)

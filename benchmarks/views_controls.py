@@ -15,7 +15,7 @@ from benchmarks.views_pictures import COLUMNS, FIELD, ROWS, Pictures, pictures
 from benchmarks.views_scores import SHIPPED, logits, right
 from benchmarks.views_training import TUNING_GROUPS, UNSEEN, WORK, Recipe, fit
 from echoplane import runtimes
-from echoplane.monitoring.binomial import exact_interval
+from echoplane.binomial import exact_interval
 from echoplane.phantom import CLINIC
 from echoplane.study.study import Study
 from echoplane.study.views import IMAGE_VIEWS, STILL_VIEWS

@@ -28,6 +28,11 @@ def run_edge(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("--act", action="store_true", help="status: do what the policy decides")
     parser.add_argument("--soak-h", type=float, default=24, help="status: hours in a ring before the next. Default: 24")
     parser.add_argument("--max-failed-share", type=float, default=0.1, help="status: share that halts. Default: 0.1")
+    parser.add_argument("--min-answers", type=int, default=200, help="status: answers that are compared. Default: 200")
+    parser.add_argument(
+        "--max-more-abstained", type=float, default=0.05, help="status: rise of abstentions that halts. Default: 0.05"
+    )
+    parser.add_argument("--max-slower", type=float, default=1.5, help="status: factor of time that halts. Default: 1.5")
     parser.add_argument("--page", type=Path, help="status: file for a page of the whole fleet")
     parser.add_argument("--metrics", type=Path, help="status: file of metrics for node_exporter, such as edge.prom")
     args = parser.parse_args(arguments)
@@ -71,36 +76,46 @@ def _change(args: argparse.Namespace) -> dict[str, Any]:
 
 def _status(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the plan and the fleet by task; with --act, halts or widens as the policy decides."""
-    from echoplane.edge import fleet, publish
+    from echoplane.edge import fleet, policy, publish
 
     repo, received = _opened(args), _received(args)
-    reports = [report for report in received.reports if report.channel == args.channel]
-    policy = fleet.Policy(soak_h=args.soak_h, max_failed_share=args.max_failed_share)
-    shown: dict[str, Any] = {"devices": len(reports)}
+    limits = policy.Policy(
+        soak_h=args.soak_h,
+        max_failed_share=args.max_failed_share,
+        min_answers=args.min_answers,
+        max_more_abstained=args.max_more_abstained,
+        max_slower=args.max_slower,
+    )
+    here = received.of_channel(args.channel)
+    shown: dict[str, Any] = {"devices": len(here.reports)}
     for task, plan in publish.plan_of(repo, args.channel).tasks.items():
         if args.task not in ("", task):
             continue
-        shown[task] = fleet.summary(reports, task) | {"stable": plan.stable}
+        shown[task] = fleet.summary(here.reports, task) | {"stable": plan.stable}
         if plan.candidate:
-            decision = fleet.decide(plan.candidate, task, reports, policy, repo.now)
+            tested = publish.abstained_in_evaluation(repo, plan.candidate.bundle)
+            decision = policy.decide(plan, task, here, limits, repo.now, tested)
             shown[task] |= {"candidate": plan.candidate.bundle, "ring": plan.candidate.ring}
-            shown[task] |= {"decision": decision.action, "reason": decision.reason}
-            if args.act:
-                _act(publish.Rollout(repo, args.channel, task), decision, [report.device for report in reports])
+            shown[task] |= {"decision": decision.action, "reason": decision.reason} if decision else {}
+            if args.act and decision:
+                _act(publish.Rollout(repo, args.channel, task), decision, [one.device for one in here.reports])
     if args.page or args.metrics:
-        shown |= _write_view(args, repo, received, policy)
+        shown |= _write_view(args, repo, received, limits)
     return shown
 
 
-def _write_view(args: argparse.Namespace, repo: Any, received: Any, policy: Any) -> dict[str, Any]:
+def _write_view(args: argparse.Namespace, repo: Any, received: Any, limits: Any) -> dict[str, Any]:
     """Writes the page and the metrics of all channels, as they stand after what the policy did."""
     from echoplane.edge import fleet_metrics, fleet_page, fleet_view, publish
     from echoplane.files import write_atomically
 
     plans = {channel: publish.plan_of(repo, channel) for channel in publish.channels(repo)}
-    repository = fleet_view.Repository(plans, repo.timestamp().expires)
+    tested = {
+        bundle: publish.abstained_in_evaluation(repo, bundle) for plan in plans.values() for bundle in plan.bundles()
+    }
+    repository = fleet_view.Repository(plans, repo.timestamp().expires, tested)
     expected = {args.channel: _named(args)} if args.devices else {}
-    fleet = fleet_view.fleet_of(repository, received, expected, policy, repo.now)
+    fleet = fleet_view.fleet_of(repository, received, expected, limits, repo.now)
     if args.page:
         write_atomically(args.page, fleet_page.fleet_page(fleet).encode())
     if args.metrics:

@@ -1,17 +1,17 @@
-"""Reports of devices, and the policy that halts or widens a roll-out.
+"""Reports of devices: what devices write, and the publisher reads.
 
 A report is a small JSON object: the present state of one device, without patient, study or answer.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from echoplane.edge.rollout import Candidate, Ring, place
 from echoplane.errors import ConfigError
 
 State = Literal["serving", "waiting", "refused", "nothing"]
@@ -23,6 +23,47 @@ DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+LATENCY_MS = tuple(2 ** (step / 4) for step in range(80))
+"""Upper bounds in ms of the latency's buckets, from 1 ms to 15 minutes, each 19 % above the one before it."""
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+
+
+class ServiceCounts(_Frozen):
+    """Answers of a device's service with one bundle since the device took it, from the service's prediction log."""
+
+    bundle: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    attempt: int = Field(default=0, ge=0)
+    """Number of the roll-out's attempt in which the device took it; 0 if it was stable then."""
+    since: AwareDatetime
+    answers: Count = 0
+    abstained: Count = 0
+    """Answers that were "cannot tell"."""
+    latency: tuple[Count, ...] = (0,) * (len(LATENCY_MS) + 1)
+    """Number of answers by the time from the received file to the answer: buckets of LATENCY_MS, then longer ones."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if len(self.latency) != len(LATENCY_MS) + 1 or sum(self.latency) != self.answers:
+            raise ValueError("every answer has one latency")
+        if self.abstained > self.answers:
+            raise ValueError("more abstentions than answers")
+        return self
+
+    def quantile_ms(self, share: float) -> float:
+        """Returns the time in ms that `share` of the answers took at most, as the upper bound of its bucket; infinite
+        beyond the last bound, NaN without answers."""
+        passed = 0
+        for count, bound_ms in zip(self.latency, (*LATENCY_MS, float("inf")), strict=True):
+            passed += count
+            if self.answers and passed >= share * self.answers:
+                return bound_ms
+        return float("nan")
+
+    def slower_than(self, limit_ms: float) -> int:
+        """Returns the number of answers that certainly took longer than `limit_ms`: those in buckets above it."""
+        return sum(self.latency[bisect_left(LATENCY_MS, limit_ms) + 1 :])
 
 
 class TaskReport(_Frozen):
@@ -39,6 +80,8 @@ class TaskReport(_Frozen):
     """Why it does not serve what it should; empty if it does."""
     last_change: str = ""
     """The last change of bundle and its reason."""
+    service: tuple[ServiceCounts, ...] = Field(default=(), max_length=2)
+    """What the service answered with the present bundle and the one before it."""
 
 
 class Report(_Frozen):
@@ -81,41 +124,9 @@ class Received:
     def reports(self) -> list[Report]:
         return [one.report for one in self.seen]
 
-
-@dataclass(frozen=True)
-class Tally:
-    """Number of devices of a ring, of those that serve the candidate, and of those that refused it."""
-
-    ring: int
-    serving: int
-    refused: int
-    reason: str
-    """Reason of the first refusal."""
-
-    @property
-    def refused_share(self) -> float:
-        """Share of refusals among the devices that tried."""
-        return self.refused / max(1, self.refused + self.serving)
-
-
-class Policy(_Frozen):
-    """Limits of a roll-out."""
-
-    max_failed_share: float = Field(default=0.1, ge=0, lt=1)
-    """Halt if a larger share of the ring's devices that tried the bundle refused it."""
-    min_serving_share: float = Field(default=0.9, gt=0, le=1)
-    """Widen only if at least this share of the ring's known devices serves the bundle."""
-    soak_h: float = Field(default=24, ge=0)
-    """Widen only after this many hours in a ring."""
-
-
-class Decision(_Frozen):
-    """Decision of the policy on a roll-out as it stands."""
-
-    action: Literal["halt", "widen", "wait", "done"]
-    ring: Ring | None = None
-    """Ring to open, for `widen`."""
-    reason: str
+    def of_channel(self, channel: str) -> "Received":
+        """Returns the reports of one channel, and every unreadable one: it may be of any."""
+        return Received([one for one in self.seen if one.report.channel == channel], self.unreadable)
 
 
 def read_report(content: bytes) -> Report | None:
@@ -130,33 +141,6 @@ def plain(text: str) -> str:
     """Returns a device's text on one line, without characters that change what stands around it, and not too long."""
     shown = "".join(one if one.isprintable() else " " for one in text[: TEXT_LENGTH + 1])
     return shown if len(shown) <= TEXT_LENGTH else f"{shown[:TEXT_LENGTH]} ..."
-
-
-def tally(candidate: Candidate, task: str, reports: Iterable[Report]) -> Tally:
-    """Counts the devices of the candidate's ring, from the newest report of each device."""
-    ring = [r.tasks[task] for r in reports if task in r.tasks and place(r.device) <= candidate.cut]
-    tried = [one for one in ring if (one.wanted, one.attempt) == (candidate.bundle, candidate.attempt)]
-    refused = [one for one in tried if one.state == "refused"]
-    serving = sum(one.state == "serving" and one.bundle == candidate.bundle for one in tried)
-    return Tally(len(ring), serving, len(refused), plain(refused[0].reason) if refused else "")
-
-
-def decide(candidate: Candidate, task: str, reports: Iterable[Report], policy: Policy, now: datetime) -> Decision:
-    """Returns what to do with the roll-out of `candidate`, from the newest report of each device."""
-    found = tally(candidate, task, reports)
-    counts = f"{found.serving} of {found.ring} devices serve it, {found.refused} refused it"
-    if candidate.halted:
-        return Decision(action="wait", reason=f"halted: {candidate.halted}")
-    if found.refused and found.refused_share > policy.max_failed_share:
-        return Decision(action="halt", reason=f"{counts}; the first reason: {found.reason}")
-    if not found.ring or found.serving / found.ring < policy.min_serving_share:
-        return Decision(action="wait", reason=counts)
-    if candidate.ring == "all":
-        return Decision(action="done", reason=counts)
-    soaked_h = (now - candidate.since).total_seconds() / 3600
-    if soaked_h < policy.soak_h:
-        return Decision(action="wait", reason=f"{counts}, for {soaked_h:.1f} h of {policy.soak_h:g}")
-    return Decision(action="widen", ring="tenth" if candidate.ring == "first" else "all", reason=counts)
 
 
 def check_device(device: str) -> str:

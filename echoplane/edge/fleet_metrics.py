@@ -7,6 +7,7 @@ an age goes on growing if the file is no longer written.
 from collections import Counter
 
 from echoplane.edge.fleet_view import STANDS, DeviceView, Fleet, RolloutView
+from echoplane.edge.policy import Share
 from echoplane.edge.rollout import RINGS
 from echoplane.exposition import Definition, Values, exposition
 
@@ -38,6 +39,13 @@ DEFINITIONS = (
         "Time at which the present ring was opened to the offered bundle.",
         (*ROLLOUT, "ring"),
     ),
+    Definition(
+        "echoplane_edge_answers",
+        "gauge",
+        "Answers of all devices since they took the bundle; `bundle` is offered or stable.",
+        (*ROLLOUT, "bundle"),
+    ),
+    Definition("echoplane_edge_abstained", "gauge", 'Those of them that were "cannot tell".', (*ROLLOUT, "bundle")),
     Definition(
         "echoplane_edge_last_seen_timestamp_seconds",
         "gauge",
@@ -72,6 +80,8 @@ def fleet_values(fleet: Fleet) -> Values:
             for labels, one in offered
             if one.plan.candidate
         ],
+        "echoplane_edge_answers": [(labels, share.of) for labels, share in _shares(fleet)],
+        "echoplane_edge_abstained": [(labels, share.count) for labels, share in _shares(fleet)],
         "echoplane_edge_last_seen_timestamp_seconds": [
             (labels, one.seen.timestamp() if one.seen else 0) for labels, one in devices
         ],
@@ -96,6 +106,10 @@ def _counts(fleet: Fleet) -> list[tuple[tuple[str, ...], float]]:
         for ring in RINGS
         for stand in STANDS
     ]
+
+
+def _shares(fleet: Fleet) -> list[tuple[tuple[str, ...], Share]]:
+    return [((one.channel, one.task, name), share) for one in fleet.rollouts for name, share in one.answered.items()]
 
 
 def _keys(device: DeviceView) -> list[tuple[str, str, str, str]]:

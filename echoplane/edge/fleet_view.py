@@ -5,11 +5,12 @@ out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from echoplane.edge.fleet import Decision, Policy, Received, Report, Seen, Tally, TaskReport, decide, plain, tally
+from echoplane.edge.fleet import Received, Report, Seen, ServiceCounts, TaskReport, plain
+from echoplane.edge.policy import Decision, Policy, Share, Tally, answered, decide, tally
 from echoplane.edge.rollout import RINGS, Plan, Ring, TaskPlan, place, ring_cut, wanted
 
 UNSEEN_H = 24
@@ -36,6 +37,8 @@ class TaskView:
     """Id of the bundle that the plan wants now; empty for none."""
     reason: str
     last_change: str
+    service: ServiceCounts | None
+    """What was answered with the bundle that serves; None if the device keeps no log."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,15 @@ class DeviceView:
 
 @dataclass(frozen=True)
 class RolloutView:
-    """One task of one channel. `decision` and `tally` are None if no bundle is being rolled out."""
+    """One task of one channel. `decision` and `tally` are None if no bundle is being rolled out; `answered` has the
+    share of "cannot tell" with the offered and with the stable bundle."""
 
     channel: str
     task: str
     plan: TaskPlan
     decision: Decision | None
     tally: Tally | None
+    answered: Mapping[str, Share]
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,12 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Repository:
-    """What the repository says: the plan of each channel, and the time until which devices follow it."""
+    """What the repository says: the plan of each channel, the time until which devices follow it, and how often each
+    bundle abstained in its own evaluation."""
 
     plans: Mapping[str, Plan]
     expires: datetime
+    tested: Mapping[str, Share | None] = field(default_factory=dict)
 
 
 def fleet_of(
@@ -105,7 +112,7 @@ def fleet_of(
     devices += [_silent(name, channel, known[channel]) for channel, names in silent.items() for name in names]
     return Fleet(
         at=now,
-        rollouts=tuple(_rollouts(repository.plans, reports, policy, now)),
+        rollouts=tuple(_rollouts(repository, received, policy, now)),
         devices=tuple(sorted(devices, key=lambda one: (not one.troubles, one.channel, one.device))),
         unreadable=tuple(plain(name) for name in received.unreadable),
         expires=repository.expires,
@@ -119,15 +126,15 @@ def _known(reports: Sequence[Report], expected: Mapping[str, Collection[str]]) -
     return known
 
 
-def _rollouts(
-    plans: Mapping[str, Plan], reports: Sequence[Report], policy: Policy, now: datetime
-) -> Iterable[RolloutView]:
-    for channel, plan in sorted(plans.items()):
-        of_channel = [report for report in reports if report.channel == channel]
+def _rollouts(repository: Repository, received: Received, policy: Policy, now: datetime) -> Iterable[RolloutView]:
+    for channel, plan in sorted(repository.plans.items()):
+        here = received.of_channel(channel)
         for task, one in sorted(plan.tasks.items()):
             offered = one.candidate
-            decision = decide(offered, task, of_channel, policy, now) if offered else None
-            yield RolloutView(channel, task, one, decision, tally(offered, task, of_channel) if offered else None)
+            share = repository.tested.get(offered.bundle) if offered else None
+            decision = decide(one, task, here, policy, now, share)
+            found = tally(offered, task, here) if offered else None
+            yield RolloutView(channel, task, one, decision, found, answered(one, task, here.reports))
 
 
 def _device(seen: Seen, plan: Plan | None, known: Mapping[str, Collection[str]], now: datetime) -> DeviceView:
@@ -159,7 +166,8 @@ def _task(name: str, report: TaskReport, device: str, plan: Plan | None) -> Task
     bundle, due = plain(report.bundle or ""), target.bundle if target else ""
     behind = report.state == "serving" and due not in ("", bundle)
     stand: Stand = "behind" if behind else report.state
-    return TaskView(plain(name), stand, bundle, due, plain(report.reason), plain(report.last_change))
+    service = next((one for one in report.service if one.bundle == report.bundle), None)
+    return TaskView(plain(name), stand, bundle, due, plain(report.reason), plain(report.last_change), service)
 
 
 def _troubles(seen: Seen, plan: Plan | None, tasks: Iterable[TaskView], now: datetime) -> Iterable[str]:

@@ -4,16 +4,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from tuf.api.metadata import Targets
 
 from echoplane.bundle import read
 from echoplane.bundle.spec import FILES, OPTIONAL
+from echoplane.edge.policy import Share
 from echoplane.edge.repository import PLAN, EdgeRepository
 from echoplane.edge.rollout import RINGS, Candidate, Plan, Ring, TaskPlan, read_plan, ring_cut
 from echoplane.errors import ConfigError
 
 EVALUATION = "evaluation.json"
 """Evaluation beside a bundle; the service follows the inference settings in it."""
+ABSTAINED = ("abstained", "flagged")
+"""Figures of an evaluation that are the share of studies answered with "cannot tell"."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,19 @@ def plan_of(repository: EdgeRepository, channel: str) -> Plan:
 def channels(repository: EdgeRepository) -> set[str]:
     """Returns the names of the channels that have a plan."""
     return {path.split("/")[1].removesuffix(".json") for path in repository.targets(PLAN).targets}
+
+
+def abstained_in_evaluation(repository: EdgeRepository, bundle: str) -> Share | None:
+    """Returns how often a bundle abstained in its own evaluation; None if no evaluation that says so lies beside it."""
+    from echoplane.evaluation.record import EvaluationRecord
+
+    content = repository.target_content(f"bundles/{bundle}/{EVALUATION}")
+    try:
+        record = EvaluationRecord.model_validate_json(content or b"")
+    except ValidationError:
+        return None
+    shares = [record.figures[name].value for name in ABSTAINED if name in record.figures]
+    return Share(round(shares[0] * record.clips), record.clips) if shares and record.bundle_id == bundle else None
 
 
 def publish(repository: EdgeRepository, channel: str, folder: Path, ring: Ring, devices: Collection[str]) -> Candidate:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from echoplane import storage
-from echoplane.monitoring.binomial import exact_interval
+from echoplane.binomial import exact_interval
 from echoplane.monitoring.feedback import FEEDBACK_SUFFIX, FeedbackRow
 from echoplane.monitoring.prediction_log import Row
 from echoplane.storage import BUCKET

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from echoplane.monitoring.binomial import exact_interval
+from echoplane.binomial import exact_interval
 from echoplane.monitoring.model_monitor import ModelMonitor
 
 LEVEL = 0.999

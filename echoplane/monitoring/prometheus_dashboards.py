@@ -348,6 +348,18 @@ EDGE = Dashboard(
             limit=0.1,
         ),
         Panel(
+            'The share of studies that got no answer but "cannot tell", by bundle (%)',
+            "percentunit",
+            "Since each device took the bundle. The policy compares the same devices, with an exact interval.",
+            "EchoplaneEdgeHalted",
+            (
+                (
+                    f"echoplane_edge_abstained{{{TASK}}} / (echoplane_edge_answers{{{TASK}}} > 0)",
+                    "{{channel}} {{task}} {{bundle}}",
+                ),
+            ),
+        ),
+        Panel(
             "Roll-outs that are halted (1: yes, 0: no)",
             "none",
             "Devices have returned to the stable bundle; the page of the fleet says why.",

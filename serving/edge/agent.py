@@ -16,6 +16,7 @@ from echoplane.edge.fleet import Report, TaskReport
 from echoplane.edge.rollout import Plan, Wanted, place, wanted
 from echoplane.errors import EchoplaneError, explained
 from serving.edge.check import Refused, check
+from serving.edge.service_log import added, new_rows, started
 from serving.edge.settings import EdgeSettings, bearer
 from serving.edge.slots import Slots
 from serving.edge.state import Refusal, device_id, read_state, write_state
@@ -59,18 +60,21 @@ class Agent:
 
     def cycle(self) -> Report:
         """Follows the plan once and returns the report; never raises."""
-        clock = self._clock_problem()
+        clock, begun = self._clock_problem(), self._clock()
         problem, tasks = "", {}
         try:
             plan, view = self._trust.plan(self.settings.channel, self.state.newest_time)
             self.slots.collect(self._mine(plan))
             tasks = {name: self._follow(name, plan, view) for name in self._tasks}
+            for name, one in tasks.items():
+                self._start_counting(name, one, begun)
             self.slots.collect(self._mine(plan))
         except Exception as error:  # the device must go on whatever the network or the disk does
             problem = explained(error)
             log.warning("%s", problem)
+        self._count()
         self._remember()
-        tasks = {name: tasks.get(name) or self._report(name, None) for name in self._tasks}
+        tasks = {name: self._with_counts(name, tasks.get(name)) for name in self._tasks}
         return Report(
             device=self.device,
             channel=self.settings.channel,
@@ -81,6 +85,11 @@ class Agent:
             clock=clock,
             free_mib=self.slots.free_mib(),
         )
+
+    def _with_counts(self, name: str, report: TaskReport | None) -> TaskReport:
+        """Returns the report of a task with the counts of its service; without one, that of a task without a plan."""
+        counts = tuple(self.state.service.get(name, {}).values())
+        return (report or self._report(name, None)).model_copy(update={"service": counts})
 
     def _mine(self, plan: Plan) -> set[str]:
         """Returns the bundles that the plan names for this device."""
@@ -109,6 +118,26 @@ class Agent:
             log.warning("task %s: bundle %s waits: %s", name, target.bundle[:12], explained(error))
             return self._report(name, target, "waiting", explained(error))
         return self._report(name, target)
+
+    def _start_counting(self, name: str, report: TaskReport, begun: datetime) -> None:
+        """Begins the counts of what the service answers with a bundle that it has taken since `begun`."""
+        if report.bundle is None or self.settings.prediction_log is None:
+            return
+        attempt = report.attempt if report.wanted == report.bundle else 0
+        kept = {report.bundle, self.slots.previous(name)}
+        counts = started(self.state.service.get(name, {}), report.bundle, attempt, kept, begun)
+        self._update(service=self.state.service | {name: counts})
+
+    def _count(self) -> None:
+        """Adds what the service has answered since the last cycle."""
+        if self.settings.prediction_log is None:
+            return
+        try:
+            for rows, counted in new_rows(self.settings.prediction_log, self.state.counted):
+                service = {name: added(counts, rows) for name, counts in self.state.service.items()}
+                self.state = self.state.model_copy(update={"service": service, "counted": counted})
+        except OSError as error:
+            log.warning("answers are not counted: %s", explained(error))
 
     def _take(self, task: Task) -> None:
         """Makes the wanted bundle serve. Raises Refused if it fails here; the one before it then serves on."""

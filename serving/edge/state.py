@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from echoplane.edge.fleet import check_device
+from echoplane.edge.fleet import ServiceCounts, check_device
 from echoplane.files import write_atomically
 
 
@@ -33,6 +33,10 @@ class State(BaseModel):
     """The last change of each task's bundle and its reason."""
     sent: dict[str, int] = {}
     """Number of bytes of each spooled file that were sent."""
+    counted: dict[str, int] = {}
+    """Number of bytes of each file of the prediction log whose answers were counted."""
+    service: dict[str, dict[str, ServiceCounts]] = {}
+    """Counts of the service's answers by task and bundle."""
 
 
 def read_state(folder: Path) -> State:

@@ -60,7 +60,7 @@ def send_results(
     paths = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
     done = {path.name: sent.get(path.name, 0) for path in paths}
     for path in paths:
-        while part := _next_part(path, done[path.name]):
+        while part := next_part(path, done[path.name]):
             put(f"{device}/{path.stem}-{done[path.name]:012d}{SUFFIX}", part)
             done[path.name] += len(part)
             record(dict(done))
@@ -84,7 +84,7 @@ def waiting_bytes(folder: Path, sent: Mapping[str, int]) -> int:
     return sum(max(0, path.stat().st_size - sent.get(path.name, 0)) for path in folder.glob(f"*{SUFFIX}"))
 
 
-def _next_part(path: Path, start: int) -> bytes:
+def next_part(path: Path, start: int) -> bytes:
     """Returns the next complete lines of a file, at most MAX_PART_BYTES unless one line is longer."""
     with path.open("rb") as file:
         file.seek(start)

@@ -8,9 +8,10 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from echoplane.edge.fleet import Policy, Received, Report, Seen, TaskReport
+from echoplane.edge.fleet import Received, Report, Seen, TaskReport
 from echoplane.edge.fleet_page import fleet_page
 from echoplane.edge.fleet_view import Repository, fleet_of
+from echoplane.edge.policy import Policy
 from echoplane.edge.rollout import ALL, Candidate, Plan, TaskPlan
 from tests.browser import PHONE, chromium, faults, fetched_axe, needs_chromium
 

@@ -14,14 +14,16 @@ from tuf.api.metadata import Metadata
 
 from echoplane import bundle as bundles
 from echoplane.bundle.spec import GOLDEN
-from echoplane.edge import fleet, publish
+from echoplane.edge import publish
 from echoplane.edge.keys import read_keys
+from echoplane.edge.policy import Policy, decide
 from echoplane.edge.repository import EdgeRepository, create, rotate_root
 from echoplane.edge.rollout import Plan, place
 from echoplane.edge.upload import receive
 from echoplane.errors import ConfigError
 from serving.edge.device import Device
 from tests.edge_site import TASK, Site, make_bad_bundle
+from tests.monitor_log import make_rows
 from tests.tiny_bundle import make_tiny_bundle
 
 DEVICES = [f"box-{number}" for number in range(10)]
@@ -84,13 +86,48 @@ def test_a_bad_bundle_is_halted_in_the_first_ring_and_nobody_loses_the_good_one(
     assert report[FIRST].state == "refused"
     assert "golden output" in report[FIRST].reason
     assert {serving(device) for device in devices.values()} == {old}
-    candidate = publish.plan_of(site.repository, "stable").tasks[TASK].candidate
-    known = receive(str(site.folder / "reports")).reports
-    decision = fleet.decide(candidate, TASK, known, fleet.Policy(), datetime.now(UTC))
+    plan = publish.plan_of(site.repository, "stable").tasks[TASK]
+    decision = decide(plan, TASK, receive(str(site.folder / "reports")), Policy(), datetime.now(UTC))
     assert decision.action == "halt"
     publish.halt(site.rollout(), decision.reason)
     after = devices[FIRST].cycle().tasks[TASK]
     assert (after.state, after.bundle, after.wanted) == ("serving", old, old)
+
+
+def test_a_bundle_that_abstains_more_in_service_is_halted_by_what_the_device_counts(
+    site: Site, good: tuple[Path, Path], tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    device = site.device(FIRST, prediction_log=spool, results=f"{site.url}/results")
+    old = offer(site, good[0])
+    device.cycle()
+    write_answers(spool / "predictions-1-7.jsonl", old, abstained=15)
+    device.cycle()
+    new = offer(site, good[1], "first")
+    device.cycle()
+    write_answers(spool / "predictions-2-7.jsonl", new, abstained=90)
+    (before, after) = sorted(device.cycle().tasks[TASK].service, key=lambda one: one.since)
+    assert (before.bundle, before.answers, before.abstained) == (old, 300, 15)
+    assert (after.bundle, after.attempt, after.answers, after.abstained) == (new, 1, 300, 90)
+    assert [path.name for path in spool.iterdir()] == ["predictions-2-7.jsonl"], "what was counted is sent and gone"
+    plan = publish.plan_of(site.repository, "stable").tasks[TASK]
+    decision = decide(plan, TASK, receive(str(site.folder / "reports")), Policy(), datetime.now(UTC))
+    assert decision.action == "halt"
+    assert '"cannot tell" in 90 of 300 answers (30.0%); the stable bundle on the same devices: 15' in decision.reason
+    publish.halt(site.rollout(), decision.reason)
+    assert device.cycle().tasks[TASK].bundle == old
+    publish.resume(site.rollout())
+    counts = {one.bundle: one.answers for one in device.cycle().tasks[TASK].service}
+    assert counts == {old: 300, new: 0}, "a new attempt is judged anew"
+
+
+def write_answers(path: Path, bundle: str, abstained: int) -> None:
+    """Writes 300 answers as the service does."""
+    rows = make_rows(300, bundle=bundle)
+    changes = [{"time": datetime.now(UTC)} | ({"label": None} if n < abstained else {}) for n in range(len(rows))]
+    lines = [row.model_copy(update=change).model_dump_json() for row, change in zip(rows, changes, strict=True)]
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def test_a_halt_takes_a_bundle_back_everywhere_with_its_reason(site: Site, good: tuple[Path, Path]) -> None:

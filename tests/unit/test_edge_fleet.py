@@ -10,10 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from echoplane import cli
-from echoplane.edge.fleet import Policy, Received, Report, Seen, TaskReport
+from echoplane.edge.fleet import Received, Report, Seen, ServiceCounts, TaskReport
 from echoplane.edge.fleet_metrics import DEFINITIONS, OTHER, fleet_exposition
 from echoplane.edge.fleet_page import fleet_page
 from echoplane.edge.fleet_view import Fleet, Repository, fleet_of
+from echoplane.edge.policy import Policy
 from echoplane.edge.rollout import ALL, Candidate, Plan, TaskPlan, place
 from echoplane.edge.upload import MAX_REPORT_BYTES, receive
 from tests.tiny_bundle import make_tiny_bundle
@@ -130,12 +131,26 @@ def test_metrics_count_devices_by_ring_and_state_and_keep_the_time_of_each() -> 
     assert halted[f"echoplane_edge_rollout_halted{sorted(['stable', TASK])}"] == 1
 
 
+def test_answers_are_counted_by_bundle_and_shown_by_device() -> None:
+    latency = (0,) * 40 + (300,) + (0,) * 40
+    counts = ServiceCounts(bundle=NEW, attempt=1, since=NOW, answers=300, abstained=12, latency=latency)
+    box = report("box-1", bundle=NEW)
+    box = box.model_copy(update={"tasks": {TASK: box.tasks[TASK].model_copy(update={"service": (counts,)})}})
+    found = fleet(box)
+    values = metrics(found)
+    assert values[f"echoplane_edge_answers{sorted(['stable', TASK, 'offered'])}"] == 300
+    assert values[f"echoplane_edge_abstained{sorted(['stable', TASK, 'offered'])}"] == 12
+    assert values[f"echoplane_edge_answers{sorted(['stable', TASK, 'stable'])}"] == 0
+    assert '<td class="number">300</td><td class="number">4.0 %</td><td class="number">1024</td>' in fleet_page(found)
+
+
 def test_labels_are_bounded_whatever_devices_say() -> None:
     hostile = report("box-1", channel=HOSTILE, version=HOSTILE, reason=HOSTILE)
     many = hostile.model_copy(update={"tasks": {f"task-{n}": hostile.tasks[TASK] for n in range(500)}})
     families = text_string_to_metric_families(fleet_exposition(fleet(many)).decode())
     labels = {value for family in families for one in family.samples for value in one.labels.values()}
     assert labels <= {"stable", OTHER, TASK, "box-1", "first", "tenth", "all"} | {
+        "offered",
         "serving",
         "behind",
         "waiting",

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from echoplane import cli
-from echoplane.edge.fleet import Policy, Report, TaskReport, decide, read_report
+from echoplane.edge.fleet import Received, Report, Seen, TaskReport, read_report
+from echoplane.edge.policy import Policy, decide
 from echoplane.edge.rollout import ALL, Candidate, TaskPlan, place, ring_cut, wanted
 from echoplane.errors import ConfigError
 from serving.edge import check, sync
@@ -77,8 +78,9 @@ def test_a_device_gets_the_candidate_within_the_cut_and_the_stable_bundle_else()
     ],
 )
 def test_the_policy_halts_widens_or_waits(states: list[str], change: dict[str, object], action: str) -> None:
-    reports = [report(f"box-{number}", state) for number, state in enumerate(states)]
-    assert decide(candidate(**change), TASK, reports, Policy(), NOW).action == action
+    seen = [Seen(report(f"box-{number}", state), NOW) for number, state in enumerate(states)]
+    plan = TaskPlan(stable=OLD, candidate=candidate(**change))
+    assert decide(plan, TASK, Received(seen, []), Policy(), NOW).action == action
 
 
 def test_what_is_no_report_is_left_out() -> None:
