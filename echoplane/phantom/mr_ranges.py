@@ -43,7 +43,7 @@ class MrHeartRanges:
     """Limits of the stroke volume; ejection fractions beyond them are moved to them."""
     wall_mm: Pair = (5, 17)
     """Thickness; its logarithm is uniform."""
-    ellipse: Pair = (0.88, 1.14)
+    ellipse: Pair = (0.93, 1.08)
     """Factor by which the heart is stretched in one direction across its axis, and shrunk in the other."""
     sector_deg: Pair = (30, 65)
     """Width of a sector of the wall."""
@@ -161,7 +161,7 @@ class MrRanges:
 
 USUAL_MR = MrRanges()
 _SCANNER = Field(
-    myocardium=(0.16, 0.54), fat=(0.35, 2.2), blur_mm=(0.2, 1.1), noise=(0.01, 0.1), bias=1.0, banding=0.3, flow=0.4
+    myocardium=(0.16, 0.54), fat=(0.35, 2.2), blur_mm=(0.2, 1.1), noise=(0.01, 0.1), bias=1.0, banding=0.3, flow=0.3
 )
 _CONTRAST, _OPTICS = ContrastRanges(_SCANNER), MrOpticsRanges()
 VARIED_MR = MrRanges(
