@@ -1,6 +1,7 @@
 """An installation for edge tests: a real HTTP server on loopback with Range, PUT, and a network that can be cut."""
 
 import re
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 from echoplane.bundle import Golden, read, seal, write_golden
 from echoplane.bundle.spec import GOLDEN, Contents
 from echoplane.edge import publish, repository
+from echoplane.edge.keys import read_keys
 from serving.edge.check import Refused, open_bundle
 from serving.edge.device import Device
 from serving.edge.settings import EdgeSettings
@@ -21,9 +23,13 @@ TASK = "echo-view-video"
 class Site:
     """A repository, its server, and the reports and results that devices send to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, context: ssl.SSLContext | None = None) -> None:
+        """Makes the repository in `folder`, if it has none; with `context` the server speaks TLS, as it says."""
         self.folder, self.published = folder, folder / "published"
-        self.repository = repository.create(self.published, folder / "keys")
+        if self.published.exists():
+            self.repository = repository.EdgeRepository(self.published, read_keys([folder / "keys"]))
+        else:
+            self.repository = repository.create(self.published, folder / "keys")
         self.down, self.cut_after = False, 0
         self.client = httpx.Client(timeout=10, trust_env=False)
         self.requests: list[tuple[str, str, str]] = []
@@ -53,6 +59,9 @@ class Site:
         self._server.daemon_threads = True
         self._server.handle_error = lambda *_: None  # a device that was killed resets its connection
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if context:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:

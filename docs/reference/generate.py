@@ -21,6 +21,8 @@ from echoplane.monitoring import alerts, metrics, monitor_metrics
 from echoplane.settings import ServingSettings
 from helm import dashboards
 from serving.edge.settings import EdgeSettings
+from serving.enrolment.settings import PREFIX as ENROLMENT
+from serving.enrolment.settings import EnrolmentSettings
 from serving.gateway import metrics as gateway_metrics
 from serving.gateway.settings import GatewaySettings, Peer, Rule
 from serving.monitor.settings import MonitorSettings
@@ -104,6 +106,8 @@ def _settings() -> str:
     ]
     parts += ["", "## Settings of the edge agent", "", "Environment variables of `python -m serving.edge`.", ""]
     parts += ["| variable | default | meaning |", "|---|---|---|", *_rows(EdgeSettings, "ECHOPLANE_EDGE_")]
+    parts += ["", "## Settings of the enrolment", "", "Environment variables of `python -m serving.enrolment`.", ""]
+    parts += ["| variable | default | meaning |", "|---|---|---|", *_rows(EnrolmentSettings, ENROLMENT)]
     return "\n".join([*parts, ""])
 
 

@@ -12,7 +12,7 @@ NEEDS_TASK = ("halt", "resume", "widen")
 
 def run_edge(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     """Runs one action on a repository and copies the result to where devices fetch it."""
-    actions = ["init", "publish", "widen", "halt", "resume", "status", "refresh", "rotate"]
+    actions = ["init", "publish", "widen", "halt", "resume", "status", "refresh", "rotate", "invite", "revoke"]
     parser.add_argument("action", choices=actions, help="what to do; see docs/edge.md")
     parser.add_argument("repository", type=Path, help="folder of the TUF repository")
     parser.add_argument("--keys", type=Path, action="append", default=[], help="folder of signing keys; repeatable")
@@ -33,21 +33,56 @@ def run_edge(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
         "--max-more-abstained", type=float, default=0.05, help="status: rise of abstentions that halts. Default: 0.05"
     )
     parser.add_argument("--max-slower", type=float, default=1.5, help="status: factor of time that halts. Default: 1.5")
+    parser.add_argument("--device", default="", help="device that is invited or revoked")
+    parser.add_argument("--enrolment", type=Path, help="folder of invitations and devices; the first invite makes it")
+    parser.add_argument("--valid-h", type=float, default=72, help="invite: hours until it expires. Default: 72")
     parser.add_argument("--page", type=Path, help="status: file for a page of the whole fleet")
     parser.add_argument("--metrics", type=Path, help="status: file of metrics for node_exporter, such as edge.prom")
     args = parser.parse_args(arguments)
-    for action, given, option in (("publish", args.bundle, "--bundle"), ("init rotate", args.new_keys, "--new-keys")):
+    needed = (
+        ("publish", args.bundle, "--bundle"),
+        ("init rotate", args.new_keys, "--new-keys"),
+        ("invite revoke", args.device, "--device"),
+        ("invite revoke", args.enrolment, "--enrolment"),
+    )
+    for action, given, option in needed:
         if args.action in action.split() and not given:
             raise ConfigError(f"`edge {args.action}` needs {option}.")
     if args.action in NEEDS_TASK and not args.task:
         raise ConfigError(f"`edge {args.action}` needs --task.")
-    outcome = _status(args) if args.action == "status" else _change(args)
+    actions_of = {"status": _status, "invite": _invite, "revoke": _revoke}
+    outcome = actions_of.get(args.action, _change)(args)
     if args.to:
         from echoplane.edge.upload import upload
 
         outcome["copied"] = upload(args.repository, args.to)
     print(json.dumps(outcome) if args.json else "\n".join(f"{name}: {value}" for name, value in outcome.items()))
     return 0
+
+
+def _invite(args: argparse.Namespace) -> dict[str, Any]:
+    """Makes an invitation; with the first one, the folder of the enrolment and its authority."""
+    from datetime import UTC, datetime, timedelta
+
+    from echoplane.edge.enrolment import Enrolment, create
+
+    now = datetime.now(UTC)
+    _opened(args)
+    root = (args.repository / "metadata" / "1.root.json").read_bytes()
+    if not (args.enrolment / "ca.key").exists():
+        create(args.enrolment, root, now)
+    enrolment = Enrolment(args.enrolment)
+    if enrolment.root != root:
+        raise ConfigError("the enrolment is of another repository; give another folder as --enrolment.")
+    valid = timedelta(hours=args.valid_h)
+    invitation = enrolment.invite(args.device, valid, now)
+    return {"invitation": str(invitation), "expires": (now + valid).isoformat(timespec="minutes")}
+
+
+def _revoke(args: argparse.Namespace) -> dict[str, Any]:
+    from echoplane.edge.enrolment import Enrolment
+
+    return {"revoked": Enrolment(args.enrolment).revoke(args.device)}
 
 
 def _change(args: argparse.Namespace) -> dict[str, Any]:
@@ -114,7 +149,7 @@ def _write_view(args: argparse.Namespace, repo: Any, received: Any, limits: Any)
         bundle: publish.abstained_in_evaluation(repo, bundle) for plan in plans.values() for bundle in plan.bundles()
     }
     repository = fleet_view.Repository(plans, repo.timestamp().expires, tested)
-    expected = {args.channel: _named(args)} if args.devices else {}
+    expected = {args.channel: {*_named(args), *(_enrolled(args) or {})}}
     fleet = fleet_view.fleet_of(repository, received, expected, limits, repo.now)
     if args.page:
         write_atomically(args.page, fleet_page.fleet_page(fleet).encode())
@@ -143,10 +178,17 @@ def _named(args: argparse.Namespace) -> list[str]:
 
 
 def _received(args: argparse.Namespace) -> Any:
+    """Reads the reports; with --enrolment, only those that enrolled devices signed."""
     from echoplane.edge.fleet import Received
     from echoplane.edge.upload import receive
 
-    return receive(args.reports) if args.reports else Received([], [])
+    return receive(args.reports, _enrolled(args)) if args.reports else Received([], [])
+
+
+def _enrolled(args: argparse.Namespace) -> dict[str, str] | None:
+    from echoplane.edge.enrolment import Enrolment
+
+    return Enrolment(args.enrolment).keys() if args.enrolment else None
 
 
 def _opened(args: argparse.Namespace) -> Any:

@@ -145,7 +145,7 @@ def plain(text: str) -> str:
 
 def check_device(device: str) -> str:
     """Returns `device`. Raises ConfigError if it cannot be a device's id."""
-    if not re.match(DEVICE_ID, device):
+    if not re.fullmatch(DEVICE_ID, device):
         raise ConfigError("a device's id has up to 63 letters, digits, dots, dashes and underscores.")
     return device
 

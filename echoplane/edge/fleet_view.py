@@ -106,8 +106,8 @@ def fleet_of(
 ) -> Fleet:
     """Returns the fleet at `now`. `expected` names the devices of each channel that should have reported."""
     reports = received.reports
-    known = _known(reports, expected)
     silent = {channel: set(names) - {report.device for report in reports} for channel, names in expected.items()}
+    known = _known(reports, silent)
     devices = [_device(seen, repository.plans.get(seen.report.channel), known, now) for seen in received.seen]
     devices += [_silent(name, channel, known[channel]) for channel, names in silent.items() for name in names]
     return Fleet(
@@ -119,8 +119,8 @@ def fleet_of(
     )
 
 
-def _known(reports: Sequence[Report], expected: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    known = {channel: set(names) for channel, names in expected.items()}
+def _known(reports: Sequence[Report], silent: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    known = {channel: set(names) for channel, names in silent.items()}
     for report in reports:
         known.setdefault(report.channel, set()).add(report.device)
     return known

@@ -4,12 +4,13 @@ The files that no metadata mentions yet are copied first and `timestamp.json` la
 state or the new one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from echoplane import storage
 from echoplane.edge.fleet import Received, Seen, read_report
+from echoplane.edge.identity import is_signed, unsealed
 from echoplane.errors import ConfigError
 from echoplane.files import write_atomically
 
@@ -31,20 +32,25 @@ def upload(folder: Path, place: str) -> int:
     return len(missing) + 1
 
 
-def receive(place: str) -> Received:
+def receive(place: str, keys: Mapping[str, str] | None = None) -> Received:
     """Reads the report of each device in `place`. A report counts only under the name of its device, since devices may
-    write to their own name alone."""
+    write to their own name alone; with the public `keys` (PEM) of enrolled devices, only if that device signed it."""
     listed = [one for one in storage.listed(place) if one.name.endswith(SUFFIX) and "/" not in one.name]
-    found = {one.name: _seen(place, one) for one in listed}
+    found = {one.name: _seen(place, one, keys) for one in listed}
     return Received([seen for seen in found.values() if seen], [name for name, seen in found.items() if not seen])
 
 
-def _seen(place: str, file: storage.Stored) -> Seen | None:
+def _seen(place: str, file: storage.Stored, keys: Mapping[str, str] | None) -> Seen | None:
+    if file.size > MAX_REPORT_BYTES:
+        return None
     try:
-        report = read_report(storage.content(place, file.name)) if file.size <= MAX_REPORT_BYTES else None
+        content, signature = unsealed(storage.content(place, file.name))
     except FileNotFoundError:  # it was replaced or removed meanwhile
         return None
+    report = read_report(content)
     if report is None or f"{report.device}{SUFFIX}" != file.name:
+        return None
+    if keys is not None and not (report.device in keys and is_signed(content, signature, keys[report.device])):
         return None
     return Seen(report, datetime.fromtimestamp(file.changed_ns / 1e9, UTC))
 

@@ -14,8 +14,9 @@ from echoplane import __version__
 from echoplane.bundle.spec import FILES
 from echoplane.edge.fleet import Report, TaskReport
 from echoplane.edge.rollout import Plan, Wanted, place, wanted
-from echoplane.errors import EchoplaneError, explained
+from echoplane.errors import ConfigError, EchoplaneError, explained
 from serving.edge.check import Refused, check
+from serving.edge.identity import root_path
 from serving.edge.service_log import added, new_rows, started
 from serving.edge.settings import EdgeSettings, bearer
 from serving.edge.slots import Slots
@@ -54,7 +55,7 @@ class Agent:
         self.device = device_id(settings.folder, settings.device)
         self.slots = Slots(settings.folder, settings.reserve_mib)
         self.state = read_state(settings.folder)
-        root = settings.root_file.read_bytes()
+        root = _root(settings)
         self._trust = Trust(settings.folder / "metadata", settings.repository_url, root, client)
         self._tasks = [task.strip() for task in settings.tasks.split(",") if task.strip()]
 
@@ -218,3 +219,11 @@ class Agent:
     def record_sent(self, sent: dict[str, int]) -> None:
         """Keeps how many bytes of each spooled file were sent."""
         self._update(sent=sent)
+
+
+def _root(settings: EdgeSettings) -> bytes:
+    """Returns the root metadata. Raises ConfigError if the device has none yet."""
+    try:
+        return root_path(settings).read_bytes()
+    except OSError:
+        raise ConfigError("the device has no root metadata: set ECHOPLANE_EDGE_ROOT_FILE, or invite it.") from None

@@ -8,6 +8,7 @@ import httpx
 from echoplane.edge.fleet import Report
 from echoplane.errors import explained
 from serving.edge.agent import Agent
+from serving.edge.identity import Identity
 from serving.edge.settings import EdgeSettings, bearer
 from serving.edge.sync import MIB, putter, send_report, send_results, waiting_bytes
 
@@ -21,12 +22,19 @@ class Device:
 
     def __init__(self, settings: EdgeSettings, client: httpx.Client | None = None, **options: Any) -> None:
         self.settings = settings
-        self._client = client or httpx.Client(timeout=TIMEOUT_S, headers=bearer(settings.token_file))
+        self._identity = Identity(settings, **({"clock": options["clock"]} if "clock" in options else {}))
+        headers = bearer(settings.token_file)
+        self._client = client or httpx.Client(timeout=TIMEOUT_S, headers=headers, verify=self._identity.context)
+        if problem := self._identity.keep(self._client):
+            log.warning("%s", problem)
         self.agent = Agent(settings, self._client, **options)
 
     def cycle(self) -> Report:
         """Runs one cycle and sends what can be sent; never raises."""
+        problem = self._identity.keep(self._client)
         report = self.agent.cycle()
+        if problem and not report.problem:
+            report = report.model_copy(update={"problem": problem})
         for send in (self._results, self._report):
             try:
                 report = send(report)
@@ -49,5 +57,5 @@ class Device:
             waiting_mib = waiting_bytes(folder, self.agent.state.sent) / MIB
             report = report.model_copy(update={"waiting_mib": round(waiting_mib, 3)})
         if self.settings.reports:
-            send_report(putter(self.settings.reports, self._client), report)
+            send_report(putter(self.settings.reports, self._client), report, self._identity.sealed)
         return report

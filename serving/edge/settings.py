@@ -16,8 +16,9 @@ class EdgeSettings(BaseSettings):
 
     repository_url: str
     """Address of the repository, http or https; `metadata/` and `targets/` are below it."""
-    root_file: Path
-    """Root metadata that is trusted from the start (`1.root.json` of the repository), put there at set-up."""
+    root_file: Path | None = None
+    """Root metadata that is trusted from the start (`1.root.json` of the repository), put there at set-up. Needed
+    unless the device is invited: an invitation pins it."""
     folder: Path = Path("/var/lib/echoplane-edge")
     """Folder of the agent: bundles, links that the service reads, metadata, state."""
     device: str = ""
@@ -40,6 +41,12 @@ class EdgeSettings(BaseSettings):
     """Maximum time in seconds of a bundle's check before it may serve."""
     token_file: Path | None = None
     """File with a bearer token that is sent with every request."""
+    enrolment_url: str = ""
+    """Address of the enrolment (https), which gives and renews the device's certificate; empty for none."""
+    invitation_file: Path | None = None
+    """File with the text of `echoplane edge invite`; not read once the device is enrolled."""
+    ca_file: Path | None = None
+    """File (PEM) of the authorities by which servers are known; unset for those that Python trusts."""
     reports: str = ""
     """Address (http, https) or folder to which the device writes its report; empty for none."""
     results: str = ""

@@ -50,11 +50,12 @@ def write_state(folder: Path, state: State) -> None:
     write_atomically(folder / "state.json", state.model_dump_json(indent=1).encode())
 
 
-def device_id(folder: Path, configured: str) -> str:
-    """Returns the configured id, or a random one that is kept in the folder."""
+def device_id(folder: Path, configured: str, invited: str = "") -> str:
+    """Returns the configured id, or else the one that is kept in the folder: that of the first invitation, or a random
+    one."""
     if configured:
         return check_device(configured)
     path = folder / "device"
     if not path.is_file() or not path.read_text().strip():
-        write_atomically(path, f"edge-{uuid.uuid4()}\n".encode())
+        write_atomically(path, f"{invited or f'edge-{uuid.uuid4()}'}\n".encode())
     return check_device(path.read_text().strip())

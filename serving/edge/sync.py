@@ -44,9 +44,10 @@ def putter(place: str, client: httpx.Client) -> Put:
     return put
 
 
-def send_report(put: Put, report: Report) -> None:
-    """Writes the report, which replaces the one before it. Raises Unsent or OSError if it does not arrive."""
-    put(f"{report.device}.json", report.model_dump_json(indent=1).encode())
+def send_report(put: Put, report: Report, sealed: Callable[[bytes], bytes]) -> None:
+    """Writes the report, `sealed` by the device's signature, in place of the one before it. Raises Unsent or OSError if
+    it does not arrive."""
+    put(f"{report.device}.json", sealed(report.model_dump_json(indent=1).encode()))
 
 
 def send_results(

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from serving.monitor.bodies import TooLarge, read_body
+from serving.bodies import TooLarge, read_body
 from serving.monitor.decisions import Decisions
 from serving.monitor.page import page
 from serving.monitor.trigger import Notification

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from echoplane.errors import ConfigError
 from echoplane.monitoring.retraining import AuditFile, Event, decision
 from echoplane.tokens import find_bearer
-from serving.monitor.bodies import TooLarge, read_body
+from serving.bodies import TooLarge, read_body
 
 ROLE = "operate"
 MAX_BODY_BYTES = 10_000

@@ -1,0 +1,37 @@
+"""`python -m serving.enrolment`: one process per installation, beside the repository of edge devices."""
+
+import logging
+import sys
+
+import uvicorn
+
+from echoplane.edge.enrolment import Enrolment
+from echoplane.errors import EchoplaneError
+from serving.enrolment.app import build
+from serving.enrolment.settings import read_enrolment_settings
+
+
+def main() -> int:
+    """Runs until SIGTERM or Ctrl-C. A wrong setting is one line on standard error, and the exit status is 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("echoplane").setLevel(logging.INFO)
+    try:
+        settings = read_enrolment_settings()
+        enrolment = Enrolment(settings.folder, settings.valid_days, settings.grace_days)
+    except EchoplaneError as error:
+        logging.getLogger("echoplane.enrolment").error("%s", error)  # noqa: TRY400 (a message, not a traceback)
+        return error.exit_code
+    uvicorn.run(
+        build(enrolment),
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
+        log_level="warning",
+        access_log=False,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
