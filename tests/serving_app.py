@@ -21,7 +21,7 @@ class Asking:
 
     def __init__(self, slot: Slot | Mapping[str, Slot], settings: ServingSettings, host: str = "10.1.2.3") -> None:
         self.service = app.Service({slot.task: slot} if isinstance(slot, Slot) else slot, settings)
-        self._app = app.build(self.service)
+        self.app = app.build(self.service)
         self.loop, self._url = asyncio.new_event_loop(), f"http://{host}:3000"
         weakref.finalize(self, self.loop.close)
 
@@ -38,7 +38,7 @@ class Asking:
     async def send(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {token}"} if token is not None else {}
         headers |= options.pop("headers", {})
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url=self._url) as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=self._url) as client:
             return await client.request(method, path, headers=headers, **options)
 
 

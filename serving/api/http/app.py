@@ -13,22 +13,38 @@ from echoplane.monitoring import metrics
 from echoplane.tokens import Role
 from serving.api.http import audit, problems
 from serving.api.http.auth import Access
-from serving.api.http.dicom import ZIP_TYPE, dicom_objects
+from serving.api.http.dicom import LEFT_OUT, ZIP_TYPE, dicom_objects
 from serving.api.http.explain import Explainer, ExplanationBody
 from serving.api.http.feedback import add_feedback
 from serving.api.http.history import add_history
 from serving.api.http.middleware import RequestMiddleware
+from serving.api.http.openapi import add_documents
 from serving.api.http.pages import add_pages
 from serving.api.http.problems import Problem
 from serving.api.http.routes import BINARY, add_upload
-from serving.api.http.schemas import RESEARCH_USE, AnswerBody, FileBody, ModelsBody, StudyBody
-from serving.api.http.service import FRAMES_TYPE, NDJSON, Service
+from serving.api.http.schemas import (
+    RESEARCH_USE,
+    AliveBody,
+    AnswerBody,
+    FileBody,
+    ModelsBody,
+    ReadyBody,
+    StudyBody,
+    StudyEndBody,
+)
+from serving.api.http.service import FRAMES_TYPE, NDJSON, Service, json_response
 
 __all__ = ["Service", "build"]
 
-DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE} Also: GET /livez, /readyz (200 or 503) and /metrics."
+DESCRIPTION = f"Answers cardiac imaging studies. {RESEARCH_USE}"
 STUDY, DICOM, FRAMES, FEEDBACK = "/v1/study", "/v1/dicom", "/v1/frames", "/v1/feedback"
 HISTORY = "/v1/history"
+LEFT_OUT_HEADER = {
+    "description": "Number of answers and problems that are not among the DICOM objects.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0},
+}
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def build(service: Service) -> ASGIApp:
@@ -45,15 +61,20 @@ def build(service: Service) -> ASGIApp:
     )
     _add_tasks(app, service)
     files = {"type": "array", "items": BINARY}
-    lines = {NDJSON: FileBody.model_json_schema()}
+    line = {"anyOf": [{"$ref": f"#/components/schemas/{FileBody.__name__}"}, StudyEndBody.model_json_schema()]}
+    lines = {NDJSON: line}
     add_upload(app, STUDY, service.study, "Answer any files", files, body=StudyBody, content=lines)
     objects, in_zip = functools.partial(dicom_objects, service), {ZIP_TYPE: BINARY}
-    add_upload(app, DICOM, objects, "The answers to any files as DICOM objects", files, content=in_zip)
+    left_out = {LEFT_OUT: LEFT_OUT_HEADER}
+    add_upload(
+        app, DICOM, objects, "The answers to any files as DICOM objects", files, content=in_zip, headers=left_out
+    )
     frames = {FRAMES_TYPE: BINARY}
     add_upload(app, FRAMES, service.frames, "The frames of a clip for display", BINARY, content=frames)
     add_feedback(app, service, FEEDBACK)
     add_history(app, HISTORY, service.settings)
     _add_descriptions(app, service)
+    add_documents(app, service.settings)
     add_pages(app, service.settings)
     _add_problems(app)
     return RequestMiddleware(app, (route.path for route in app.routes if hasattr(route, "path")))
@@ -81,17 +102,22 @@ def _add_descriptions(app: FastAPI, service: Service) -> None:
     async def models() -> Response:
         return service.models()
 
-    @app.get("/livez", include_in_schema=False)
+    @app.get("/livez", response_model=AliveBody, summary="Says that the process answers")
     async def livez() -> Response:
-        return Response('{"alive":true}', media_type="application/json")
+        return json_response(AliveBody())
 
-    @app.get("/readyz", include_in_schema=False)
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"description": "A task has no model", "model": ReadyBody}}
+
+    @app.get("/readyz", response_model=ReadyBody, responses=not_ready, summary="Says if every task has a model")
     async def readyz() -> Response:
         return service.readiness()
 
-    @app.get("/metrics", include_in_schema=False)
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    in_text: dict[int | str, dict[str, Any]] = {200: {"description": "Metrics", "content": content}}
+
+    @app.get("/metrics", response_class=Response, responses=in_text, summary="Metrics for Prometheus")
     def exposition() -> Response:
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.exposition(), media_type=EXPOSITION)
 
 
 def _add_problems(app: FastAPI) -> None:

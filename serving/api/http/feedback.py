@@ -11,13 +11,13 @@ from echoplane.monitoring.feedback import REQUEST_ID, FeedbackFull, FeedbackRow
 from echoplane.monitoring.prediction_log import now
 from serving.api.failures import log_failure
 from serving.api.http import audit, problems
-from serving.api.http.routes import problem_response
+from serving.api.http.openapi import problem_response
 from serving.api.http.schemas import Body
 from serving.api.http.service import Service, json_response
 
 MAX_BODY_BYTES = 4096
 MEDIA_TYPE = "application/json"
-STATUSES = (400, 401, 403, 413, 415, 429, 503)
+STATUSES = (400, 413, 415)
 
 
 class FeedbackRequest(BaseModel):

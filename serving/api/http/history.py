@@ -9,17 +9,17 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import httpx
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from echoplane.errors import ConfigError
 from echoplane.monitoring.dashboard_history import queries
 from echoplane.monitoring.dashboards import SERVICE, Panel
 from echoplane.settings import ServingSettings
 from serving.api.http import problems
-from serving.api.http.routes import problem_response
+from serving.api.http.openapi import problem_response
 from serving.api.http.schemas import Body
 from serving.api.http.service import json_response
 
@@ -27,6 +27,12 @@ log = logging.getLogger("echoplane.serving")
 
 Range = Literal["1h", "6h", "24h", "7d"]
 SECONDS: dict[Range, int] = {"1h": 3600, "6h": 6 * 3600, "24h": 24 * 3600, "7d": 7 * 24 * 3600}
+RANGE = {
+    "name": "range",
+    "in": "query",
+    "description": "Length of the history.",
+    "schema": {"type": "string", "enum": list(get_args(Range)), "default": "1h"},
+}
 POINTS = 120
 MIN_WINDOW_S = 120
 """Shortest time over which a rate is a mean: several scrapes of a Prometheus that scrapes every 30 s."""
@@ -133,13 +139,15 @@ async def _series(
 def add_history(app: FastAPI, path: str, settings: ServingSettings) -> None:
     history = History(settings)
 
-    responses: dict[int | str, dict[str, Any]] = {status: problem_response() for status in (401, 403, 422, 503)}
-
     @app.get(
         path,
         response_model=HistoryBody,
         summary="History of the dashboard's charts, from Prometheus",
-        responses=responses,
+        responses={400: problem_response()},
+        openapi_extra={"parameters": [RANGE]},
     )
-    async def read(range: Range = "1h") -> Response:  # noqa: A002  the query's parameter
-        return json_response(await history.read(range))
+    async def read(request: Request) -> Response:
+        length = request.query_params.get("range", "1h")
+        if length not in SECONDS:
+            raise problems.bad_request(f"the range is none of {', '.join(SECONDS)}.")
+        return json_response(await history.read(length))

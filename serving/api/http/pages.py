@@ -1,4 +1,4 @@
-"""The page at `/`, the dashboard, their assets, and the description of the interface at `/docs`.
+"""The page at `/`, the dashboard and their assets.
 
 The pages and their assets are open: they hold no data, and ask for a token if one is needed. They load nothing from
 another address and have no inline script or style.
@@ -52,7 +52,6 @@ def add_pages(app: FastAPI, settings: ServingSettings) -> None:
     for name in ASSETS:
         app.get(f"/web/{name}", include_in_schema=False)(_asset(name))
     _add_panels(app)
-    _add_docs(app)
 
 
 def _provider(settings: ServingSettings) -> dict[str, str] | None:
@@ -112,14 +111,3 @@ def _add_panels(app: FastAPI) -> None:
     @app.get(PANELS, include_in_schema=False)
     async def dashboard_panels() -> Response:
         return JSONResponse(panels)
-
-
-def _add_docs(app: FastAPI) -> None:
-    @app.get("/openapi.json", include_in_schema=False)
-    def openapi() -> Response:
-        return JSONResponse(app.openapi())
-
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> Response:
-        template = WEB.joinpath("docs.html").read_text()
-        return HTMLResponse(html.render(template, api=app.openapi(), research_use=RESEARCH_USE))

@@ -9,10 +9,18 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from serving.api.http import uploads
-from serving.api.http.problems import MEDIA_TYPE, ProblemBody
+from serving.api.http.middleware import MAX_KEY_BYTES
+from serving.api.http.openapi import problem_response
 
-PROBLEM_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503, 504)
+PROBLEM_STATUSES = (400, 408, 413, 415, 422, 504)
+"""Problems of a route that takes files, beside those of every route."""
 BINARY = {"type": "string", "format": "binary"}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Gives requests with the same key and token the same id; a longer key is ignored.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_BYTES},
+}
 
 
 def add_upload(
@@ -24,9 +32,10 @@ def add_upload(
     *,
     body: type[BaseModel] | None = None,
     content: Mapping[str, Any] | None = None,
+    headers: Mapping[str, Any] | None = None,
 ) -> None:
     """Adds a POST route that takes files of the schema `file`. It answers with a JSON `body`, or with other media types
-    by the schemas of `content`."""
+    by the schemas of `content`, and `headers` of its own."""
 
     async def receive(request: Request) -> Response:
         return await endpoint(request)
@@ -36,17 +45,13 @@ def add_upload(
     responses: dict[int | str, dict[str, Any]] = {status: problem_response() for status in PROBLEM_STATUSES}
     if content:
         given = {media_type: {"schema": schema} for media_type, schema in content.items()}
-        responses[200] = {"description": "Successful Response", "content": given}
+        responses[200] = {"description": "Successful Response", "content": given, "headers": dict(headers or {})}
     app.post(
         path,
         response_model=body,
         response_class=JSONResponse if body else Response,
         responses=responses,
-        openapi_extra={"requestBody": {"required": True, "content": taken}},
+        openapi_extra={"parameters": [IDEMPOTENCY_KEY], "requestBody": {"required": True, "content": taken}},
         summary=summary,
         name=path,
     )(receive)
-
-
-def problem_response() -> dict[str, Any]:
-    return {"description": "Problem", "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}}}

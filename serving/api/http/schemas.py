@@ -184,6 +184,13 @@ class ModelsBody(Body):
     """Permitted use of the answers."""
 
 
+class AliveBody(Body):
+    """The process answers."""
+
+    alive: bool = True
+    """True."""
+
+
 class ReadySlotBody(Body):
     """Readiness of one task."""
 
