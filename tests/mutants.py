@@ -288,6 +288,63 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False:",
         "tests/unit/test_stage.py::test_a_manifest_of_another_stage_is_refused",
     ),
+    Mutant(
+        "edge",
+        "echoplane/edge/upload.py",
+        "if keys is not None and not (report.device in keys and is_signed(content, signature, keys[report.device])):",
+        "if keys is not None and report.device not in keys:",
+        "tests/unit/test_edge_enrolment.py::test_reports_count_only_if_the_enrolled_device_signed_them",
+    ),
+    Mutant(
+        "edge",
+        "echoplane/edge/upload.py",
+        'if report is None or f"{report.device}{SUFFIX}" != file.name:',
+        "if report is None:",
+        "tests/unit/test_edge_fleet.py::test_a_report_counts_only_under_its_devices_name_and_only_if_it_is_one",
+    ),
+    Mutant(
+        "edge",
+        "echoplane/edge/enrolment.py",
+        "if used_by is not None and (used_by != key or self._key_of(database, device) != key):",
+        "if used_by is not None and self._key_of(database, device) is None:",
+        "tests/unit/test_edge_enrolment.py::test_a_used_invitation_works_again_only_for_the_same_key",
+    ),
+    Mutant(
+        "edge",
+        "echoplane/edge/enrolment.py",
+        "if asked.subject != name_of(device):",
+        "if not asked.subject:",
+        "tests/unit/test_edge_enrolment.py::test_a_request_for_another_name_or_by_another_kind_of_key_is_refused_and_uses_"
+        "nothing_up",
+    ),
+    Mutant(
+        "edge",
+        "echoplane/edge/enrolment.py",
+        "known != key or known != _pem_of(present.public_key()) or ",
+        "",
+        "tests/unit/test_edge_enrolment.py::test_a_renewal_for_another_key_name_or_authority_is_refused",
+    ),
+    Mutant(
+        "edge",
+        "serving/edge/identity.py",
+        "if hashlib.sha256(root).hexdigest() != invitation.root_sha256:",
+        "if not root:",
+        "tests/unit/test_edge_enrolment.py::test_what_fails_is_said_and_tried_again",
+    ),
+    Mutant(
+        "edge",
+        "echoplane/edge/policy.py",
+        "if new.low > old.high + margin else",
+        "if new.count / new.of > old.count / old.of else",
+        "tests/unit/test_edge_answers.py::test_more_abstentions_halt_if_they_are_certain",
+    ),
+    Mutant(
+        "edge",
+        "echoplane/edge/policy.py",
+        "return Tally(len(ring) + damaged, serving,",
+        "return Tally(len(ring), serving,",
+        "tests/unit/test_edge_answers.py::test_a_damaged_report_keeps_a_ring_from_being_widened",
+    ),
 )
 
 

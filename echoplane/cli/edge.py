@@ -32,6 +32,10 @@ def run_edge(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument(
         "--max-more-abstained", type=float, default=0.05, help="status: rise of abstentions that halts. Default: 0.05"
     )
+    parser.add_argument("--min-feedback", type=int, default=30, help="status: feedback that is compared. Default: 30")
+    parser.add_argument(
+        "--max-more-wrong", type=float, default=0.05, help="status: rise of wrong labels that halts. Default: 0.05"
+    )
     parser.add_argument("--max-slower", type=float, default=1.5, help="status: factor of time that halts. Default: 1.5")
     parser.add_argument("--device", default="", help="device that is invited or revoked")
     parser.add_argument("--enrolment", type=Path, help="folder of invitations and devices; the first invite makes it")
@@ -119,6 +123,8 @@ def _status(args: argparse.Namespace) -> dict[str, Any]:
         max_failed_share=args.max_failed_share,
         min_answers=args.min_answers,
         max_more_abstained=args.max_more_abstained,
+        min_feedback=args.min_feedback,
+        max_more_wrong=args.max_more_wrong,
         max_slower=args.max_slower,
     )
     here = received.of_channel(args.channel)

@@ -42,6 +42,10 @@ class ServiceCounts(_Frozen):
     """Answers that were "cannot tell"."""
     latency: tuple[Count, ...] = (0,) * (len(LATENCY_MS) + 1)
     """Number of answers by the time from the received file to the answer: buckets of LATENCY_MS, then longer ones."""
+    told: Count = 0
+    """Answers with a label to which a person gave the label that is right."""
+    wrong: Count = 0
+    """Those of them whose label the person found wrong."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -49,6 +53,8 @@ class ServiceCounts(_Frozen):
             raise ValueError("every answer has one latency")
         if self.abstained > self.answers:
             raise ValueError("more abstentions than answers")
+        if self.wrong > self.told:
+            raise ValueError("more wrong answers than people spoke of")
         return self
 
     def quantile_ms(self, share: float) -> float:

@@ -1,7 +1,7 @@
 """The policy of a roll-out: whether it is halted, widened, or waits. A pure function of reports and limits.
 
 Answers of the offered bundle are compared with those of the stable one on the same devices, since devices differ in
-studies and speed. Both comparisons err towards doing nothing: shares are compared by their exact binomial 99.9 %
+studies and speed. All comparisons err towards doing nothing: shares are compared by their exact binomial 99.9 %
 intervals (Clopper and Pearson), because they are looked at again and again.
 """
 
@@ -22,6 +22,12 @@ SLOW_SHARE = 0.05
 """Share of answers that take longer than the 95th percentile."""
 
 
+Counts = Sequence[ServiceCounts]
+Pairs = Sequence[tuple[ServiceCounts, ServiceCounts | None]]
+"""Counts of devices with the offered bundle, and with the stable one if the device has some."""
+SAME_DEVICES, STABLE = "the stable bundle on the same devices", "the stable bundle"
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -39,6 +45,10 @@ class Policy(_Frozen):
     """Answers with the offered bundle, and with what it is compared with, below which answers are not compared."""
     max_more_abstained: float = Field(default=0.05, gt=0, lt=1)
     """Halt if the share of "cannot tell" is certainly higher than before by more than this."""
+    min_feedback: int = Field(default=30, ge=10)
+    """Answers with feedback that both bundles must have before their shares of wrong labels are compared."""
+    max_more_wrong: float = Field(default=0.05, gt=0, lt=1)
+    """Halt if the share of labels that people find wrong is certainly higher than before by more than this."""
     max_slower: float = Field(default=1.5, ge=1)
     """Halt if the latency that 95 % of answers keep is certainly longer than before by more than this factor."""
 
@@ -136,24 +146,47 @@ def worse_answers(
     if candidate is None:
         return ""
     pairs = list(_pairs(plan, candidate, task, _in_ring(candidate, reports)))
+    elsewhere = [one for report in reports for one in _counts(report, task) if one.bundle == plan.stable]
+    return (
+        _more_abstained(pairs, elsewhere, policy, tested)
+        or _more_wrong(pairs, elsewhere, policy)
+        or _slower(pairs, policy)
+    )
+
+
+def _more_abstained(pairs: Pairs, elsewhere: Counts, policy: Policy, tested: Share | None) -> str:
     known = [(one, old) for one, old in pairs if old and old.answers >= policy.min_answers]
-    new, every = (one for one, _ in pairs), (one for report in reports for one in _counts(report, task))
-    offered = _abstained(new)
+    offered = _abstained(one for one, _ in pairs)
     choices = (
-        (
-            _abstained(one for one, _ in known),
-            _abstained(old for _, old in known),
-            "the stable bundle on the same devices",
-        ),
-        (offered, _abstained(one for one in every if one.bundle == plan.stable), "the stable bundle"),
+        (_abstained(one for one, _ in known), _abstained(old for _, old in known), SAME_DEVICES),
+        (offered, _abstained(elsewhere), STABLE),
         (offered, tested or Share(0, 0), "its own test set"),
     )
-    for found, old, whose in choices:
-        if min(found.of, old.of) >= policy.min_answers:
-            if found.low > old.high + policy.max_more_abstained:
-                return f'It answered "cannot tell" in {found}; {whose}: {old}.'
-            break
-    slow = _slow(known, policy)
+    return _certainly_more('It answered "cannot tell" in', choices, policy.min_answers, policy.max_more_abstained)
+
+
+def _more_wrong(pairs: Pairs, elsewhere: Counts, policy: Policy) -> str:
+    known = [(one, old) for one, old in pairs if old and old.told >= policy.min_feedback]
+    choices = (
+        (_wrong(one for one, _ in known), _wrong(old for _, old in known), SAME_DEVICES),
+        (_wrong(one for one, _ in pairs), _wrong(elsewhere), STABLE),
+    )
+    return _certainly_more("People found the label wrong in", choices, policy.min_feedback, policy.max_more_wrong)
+
+
+def _certainly_more(what: str, choices: Sequence[tuple[Share, Share, str]], least: int, margin: float) -> str:
+    """Compares by the first of `choices`, pairs of shares with a name of the second, of which both are of enough."""
+    for new, old, whose in choices:
+        if min(new.of, old.of) >= least:
+            return f"{what} {new}; {whose}: {old}." if new.low > old.high + margin else ""
+    return ""
+
+
+def _slower(pairs: Pairs, policy: Policy) -> str:
+    """Counts answers that took longer than the limit of their own device: devices differ in speed."""
+    known = [(one, old) for one, old in pairs if old and old.answers >= policy.min_answers]
+    count = sum(one.slower_than(policy.max_slower * old.quantile_ms(1 - SLOW_SHARE)) for one, old in known)
+    slow = Share(count, sum(one.answers for one, _ in known))
     if slow.of >= policy.min_answers and slow.low > SLOW_SHARE:
         return f"{slow} took longer than {policy.max_slower:g} times what 95 % took with the stable bundle."
     return ""
@@ -191,8 +224,6 @@ def _abstained(counts: Iterable[ServiceCounts]) -> Share:
     return Share(sum(one.abstained for one in found), sum(one.answers for one in found))
 
 
-def _slow(known: Iterable[tuple[ServiceCounts, ServiceCounts]], policy: Policy) -> Share:
-    """Counts answers that took longer than the limit of their own device: devices differ in speed."""
-    pairs = list(known)
-    slow = sum(one.slower_than(policy.max_slower * old.quantile_ms(1 - SLOW_SHARE)) for one, old in pairs)
-    return Share(slow, sum(one.answers for one, _ in pairs))
+def _wrong(counts: Iterable[ServiceCounts]) -> Share:
+    found = list(counts)
+    return Share(sum(one.wrong for one in found), sum(one.told for one in found))

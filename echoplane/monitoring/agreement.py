@@ -5,16 +5,14 @@ studies. It is reported with its number and interval, by bundle.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
-from echoplane import storage
 from echoplane.binomial import exact_interval
-from echoplane.monitoring.feedback import FEEDBACK_SUFFIX, FeedbackRow
+from echoplane.monitoring.feedback import FeedbackRow
 from echoplane.monitoring.prediction_log import Row
-from echoplane.storage import BUCKET
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (request TEXT, task TEXT, bundle TEXT, label TEXT, PRIMARY KEY (request, task));
@@ -48,33 +46,20 @@ class Agreement:
         return exact_interval(self.agreeing, self.studies)
 
 
-def add_answers(database: sqlite3.Connection, rows: list[Row]) -> None:
-    """Remembers the labels of the last MAX_ANSWERS answers; "cannot tell" is no answer that could be wrong."""
+def add_answers(database: sqlite3.Connection, rows: Iterable[Row], kept: int = MAX_ANSWERS) -> None:
+    """Remembers the labels of the last `kept` answers; "cannot tell" is no answer that could be wrong."""
     known = [(row.request_id, row.task, row.bundle, row.label) for row in rows if row.label is not None]
     database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", known)
-    database.execute("DELETE FROM answers WHERE rowid <= (SELECT MAX(rowid) FROM answers) - ?", (MAX_ANSWERS,))
+    database.execute("DELETE FROM answers WHERE rowid <= (SELECT MAX(rowid) FROM answers) - ?", (kept,))
 
 
-class FeedbackReader:
-    """Reads the feedback beside the log at `place`; a file is read again when its size changes."""
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-        self._sizes: dict[str, int] = {}
-
-    def read_into(self, database: sqlite3.Connection) -> None:
-        """Adds new feedback; of each request, what was said last counts."""
-        if not self._place.startswith(BUCKET) and not Path(self._place).is_dir():
-            return
-        for one in storage.listed(self._place):
-            if one.name.endswith(FEEDBACK_SUFFIX) and one.size != self._sizes.get(one.name, 0):
-                rows = _rows(storage.content(self._place, one.name))
-                with database:
-                    database.executemany(NEWER, [(r.request_id, r.task, r.label, r.time.isoformat()) for r in rows])
-                self._sizes[one.name] = one.size
+def add_feedback(database: sqlite3.Connection, rows: Iterable[FeedbackRow]) -> None:
+    """Adds what people said; of each request, what was said last counts."""
+    database.executemany(NEWER, [(row.request_id, row.task, row.label, row.time.isoformat()) for row in rows])
 
 
-def _rows(content: bytes) -> list[FeedbackRow]:
+def whole_rows(content: bytes) -> list[FeedbackRow]:
+    """Returns the rows of a feedback file that may still be written to; what is no row is passed over."""
     rows = []
     for line in content.splitlines():
         try:

@@ -18,6 +18,7 @@ from echoplane.monitoring import agreement
 from echoplane.monitoring.agreement import Agreement
 from echoplane.monitoring.answer_window import AnswerWindow
 from echoplane.monitoring.drift import THRESHOLD, WINDOW, TaskMonitor
+from echoplane.monitoring.feedback_reader import FeedbackReader
 from echoplane.monitoring.groups import groups_of
 from echoplane.monitoring.log_reader import Step, read_step
 from echoplane.monitoring.monitor_state import dumped, restore
@@ -121,7 +122,7 @@ class Monitors:
         self._place, self._find_reference = place, find_reference
         self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False)
         self._database.executescript(SCHEMA + agreement.SCHEMA)
-        self._feedback = agreement.FeedbackReader(place)
+        self._feedback = FeedbackReader(place)
         self.positions: dict[str, int] = dict(self._database.execute("SELECT name, bytes FROM positions"))
         self.models: dict[str, ModelMonitor] = {}
         self.bad_lines = 0

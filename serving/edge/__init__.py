@@ -9,5 +9,6 @@ slots      bundles on disk by their id; the link that the service reads is repla
 check      the bundle is opened in a process of its own before it may serve
 agent      one cycle: plan, download, check, swap or return, report
 service_log  counts of what the service answers
+feedback_counts  how often people find the answers wrong
 sync       reports and spooled results to the installation
 """

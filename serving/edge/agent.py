@@ -1,6 +1,7 @@
 """One cycle of the agent: plan, download, check, swap or return, report. If it fails, what serves stays as it is."""
 
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from echoplane.edge.fleet import Report, TaskReport
 from echoplane.edge.rollout import Plan, Wanted, place, wanted
 from echoplane.errors import ConfigError, EchoplaneError, explained
 from serving.edge.check import Refused, check
+from serving.edge.feedback_counts import forget, remember, told
 from serving.edge.identity import root_path
-from serving.edge.service_log import added, new_rows, started
+from serving.edge.service_log import added, new_rows, started, with_feedback
 from serving.edge.settings import EdgeSettings, bearer
 from serving.edge.slots import Slots
 from serving.edge.state import Refusal, device_id, read_state, write_state
@@ -57,6 +59,7 @@ class Agent:
         self.state = read_state(settings.folder)
         root = _root(settings)
         self._trust = Trust(settings.folder / "metadata", settings.repository_url, root, client)
+        self._answers = settings.folder / "answers.sqlite"
         self._tasks = [task.strip() for task in settings.tasks.split(",") if task.strip()]
 
     def cycle(self) -> Report:
@@ -128,16 +131,34 @@ class Agent:
         kept = {report.bundle, self.slots.previous(name)}
         counts = started(self.state.service.get(name, {}), report.bundle, attempt, kept, begun)
         self._update(service=self.state.service | {name: counts})
+        if counts[report.bundle].since == begun:
+            every = {bundle for known in self.state.service.values() for bundle in known}
+            self._guarded(lambda: forget(self._answers, report.bundle or "", every))
 
     def _count(self) -> None:
-        """Adds what the service has answered since the last cycle."""
-        if self.settings.prediction_log is None:
+        """Adds what the service has answered since the last cycle, and what people said of it."""
+        folder = self.settings.prediction_log
+        if folder is None:
             return
+        self._guarded(lambda: self._count_rows(folder))
+        self._guarded(lambda: self._count_feedback(folder))
+
+    def _count_rows(self, folder: Path) -> None:
+        for rows, counted in new_rows(folder, self.state.counted):
+            service = {name: added(counts, rows) for name, counts in self.state.service.items()}
+            since = {bundle: one.since for counts in service.values() for bundle, one in counts.items()}
+            remember(self._answers, [row for row in rows if row.bundle in since and row.time >= since[row.bundle]])
+            self.state = self.state.model_copy(update={"service": service, "counted": counted})
+
+    def _count_feedback(self, folder: Path) -> None:
+        found = told(self._answers, folder)
+        service = {name: with_feedback(counts, found) for name, counts in self.state.service.items()}
+        self.state = self.state.model_copy(update={"service": service})
+
+    def _guarded(self, count: Callable[[], None]) -> None:
         try:
-            for rows, counted in new_rows(self.settings.prediction_log, self.state.counted):
-                service = {name: added(counts, rows) for name, counts in self.state.service.items()}
-                self.state = self.state.model_copy(update={"service": service, "counted": counted})
-        except OSError as error:
+            count()
+        except (OSError, sqlite3.Error) as error:
             log.warning("answers are not counted: %s", explained(error))
 
     def _take(self, task: Task) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from echoplane.edge.fleet import LATENCY_MS, ServiceCounts
+from echoplane.monitoring.agreement import Agreement
 from echoplane.monitoring.prediction_log import SUFFIX, Row
 from serving.edge.sync import next_part
 
@@ -40,6 +41,13 @@ def added(counts: Mapping[str, ServiceCounts], rows: Iterable[Row]) -> Counts:
         if one is not None and row.time >= one.since:
             found[row.bundle] = _with(one, row)
     return found
+
+
+def with_feedback(counts: Mapping[str, ServiceCounts], told: Mapping[str, Agreement]) -> Counts:
+    """Returns the counts with what people said of each bundle's answers."""
+    found = {bundle: told.get(bundle, Agreement(0, 0)) for bundle in counts}
+    said = {bundle: {"told": one.studies, "wrong": one.studies - one.agreeing} for bundle, one in found.items()}
+    return {bundle: one.model_copy(update=said[bundle]) for bundle, one in counts.items()}
 
 
 def new_rows(folder: Path, positions: Mapping[str, int]) -> Iterator[tuple[list[Row], dict[str, int]]]:

@@ -14,8 +14,10 @@ from echoplane.edge.policy import Policy, Share, decide
 from echoplane.edge.publish import EVALUATION, abstained_in_evaluation, publish
 from echoplane.edge.repository import create
 from echoplane.edge.rollout import ALL, Candidate, TaskPlan, place
+from echoplane.monitoring.feedback import FeedbackRow
 from echoplane.monitoring.prediction_log import Row
-from serving.edge.service_log import added, new_rows, started
+from serving.edge.feedback_counts import forget, remember, told
+from serving.edge.service_log import added, new_rows, started, with_feedback
 from serving.edge.state import State, read_state, write_state
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_evaluation import draw_scores, make_record
@@ -118,6 +120,53 @@ def test_slower_answers_halt_if_they_are_certain(new: ServiceCounts, expected: s
     assert action((new, counts(OLD, 400, ms=100))) == expected
 
 
+def said(bundle: str, told: int, wrong: int) -> ServiceCounts:
+    return counts(bundle, 400).model_copy(update={"told": told, "wrong": wrong})
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "expected"),
+    [
+        (said(NEW, 60, 40), said(OLD, 60, 6), "halt"),
+        (said(NEW, 60, 6), said(OLD, 60, 6), "done"),
+        (said(NEW, 29, 29), said(OLD, 60, 6), "done"),
+        (said(NEW, 60, 60), said(OLD, 29, 0), "done"),
+        (said(NEW, 60, 15), said(OLD, 60, 6), "done"),
+    ],
+    ids=["worse", "the same", "few new", "few old", "not certain"],
+)
+def test_labels_that_people_find_wrong_halt_if_they_are_certain(
+    new: ServiceCounts, old: ServiceCounts, expected: str
+) -> None:
+    assert action((new, old)) == expected
+    assert action((new,), (old,)) == expected, "on other devices"
+
+
+def test_feedback_is_joined_to_answers_that_were_sent_and_of_each_request_the_last_counts(tmp_path: Path) -> None:
+    path, folder = tmp_path / "answers.sqlite", tmp_path / "log"
+    folder.mkdir()
+    ids = [f"{number:016x}" for number in range(5)]
+    remember(path, [row(NEW, NOW, request_id=one) for one in ids[:3]] + [row(NEW, NOW, None, request_id=ids[3])])
+    remember(path, [row(OLD, NOW, request_id=ids[4])])
+    minute = timedelta(minutes=1)
+    first = [feedback(ids[0], "A4C", NOW), feedback(ids[1], "PLAX", NOW), feedback(ids[2], "PLAX", NOW)]
+    (folder / "feedback-1-7.feedback.ndjson").write_text("\n".join(first) + "\n" + first[0][:30])
+    later = [feedback(ids[2], "A4C", NOW + minute), feedback(ids[3], "A4C", NOW), feedback(ids[4], "PLAX", NOW)]
+    (folder / "feedback-2-8.feedback.ndjson").write_text("\n".join(later) + "\n")
+    found = with_feedback({NEW: counts(NEW, 4), OLD: counts(OLD, 1)}, told(path, folder))
+    assert {name: (one.told, one.wrong) for name, one in found.items()} == {NEW: (3, 1), OLD: (1, 1)}
+    forget(path, NEW, {NEW, OLD})
+    again = with_feedback({NEW: counts(NEW, 0), OLD: counts(OLD, 1)}, told(path, folder))
+    assert {name: one.told for name, one in again.items()} == {NEW: 0, OLD: 1}, "a new attempt is judged anew"
+    forget(path, NEW, {NEW})
+    assert told(path, folder) == {}
+
+
+def feedback(request: str, label: str, at: datetime) -> str:
+    known = {"time": at, "request_id": request, "task": TASK, "label": label, "author": "x", "site": "none"}
+    return FeedbackRow.model_validate(known).model_dump_json()
+
+
 def test_a_slow_device_is_no_reason_if_it_was_slow_before() -> None:
     jetson = (counts(NEW, 400, ms=2000), counts(OLD, 400, ms=2000))
     server = (counts(NEW, 400, ms=20), counts(OLD, 400, ms=20))
@@ -152,6 +201,7 @@ def test_a_damaged_report_keeps_a_ring_from_being_widened() -> None:
         {"latency": [401, -1] + [0] * (len(LATENCY_MS) - 1)},
         {"since": "yesterday"},
         {"bundle": "../x"},
+        {"wrong": 1},
         {"patient": "DOE"},
     ],
     ids=str,

@@ -133,7 +133,9 @@ def test_metrics_count_devices_by_ring_and_state_and_keep_the_time_of_each() -> 
 
 def test_answers_are_counted_by_bundle_and_shown_by_device() -> None:
     latency = (0,) * 40 + (300,) + (0,) * 40
-    counts = ServiceCounts(bundle=NEW, attempt=1, since=NOW, answers=300, abstained=12, latency=latency)
+    counts = ServiceCounts(
+        bundle=NEW, attempt=1, since=NOW, answers=300, abstained=12, latency=latency, told=9, wrong=2
+    )
     box = report("box-1", bundle=NEW)
     box = box.model_copy(update={"tasks": {TASK: box.tasks[TASK].model_copy(update={"service": (counts,)})}})
     found = fleet(box)
@@ -141,7 +143,8 @@ def test_answers_are_counted_by_bundle_and_shown_by_device() -> None:
     assert values[f"echoplane_edge_answers{sorted(['stable', TASK, 'offered'])}"] == 300
     assert values[f"echoplane_edge_abstained{sorted(['stable', TASK, 'offered'])}"] == 12
     assert values[f"echoplane_edge_answers{sorted(['stable', TASK, 'stable'])}"] == 0
-    assert '<td class="number">300</td><td class="number">4.0 %</td><td class="number">1024</td>' in fleet_page(found)
+    assert '<td class="number">300</td><td class="number">4.0 %</td>' in fleet_page(found)
+    assert '<td class="number">2 of 9</td><td class="number">1024</td>' in fleet_page(found)
 
 
 def test_labels_are_bounded_whatever_devices_say() -> None:

@@ -228,12 +228,11 @@ def test_a_monitor_open_to_other_machines_demands_a_token(tmp_path):
     assert MonitorSettings().webhook_token() == ""
 
 
-def test_answers_that_feedback_can_be_joined_to_are_bounded(monkeypatch):
-    monkeypatch.setattr(agreement, "MAX_ANSWERS", 30)
+def test_answers_that_feedback_can_be_joined_to_are_bounded():
     database = sqlite3.connect(":memory:")
     database.executescript(agreement.SCHEMA)
     for first in range(0, 100, 20):
-        agreement.add_answers(database, make_rows(20, first=first))
+        agreement.add_answers(database, make_rows(20, first=first), 30)
     kept = [request for (request,) in database.execute("SELECT request FROM answers ORDER BY rowid")]
     assert kept == [f"r{number}" for number in range(70, 100)]
 
