@@ -3,10 +3,14 @@
 Each sends one request and returns the status of the answer, or None if the service closed the connection.
 """
 
+import io
+import json
 import socket
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import numpy as np
@@ -17,7 +21,9 @@ MIB = 1 << 20
 DEADLINE = 504
 SLOW_S = 12.0
 RAW_S = 3.0
-ROUTES = ("/v1/echo-view-video", "/v1/study", "/v1/frames")
+STUDY_ROUTES = ("/v1/study", "/v1/dicom")
+"""Routes that take several files."""
+ROUTES = ("/v1/echo-view-video", "/v1/explain/echo-view-video", "/v1/frames", *STUDY_ROUTES)
 
 
 @dataclass(frozen=True)
@@ -51,22 +57,30 @@ def file_request(data: bytes, change: Callable[[bytes, np.random.Generator], byt
 
 
 def many_files(data: bytes) -> Request:
-    """Sends the file 64 times to the route that takes as many."""
+    """Sends the file 64 times to a route that takes as many."""
 
     def send(_: Target, client: httpx.Client, rng: np.random.Generator) -> int | None:
         files = [("file", (f"{number}", hostile_files.varied(data, rng))) for number in range(64)]
-        return _worst(client.post("/v1/study", files=files))
+        return _worst(client.post(STUDY_ROUTES[rng.integers(len(STUDY_ROUTES))], files=files))
 
     return send
 
 
 def _worst(response: httpx.Response) -> int:
-    """Returns the status. For a study, whose status is 200, it is the highest of its files, but for those that were not
-    reached by its deadline, of which each says so."""
-    if not response.url.path.endswith("/study") or response.status_code != 200:
+    """Returns the status. For several files, whose status is 200, it is the highest of them, but for those that were
+    not reached by the deadline, of which each says so."""
+    if response.url.path not in STUDY_ROUTES or response.status_code != 200:
         return response.status_code
-    problems = [entry["problem"]["status"] for entry in response.json()["files"] if entry.get("problem")]
+    problems = [entry["problem"]["status"] for entry in _entries(response) if entry.get("problem")]
     return max((status for status in problems if status != DEADLINE), default=200)
+
+
+def _entries(response: httpx.Response) -> list[dict[str, Any]]:
+    """Returns the entries of several files, in a body of JSON or in a zip with DICOM objects."""
+    if response.headers["content-type"] != "application/zip":
+        return response.json()["files"]
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        return json.loads(archive.read("answers.json"))["files"]
 
 
 def large_body(_: Target, client: httpx.Client, rng: np.random.Generator) -> int | None:

@@ -1,14 +1,18 @@
 """What the benchmarks make of their figures and of a trained cine network: flags, the page of results, a bundle."""
 
+import io
+import json
+import zipfile
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import cluster, cmr_training, coverage, results, sunnybrook
+from benchmarks import cluster, cmr_training, coverage, hostile_requests, results, sunnybrook
 from benchmarks.cmr_bundle import in_halves, sealed
 from benchmarks.cmr_results import flagged, unsure_below
 from benchmarks.cmr_scores import Row
@@ -134,3 +138,20 @@ def test_coverage_is_summed_by_package() -> None:
         ("echoplane/deid", 40, 50.0),
         ("all", 100, 80.0),
     ]
+
+
+def test_the_worst_file_of_several_counts_in_json_and_in_a_zip() -> None:
+    def answered(*statuses: int) -> dict[str, list]:
+        return {"files": [{"problem": {"status": status}} for status in statuses] + [{"answer": {}}]}
+
+    def in_zip(body: dict) -> httpx.Response:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.writestr("answers.json", json.dumps(body))
+        return httpx.Response(200, content=content.getvalue(), headers={"content-type": "application/zip"})
+
+    for path, answer in (("/v1/dicom", in_zip), ("/v1/study", lambda body: httpx.Response(200, json=body))):
+        for statuses, worst in (((400, 500, 422), 500), ((504, 400), 400), ((), 200)):
+            response = answer(answered(*statuses))
+            response.request = httpx.Request("POST", f"http://service{path}")
+            assert hostile_requests._worst(response) == worst
