@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,14 +80,18 @@ def test_each_study_gets_one_report_of_its_own_views_and_the_rest_is_named(ask: 
     assert confidence == round(100 * answers["files"][1]["answer"]["confidence"], 1)
 
 
-def test_a_cine_in_a_zip_becomes_segmentations_and_a_report(ask: Asking, tmp_path: Path) -> None:
-    pictures_TZHW, labels_TZHW = beating_heart(phases=4, slices=3)
+def zip_of_a_cine(folder: Path, pictures_TZHW: np.ndarray) -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as target:
         for t, z in np.ndindex(*pictures_TZHW.shape[:2]):
-            slice_file(tmp_path, "slice", 9.0 * z, 40.0 * t, pictures_TZHW[t, z], PatientID="P1")
-            target.write(tmp_path / "slice", f"{t}-{z}")
-    response = ask("POST", "/v1/dicom", **files_of(archive.getvalue()))
+            slice_file(folder, "slice", 9.0 * z, 40.0 * t, pictures_TZHW[t, z], PatientID="P1")
+            target.write(folder / "slice", f"{t}-{z}")
+    return archive.getvalue()
+
+
+def test_a_cine_in_a_zip_becomes_segmentations_and_a_report(ask: Asking, tmp_path: Path) -> None:
+    pictures_TZHW, labels_TZHW = beating_heart(phases=4, slices=3)
+    response = ask("POST", "/v1/dicom", **files_of(zip_of_a_cine(tmp_path, pictures_TZHW)))
     objects, answers = opened(response.content)
     assert list(objects) == ["01-segmentation-ed.dcm", "02-segmentation-es.dcm", "03-report.dcm"]
     assert [one.Modality for one in objects.values()] == ["SEG", "SEG", "SR"]
@@ -94,6 +100,21 @@ def test_a_cine_in_a_zip_becomes_segmentations_and_a_report(ask: Asking, tmp_pat
     assert answer["files"] == {}
     segmented = objects["01-segmentation-ed.dcm"].pixel_array
     assert (segmented > 0).sum() == (labels_TZHW[answer["details"]["ed_phase"]] > 0).sum()
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
+@pytest.mark.parametrize(("kind", "made"), [("echo", 1), ("cine MR", 3)])
+def test_dciodvfy_finds_no_error_in_the_objects(ask: Asking, tmp_path: Path, kind: str, made: int) -> None:
+    content = of_patient(1, 1) if kind == "echo" else zip_of_a_cine(tmp_path, beating_heart(phases=4, slices=3)[0])
+    response = ask("POST", "/v1/dicom", **files_of(content))
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        paths = [Path(archive.extract(name, tmp_path)) for name in archive.namelist() if name.endswith(".dcm")]
+    assert len(paths) == made
+    for path in paths:
+        checked = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        said = (checked.stderr + checked.stdout).splitlines()
+        assert any(line.endswith(("SR", "Segmentation")) for line in said), said
+        assert [line for line in said if line.startswith("Error")] == [], path.name
 
 
 def test_a_file_without_a_header_is_answered_and_no_object_is_made_of_it(ask: Asking) -> None:
