@@ -1,22 +1,28 @@
-"""DICOM over TLS (PS3.15 annex B): TLS 1.2 or later, certificates in PEM files that are read once."""
+"""DICOM over TLS (PS3.15 annex B): TLS 1.2 or later, certificates in PEM files."""
 
 import socket
 import ssl
 
 from echoplane.errors import ConfigError
+from serving.certificates import RenewedCertificate
 from serving.gateway.settings import GatewaySettings, Peer
-from serving.gateway.work_errors import GiveUp
+from serving.gateway.work_errors import GiveUp, TryAgain
 
 HANDSHAKE_TIMEOUT_S = 30
 
 
 class _ServerContext(ssl.SSLContext):
     """Leaves the handshake to the thread of the association: pynetdicom would make it in the thread that accepts
-    connections, where one silent client would keep out all others."""
+    connections, where one silent client would keep out all others. Each connection gets the certificate that its files
+    hold now."""
+
+    own: RenewedCertificate | None = None
 
     def wrap_socket(  # type: ignore[override]  # pynetdicom gives no other argument
         self, sock: socket.socket, server_side: bool = False
     ) -> ssl.SSLSocket:
+        if self.own:
+            self.own.renew()
         sock.settimeout(HANDSHAKE_TIMEOUT_S)
         return super().wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
 
@@ -28,6 +34,7 @@ def server_context(settings: GatewaySettings) -> ssl.SSLContext | None:
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _load_own(context, settings)
+    context.own = RenewedCertificate(context, settings.tls_certificate, settings.tls_key)
     if settings.tls_client_ca:
         context.verify_mode = ssl.CERT_REQUIRED
         _load_authorities(context, settings.tls_client_ca, "ECHOPLANE_GATEWAY_TLS_CLIENT_CA")
@@ -37,7 +44,8 @@ def server_context(settings: GatewaySettings) -> ssl.SSLContext | None:
 def peer_arguments(peer: Peer, settings: GatewaySettings) -> tuple[ssl.SSLContext, str] | None:
     """Returns the TLS context for a peer and the name that its certificate must have; None for a peer without TLS.
 
-    The gateway's certificate, if it has one, is shown to a peer that asks for one. Raises GiveUp if a file is wrong.
+    The gateway's certificate, if it has one, is shown to a peer that asks for one. Raises GiveUp if the peer's file is
+    wrong, TryAgain if the gateway's own are, which were good at the start and may be just renewed.
     """
     if not peer.tls:
         return None
@@ -48,10 +56,13 @@ def peer_arguments(peer: Peer, settings: GatewaySettings) -> tuple[ssl.SSLContex
             _load_authorities(context, peer.tls_ca, f"tls_ca of the peer {peer.name}")
         else:
             context.load_default_certs()
+    except ConfigError as error:
+        raise GiveUp(str(error)) from None
+    try:
         if settings.tls_certificate:
             _load_own(context, settings)
     except ConfigError as error:
-        raise GiveUp(str(error)) from None
+        raise TryAgain(str(error)) from None
     return context, peer.tls_name or peer.host
 
 

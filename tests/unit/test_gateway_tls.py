@@ -14,6 +14,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 
 from echoplane.errors import ConfigError
+from serving import certificates
 from serving.gateway import peers, scp
 from serving.gateway.settings import GatewaySettings, Peer
 from serving.gateway.store import Store
@@ -88,6 +89,28 @@ def test_only_a_sender_with_a_certificate_of_the_hospital_gets_an_association(
     assert echoed(port, known)
 
 
+def test_a_renewed_certificate_is_shown_without_a_restart(
+    tmp_path: Path, hospital: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(certificates, "CHECK_S", 0.0)
+    certificate, key = map(Path, hospital.issue("renewed", "gateway.hospital"))
+    settings = GatewaySettings(callers=("STORESCU",), dicom_port=0, tls_certificate=str(certificate), tls_key=str(key))
+    store = Store(tmp_path / "store")
+    server = scp.start(store, settings)
+    assert server.socket is not None
+    port, first, old_key = server.socket.getsockname()[1], certificate.read_text(), key.read_bytes()
+    assert ssl.get_server_certificate((HOST, port), timeout=5) == first
+    hospital.issue("renewed", "gateway.hospital")
+    second = certificate.read_text()
+    assert ssl.get_server_certificate((HOST, port), timeout=5) == second != first
+    key.write_bytes(old_key)
+    assert [ssl.get_server_certificate((HOST, port), timeout=5) for _ in range(2)] == [second] * 2
+    assert caplog.text.count("cannot be loaded") == 1
+    assert echoed(port, client(hospital))
+    server.shutdown()
+    store.close()
+
+
 def test_a_client_that_says_nothing_keeps_nobody_out(port: int, hospital: Authority) -> None:
     with contextlib.ExitStack() as silent:
         for _ in range(3):
@@ -148,6 +171,9 @@ def test_a_result_goes_to_an_archive_that_proves_its_name_and_is_shown_our_certi
     assert received == []
     with pytest.raises(GiveUp, match="tls_ca of the peer archive"):
         peers.send(path, Peer(**(good | {"tls_ca": str(tmp_path / "absent")})), settings)
+    half_renewed = settings.model_copy(update={"tls_key": str(hospital.path.with_name("archive.key"))})
+    with pytest.raises(TryAgain, match="_TLS_KEY"):
+        peers.send(path, Peer(**good), half_renewed)
     peers.send(path, Peer(**good), settings)
     assert [one.SOPInstanceUID for one in received] == [pydicom.dcmread(path).SOPInstanceUID]
 

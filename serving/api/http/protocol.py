@@ -1,26 +1,45 @@
-"""HTTP/1.1 connections: a time limit for headers, and keep-alive connections that end cleanly at shutdown.
+"""HTTP/1.1 connections: a time limit for headers, keep-alive connections that end cleanly at shutdown, and a TLS
+certificate that is renewed.
 
 Uvicorn does not limit the time of a request's headers. While it shuts down, it closes an idle connection that receives
 a request without answering it, and the client sees a reset.
 """
 
 import asyncio
-from typing import cast
+import functools
+from typing import Any, cast
 
 import h11
+from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from serving.certificates import RenewedCertificate
 
 HEADER_TIMEOUT_S = 10.0
 """Maximum time from the first byte of a request, or from the opening of the connection, to the end of the headers."""
 
 
+@functools.cache
+def _certificate(config: Config) -> RenewedCertificate | None:
+    """Returns the certificate of a server; None if it has no TLS."""
+    if not config.ssl or not config.ssl_certfile:
+        return None
+    key = str(config.ssl_keyfile) if config.ssl_keyfile else None
+    return RenewedCertificate(config.ssl, str(config.ssl_certfile), key, config.ssl_keyfile_password)
+
+
 class HttpProtocol(H11Protocol):
-    """Uvicorn's protocol with both. At shutdown an idle connection answers one more request, with `Connection: close`,
-    or is closed by its keep-alive timeout (uvicorn's is 5 s)."""
+    """Uvicorn's protocol with all three. At shutdown an idle connection answers one more request, with `Connection:
+    close`, or is closed by its keep-alive timeout (uvicorn's is 5 s)."""
 
     _header_timer: asyncio.TimerHandle | None = None
     _stopping = False
+
+    def __init__(self, config: Config, *args: Any, **options: Any) -> None:
+        super().__init__(config, *args, **options)
+        if certificate := _certificate(config):
+            certificate.renew()  # before the handshake: the event loop makes the protocol first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
