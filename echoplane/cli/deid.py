@@ -22,13 +22,13 @@ def run_deid(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     as_json, folder = values.pop("json"), Path(values.pop("dst"))
     with progress_apart(as_json):
         manifest = deid.into(folder, config_of(deid.Config, values | {"root": str(folder)}))
-    path = str(folder / "manifest.json")
-    return report("deid", manifest.counts, as_json, set_aside=manifest.set_aside, manifest=path)
+    path, page = str(folder / "manifest.json"), str(folder / "report.html")
+    return report("deid", manifest.counts, as_json, set_aside=manifest.set_aside, manifest=path, report=page)
 
 
 def _key_parser(name: str, title: str, example: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(f"echoplane deid {name}", description=title, epilog=f"example: {example}")
-    parser.add_argument("--key-file", type=Path, help="the key of the run; else the variable ECHOPLANE_DEID_KEY")
+    parser.add_argument("--key-file", type=Path, help="key of the run, a file; else the variable ECHOPLANE_DEID_KEY")
     return parser
 
 
@@ -38,8 +38,12 @@ def run_accept(arguments: list[str]) -> int:
     from echoplane.deid.folder import policy_of
 
     title = "Release a quarantined file after a person has looked at its pixels; the header's rules all hold."
-    parser = _key_parser("accept", title, "echoplane deid accept 5d41...c592 exams-deid --person 'R. Reviewer'")
-    parser.add_argument("digest", metavar="DIGEST", help="the file's keyed digest, as the report lists it")
+    parser = _key_parser("accept", title, "echoplane deid accept 5d41402abc4b exams-deid --person 'R. Reviewer'")
+    parser.add_argument(
+        "digest",
+        metavar="DIGEST",
+        help="12 digits or more of its keyed digest, as report.html lists it",
+    )
     parser.add_argument("dst", metavar="DST", type=Path, help="the folder that `echoplane deid SRC DST` wrote")
     parser.add_argument("--person", required=True, help="who looked; stands in DST/audit.jsonl")
     asked = parser.parse_args(arguments)

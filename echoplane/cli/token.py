@@ -42,7 +42,7 @@ def _remove(args: argparse.Namespace) -> int:
 
     removed = change_tokens(args.file, remove=args.name)
     if not removed:
-        raise ConfigError("no token has this name; see `echoplane token list`.")
+        raise ConfigError("no token has this name; see `echoplane token list --file FILE`.")
     print(json.dumps({"removed": removed}) if args.json else f"{removed} token(s) removed")
     return 0
 

@@ -22,18 +22,20 @@ from echoplane.deid.reasons import ACCEPTABLE, QUARANTINED, FileRejected
 from echoplane.errors import ConfigError
 
 _LONGEST_NAME = 64
+_SHORTEST_PREFIX = 12  # 48 bits: two files of one folder do not share them by chance
 
 
 def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str) -> Outcome:
-    """De-identifies and releases the quarantined file with this keyed digest; `person` takes responsibility for its
-    pixels.
+    """De-identifies and releases the quarantined file with this keyed digest, or the only one whose digest begins so;
+    `person` takes responsibility for its pixels.
 
-    Raises ConfigError if there is no such file, the key is another one, or its reason cannot be accepted by a person.
+    Raises ConfigError if there is no such file, there are several, the key is another one, or its reason cannot be
+    accepted by a person.
     """
     if not person.strip() or len(person) > _LONGEST_NAME or not person.isprintable():
         raise ConfigError(f"say who accepts: a name of 1 to {_LONGEST_NAME} printable characters")
     original, reason = _quarantined(digest, out_dir)
-    data = original.read_bytes()
+    data, digest = original.read_bytes(), original.stem
     if key.digest(data) != digest:
         raise ConfigError("the file was quarantined under another key; use the key of that run")
     folder.begin(out_dir, key, policy)
@@ -50,10 +52,18 @@ def accept(digest: str, out_dir: Path, key: Key, policy: Policy, *, person: str)
 
 
 def _quarantined(digest: str, out_dir: Path) -> tuple[Path, str]:
-    original = out_dir / "quarantine" / f"{digest}.dcm"
-    if not re.fullmatch(r"[0-9a-f]{64}", digest) or not original.is_file():
-        raise ConfigError("no quarantined file has this digest; the report lists 64 hexadecimal digits for each")
-    return original, str(json.loads(original.with_suffix(".json").read_text())["reason"])
+    """Returns the quarantined original whose keyed digest begins with these digits, and why it is held."""
+    if not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},64}}", digest):
+        raise ConfigError(
+            f"a file is named by the first {_SHORTEST_PREFIX} hexadecimal digits of its keyed digest or more, as the "
+            "report lists them under Input"
+        )
+    found = sorted((out_dir / "quarantine").glob(f"{digest}*.dcm"))
+    if not found:
+        raise ConfigError("no quarantined file has a digest that begins so; the report lists them under Input")
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} quarantined files have a digest that begins so; give more digits")
+    return found[0], str(json.loads(found[0].with_suffix(".json").read_text())["reason"])
 
 
 def _write_audit(out_dir: Path, person: str, reason: str, outcome: Outcome) -> None:

@@ -159,6 +159,7 @@ def _outcome(dataset: Dataset, content: bytes, source: Path, digest: str) -> Out
         output_digest=hashlib.sha256(content).hexdigest(),
         pseudonym=pseudonym,
         new_sop_uid=sop_uid,
+        claims_clean_pixels=dataset.get("BurnedInAnnotation") == "NO",
     )
 
 
@@ -195,6 +196,8 @@ def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outco
     if hashlib.sha256(output.read_bytes()).hexdigest() != record["outcome"]["output_digest"]:
         return None
     fields = record["outcome"]
+    if "claims_clean_pixels" not in fields:  # written before the claim was recorded: the file is made again
+        return None
     if "accepted" in fields["flags"] and fields["output_digest"] not in _audit(out_dir):
         return None
     return Outcome(
@@ -208,6 +211,7 @@ def _finished(source: Path, digest: str, out_dir: Path, policy: Policy) -> Outco
         flags=tuple(fields["flags"]),
         folded_id=fields["folded_id"],
         scan_blackened=fields["scan_blackened"],
+        claims_clean_pixels=fields["claims_clean_pixels"],
         actions=record["actions"],
     )
 

@@ -46,11 +46,7 @@ def deidentify_folder(
 
     It can be repeated safely: existing outputs of the same bytes are checked and kept, missing ones are written. Raises
     ConfigError if there is no file, a folder cannot be read, or `out_dir` belongs to another policy or key."""
-    if not source.is_dir():
-        raise ConfigError("the source is not a folder; give the folder that holds the DICOM files")
-    paths = sorted(walk(source, out_dir))
-    if not paths:
-        raise ConfigError("there is no file in the source; give the folder that holds the DICOM files")
+    paths = sorted(walk(input_folder(source), out_dir))
     begin(out_dir, key, policy)
     files.remove_leftovers(out_dir)
     outcomes: list[Outcome] = []
@@ -63,6 +59,20 @@ def deidentify_folder(
     _keep_to(report, out_dir)
     render.write(report, out_dir)
     return report
+
+
+def input_folder(source: Path) -> Path:
+    """Returns `source`. Raises ConfigError if it is no folder that can be read, or holds no file at any depth.
+
+    The messages do not repeat the path, which often holds a patient's name."""
+    give = "give the folder that holds your DICOM (SRC of `echoplane deid`, --data-source of a pipeline)"
+    if not source.exists():
+        raise ConfigError(f"the source does not exist; {give}.")
+    if not source.is_dir():
+        raise ConfigError(f"the source is a file, not a folder; {give}.")
+    if next(walk(source, source), None) is None:
+        raise ConfigError(f"there is no file in the source; {give}.")
+    return source
 
 
 def begin(out_dir: Path, key: Key, policy: Policy) -> None:

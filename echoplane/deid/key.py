@@ -8,6 +8,7 @@ this key has issued are recognised and kept, so that de-identifying an output ag
 import base64
 import hashlib
 import hmac
+import logging
 import os
 import re
 import stat
@@ -21,6 +22,13 @@ from echoplane.errors import ConfigError
 
 ENVIRONMENT_VARIABLE = "ECHOPLANE_DEID_KEY"
 MIN_BYTES = 32
+MAX_FILE_BYTES = 1024
+"""Largest key file; a longer one is something else, given by mistake."""
+_LOGGER = logging.getLogger(__name__)
+_EXPECTED = (
+    f"one line: {2 * MIN_BYTES} hexadecimal digits or more, or a pass phrase of {MIN_BYTES} printable ASCII characters "
+    "or more. Make one, once, with: (umask 077; openssl rand -hex 32 > deid.key)"
+)
 _MIN_DISTINCT_BYTES = 8
 _ID_CHARACTERS, _CHECK_CHARACTERS = 12, 4
 _CHECK_BITS = 32
@@ -144,36 +152,47 @@ def _base32(data: bytes) -> str:
 
 
 def load_key(path: Path | None) -> Key:
-    """Returns the key from the file, else from ECHOPLANE_DEID_KEY: 32 bytes or more, in hex or raw, or a pass phrase.
+    """Returns the key from the file, else from ECHOPLANE_DEID_KEY: one line of hexadecimal digits, or a pass phrase.
 
-    Raises ConfigError if the key is missing or weak, or if everybody may write the file, so that anybody could replace
-    the key. A file that everybody may read is accepted, because Kubernetes mounts Secrets so."""
+    Which of the two a text was taken as is logged if it is a pass phrase, since any line of text can be one. Raises
+    ConfigError if the key is missing, weak or not one line, or if everybody may write the file, so that anybody could
+    replace the key. A file that everybody may read is accepted, because Kubernetes mounts Secrets so."""
     if path is not None:
         try:
-            raw, mode = path.read_bytes(), path.stat().st_mode
+            with path.open("rb") as file:
+                raw, mode = file.read(MAX_FILE_BYTES + 1), os.fstat(file.fileno()).st_mode
         except OSError as error:
             raise ConfigError(f"the key file can't be read ({error.strerror}); give a readable file") from error
         if mode & stat.S_IWOTH:
             raise ConfigError(
                 "everybody may write the key file; close it with chmod 600, and see that the key is yours"
             )
-        return Key(_decode(raw))
+        return Key(_decode(raw, "the key file"))
     value = os.environ.get(ENVIRONMENT_VARIABLE)
     if not value:
         raise ConfigError(
             f"no de-identification key: give --key-file or set {ENVIRONMENT_VARIABLE}. "
             "Make one with: openssl rand -hex 32"
         )
-    return Key(_decode(value.encode()))
+    return Key(_decode(value.encode(), ENVIRONMENT_VARIABLE))
 
 
-def _decode(raw: bytes) -> bytes:
-    """Returns the secret; printable text, also in hex, is taken as a pass phrase and stretched."""
+def _decode(raw: bytes, origin: str) -> bytes:
+    """Returns the secret; printable text, also in hex, is taken as a pass phrase and stretched.
+
+    Raises ConfigError, which names the key's `origin` and what is expected, unless it is one line of printable ASCII.
+    """
     text = raw.strip()
-    if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", text):
-        text = raw = bytes.fromhex(text.decode())
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"{origin} is larger than {MAX_FILE_BYTES} bytes, so it is no key. Expected: {_EXPECTED}")
     if not _PRINTABLE.issuperset(text):
-        return raw
+        raise ConfigError(f"{origin} is more than one line, or not plain text. Expected: {_EXPECTED}")
+    if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", text):
+        text = bytes.fromhex(text.decode())
+    else:
+        _LOGGER.warning("%s is not hexadecimal, and is taken as a pass phrase", origin)
+    if not _PRINTABLE.issuperset(text):
+        return text
     Key(text)  # checks the length and for repetition
     return _stretched(text, b"echoplane: de-identification key")
 

@@ -35,6 +35,8 @@ class Outcome:
     actions: Mapping[str, int] = field(default_factory=dict)
     scan_blackened: float = 0.0
     """Share of the scan that was blackened as text, 0 to 1."""
+    claims_clean_pixels: bool = False
+    """True if the written header says BurnedInAnnotation NO."""
 
     @property
     def study(self) -> str | None:
@@ -59,6 +61,7 @@ class Outcome:
             "flags": list(self.flags),
             "folded_id": self.folded_id,
             "scan_blackened": self.scan_blackened,
+            "claims_clean_pixels": self.claims_clean_pixels,
         }
 
 
@@ -100,6 +103,17 @@ class Report:
         return {status: found[status] for status in (WRITTEN, "quarantined", "refused")}
 
     @cached_property
+    def claims(self) -> dict[str, int]:
+        """Number of written files whose header claims that no text is burned in, and of those that do not claim it."""
+        claims = [outcome.claims_clean_pixels for outcome in self.outcomes if outcome.status == WRITTEN]
+        return {"claimed": sum(claims), "not claimed": len(claims) - sum(claims)}
+
+    @cached_property
+    def flags(self) -> dict[str, int]:
+        """Number of written files by flag, the most frequent first."""
+        return dict(Counter(flag for outcome in self.outcomes for flag in outcome.flags).most_common())
+
+    @cached_property
     def reasons(self) -> dict[str, int]:
         """Number of files that were not written, by reason code."""
         return dict(Counter(outcome.reason for outcome in self.outcomes if outcome.reason).most_common())
@@ -125,7 +139,13 @@ class Report:
 
     def to_json(self) -> str:
         """Returns the report without identities: counts, reasons, actions, keyed digests."""
-        summary = {"digest": self.digest, "counts": self.counts, "reasons": self.reasons, "actions": self.actions}
+        summary = {
+            "digest": self.digest,
+            "counts": self.counts,
+            "clean_pixels": self.claims,
+            "reasons": self.reasons,
+            "actions": self.actions,
+        }
         return json.dumps(summary | self._content(), indent=1)
 
 

@@ -63,6 +63,24 @@ ACCEPTABLE = frozenset(
 
 SENTENCES = _REFUSALS | _DOUBTS
 
+FLAGS = {
+    "text-masked": "Text was found inside the scan and blackened.",
+    "text-on-second-look": "Some of that text was found only in the written file; it was blackened too.",
+    "text-not-excluded": "Hard edges that stand still remain, and could be letters. No claim of clean pixels.",
+    "does-not-move": "A still picture, in which letters can't be told from speckle. No claim of clean pixels.",
+    "accepted": "A person has looked at the pixels and released the file. No claim of clean pixels.",
+    "scan-blackened": "More than 1 % of the scan was blackened as text.",
+    "region-found": "The header states no usable scan region; the scan was found in the pixels.",
+    "region-of-device": "The scan region is the known layout of this device.",
+    "own-output": "The file was an output of this key and policy already, and is copied as it is.",
+    "no-patient-id": "The file has no patient id: each such study counts as a patient of its own.",
+    "placeholder-patient-id": "The id is one that many share: each such study counts as a patient of its own.",
+    "pseudonym-as-id": "The patient id is a pseudonym of this key already, and is kept.",
+    "similar-patient-ids": "Ids differ by case, spaces, punctuation or leading zeros alone. One patient?",
+    "study-of-several-patients": "Files of one study have several patient ids.",
+}
+"""What each flag of a written file says to the reader."""
+
 
 class FileRejected(InputError):
     """Rejected file with the reason code. It is raised inside this package; callers get an `Outcome`."""

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, pixel_array
 
 from echoplane.deid.outcome import Outcome, Report
-from echoplane.deid.reasons import SENTENCES, WRITTEN
+from echoplane.deid.reasons import FLAGS, SENTENCES, WRITTEN
 from echoplane.study.pydicom_setup import set_up_pydicom
 
 _PICTURES = 24
@@ -49,7 +49,7 @@ def html(report: Report, pictures: list[Picture]) -> str:
     """Returns the report as HTML, for the person who approves the batch."""
     text = (resources.files("echoplane.deid") / "data" / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(text).render(report=report, sentences=SENTENCES, pictures=pictures)
+    return environment.from_string(text).render(report=report, sentences=SENTENCES, flags=FLAGS, pictures=pictures)
 
 
 def contact_sheet(report: Report, out_dir: Path) -> Iterator[Picture]:

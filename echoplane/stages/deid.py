@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from echoplane.deid.files import AUDIT
-from echoplane.deid.folder import RUN, UNLISTED
+from echoplane.deid.folder import RUN, UNLISTED, input_folder
 from echoplane.deid.policy import Policy
 from echoplane.errors import ConfigError
 from echoplane.files import digest_of, file_sha256, write_atomically
@@ -68,7 +68,8 @@ class Config(StageConfig):
     """Folder or s3:// address with the feedback of a service. It labels copies of the gateway, whose names hold the ids
     of their requests, unless `labels` does."""
     key_file: str = ""
-    """File with the pseudonym key, at least 32 bytes in hex. If omitted, the variable ECHOPLANE_DEID_KEY."""
+    """File with the pseudonym key: one line of 64 hexadecimal digits or more, or a pass phrase of 32 characters or
+    more. If omitted, the variable ECHOPLANE_DEID_KEY."""
     policy: Policy = Policy()
     """Policy: what is kept, removed and refused."""
     workers: int = Field(default_factory=default_workers, ge=1)
@@ -137,9 +138,7 @@ def _source(config: Config) -> Path:
         raise ConfigError("give either the phantom stage's studies or `source`, the folder of your own DICOM.")
     if upstream:
         return config.input("studies").path / DICOM
-    if not Path(config.source).is_dir():
-        raise ConfigError("`source` is not a folder that can be read; give the folder that holds your DICOM.")
-    return Path(config.source)
+    return input_folder(Path(config.source))
 
 
 def _phantoms(config: Config) -> Studies | None:
@@ -195,6 +194,7 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: La
         write_labels(folder / "labels.csv", labels, {file: uid for file, uid in new_uids.items() if uid})
     unlisted = sum(path.is_file() for path in (folder / UNLISTED).rglob("*"))
     found = report.counts
+    claims = {"clean pixels": report.claims}
     output = Studies(
         unit="file",
         count=found["written"],
@@ -204,7 +204,7 @@ def _deidentify(config: Config, source: Path, folder: Path, key: Any, labels: La
         refused=found["refused"],
     )
     return StageResult(
-        counts=found | ({UNLISTED: unlisted} if unlisted else {}),
+        counts=found | ({UNLISTED: unlisted} if unlisted else {}) | claims,
         output=output,
         set_aside=output.quarantined + output.refused,
     )

@@ -72,7 +72,7 @@ def test_phantom_deid_and_dataset_run_behind_their_components(tmp_path: Path) ->
     manifests = [Manifest.read(output.path) for output in (made, cleared, samples)]
     assert [manifest.stage for manifest in manifests] == ["phantom", "deid", "dataset"]
     assert manifests[0].counts.items() >= {"patients": 1, "clips": 12}.items()
-    assert manifests[1].counts == {"written": 12, "quarantined": 0, "refused": 0}
+    assert manifests[1].counts.items() >= {"written": 12, "quarantined": 0, "refused": 0}.items()
     assert manifests[2].counts["patients"]["train"] == 1
     assert shown.metadata["patients_train"] == 1
     maker = pq.read_table(manifests[2].path / "catalogue.parquet")["manufacturer"][0].as_py()

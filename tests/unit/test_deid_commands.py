@@ -1,13 +1,17 @@
 """The commands around de-identification: accept, pseudonym, find-patient."""
 
 import hashlib
+import html
+import inspect
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,8 +19,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from echoplane import cli
+from echoplane.deid import instance, outcome, reasons
 from echoplane.stages import find_patient
-from tests.unit.test_deid_builder import KEY, PATIENT_ID, echo, frozen, region, run, to_bytes
+from tests.unit.test_deid_builder import BOX, KEY, PATIENT_ID, clip, echo, frozen, region, run, to_bytes
 
 SECRET = bytes(range(1, 65)).hex()
 
@@ -59,6 +64,70 @@ def test_a_folder_goes_on_after_a_person_has_accepted(tmp_path: Path, key_file: 
     assert not list((folder / "quarantine").iterdir())
     (file,) = json.loads((folder / "report.json").read_text())["outcomes"]
     assert (folder / file["output"]).exists(), "a data set takes it"
+
+
+def test_accept_takes_the_digits_that_the_report_shows(tmp_path: Path, key_file: str) -> None:
+    digest = held(tmp_path, key_file, frozen())
+    shown = digest[:24]
+    assert f"<code>{shown}</code>" in (tmp_path / "out" / "report.html").read_text()
+    call = ["--person", "R. Reviewer", "--key-file", key_file]
+    assert cli.main(["deid", "accept", shown, str(tmp_path / "out"), *call]) == 0
+    assert shown in (tmp_path / "out" / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("digits", "said"),
+    [("a" * 11, "first 12"), ("../quarantine", "first 12"), ("0" * 12, "begins so"), ("a" * 12, "2 quarantined files")],
+)
+def test_accept_of_digits_that_name_no_one_file_is_a_wrong_call(
+    tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str], digits: str, said: str
+) -> None:
+    held(tmp_path, key_file, frozen())
+    for last in "01":
+        (tmp_path / "out" / "quarantine" / f"{'a' * 63}{last}.dcm").write_bytes(b"")
+    call = ["deid", "accept", digits, str(tmp_path / "out"), "--key-file", key_file, "--person", "R"]
+    assert cli.main(call) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_screen_and_the_report_count_the_files_that_claim_clean_pixels(
+    tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, folder = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    still = clip(frames=1)
+    still[0, BOX[0] : BOX[2], BOX[1] : BOX[3]] = np.linspace(40, 200, BOX[3] - BOX[1])[None, :, None]
+    (source / "a.dcm").write_bytes(to_bytes(echo()))
+    (source / "b.dcm").write_bytes(to_bytes(echo(still, SOPInstanceUID="1.2.826.0.1.999.3.2")))
+    for _ in range(2):  # the second time from the ledger
+        assert cli.main(["deid", str(source), str(folder), "--key-file", key_file, "--workers", "1"]) == 0
+        said = capsys.readouterr().out
+        assert "clean pixels claimed 1, clean pixels not claimed 1" in said
+        assert said.splitlines()[-1] == str(folder / "report.html")
+        report = json.loads((folder / "report.json").read_text())
+        claims = [each["claims_clean_pixels"] for each in report["outcomes"]]
+        assert sorted(claims) == [False, True]
+        headers = [dcmread(folder / each["output"]).get("BurnedInAnnotation") for each in report["outcomes"]]
+        assert [header == "NO" for header in headers] == claims
+        page = (folder / "report.html").read_text()
+        assert "<b>1</b> claim that no text" in page
+        assert reasons.FLAGS["does-not-move"] in html.unescape(page)
+
+
+def test_every_flag_is_explained() -> None:
+    functions = (instance._pixel_flags, instance._identity_flags, outcome.flag_identities)
+    raised = {flag for each in functions for flag in re.findall(r'"([a-z]+(?:-[a-z]+)+)"', inspect.getsource(each))}
+    assert raised | {"accepted", "own-output"} == set(reasons.FLAGS)
+
+
+def test_an_empty_or_missing_source_leaves_no_output_folder(
+    tmp_path: Path, key_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty" / "deeper").mkdir(parents=True)
+    for source, said in (("empty", "no file in the source"), ("none", "does not exist"), ("deid.key", "is a file")):
+        assert cli.main(["deid", str(tmp_path / source), str(tmp_path / "out"), "--key-file", key_file]) == 2
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 def test_accept_of_what_nobody_can_see_is_a_wrong_call(tmp_path: Path, key_file: str) -> None:

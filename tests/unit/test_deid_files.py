@@ -345,12 +345,37 @@ def test_a_key_file_that_everybody_may_write_is_refused_and_a_mounted_secret_is_
     assert load_key(path).pseudonym("1") == KEY.pseudonym("1")
 
 
-def test_a_key_is_read_in_hex_or_raw_from_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"# A README, long enough for a pass phrase\n\nwith a second line\n",
+        bytes(range(1, 65)).hex().encode() + b"\n" + bytes(range(1, 65)).hex().encode(),
+        "a pass phrase with an umlaut, \N{LATIN SMALL LETTER U WITH DIAERESIS}, of some length".encode(),
+        bytes(range(128, 192)),
+        bytes(range(256)) * 5,
+        bytes(range(1, 65)).hex().encode() * 9,
+    ],
+)
+def test_a_key_file_that_is_not_one_line_of_text_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"64 hexadecimal digits or more.*openssl rand -hex 32"):
+        load_key(tmp_path / "key")
+
+
+def test_a_pass_phrase_is_told_from_a_key_in_hex(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "hex").write_text(bytes(range(1, 65)).hex())
+    load_key(tmp_path / "hex")
+    assert not caplog.messages
+    (tmp_path / "phrase").write_text("no hexadecimal digits, but 32 characters\n")
+    load_key(tmp_path / "phrase")
+    assert caplog.messages == ["the key file is not hexadecimal, and is taken as a pass phrase"]
+
+
+def test_a_key_is_read_from_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = bytes(range(1, 65))
     (tmp_path / "hex").write_text(secret.hex() + "\n")
-    (tmp_path / "raw").write_bytes(secret)
     monkeypatch.setenv("ECHOPLANE_DEID_KEY", secret.hex())
-    keys = [load_key(tmp_path / "hex"), load_key(tmp_path / "raw"), load_key(None)]
+    keys = [load_key(tmp_path / "hex"), load_key(None)]
     assert {key.pseudonym("1") for key in keys} == {KEY.pseudonym("1")}
     (tmp_path / "text").write_text("no hexadecimal digits, but 32 characters\n")
     monkeypatch.setenv("ECHOPLANE_DEID_KEY", "no hexadecimal digits, but 32 characters")
