@@ -10,6 +10,8 @@ from echoplane.errors import EchoplaneError
 from serving.enrolment.app import build
 from serving.enrolment.settings import read_enrolment_settings
 
+SHUTDOWN_S = 5
+
 
 def main() -> int:
     """Runs until SIGTERM or Ctrl-C. A wrong setting is one line on standard error, and the exit status is 2."""
@@ -27,6 +29,7 @@ def main() -> int:
         port=settings.port,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
+        timeout_graceful_shutdown=SHUTDOWN_S,  # a device that keeps its connection open would delay the end
         log_level="warning",
         access_log=False,
     )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def enrolment_process(folder: Path, tls: tuple[str, str]) -> Iterator[str]:
         yield f"https://localhost:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        assert process.wait(60) in (0, -signal.SIGTERM)
 
 
 def wait_for(url: str, authority: Path) -> None:
