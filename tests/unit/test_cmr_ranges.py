@@ -10,11 +10,11 @@ from echoplane.phantom import mr
 from echoplane.phantom.cine import Scan, scan_mr, truth
 from echoplane.phantom.heart import Heart, Sector, moments, trace_back
 from echoplane.phantom.mr_patient import FIELDS, MrPatient, make_mr_patient
-from echoplane.phantom.mr_planes import MAX_PIXELS, Grid, grid_of
+from echoplane.phantom.mr_planes import MAX_PIXELS, Grid, grid_of, short_axis_planes
 from echoplane.phantom.mr_ranges import UNSEEN_VENDORS, USUAL_MR, VARIED_MR
 from echoplane.phantom.mr_receiver import Receiver, folded, received
 
-SEEDS = [3, 4, 8, 21, 30, 37]
+SEEDS = [3, 8, 21, 30]
 """Among them: thick and thin walls, dilated and small ventricles, scars."""
 USUAL_FIGURES = {
     (11, None): [
@@ -78,10 +78,10 @@ def test_a_seed_gives_one_varied_patient_and_another_seed_another() -> None:
 
 
 def test_varied_patients_differ_more_than_usual_ones() -> None:
-    usual, varied = ([make_mr_patient(seed, ranges=r) for seed in range(24)] for r in (USUAL_MR, VARIED_MR))
+    usual, varied = ([make_mr_patient(seed, ranges=r) for seed in range(12)] for r in (USUAL_MR, VARIED_MR))
     for name in ("papillary_size", "apex_share", "rv_wall_mm", "unevenness_mm", "rv_place", "rv_axes"):
         assert len({getattr(p.heart, name) for p in usual}) == 1
-        assert len({getattr(p.heart, name) for p in varied}) == 24
+        assert len({getattr(p.heart, name) for p in varied}) == 12
     assert any(len(p.heart.sectors) == 3 for p in varied)
     assert {p.heart.sectors for p in usual} == {()}
     assert {p.field for p in varied} == {"varied"}
@@ -106,7 +106,9 @@ def test_a_held_out_vendor_shows_the_hearts_of_varied_patients(vendor: str) -> N
     patient, seen = make_mr_patient(9, ranges=UNSEEN_VENDORS[vendor]), make_mr_patient(9, ranges=VARIED_MR)
     assert patient.heart == seen.heart
     assert patient.field == vendor
-    assert {1, 2, 3} <= set(np.unique(scans_of(patient)[0].labels_TZNM))
+    planes = short_axis_planes(patient)
+    grid = grid_of(patient.ranges.geometry, patient.seed)
+    assert {1, 2, 3} <= set(np.unique(mr.scan_plane(patient, planes[len(planes) // 2], grid, np.zeros(1))[1]))
 
 
 def test_a_field_beside_ranges_with_their_own_contrast_is_refused() -> None:
