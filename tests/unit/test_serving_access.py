@@ -203,6 +203,11 @@ def test_a_token_that_is_not_the_providers_own_is_refused(slot: Slot, provider: 
         "unsigned": unsigned,
         "of another issuer": provider.token(iss="https://elsewhere", roles=["predict"]),
         "for another audience": provider.token(aud="other", roles=["predict"]),
+        "for an audience that begins alike": provider.token(aud="echoplane-other", roles=["predict"]),
+        "for other audiences": provider.token(aud=["other", "echoplane-page"], roles=["predict"]),
+        "for no audience": provider.token(aud=[], roles=["predict"]),
+        "without an audience": provider.token(aud=None, roles=["predict"]),
+        "with an audience that is no name": provider.token(aud={"echoplane": True}, roles=["predict"]),
         "expired": provider.token(exp=int(time.time()) - 3600, roles=["predict"]),
         "without an end": provider.token(exp=None, roles=["predict"]),
         "without a signature": f"{header}.{payload}.",
@@ -211,6 +216,8 @@ def test_a_token_that_is_not_the_providers_own_is_refused(slot: Slot, provider: 
     for name, token in refused.items():
         assert ask("GET", "/v1/models", token).status_code == 401, name
     assert ask("GET", "/v1/models", good).status_code == 200
+    several = provider.token(aud=["other", "echoplane"], roles=["predict"])
+    assert ask("GET", "/v1/models", several).status_code == 200
     assert provider.fetches <= 4, "bad tokens make nobody ask the provider again and again"
 
 
