@@ -44,7 +44,9 @@ build/triton/.complete: requirements/pytriton.txt .venv/.complete
 demo: setup  ## the main job, end to end; writes build/demo/report.html and report.json
 	@$(BIN)/python -m demo
 
-test: setup lint unit integration behaviour  ## lint, types, unit, integration, behaviour
+# Integration and behaviour in one run: at the end of each, a long file keeps one core busy and the other idle.
+test: setup lint unit  ## lint, types, unit, integration, behaviour
+	$(PYTEST) tests/integration tests/behaviour $(PARALLEL) --timeout 1200
 
 lint: setup  ## style, types and dependencies between packages
 	$(BIN)/ruff check .
