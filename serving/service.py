@@ -5,6 +5,8 @@ BentoML's metrics and access log stay off: both would carry the path that a clie
 
 import logging
 import os
+import signal
+import sys
 import warnings
 from collections.abc import Collection
 from typing import cast, get_args
@@ -61,11 +63,30 @@ class OurApp:
 class EchoplaneService:
     """One process: its slots, the thread that refreshes their models, and the app."""
 
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def check_settings() -> None:
+        """Ends the command with exit status 2 and one sentence if a setting is wrong; called before workers start."""
+        try:
+            settings = read_serving_settings()
+            runtime_order(settings.runtime_order)
+            check_label_shares(settings, configured_sources(settings))
+        except ConfigError as error:
+            sys.stderr.write(f"echoplane: {error}\n")
+            raise SystemExit(error.exit_code) from None
+
     def __init__(self) -> None:
         quiet_libraries()
         forbid_core_dumps()
         workers.announce_replacement()
-        settings = read_serving_settings()
+        try:
+            self._start(read_serving_settings())
+        except ConfigError as error:
+            log.error("%s", error)  # noqa: TRY400 (a message, not a traceback)
+            os.kill(os.getppid(), signal.SIGTERM)  # else the supervisor would start workers for ever
+            os._exit(error.exit_code)  # without the traceback that BentoML prints of SystemExit
+
+    def _start(self, settings: ServingSettings) -> None:
         check_confinement(required=settings.require_confinement)
         self.slots = make_slots(settings)
         self.service = app.Service(self.slots, settings)

@@ -78,8 +78,10 @@ def read(folder: str | Path) -> Bundle:
     """Reads the bundle in `folder`. Raises BundleError if a file is missing or changed, or its schema is not
     supported."""
     path = Path(folder) / "bundle.json"
+    if not path.parent.exists():
+        raise BundleError(f"the bundle's folder {folder} does not exist; check the path.")
     if path.is_symlink() or not path.is_file():
-        raise BundleError("there is no bundle.json in the folder; a bundle is what `echoplane export` makes.")
+        raise BundleError(f"there is no bundle.json in {folder}; give the folder that `echoplane export` made.")
     content = path.read_bytes()
     bundle = Bundle(hashlib.sha256(content).hexdigest(), _spec(content), Path(folder))
     _check_names(bundle.spec)

@@ -105,7 +105,7 @@ COMMANDS: dict[str, Command] = {
         run_deid,
     ),
     "dataset": Command(
-        "catalogue de-identified studies, split them by patient, make shards",
+        "catalogue de-identified studies, split them by patient, make shards; find-patient lists who learned from one",
         "echoplane dataset --root work --studies exams-deid/manifest.json",
         run_dataset,
     ),
@@ -169,7 +169,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "rollback": Command(
         "return a task's champion in MLflow to the version before it",
-        "echoplane rollback echo-view-video --reason wrong-labels --tracking-uri http://127.0.0.1:9",
+        "echoplane rollback echo-view-video --reason wrong-labels --tracking-uri http://127.0.0.1:5000",
         run_rollback,
         goes_on=False,
     ),

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from echoplane.cli.command import SOME_INPUTS_REFUSED
-from echoplane.errors import ConfigError, InputError
+from echoplane.errors import ConfigError, InputError, Unsupported
+
+FOLDER = (
+    "this is a folder, and `predict` answers files: `echoplane batch` answers a folder of studies, "
+    "`echoplane measure` a folder that is one cine MR."
+)
 
 
 def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
@@ -30,7 +35,6 @@ def run_predict(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     )
     parser.add_argument(
         "--label-shares",
-        default="",
         metavar="JSON",
         help="how often each label occurs at this site, as {LABEL: SHARE} with a sum of 1. Left out: as in training",
     )
@@ -45,7 +49,7 @@ def _model(asked: argparse.Namespace) -> Any:
     from echoplane import bundle, runtimes
     from echoplane.tasks.label_shares import read_shares
 
-    shares = read_shares(asked.label_shares) if asked.label_shares else None
+    shares = None if asked.label_shares is None else read_shares(asked.label_shares)
     with tempfile.TemporaryDirectory() as folder:
         if asked.bundle:
             read, settings = bundle.read(asked.bundle), runtimes.InferenceSettings(precision="f32")
@@ -77,6 +81,8 @@ def _answer_file(path: Path, number: int, asked: argparse.Namespace, model: Any)
     from echoplane.study.reading import read_study
 
     try:
+        if path.is_dir():
+            raise Unsupported(FOLDER)
         found = answer(read_study(path.read_bytes()), model)
     except (InputError, OSError) as error:
         why = str(error) if isinstance(error, InputError) else f"can't be read ({error.strerror})."

@@ -59,4 +59,6 @@ def _decide(folder: Path, args: argparse.Namespace) -> int:
     if event is None:  # `decide` always returns one or raises
         raise AssertionError
     print(json.dumps(event.model_dump(mode="json")) if args.json else f"{kind} {event.request} {event.task}".strip())
+    if kind == "approved" and not args.json:
+        print("the monitor starts the run if its ECHOPLANE_RETRAIN_COMMAND is set; see `echoplane retrain list`")
     return 0

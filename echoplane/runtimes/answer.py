@@ -45,7 +45,7 @@ def answer(study: Study, model: OpenModel) -> Answer:
     end = time.perf_counter()
     timings_ms = {"preprocess": ready - start, "inference": ran - ready, "interpret": end - ran}
     return Answer(
-        replace(result, warnings=prepared.warnings + result.warnings),
+        replace(result, warnings=tuple(dict.fromkeys(prepared.warnings + result.warnings))),  # each once per study
         np.concatenate(embeddings).mean(axis=0),
         input_features(study, prepared.batch),
         {name: 1000 * seconds for name, seconds in timings_ms.items()},

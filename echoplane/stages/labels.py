@@ -72,7 +72,11 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file, restkey="", restval=""):
                 yield {name.strip(): str(value).strip() for name, value in row.items()}
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except FileNotFoundError:
+        raise ConfigError("the labels file does not exist; check its path.") from None
+    except OSError as error:
+        raise ConfigError(f"the labels file can't be read ({error.strerror}); give a CSV file.") from None
+    except (UnicodeDecodeError, csv.Error):
         raise ConfigError("the labels file can't be read; expected CSV in UTF-8.") from None
 
 

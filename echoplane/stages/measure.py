@@ -54,7 +54,7 @@ class Config(BaseModel):
     age_years: int | None = Field(None, ge=0, le=120)
     """Age of the person, for reference ranges; by default as the DICOM files state it."""
     masks: str = ""
-    """Folder of masks that `measure` wrote and a person edited: these are measured, and no model is run."""
+    """Folder of masks that `measure` wrote, usually edited since: these are measured, and no model is run."""
     dicom: bool = False
     """Additional DICOM segmentations and structured report, as far as the files of CINE, a DICOM series, allow."""
 
@@ -106,8 +106,9 @@ def _of_model(config: Config, study: Study) -> tuple[Segmentation, dict[str, str
 
 
 def _of_person(masks: Path, study: Study) -> tuple[Segmentation, dict[str, str]]:
-    """Returns measures of masks that a person edited, without cleaning and without a model's quality estimate."""
-    edited = "the masks were edited by a person; nothing was removed from them, and no model checked them"
+    """Returns measures of given masks, which a person may have edited: they are not cleaned, and no model estimates
+    their quality."""
+    edited = "measured from the masks in --masks as they are: nothing was removed from them, and no model checked them"
     warnings = (edited, *(warning for cine in study.cines for warning in cine.warnings))
     found = from_masks(read_edited_masks(masks, study), study, expected_dice=float("nan"), warnings=warnings)
     return found, {"task": NAME, "bundle": "none", "runtime": "none", "precision": "none"}

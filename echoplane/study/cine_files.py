@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from echoplane.errors import InputError, NotAnImage, TooLarge, UnusableStudy
 from echoplane.study.cine import MIN_PHASES, MIN_SLICES, Cine, looks_exchanged
-from echoplane.study.dicom import damaged_file_errors, parse
+from echoplane.study.dicom import NO_MAGIC, damaged_file_errors, parse
 from echoplane.study.expansion import spend
 from echoplane.study.frames import pictures_in, read_frames
 from echoplane.study.joined_files import joined_phases, joined_slices
@@ -27,6 +27,8 @@ MASK = "_mask"
 FOUND = {plane: "mask.nii.gz" if plane == "short-axis" else f"mask-{plane}.nii.gz" for plane in NAMES}
 """Names of the masks that `measure` writes, by plane; they are not read as cines either."""
 NIFTI_ENDS = (".nii", ".nii.gz")
+READ = "a NIfTI or Enhanced MR file, a folder of MR DICOM, of NIfTI or of pictures with a CSV, or a zip of any of these"
+"""What is read as a cine MR, for messages."""
 MAX_FILES = 20_000
 MAX_UNZIPPED = 1 << 30
 
@@ -161,8 +163,10 @@ def _dicom(files: Files) -> tuple[Cine, ...]:
 
 
 def _nothing(others: int, first_error: NotAnImage | None) -> InputError:
+    if others == 0:
+        return UnusableStudy(f"there is no file in it. Give {READ}.")
     if first_error and others == 1:
-        return first_error
+        return NotAnImage(f"this is no cine MR. Give {READ}.") if str(first_error) == NO_MAGIC else first_error
     return UnusableStudy(
         f"none of the {others} file(s) is an MR image. A zip or a folder is read as one cine MR: a DICOM series, "
         "NIfTI, or pictures with a CSV. Send each clip of ultrasound as a file of its own."

@@ -40,7 +40,7 @@ def _without_header(data: bytes) -> Study:
     if data[:4] in (b"II*\0", b"MM\0*", b"RIFF") or data[:2] == b"BM":
         raise Unsupported(f"this picture format is not read. Send DICOM, or one of {NAMES}.")
     raise NotAnImage(
-        f"this is no file that is read: send ultrasound as DICOM or one of {NAMES}, cine MR as DICOM, NIfTI or zip."
+        f"this kind of file is not read: send ultrasound as DICOM or one of {NAMES}, cine MR as DICOM, NIfTI or zip."
     )
 
 

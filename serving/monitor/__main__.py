@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import socket
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import uvicorn
 from echoplane import tasks
 from echoplane.adapters.promotions import Authority
 from echoplane.adapters.registry import Registry
-from echoplane.errors import EchoplaneError
+from echoplane.errors import ConfigError, EchoplaneError
 from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.retraining import MONITOR
 from serving.monitor.app import build
@@ -20,6 +21,8 @@ from serving.monitor.settings import MonitorSettings, read_monitor_settings
 from serving.monitor.trigger import Trigger
 from serving.monitor.watcher import Watcher
 
+log = logging.getLogger("echoplane.monitor")
+
 
 def main() -> int:
     """Runs until SIGTERM or Ctrl-C. A wrong setting is one line on standard error, and the exit status is 2."""
@@ -28,22 +31,31 @@ def main() -> int:
     try:
         settings = read_monitor_settings()
         token = settings.webhook_token()
+        listening = listen(settings.monitor_host, settings.monitor_port)
         watcher = make_watcher(settings)
     except EchoplaneError as error:
-        logging.getLogger("echoplane.monitor").error("%s", error)  # noqa: TRY400 (a message, not a traceback)
+        log.error("%s", error)  # noqa: TRY400 (a message, not a traceback)
         return error.exit_code
     watcher.start()
+    log.info("the monitor listens at http://%s:%d/", settings.monitor_host, settings.monitor_port)
+    app = build(watcher, token, settings.monitor_token_file)
     try:
-        uvicorn.run(
-            build(watcher, token, settings.monitor_token_file),
-            host=settings.monitor_host,
-            port=settings.monitor_port,
-            log_level="warning",
-            access_log=False,
-        )
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
     finally:
         watcher.close()
     return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens. Raises ConfigError, which names the settings, if the address can't be used."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"the monitor can't listen at {host}:{port} ({error.strerror}); set ECHOPLANE_MONITOR_PORT to a free port, "
+            "or ECHOPLANE_MONITOR_HOST to an address of this machine."
+        ) from None
 
 
 def make_watcher(settings: MonitorSettings) -> Watcher:

@@ -22,8 +22,12 @@ def reference_of_bundle(evaluations: str, bundle: str) -> Reference:
 
     Raises ValueError with the reason if there is none that can be used.
     """
+    if not evaluations:
+        raise ValueError("ECHOPLANE_EVALUATIONS is not set; it names the folder of the results of `evaluate`.")
+    if not Path(evaluations).is_dir():
+        raise ValueError(f"ECHOPLANE_EVALUATIONS: the folder {evaluations} does not exist.")
     paths = sorted(Path(evaluations).glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime)
-    for path in paths if evaluations else []:
+    for path in paths:
         if _bundle(path) == bundle:
             try:
                 reference = read_reference(path.parent / "scores.parquet")

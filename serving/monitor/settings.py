@@ -39,7 +39,7 @@ class MonitorSettings(BaseSettings):
     retraining on the monitor's page; without, only by `echoplane retrain`."""
     retrain_command: str = ""
     """Command that retrains, such as `python -m pipelines run echo-view`; {task} is replaced. Empty: runs can be
-    requested, but not approved."""
+    requested and approved, but none starts."""
     retrain_timeout_s: float = Field(default=86_400, gt=0)
     """Time in seconds after which a retraining command is ended."""
     retrain_debounce_s: float = LoopPolicy.model_fields["debounce_s"].default

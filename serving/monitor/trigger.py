@@ -78,6 +78,7 @@ class Trigger:
         self._firing: dict[tuple[str, str], Firing] = {}
         self._lock = threading.Lock()
         self._run: Run | None = None
+        self._warned_of: set[str] = set()
         self._end_lost_runs()
 
     def notify(self, notification: Notification) -> int:
@@ -124,12 +125,19 @@ class Trigger:
             log.warning("%s asks for retraining of %s: request %s", oldest.name, task, event.request)
 
     def _start_next(self) -> None:
-        if not self._command:
-            return
         loop = loop_of(self.audit.events(), self._policy, now())
+        if not self._command:
+            for request in loop.with_status("approved"):
+                self._warn_of_no_command(request.id)
+            return
         for request in [*loop.with_status("approved"), *loop.with_status("waiting")]:
             if not why_not_start(loop, self._policy, request.id, now()) and self._start(request):
                 return
+
+    def _warn_of_no_command(self, request_id: str) -> None:
+        if request_id not in self._warned_of:
+            log.warning("request %s is approved, and nothing starts: ECHOPLANE_RETRAIN_COMMAND is not set", request_id)
+            self._warned_of.add(request_id)
 
     def _start(self, request: Request) -> bool:
         """Records the start under the lock, then starts the command: a run that is not recorded is never started."""

@@ -136,7 +136,7 @@ def test_a_file_that_is_no_study_gets_its_reason_and_the_others_their_answers(
     expect(rows.filter(has_text="letter.txt")).to_contain_text("No answer")
     expect(rows.locator("canvas.thumb")).to_have_count(2)
     page.get_by_role("button", name="letter.txt").click()
-    expect(page.locator("#answer .problem")).to_contain_text("This is no file that is read")
+    expect(page.locator("#answer .problem")).to_contain_text("This kind of file is not read")
     page.get_by_role("button", name="other.dcm").click()
     expect(page.locator("#frame-number")).to_have_text("1 of 12")
 

@@ -306,7 +306,8 @@ def test_masks_that_a_person_edited_are_measured_again(tmp_path: Path, measured:
     assert found["model"]["bundle"] == "none"
     assert found["expected_dice"] is None
     assert "The network expects" not in (tmp_path / "o" / "report.html").read_text()
-    assert any("edited by a person" in warning for warning in found["warnings"])
+    assert any("masks as they are" in warning for warning in found["warnings"])
+    assert len(set(found["warnings"])) == len(found["warnings"])
 
 
 def test_masks_of_another_grid_are_refused(tmp_path: Path, cine: Path, capsys) -> None:

@@ -181,3 +181,9 @@ def test_thresholds_that_the_task_does_not_know_are_refused(tmp_path: Path, chan
     folder = make_tiny_bundle(tmp_path / "b")
     with pytest.raises(BundleError):
         read(_as_schema_1(folder, **changes))
+
+
+def test_a_folder_that_is_no_bundle_is_named(tmp_path: Path) -> None:
+    for folder, why in ((tmp_path / "modls", "modls does not exist"), (tmp_path, f"no bundle.json in {tmp_path}")):
+        with pytest.raises(BundleError, match=why):
+            read(folder)

@@ -269,6 +269,18 @@ def test_predict_answers_at_the_precision_that_was_evaluated(
         assert (answer["runtime"], answer["precision"]) == (runtime, "f32")
 
 
+def test_predict_sends_folders_to_the_commands_that_read_them(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", str(tmp_path), "--bundle", str(bundle)]) == 3
+    assert "`echoplane batch`" in capsys.readouterr().err
+
+
+def test_empty_label_shares_are_refused(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", str(tmp_path), "--bundle", str(bundle), "--label-shares", ""]) == 2
+    assert "expected JSON" in capsys.readouterr().err
+
+
 def test_predict_without_a_model_is_a_wrong_call(
     exams: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -244,3 +244,11 @@ def test_a_voxel_that_is_no_number_is_black_and_one_beyond_bounds_is_damage(tmp_
     nibabel.save(nibabel.Nifti1Image(values_XYZT, AFFINE), tmp_path / "cine.nii")
     with pytest.raises(InputError, match="it is damaged"):
         read_cines(tmp_path / "cine.nii")
+
+
+def test_a_text_file_or_an_empty_folder_is_told_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# no cine\n" * 100)
+    (tmp_path / "empty").mkdir()
+    for name, why in (("README.md", "this is no cine MR. Give a NIfTI"), ("empty", "there is no file in it")):
+        with pytest.raises(InputError, match=why):
+            read_cines(tmp_path / name)

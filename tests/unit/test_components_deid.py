@@ -145,6 +145,11 @@ def test_feedback_labels_the_copies_of_its_requests_and_a_labels_file_wins(
         deid._inputs(config(tmp_path, copies, key_file, feedback=str(said)))
 
 
+def test_a_labels_file_that_is_not_there_is_said_to_be_so(tmp_path: Path, exams: Path, key_file: Path) -> None:
+    with pytest.raises(ConfigError, match="the labels file does not exist"):
+        deid.run(config(tmp_path / "root", exams, key_file, labels=str(tmp_path / "lables.csv")))
+
+
 @pytest.mark.parametrize(
     ("rows", "named"),
     [

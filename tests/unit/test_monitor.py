@@ -19,6 +19,8 @@ from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.monitor_metrics import DEFINITIONS, Gauges
 from echoplane.monitoring.monitor_state import dumped, restore
 from echoplane.stages.drift import alarm_sentence
+from serving.monitor.__main__ import listen
+from serving.monitor.references import reference_of_bundle
 from serving.monitor.settings import MonitorSettings
 from serving.monitor.watcher import model_values
 from tests.monitor_log import BUNDLE, START, TASK, append, make_reference, make_rows
@@ -264,3 +266,20 @@ def test_feedback_is_joined_to_its_answers_and_the_last_word_counts(tmp_path, re
     gauges = Gauges()
     gauges.publish(model_values(watched.current()))
     assert f'echoplane_feedback_agreement_ratio{{task="{TASK}",version="3"}} 0.9' in gauges.exposition().decode()
+
+
+def test_a_port_that_is_taken_is_a_wrong_setting():
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port} .*ECHOPLANE_MONITOR_PORT"):
+            listen("127.0.0.1", port)
+
+
+def test_why_there_is_no_reference_is_told(tmp_path):
+    missing = tmp_path / "evaluate"
+    for evaluations, why in (("", "is not set"), (str(missing), f"the folder {missing} does not exist")):
+        with pytest.raises(ValueError, match=why):
+            reference_of_bundle(evaluations, BUNDLE)
+    missing.mkdir()
+    with pytest.raises(ValueError, match="no evaluation of this bundle"):
+        reference_of_bundle(str(missing), BUNDLE)

@@ -272,3 +272,18 @@ def test_lines_of_the_audit_file_are_json_with_the_account_that_wrote_them(tmp_p
     assert [line["by"] for line in lines] == ["monitor", "alex"]
     assert lines[1]["user"]
     assert trigger.audit.path.stat().st_mode & 0o022 == 0
+
+
+def test_an_approval_that_nothing_can_carry_out_is_told(tmp_path, capsys, caplog):
+    trigger = make(tmp_path, command="")
+    alert(trigger)
+    trigger.step()
+    approve(tmp_path)
+    assert "if its ECHOPLANE_RETRAIN_COMMAND is set" in capsys.readouterr().out
+    for _ in range(2):
+        trigger.step()
+    assert [message for message in caplog.messages if "ECHOPLANE_RETRAIN_COMMAND is not set" in message] == [
+        f"request {AuditFile(tmp_path).events()[0].request} is approved, and nothing starts: "
+        "ECHOPLANE_RETRAIN_COMMAND is not set"
+    ]
+    assert kinds(tmp_path) == ["requested", "approved"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from _bentoml_impl.server.serving import server_on_deployment
 
 from echoplane import runtimes
 from echoplane.errors import BundleError, ConfigError, InputError
@@ -27,6 +28,7 @@ from serving.api.http.turns import Turns
 from serving.api.models import slots
 from serving.api.models.slots import RETRY_S, Model, Slot
 from serving.api.models.sources import FolderSource, ModelVersion, RegistrySource, configured_sources
+from serving.service import EchoplaneService
 from tests import dicom_files as dicom
 from tests.serving_app import Asking, posted
 from tests.tiny_bundle import make_tiny_bundle
@@ -477,7 +479,8 @@ def test_each_task_gets_its_folder_and_the_registry_the_rest(folders: list[Path]
 @pytest.mark.parametrize(
     ("bundles", "says"),
     [
-        ("/nowhere", "no readable bundle.json"),
+        ("/nowhere", "/nowhere is not a folder"),
+        ("/tmp", "/tmp holds no readable bundle.json"),
         ("heart-mood=/nowhere", "no task 'heart-mood'"),
         (f"{TASK}=/a,{TASK}=/b", "two folders of echo-view-video"),
     ],
@@ -485,6 +488,20 @@ def test_each_task_gets_its_folder_and_the_registry_the_rest(folders: list[Path]
 def test_a_wrong_bundle_setting_says_what_to_do(bundles: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         configured_sources(ServingSettings(bundles=bundles))
+
+
+def test_a_wrong_setting_ends_the_service_before_its_workers_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECHOPLANE_BUNDLES", "modls")
+    with pytest.raises(SystemExit) as ended:
+        server_on_deployment(EchoplaneService)
+    assert ended.value.code == 2
+    assert "ECHOPLANE_BUNDLES: modls is not a folder" in capsys.readouterr().err
+
+
+def test_an_unknown_path_is_answered_with_the_tasks() -> None:
+    assert "echo-view-video" in problems.of_status(404).detail
 
 
 def test_settings_are_read_from_the_environment_and_a_wrong_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def from_masks(
     return Segmentation(
         label=None if all_flags else "measured",
         confidence=expected_dice,
-        warnings=(*_warnings(stack, lv_T, 0 if chosen else ed), *warnings),
+        warnings=tuple(dict.fromkeys((*_warnings(stack, lv_T, 0 if chosen else ed), *warnings))),  # once per study
         measures={name: found.get(name) for name in measuring.HEADERS} | derived(found, curves["lv-cavity"], stack),
         curves=curves,
         masks=masks,

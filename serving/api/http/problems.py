@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from echoplane.errors import EchoplaneError
+from echoplane.tasks import names
 from serving.api.decoding.deadline import DeadlineReached
 from serving.api.inference.answer import StudyRefused, TaskFailed
 from serving.api.models.slots import NoModel
@@ -156,6 +157,7 @@ def unexpected() -> Problem:
 
 def of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
     """Describes a request that the router refuses: an unknown path, or a wrong method with `Allow` in `headers`."""
-    kinds = {404: ("not-found", "there is nothing here; see /docs."), 405: ("method", "wrong method; see /docs.")}
+    nothing = f"there is nothing here. Tasks are {', '.join(names())}; /v1/models lists those served. See /docs."
+    kinds = {404: ("not-found", nothing), 405: ("method", "wrong method; see /docs.")}
     kind, detail = kinds.get(status, ("bad-request", "the request is not understood; see /docs."))
     return Problem(status, kind, detail, headers)

@@ -214,10 +214,12 @@ def _known(task: str) -> str:
 
 
 def _task_of(folder: Path) -> str:
-    """Returns the task in the folder's bundle.json; the slot checks the rest."""
+    """Returns the task in the folder's bundle.json; the slot checks the rest. Raises ConfigError, which names the
+    folder, if it can't be read."""
     try:
         return str(json.loads((folder / "bundle.json").read_bytes())["task"])
     except (OSError, ValueError, KeyError, TypeError):
+        wrong = "holds no readable bundle.json" if folder.is_dir() else "is not a folder that can be read"
         raise ConfigError(
-            "a folder in ECHOPLANE_BUNDLES holds no readable bundle.json; write TASK=FOLDER to wait for one."
+            f"ECHOPLANE_BUNDLES: {folder} {wrong}; give the folder of a bundle, or TASK={folder} to wait for one."
         ) from None
