@@ -1,11 +1,15 @@
 """Pages that are made from the code are as the code is."""
 
 import ast
+import builtins
 import importlib.util
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from echoplane.tasks.label_shares import check_shares, read_shares
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -63,3 +67,20 @@ def test_every_function_on_the_five_paths_exists():
     assert absent == []
     steps = [line for line in page.splitlines() if re.match(r"\d+\. ", line)]
     assert all(re.match(r"\d+\. `[\w/]+\.py::[\w.]+`: ", line) for line in steps)
+
+
+def test_the_python_examples_of_the_client_import_all_that_they_use():
+    examples = re.findall(r"```python\n(.*?)```", (DOCS / "client.md").read_text(), re.DOTALL)
+    assert len(examples) == 2
+    for text in examples:
+        names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+        given = {node.id for node in names if isinstance(node.ctx, ast.Store)} | set(dir(builtins))
+        given |= {alias.name for node in ast.walk(ast.parse(text)) for alias in getattr(node, "names", [])}
+        given |= {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.AsyncFunctionDef)}
+        assert {node.id for node in names} - given == set()
+
+
+def test_the_example_of_label_shares_names_every_label():
+    (text,) = re.findall(r"```json\n(.*?)```", (DOCS / "views.md").read_text(), re.DOTALL)
+    bundle = json.loads((DOCS.parent / "models" / "echo-view-image" / "bundle.json").read_text())
+    check_shares(read_shares(text), [label["name"] for label in bundle["labels"]])
