@@ -16,10 +16,13 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
 from schemathesis.schemas import APIOperation, BaseSchema
 from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
     content_type_conformance,
+    ignored_auth,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
+    unsupported_method,
 )
 
 from echoplane.settings import ServingSettings
@@ -41,7 +44,10 @@ METHODS |= dict.fromkeys(("/v1/history", "/v1/models", "/metrics", "/openapi.jso
 CHECKS = [
     *(not_a_server_error, status_code_conformance, content_type_conformance),
     *(response_headers_conformance, response_schema_conformance),
+    *(unsupported_method, allow_header_conformance, ignored_auth),
 ]
+TIMEOUT_S = 200
+"""Of one request, and the service's deadline: nothing is late on a machine that does much else."""
 EXAMPLES = 15
 """Random requests of each operation that are valid, and as many that are not."""
 
@@ -76,7 +82,10 @@ def service(slots: dict[str, Slot], tmp_path_factory: pytest.TempPathFactory) ->
     token, entry = new_token("tester", "lakeside", ROLES)
     change_tokens(folder / "tokens", add=entry)
     settings = ServingSettings(
-        token_file=str(folder / "tokens"), prediction_log=str(folder / "log"), requests_per_minute=1_000_000
+        token_file=str(folder / "tokens"),
+        prediction_log=str(folder / "log"),
+        requests_per_minute=1_000_000,
+        deadline_s=TIMEOUT_S,
     )
     ask = Asking(slots, settings)
     yield ask, token
@@ -137,7 +146,8 @@ def good_cases(operation: APIOperation, files: list[bytes]) -> list[Case]:
 def judged(cases: Sequence[Case], token: str | None) -> Counter[int]:
     """Returns how often each status came. Raises FailureGroup if an answer is not as the document says."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return Counter(case.call_and_validate(headers=headers, checks=CHECKS).status_code for case in cases)
+    answers = [case.call_and_validate(headers=headers, checks=CHECKS, timeout=TIMEOUT_S) for case in cases]
+    return Counter(answer.status_code for answer in answers)
 
 
 @pytest.mark.parametrize(("path", "method"), METHODS.items())
@@ -160,7 +170,7 @@ def test_without_a_token_every_route_but_health_is_refused_as_the_document_says(
 
 
 def test_without_authentication_the_document_asks_for_no_token(slots: dict[str, Slot], files: list[bytes]) -> None:
-    ask = Asking(slots, ServingSettings(allow_unauthenticated=True))
+    ask = Asking(slots, ServingSettings(allow_unauthenticated=True, deadline_s=TIMEOUT_S))
     schema = schema_of(ask, None)
     for path, method in METHODS.items():
         assert "security" not in schema.raw_schema["paths"][path][method.lower()] or path in OPEN
