@@ -69,6 +69,7 @@ def run_phantom(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
 def run_dataset(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
     if arguments[:1] and arguments[0] in FIND_PATIENT:
         return run_find_patient(arguments[1:])
+    parser.epilog = f"{parser.epilog}\n  echoplane dataset find-patient P-ABCDEFGHIJKLMNOP --root work"
     return run_stage("dataset", parser, arguments)
 
 

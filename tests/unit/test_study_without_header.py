@@ -76,7 +76,7 @@ def test_a_dicom_clip_has_a_header() -> None:
         (b"\x1aE\xdf\xa3" + bytes(200), Unsupported, "video format is not read. Send DICOM, or one of AVI"),
         (b"II*\0" + bytes(200), Unsupported, "picture format is not read. Send DICOM"),
         (b"RIFF\0\0\0\0WEBP" + bytes(200), Unsupported, "picture format"),
-        (b"#EXTM3U\nfile:///etc/passwd\n", NotAnImage, "no file that is read"),
+        (b"#EXTM3U\nfile:///etc/passwd\n", NotAnImage, "this kind of file is not read"),
         (b"GIF89a", NotAnImage, "could not be opened: it is damaged, truncated, or its codec"),
         (b"\x89PNG\r\n\x1a\n" + bytes(60), NotAnImage, "."),
         (b"\0\0\0\x18ftypisom" + bytes(60), NotAnImage, "damaged"),

@@ -33,9 +33,11 @@ def add_upload(
     body: type[BaseModel] | None = None,
     content: Mapping[str, Any] | None = None,
     headers: Mapping[str, Any] | None = None,
+    described: bool = True,
 ) -> None:
     """Adds a POST route that takes files of the schema `file`. It answers with a JSON `body`, or with other media types
-    by the schemas of `content`, and `headers` of its own."""
+    by the schemas of `content`, and `headers` of its own. Unless it is `described`, /docs and
+    /openapi.json leave it out."""
 
     async def receive(request: Request) -> Response:
         return await endpoint(request)
@@ -54,4 +56,5 @@ def add_upload(
         openapi_extra={"parameters": [IDEMPOTENCY_KEY], "requestBody": {"required": True, "content": taken}},
         summary=summary,
         name=path,
+        include_in_schema=described,
     )(receive)
