@@ -185,7 +185,7 @@ def _decode(raw: bytes, origin: str) -> bytes:
     text = raw.strip()
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(f"{origin} is larger than {MAX_FILE_BYTES} bytes, so it is no key. Expected: {_EXPECTED}")
-    if not _PRINTABLE.issuperset(text):
+    if not set(text) <= _PRINTABLE:
         raise ConfigError(f"{origin} is more than one line, or not plain text. Expected: {_EXPECTED}")
     if re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", text):
         text = bytes.fromhex(text.decode())

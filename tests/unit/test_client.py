@@ -92,7 +92,7 @@ def test_both_clients_yield_a_studys_answers_in_order(transport: httpx.ASGITrans
 
 
 def test_a_refusal_says_why_and_is_not_repeated(transport: httpx.ASGITransport, waits: list[float]) -> None:
-    with Client(ADDRESS, transport=transport) as client, pytest.raises(ServiceError, match="no file that is read") as e:
+    with Client(ADDRESS, transport=transport) as client, pytest.raises(ServiceError, match="file is not read") as e:
         client.answer(b"not an image", TASK)
     assert e.value.problem is not None
     assert (e.value.problem.status, waits) == (400, [])
