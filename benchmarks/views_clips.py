@@ -32,21 +32,27 @@ FRAME_S = 0.035
 SPANS_S = ((0.5, 1.0, 1.0), (0.35, 0.5, 1.0), (0.15, 0.1, 0.5))
 """Share of clips, and the range of the time that they span: the network sees at most a second, of short clips less."""
 PART = 20
+SECOND_HEARTS = 1_000_000
+"""First seed of the second hearts of frequent views, above those of all groups."""
 MIXED = (CLINIC, USUAL, CLINIC, BEDSIDE)
 """Ranges of groups that follow one another: half of the clips are clinic ones."""
 
 
+FREQUENT = ("a4c", "a2c")
+"""Views of which a training group holds a second heart: laboratories record them at least twice as often as others."""
+
+
 @dataclass(frozen=True)
 class Clips:
-    """Groups of a clip per view. Each clip of a training group shows another heart, and one more clip of the group no
-    view; all clips of other groups show one patient."""
+    """Groups of a clip per view. Each clip of a training group shows another heart, one more clip of the group no view,
+    and there are two clips of FREQUENT views; all clips of other groups show one patient."""
 
     groups: range
     ranges: tuple[Ranges, ...] = MIXED
     training: bool = False
 
 
-TRAIN, VALIDATION = Clips(range(20000, 20520), training=True), Clips(range(30000, 30040))
+TRAIN, VALIDATION = Clips(range(20000, 21440), training=True), Clips(range(30000, 30040))
 TESTS = {
     "usual": Clips(range(31000, 31040), (USUAL,)),
     "usual, machines never seen": Clips(range(32000, 32040), (unseen_machines(USUAL),)),
@@ -109,11 +115,13 @@ def _blobs(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 def _group(number: int, clips: Clips) -> Iterator[tuple[np.ndarray, Row]]:
     ranges = clips.ranges[number % len(clips.ranges)]
-    for label, view in enumerate(VIEW_NAMES):
-        seed = number * len(VIEW_NAMES) + (label if clips.training else 0)
-        made = clip(make_patient(seed, ranges).heart, view, ranges, (number, label, 43))
-        yield made, {"label": label, "sample": f"{number}-{view}", "patient": f"phantom-{seed}"}
-        if clips.training and label == number % len(VIEW_NAMES):
+    for k, view in enumerate((*VIEW_NAMES, *(FREQUENT if clips.training else ()))):
+        label = VIEW_NAMES.index(view)
+        seed = number * len(VIEW_NAMES) + label if k < len(VIEW_NAMES) else SECOND_HEARTS + number * len(FREQUENT) + k
+        seed = seed if clips.training else number * len(VIEW_NAMES)
+        made = clip(make_patient(seed, ranges).heart, view, ranges, (number, k, 43))
+        yield made, {"label": label, "sample": f"{number}-{k}-{view}", "patient": f"phantom-{seed}"}
+        if clips.training and k == number % len(VIEW_NAMES):
             other = without_view(made, np.random.default_rng([number, 47]))
             nothing = np.clip(other, 0, 255).astype(np.uint8)
             yield nothing, {"label": UNLABELLED, "sample": f"{number}-none", "patient": f"phantom-{seed}"}

@@ -47,24 +47,17 @@ AUGMENTATION = Augmentation(
     erase=0.2,
 )
 """Near to that of the stills (`views_training.Recipe`): framing tells the view, so the sector is hardly moved."""
-FIRST = TrainConfig(steps=500, epoch_steps=100, learning_rate=3e-3, warmup=0.1, balance=0, loss={"outlier_weight": 0.1})
-SECOND = FIRST.model_copy(update={"steps": 140, "epoch_steps": 140, "learning_rate": 1.2e-3})
-"""Of the further training of the first network; the one of lower validation loss ships."""
+CONFIG = TrainConfig(steps=2000, epoch_steps=100, learning_rate=3e-3, warmup=0.1, balance=0, loss={"outlier_weight": 0.1})
 
 
 def trained() -> Training:
     """Returns the output of the training, as the stage `train` leaves it; rendered and trained unless it is there."""
-    samples, folder = WORK / "samples", WORK / "second"
+    samples, folder = WORK / "samples", WORK / "training"
     digest = dataset(samples)
-    half, shards = learning_of(task.NAME), read_shards(samples)
-    first = fit(half, WORK / "first", shards, FIRST, NETWORK, AUGMENTATION)
-    second = fit(half, folder, shards, SECOND, NETWORK, AUGMENTATION, first)
-    second.history = [*first.history, *second.history]
-    second.steps += first.steps
-    best = min((second, first), key=lambda state: state.history[-1]["validation_loss"])
-    save_file({name: each.contiguous() for name, each in best.weights.items()}, folder / "checkpoint.safetensors")
-    described = {"task": task.NAME, "network": NETWORK.model_dump(mode="json"), "steps": best.steps}
-    described |= {"data_digest": digest, "split_id": digest[:16], "history": best.history}
+    state = fit(learning_of(task.NAME), folder, read_shards(samples), CONFIG, NETWORK, AUGMENTATION)
+    save_file({name: each.contiguous() for name, each in state.weights.items()}, folder / "checkpoint.safetensors")
+    described = {"task": task.NAME, "network": NETWORK.model_dump(mode="json"), "steps": state.steps}
+    described |= {"data_digest": digest, "split_id": digest[:16], "history": state.history}
     (folder / "training.json").write_text(json.dumps(described, indent=1))
     return Training.read(folder)
 
@@ -86,8 +79,8 @@ def made(training: Training, done: Exported) -> dict[str, Any]:
         "clips": int((train & (index["label"] >= 0)).sum()),
         "outliers": int((train & (index["label"] < 0)).sum()),
         "steps": training.steps,
-        "batch": FIRST.batch,
-        "minutes": round(sum(float((WORK / run / "cpu_s.txt").read_text()) for run in ("first", "second")) / 60),
+        "batch": CONFIG.batch,
+        "minutes": round(float((WORK / "training" / "cpu_s.txt").read_text()) / 60),
         "seeds": f"{TRAIN.groups.start} to {TRAIN.groups.stop - 1}",
         "calibration": done.calibration.sentence,
     }

@@ -28,9 +28,8 @@ def small(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(views_video, "WORK", tmp_path / "work")
     monkeypatch.setattr(views_video, "NETWORK", Network(width=8))
-    for name in ("FIRST", "SECOND"):
-        short = getattr(views_video, name).model_copy(update={"steps": 2, "epoch_steps": 2, "batch": 4})
-        monkeypatch.setattr(views_video, name, short)
+    short = views_video.CONFIG.model_copy(update={"steps": 2, "epoch_steps": 2, "batch": 4})
+    monkeypatch.setattr(views_video, "CONFIG", short)
     monkeypatch.setattr(views_video_scores, "SHIPPED", tmp_path / "models" / "echo-view-video")
     monkeypatch.setattr(results, "MEASURED", tmp_path / "bench")
     monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
@@ -63,9 +62,9 @@ def test_no_patient_is_in_two_sets(small) -> None:
     digest = views_clips.dataset(folder)
     shards = read_shards(folder)  # refuses a patient in both splits
     train = shards.rows_of("train")
-    assert len(train) == 2 * 13
+    assert len(train) == 2 * 15
     assert (shards.index["label"][train] == UNLABELLED).sum() == 2
-    assert len(set(shards.index["patient"][train])) == 24
+    assert len(set(shards.index["patient"][train])) == 28
     assert len(set(shards.index["patient"][shards.rows_of("validation")])) == 2
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "train").glob("*.npy")}
     assert views_clips.dataset(folder) == digest
@@ -78,6 +77,7 @@ def test_the_sets_that_train_choose_and_test_share_no_heart() -> None:
         for c in (views_clips.TRAIN, views_clips.VALIDATION, *views_clips.TESTS.values())
     ]
     seeds.append(set(views_video_scores.PATIENTS))
+    assert max(map(max, seeds)) < views_clips.SECOND_HEARTS
     assert sum(map(len, seeds)) == len(set.union(*seeds))
     assert all(len(c.groups) % views_clips.PART == 0 for c in (views_clips.TRAIN, views_clips.VALIDATION))
 
