@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from benchmarks import views_video_scores as scores
 from benchmarks.training import fit
-from benchmarks.views_clips import INPUT, TESTS, TRAIN, Clips, dataset, test_set
+from benchmarks.views_clips import FREQUENT, INPUT, TESTS, TRAIN, Clips, dataset, test_set
 from echoplane import __version__
 from echoplane.bundle import Code
 from echoplane.bundle.export import Exported, Training, export
@@ -47,7 +47,9 @@ AUGMENTATION = Augmentation(
     erase=0.2,
 )
 """Near to that of the stills (`views_training.Recipe`): framing tells the view, so the sector is hardly moved."""
-CONFIG = TrainConfig(steps=2000, epoch_steps=100, learning_rate=3e-3, warmup=0.1, balance=0, loss={"outlier_weight": 0.1})
+CONFIG = TrainConfig(
+    steps=2000, epoch_steps=100, learning_rate=3e-3, warmup=0.1, balance=0, loss={"outlier_weight": 0.1}
+)
 
 
 def trained() -> Training:
@@ -78,6 +80,7 @@ def made(training: Training, done: Exported) -> dict[str, Any]:
     return {
         "clips": int((train & (index["label"] >= 0)).sum()),
         "outliers": int((train & (index["label"] < 0)).sum()),
+        "frequent": " and ".join(name.upper() for name in FREQUENT),
         "steps": training.steps,
         "batch": CONFIG.batch,
         "minutes": round(float((WORK / "training" / "cpu_s.txt").read_text()) / 60),

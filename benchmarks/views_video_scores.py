@@ -113,7 +113,15 @@ def chosen_thresholds(model: runtimes.OpenModel, real: Scored, shards: Shards) -
         found_NK = logits(model, scored.clip_NTHW)
         confidence_N = softmax_at(found_NK, thresholds.temperature).max(axis=1)
         needed.append(threshold(confidence_N, found_NK.argmax(axis=1) == scored.label_N))
-    return thresholds.model_copy(update={"abstain_below": round(max(needed), 3)})
+    chosen = {"abstain_below": round(max(needed), 3), "trained_shares": trained_shares(shards)}
+    return thresholds.model_copy(update=chosen)
+
+
+def trained_shares(shards: Shards) -> dict[str, float]:
+    """Returns the share of each view among the training clips, which are drawn as often as they are there."""
+    label_N = shards.truths[shards.rows_of("train")]
+    counts_K = np.bincount(label_N[label_N >= 0], minlength=len(task.names()))
+    return {name: float(share) for name, share in zip(task.names(), counts_K / counts_K.sum(), strict=True)}
 
 
 def chosen_on(folder: Path, camus_folder: Path, shards: Shards) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def test_shipping_seals_a_bundle_that_answers_with_all_figures_on_its_card(small
     assert report["sets"]["CAMUS odd"]["patients"] == report["sets"]["CAMUS even"]["patients"] == 2
     model = runtimes.open(views_video_scores.SHIPPED, runtimes.InferenceSettings())
     assert model.thresholds.abstain_below == chosen["thresholds"]["abstain_below"]  # type: ignore[attr-defined]
+    shares = model.thresholds.trained_shares  # type: ignore[attr-defined]
+    assert {name: round(14 * share) for name, share in shares.items() if round(14 * share) != 1} == {"a2c": 2, "a4c": 2}
     probabilities = runtimes.answer(view_video.example(1), model).result.probabilities  # type: ignore[union-attr]
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
     card = (views_video_scores.SHIPPED / "card.md").read_text()
