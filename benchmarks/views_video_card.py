@@ -17,7 +17,7 @@ ABOUT = {
     "clinic": "synthetic, clinic ranges",
     "clinic, machines never seen": "synthetic, clinic ranges, machines never seen",
     "CAMUS odd": "CAMUS stills as clips without motion, odd numbers (used to choose: optimistic)",
-    "CAMUS even": "CAMUS stills as clips without motion, even numbers (second look: an earlier model was scored on them)",
+    "CAMUS even": "CAMUS stills as clips without motion, even numbers (second look: an earlier model saw them)",
 }
 
 
