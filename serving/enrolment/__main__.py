@@ -8,7 +8,8 @@ import uvicorn
 from echoplane.edge.enrolment import Enrolment
 from echoplane.errors import EchoplaneError
 from serving.enrolment.app import build
-from serving.enrolment.settings import read_enrolment_settings
+from serving.enrolment.settings import PREFIX, read_enrolment_settings
+from serving.listening import listen
 
 SHUTDOWN_S = 5
 
@@ -20,19 +21,19 @@ def main() -> int:
     try:
         settings = read_enrolment_settings()
         enrolment = Enrolment(settings.folder, settings.valid_days, settings.grace_days)
+        listening = listen("enrolment", settings.host, settings.port, PREFIX)
     except EchoplaneError as error:
         logging.getLogger("echoplane.enrolment").error("%s", error)  # noqa: TRY400 (a message, not a traceback)
         return error.exit_code
-    uvicorn.run(
+    config = uvicorn.Config(
         build(enrolment),
-        host=settings.host,
-        port=settings.port,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=SHUTDOWN_S,  # a device that keeps its connection open would delay the end
         log_level="warning",
         access_log=False,
     )
+    uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import socket
 import sys
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import uvicorn
 from echoplane import tasks
 from echoplane.adapters.promotions import Authority
 from echoplane.adapters.registry import Registry
-from echoplane.errors import ConfigError, EchoplaneError
+from echoplane.errors import EchoplaneError
 from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.retraining import MONITOR
+from serving.listening import listen
 from serving.monitor.app import build
 from serving.monitor.references import reference_of_bundle
 from serving.monitor.rollback import AutomaticRollback
@@ -31,7 +31,7 @@ def main() -> int:
     try:
         settings = read_monitor_settings()
         token = settings.webhook_token()
-        listening = listen(settings.monitor_host, settings.monitor_port)
+        listening = listen("monitor", settings.monitor_host, settings.monitor_port, "ECHOPLANE_MONITOR_")
         watcher = make_watcher(settings)
     except EchoplaneError as error:
         log.error("%s", error)  # noqa: TRY400 (a message, not a traceback)
@@ -44,18 +44,6 @@ def main() -> int:
     finally:
         watcher.close()
     return 0
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens. Raises ConfigError, which names the settings, if the address can't be used."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigError(
-            f"the monitor can't listen at {host}:{port} ({error.strerror}); set ECHOPLANE_MONITOR_PORT to a free port, "
-            "or ECHOPLANE_MONITOR_HOST to an address of this machine."
-        ) from None
 
 
 def make_watcher(settings: MonitorSettings) -> Watcher:

@@ -19,7 +19,7 @@ from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.monitor_metrics import DEFINITIONS, Gauges
 from echoplane.monitoring.monitor_state import dumped, restore
 from echoplane.stages.drift import alarm_sentence
-from serving.monitor.__main__ import listen
+from serving.listening import listen
 from serving.monitor.references import reference_of_bundle
 from serving.monitor.settings import MonitorSettings
 from serving.monitor.watcher import model_values
@@ -269,10 +269,10 @@ def test_feedback_is_joined_to_its_answers_and_the_last_word_counts(tmp_path, re
 
 
 def test_a_port_that_is_taken_is_a_wrong_setting():
-    with listen("127.0.0.1", 0) as taken:
+    with listen("monitor", "127.0.0.1", 0, "ECHOPLANE_MONITOR_") as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"127.0.0.1:{port} .*ECHOPLANE_MONITOR_PORT"):
-            listen("127.0.0.1", port)
+        with pytest.raises(ConfigError, match=f"the monitor can't listen at 127.0.0.1:{port} .*ECHOPLANE_MONITOR_PORT"):
+            listen("monitor", "127.0.0.1", port, "ECHOPLANE_MONITOR_")
 
 
 def test_why_there_is_no_reference_is_told(tmp_path):

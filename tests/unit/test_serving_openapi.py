@@ -92,10 +92,15 @@ def service(slots: dict[str, Slot], tmp_path_factory: pytest.TempPathFactory) ->
     ask.service.close()
 
 
-@pytest.fixture(scope="module")
-def schema(service: tuple[Asking, str], files: list[bytes]) -> BaseSchema:
+@pytest.fixture(scope="module", autouse=True)
+def known_formats(files: list[bytes]) -> None:
+    """Tells schemathesis what files to send."""
     schemathesis.openapi.format("binary", strategies.sampled_from(files) | strategies.binary(max_size=64))
     schemathesis.openapi.media_type("application/dicom", strategies.sampled_from(files))
+
+
+@pytest.fixture(scope="module")
+def schema(service: tuple[Asking, str]) -> BaseSchema:
     return schema_of(*service)
 
 
