@@ -191,9 +191,12 @@ class TaskMonitor:
         stakes_GSB = np.stack([one.stakes_SB for one in streams])
         before_G = np.array([one.mean_evidence for one in streams])
         after_NKSB = np.empty_like(block.factors_NKSB[start:stop])
-        for number, groups_K in enumerate(block.groups_NK[start:stop]):
-            after_NKSB[number] = after_study(stakes_GSB[groups_K], block.factors_NKSB[start + number])
-            stakes_GSB[groups_K] = after_NKSB[number]
+        before_KSB = np.empty(after_NKSB.shape[1:])
+        for groups_K, factors_KSB, after_KSB in zip(
+            block.groups_NK[start:stop], block.factors_NKSB[start:stop], after_NKSB, strict=True
+        ):
+            stakes_GSB.take(groups_K, 0, before_KSB, "clip")  # this mode writes without a copy
+            stakes_GSB[groups_K] = after_study(before_KSB, factors_KSB, after_KSB)
         groups_NK = block.groups_NK[start:stop]
         means_NG = _carried_forward(before_G, after_NKSB.sum(axis=-1).mean(axis=-1), groups_NK)
         evidence_N = means_NG.sum(axis=1) / block.known_N[start:stop]

@@ -1,12 +1,14 @@
 """Monitors of all models in service: one per bundle, fed by the prediction log, kept in a SQLite file.
 
-Each step reads new rows, adds them to their monitors, and stores monitors and positions in one transaction. So a
-process that is killed goes on exactly where the last step ended.
+Each step reads new rows and adds them to their monitors. Monitors and positions are stored in one transaction, when
+there is nothing more to read and every STORE_S until then. So a process that is killed goes on exactly where it stored
+last.
 """
 
 import json
 import logging
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ from echoplane.monitoring.reference import CANNOT_TELL, Reference
 DATABASE = "monitor.sqlite3"
 MAX_SEEN = 10_000
 """Requests that are remembered, so that a repeated one counts once: clients repeat within minutes."""
+STORE_S = 10.0
+"""Time in seconds after which the state is stored while a long log is caught up with; it is some 20 MB."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS models (bundle TEXT PRIMARY KEY, about TEXT NOT NULL, monitor BLOB);
@@ -124,6 +128,8 @@ class Monitors:
         self._database.executescript(SCHEMA + agreement.SCHEMA)
         self._feedback = FeedbackReader(place)
         self.positions: dict[str, int] = dict(self._database.execute("SELECT name, bytes FROM positions"))
+        """Positions up to which the state is stored: what lies before them is never read again."""
+        self._read_to, self._changed, self._stored_s = self.positions, set[str](), time.monotonic()
         self.models: dict[str, ModelMonitor] = {}
         self.bad_lines = 0
         self._seen: dict[tuple[str, str, str], None] = {}
@@ -132,8 +138,9 @@ class Monitors:
             self._give_reference(self.models[bundle], state)
 
     def step(self) -> Step:
-        """Reads new rows, adds them, and stores the state. Raises StoreUnavailable if an object store is."""
-        step = read_step(self._place, self.positions)
+        """Reads new rows, adds them, and stores the state if it is time to. Raises StoreUnavailable if an object store
+        is."""
+        step = read_step(self._place, self._read_to)
         changed = {row.bundle for row in step.rows}
         for model in (self.models[bundle] for bundle in changed & self.models.keys()):
             if model.monitor is None:  # its evaluation may have arrived meanwhile
@@ -143,8 +150,12 @@ class Monitors:
         for key in list(self._seen)[:-MAX_SEEN]:
             del self._seen[key]
         self.bad_lines += step.bad_lines
-        if step.positions != self.positions:
-            self._store(changed, step)
+        if step.rows:
+            agreement.add_answers(self._database, step.rows)  # in the transaction that `_store` ends
+        self._read_to = step.positions
+        self._changed |= changed
+        if not step.more or time.monotonic() - self._stored_s >= STORE_S:
+            self._store()
         self._feedback.read_into(self._database)
         found = agreement.agreements(self._database)
         for model in self.models.values():
@@ -176,17 +187,19 @@ class Monitors:
             log.warning("%s %s is watched from the beginning: %s", model.task, name, error)
             model.monitor.restart()
 
-    def _store(self, changed: set[str], step: Step) -> None:
+    def _store(self) -> None:
+        self._stored_s = time.monotonic()
+        if self._read_to == self.positions:
+            return
         with self._database:
-            agreement.add_answers(self._database, step.rows)
             self._database.execute("DELETE FROM positions")
-            self._database.executemany("INSERT INTO positions VALUES (?, ?)", step.positions.items())
-            for model in (self.models[bundle] for bundle in changed):
+            self._database.executemany("INSERT INTO positions VALUES (?, ?)", self._read_to.items())
+            for model in (self.models[bundle] for bundle in self._changed):
                 state = dumped(model.monitor) if model.monitor else None
                 self._database.execute(
                     "INSERT OR REPLACE INTO models VALUES (?, ?, ?)", (model.bundle, model.about(), state)
                 )
-        self.positions = step.positions
+        self.positions, self._changed = self._read_to, set()
 
     def current(self) -> list[ModelMonitor]:
         """Returns the model of each task that answered last."""

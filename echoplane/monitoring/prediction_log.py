@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -66,11 +66,11 @@ class Row(BaseModel):
     probabilities: tuple[float, ...] = ()
     """Probability of each label, in the order of the labels; empty for a task that gives none, and in rows of older
     services."""
-    features: Mapping[str, float]
+    features: dict[str, float]
     """Features of the input: see `echoplane.runtimes.features`."""
     embedding: str
     """The network's embedding, float16, base64."""
-    timings_ms: Mapping[str, float]
+    timings_ms: dict[str, float]
     warnings: int
     """Number of warnings that the answer carried."""
 

@@ -34,9 +34,11 @@ def gains(p_values: np.ndarray) -> np.ndarray:
     return np.stack([1 + slope * centred + spread * extreme for slope, spread in BETS], axis=-1)
 
 
-def after_study(stakes: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Returns the `stakes` of the bets (..., B) after a study with `factors` (..., B)."""
-    return (stakes @ _MOVES + 1 / len(BETS)) * factors  # a sum begins at every study, its stake spread over the bets
+def after_study(stakes: np.ndarray, factors: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Returns `out`, to which it writes the `stakes` of the bets (..., B) after a study with `factors` (..., B)."""
+    np.matmul(stakes.reshape(-1, len(BETS)), _MOVES, out.reshape(-1, len(BETS)))
+    np.add(out, 1 / len(BETS), out)  # a sum begins at every study, its stake spread over the bets
+    return np.multiply(out, factors, out)
 
 
 class RankStreams:

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 from echoplane.errors import ConfigError
-from echoplane.monitoring import agreement, log_reader, monitor_state
+from echoplane.monitoring import agreement, log_reader, model_monitor, monitor_state
 from echoplane.monitoring.drift import Alarm, TaskMonitor
 from echoplane.monitoring.feedback import FeedbackRow
 from echoplane.monitoring.groups import MAX_GROUPS
@@ -90,6 +90,31 @@ def test_a_process_that_dies_before_it_stored_a_step_reads_its_rows_again(tmp_pa
     again = monitors(tmp_path, reference)
     again.step()
     assert again.models[BUNDLE].studies == 50
+
+
+def test_a_long_log_is_stored_at_times_and_a_process_that_dies_between_loses_nothing(tmp_path, reference, monkeypatch):
+    rows = make_rows(500)
+    append(tmp_path / "log", rows)
+    append(tmp_path / "whole" / "log", rows)
+    monkeypatch.setattr(log_reader, "MAX_STEP_BYTES", 1 << 16)
+    killed = monitors(tmp_path, reference)
+    assert killed.step().more
+    assert 0 < killed.models[BUNDLE].studies < 500
+    assert killed.positions == {}  # what is stored: only rows before it may be compacted
+    killed.close()
+    again = monitors(tmp_path, reference)
+    assert again.models == {}
+    monkeypatch.setattr(model_monitor, "STORE_S", 0)
+    assert again.step().more
+    assert again.positions
+    again.close()
+    last, whole = monitors(tmp_path, reference), monitors(tmp_path / "whole", reference)
+    for watched in (last, whole):
+        while watched.step().more:
+            pass
+    one, other = last.models[BUNDLE], whole.models[BUNDLE]
+    assert one.studies == other.studies == 500
+    assert evidence_of(one) == {group: pytest.approx(found, rel=1e-9) for group, found in evidence_of(other).items()}
 
 
 def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(tmp_path):

@@ -23,7 +23,7 @@ def row_of(study: Study, answer: Answer, model: Model, request_id: str, site: st
         label=answer.result.label,
         confidence=answer.result.confidence,
         probabilities=tuple(round(value, 5) for value in probabilities_of(answer.result).values()),
-        features=answer.features,
+        features=dict(answer.features),
         embedding=packed(answer.embedding),
         timings_ms=timings_ms,
         warnings=len(answer.result.warnings),
