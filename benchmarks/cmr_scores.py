@@ -1,4 +1,4 @@
-"""What a cine MR bundle is worth: Sunnybrook patients that it never saw, and synthetic ones with exact masks.
+"""Scores a cine MR bundle on Sunnybrook patients that it never saw, and on synthetic ones with exact masks.
 
 Everything goes through `runtimes.answer`, as serving and the command line do.
 Axes: T phase, Z slice, H row, W column."""

@@ -421,7 +421,7 @@ def _try(mutant: Mutant, copy: Path, deadline: float) -> str:
 
 
 def _failed(test: str, copy: Path, deadline: float) -> bool:
-    """Whether the test ran and failed; an error that kept it from running is none of its own."""
+    """Returns True if the test ran and failed; an error that kept it from running does not count."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
     left_s = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
     env = os.environ | {"PYTHONPATH": str(copy)}  # for programs that the test starts in other folders

@@ -120,7 +120,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Received:
-    """What lies in the store of reports."""
+    """The contents of the store of reports."""
 
     seen: list[Seen]
     unreadable: list[str]

@@ -89,8 +89,8 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Repository:
-    """What the repository says: the plan of each channel, the time until which devices follow it, and how often each
-    bundle abstained in its own evaluation."""
+    """The plan of each channel, the time until which devices follow it, and how often each bundle abstained in its own
+    evaluation."""
 
     plans: Mapping[str, Plan]
     expires: datetime

@@ -1,4 +1,4 @@
-"""How an installation and a device know each other: invitations, certificate requests, signed reports.
+"""Invitations, certificate requests and signed reports, by which an installation and a device know each other.
 
 A device's key is made on the device and never leaves it. An invitation is a text for one use, which also pins the root
 metadata that the device trusts from then on.

@@ -1,4 +1,4 @@
-"""What the benchmarks make of their figures and of a trained cine network: flags, the page of results, a bundle."""
+"""The flags, the page of results and the bundle that benchmarks make of their figures and of a trained cine network."""
 
 import io
 import json
@@ -72,7 +72,7 @@ def test_chance_is_one_in_twelve_where_every_clip_gets_one_answer() -> None:
 
 
 def test_chance_of_views_told_apart_is_that_of_names_drawn_from_a_hat() -> None:
-    """Of a permutation's fixed points, fewer than 1 in 40 has more than three: Poisson of mean 1."""
+    """Fewer than 1 permutation in 40 has more than three fixed points: Poisson of mean 1."""
     truth = np.repeat(np.arange(12), 20)
     assert chance_of(truth, truth) == pytest.approx((0, 3 / 12))
 

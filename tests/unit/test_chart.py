@@ -33,7 +33,7 @@ Object = dict[str, Any]
 
 
 def template(values: Object) -> dict[str, str]:
-    """What helm makes of each template; HelmError where it refuses."""
+    """Returns helm's rendering of each template. Raises HelmError if it refuses."""
     return helm.Chart.load(CHART).render(values, name="echoplane", namespace="heart")
 
 

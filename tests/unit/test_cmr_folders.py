@@ -1,4 +1,4 @@
-"""What else lies in a folder beside the cine: other patients, other series, earlier answers, previews."""
+"""Folders that hold more than the cine: other patients, other series, earlier answers, previews."""
 
 import csv
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_other_series_on_the_grid_of_the_cine_stay_out_of_it(
 
 
 def test_a_patient_of_many_series_gives_the_cines(tmp_path: Path) -> None:
-    """As the Sunnybrook patients came: short axis, long axis, late enhancement and scouts, a folder each."""
+    """The Sunnybrook patients came so: short axis, long axis, late enhancement and scouts, a folder each."""
     axis = USUAL_AXIS / np.linalg.norm(USUAL_AXIS)
     stands, lies = np.cross(axis, [0, 0, 1.0]), np.cross(axis, np.cross([0, 0, 1.0], axis))
     write_series(tmp_path / "CINESAX_300", f"{STUDY}.3", 20)

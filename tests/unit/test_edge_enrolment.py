@@ -139,7 +139,7 @@ def test_a_request_for_another_name_or_by_another_kind_of_key_is_refused_and_use
 
 
 def test_an_authority_is_never_asked_for_by_a_device(enrolment: Enrolment, key: ec.EllipticCurvePrivateKey) -> None:
-    """Of a request, the key alone is taken."""
+    """The key alone is taken from a request."""
     builder = x509.CertificateSigningRequestBuilder(name_of(BOX))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     request = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

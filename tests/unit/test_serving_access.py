@@ -1,4 +1,4 @@
-"""Who may call the service: tokens from a file, an OpenID Connect provider's, or nobody but this machine."""
+"""Access to the service: by tokens from a file, by an OpenID Connect provider's, or from this machine alone."""
 
 import base64
 import hmac

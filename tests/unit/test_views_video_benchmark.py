@@ -1,4 +1,4 @@
-"""What the benchmark of echo-view-video renders, trains, scores and seals, at a size of seconds."""
+"""The benchmark of echo-view-video renders, trains, scores and seals, at a size of seconds."""
 
 import functools
 import json
