@@ -84,8 +84,9 @@ def in_halves(model: bytes) -> bytes:
     return proto.SerializeToString()
 
 
-def card(made: list[str], real: dict[str, Any], phantoms: dict[str, Any]) -> str:
-    """The model card. It holds no date, so that the same model has the same bundle id."""
+def card(made: list[str], real: list[str], phantoms: dict[str, Any]) -> str:
+    """The model card, with the lines about real patients as they are. It holds no date, so that the same model has the
+    same bundle id."""
     lines = [
         "# cmr-segmentation",
         "",
@@ -100,8 +101,7 @@ def card(made: list[str], real: dict[str, Any], phantoms: dict[str, Any]) -> str
         "",
         "## Figures",
         "",
-        *_real(real["summary"], "all of them"),
-        *_real(real["drawn_right"], "without SC-N-06, whose contours lie beside the heart"),
+        *real,
         *(line for name, found in phantoms.items() for line in _synthetic(name, found)),
         "",
         "## Limits",
@@ -114,6 +114,24 @@ def card(made: list[str], real: dict[str, Any], phantoms: dict[str, Any]) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def real_lines(real: dict[str, Any]) -> list[str]:
+    """The card's lines about real patients: all, and those whose contours are right."""
+    return [
+        *_real(real["summary"], "all of them"),
+        *_real(real["drawn_right"], "without SC-N-06, whose contours lie beside the heart"),
+    ]
+
+
+def real_lines_of(bundle: Path) -> list[str]:
+    """What the card of a bundle says of real patients, as of a model before its third training."""
+    paragraphs = (bundle / CARD).read_text().split("\n\n")
+    kept = [each for each in paragraphs if "real patients, " in each and "Dice" in each]
+    if not kept:
+        raise ValueError(f"the card in {bundle} has no figures of real patients.")
+    before = "Before the third training; after it, no real patient was left that the model had not seen:"
+    return ["\n\n".join([before, *kept]), ""]
 
 
 def _real(found: dict[str, Any], which: str) -> list[str]:

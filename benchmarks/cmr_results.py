@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine, results, sunnybrook
-from benchmarks.cmr_bundle import card, sealed
+from benchmarks.cmr_bundle import card, real_lines, real_lines_of, sealed
 from benchmarks.cmr_scores import FAILED, GOOD, Row, score, score_phantom, summary, summary_phantom
 from echoplane import runtimes
+from echoplane.bundle import read
 from echoplane.phantom.mr_patient import UNSEEN_FIELD
 from echoplane.runtimes import InferenceSettings
 from echoplane.stages.measure import SHIPPED
 from echoplane.tasks.cmr_segmentation import learning
+from echoplane.tasks.cmr_segmentation.thresholds import Thresholds
 from echoplane.training.checkpoint import State
 
 FINAL = "final"
@@ -72,10 +74,20 @@ def measure(
     if FINAL in states:
         least = unsure_below([row for rows in by_fold for row in rows])
         phantoms = _phantoms(states[FINAL], network, work, made, least, threads)
-        text = card(list(made.lines), real, phantoms)
+        text = card(list(made.lines), real_lines(real), phantoms)
         folder = SHIPPED if ship else work / "candidate"
         sealed(states[FINAL], network, folder, card=text, data_digest=made.data_digest, abstain_below=least)
         _record(rows, phantoms, made)
+
+
+def seal_adapted(state: State, network: learning.Network, work: Path, made: Made, before: Path, threads: int) -> Path:
+    """A bundle in `work` of a model that the third training made of bundle `before`. It keeps that one's threshold and
+    figures of real patients; figures of unseen synthetic patients are measured. Returns its folder."""
+    least = Thresholds.model_validate(read(before).thresholds.model_dump()).abstain_below
+    phantoms = _phantoms(state, network, work, made, least, threads)
+    text = card(list(made.lines), real_lines_of(before), phantoms)
+    folder = work / "candidate"
+    return sealed(state, network, folder, card=text, data_digest=made.data_digest, abstain_below=least)
 
 
 def _tested(state: State, network: learning.Network, folder: Path, fold: int, made: Made, threads: int) -> list[Row]:
