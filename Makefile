@@ -55,12 +55,11 @@ lint: setup  ## style, types and dependencies between packages
 	$(BIN)/mypy
 
 unit: setup  ## tests of functions and packages
-	@$(MAKE) --no-print-directory -j2 --output-sync=line unit-quarter-0 unit-quarter-1 unit-quarter-2 unit-quarter-3
+	@$(MAKE) --no-print-directory -j2 --output-sync=line unit-half-0 unit-half-1
 
-# Two processes at a time, each with every fourth module by size: quarters take about equally long, and a crash of one ends
-# it with its stack, and costs the others nothing.
-unit-quarter-%:
-	$(PYTEST) $$(ls -S tests/unit/test_*.py | awk 'NR % 4 == $*')
+# Two processes, each with every second module: a crash of one ends it with its stack, and costs the other nothing.
+unit-half-%:
+	$(PYTEST) $$(ls tests/unit/test_*.py | awk 'NR % 2 == $*')
 
 integration: setup  ## tests with real Ray, MLflow and Kubeflow components
 	$(PYTEST) tests/integration $(PARALLEL) --timeout 1200
