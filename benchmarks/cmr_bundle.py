@@ -125,7 +125,7 @@ def real_lines(real: dict[str, Any]) -> list[str]:
 
 
 def real_lines_of(bundle: Path) -> list[str]:
-    """What the card of a bundle says of real patients, as of a model before its third training."""
+    """Returns the lines about real patients from a bundle's card, as of a model before its third training."""
     paragraphs = (bundle / CARD).read_text().split("\n\n")
     kept = [each for each in paragraphs if "real patients, " in each and "Dice" in each]
     if not kept:
