@@ -1,4 +1,4 @@
-"""What the trained cine MR networks are worth: folds of real patients, unseen synthetic ones, a section of
+"""Measures the trained cine MR networks on folds of real patients and on unseen synthetic ones; writes the section of
 docs/results.md, and the shipped bundle with its card."""
 
 import json
@@ -48,7 +48,7 @@ FIELDS = {"seen": None, "unseen": UNSEEN_FIELD}
 
 @dataclass(frozen=True)
 class Made:
-    """What the models were made from: lines for the card, digest of the data, seed, processor time of all trainings."""
+    """Origin of the models: lines for the card, digest of the data, seed, processor time of all trainings."""
 
     lines: tuple[str, ...]
     data_digest: str

@@ -189,7 +189,7 @@ def data_digest(folders: Iterable[Path]) -> str:
 
 
 def made(network: learning.Network, bundle: Path | None = None) -> Made:
-    """What went into the models, for the card and the results; from `bundle` on, if that is where it began."""
+    """Returns the origin of the models, for the card and the results; from `bundle` on, if that is where it began."""
     used = sum(float(path.read_text()) for path in WORK.glob(f"*-{network.kind}/cpu_s.txt"))
     lines = (
         f"- network {network.model_dump()}, {TUNE.steps} steps of {TUNE.batch} crops on real and synthetic slices",

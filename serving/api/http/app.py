@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from echoplane import __version__
 from echoplane.monitoring import metrics
-from echoplane.tasks import by_name
+from echoplane.tasks import by_name, classify
 from echoplane.tokens import Role
 from serving.api.http import audit, problems
 from serving.api.http.auth import Access
@@ -95,7 +95,7 @@ def _add_tasks(app: FastAPI, service: Service) -> None:
         add_upload(app, f"/v1/{task}", answer, f"Answer the study by {task}", BINARY, body=AnswerBody)
         explain = functools.partial(explainer.explain, task=task)
         summary = f"Explain the answer of {task}"
-        classifies = "label_shares" in by_name(task).Thresholds.model_fields  # no other answer is explained
+        classifies = issubclass(by_name(task).Thresholds, classify.Thresholds)  # no other answer is explained
         add_upload(app, f"/v1/explain/{task}", explain, summary, BINARY, body=ExplanationBody, described=classifies)
 
 
