@@ -20,6 +20,9 @@ MAX_REMOVED_SLICES = 2
 suggest it are more likely wrong, and none is removed."""
 ANNULUS_SHARE = 0.1
 """Share of the atrium, nearest to the apex, whose mean position is taken as that of the valve."""
+ANNULUS_PIXELS = 20
+"""Pixels of the atrium, nearest to the apex, whose mean position shows the motion of the valve. A share of the atrium
+would understate it by a sixth: the atrium is largest at end systole, when its share reaches further from the valve."""
 MIN_ATRIUM_PIXELS = 30
 VALVE_MARGIN_SLICES = 0.25
 """Minimum distance beyond the valve, in slices, of the middle of a slice that counts as atrium: the position of the
@@ -83,16 +86,19 @@ def _open_slices(labels_ZHW: np.ndarray, order: np.ndarray) -> list[int]:
     return found if len(found) <= MAX_REMOVED_SLICES else []
 
 
-def valve_slices(masks: Mapping[str, np.ndarray], cines: Mapping[str, Cine], stack: Cine) -> np.ndarray | None:
+def valve_slices(
+    masks: Mapping[str, np.ndarray], cines: Mapping[str, Cine], stack: Cine, *, pixels: int | None = None
+) -> np.ndarray | None:
     """Returns the position of the mitral valve at every phase of the stack, in slices of it (T); None if unknown.
 
-    It is the mean over long axis planes of the point at which the mask of the left atrium comes nearest to the apex.
+    It is the mean over long axis planes of the part of the left atrium that lies nearest to the apex: ANNULUS_SHARE of
+    its mask, or as many pixels as `pixels` says.
     """
     if stack.affine is None or stack.slices < 2:
         return None
     to_slices = np.linalg.inv(stack.affine)[2]
     found = [
-        _atrium_ends(masks[plane], cine, to_slices, stack)
+        _atrium_ends(masks[plane], cine, to_slices, stack, pixels)
         for plane, cine in cines.items()
         if plane != stack.plane and cine.affine is not None
     ]
@@ -100,7 +106,9 @@ def valve_slices(masks: Mapping[str, np.ndarray], cines: Mapping[str, Cine], sta
     return np.mean(found, axis=0) if found else None
 
 
-def _atrium_ends(labels_TZHW: np.ndarray, cine: Cine, to_slices: np.ndarray, stack: Cine) -> np.ndarray:
+def _atrium_ends(
+    labels_TZHW: np.ndarray, cine: Cine, to_slices: np.ndarray, stack: Cine, pixels: int | None
+) -> np.ndarray:
     """Returns the apical end of the left atrium of one long axis cine, at every phase of the stack, in slices.
 
     NaN at phases at which the atrium is missing or too small.
@@ -113,6 +121,6 @@ def _atrium_ends(labels_TZHW: np.ndarray, cine: Cine, to_slices: np.ndarray, sta
             continue
         points = np.stack([columns, rows, np.zeros_like(rows), np.ones_like(rows)])
         slices = np.sort(to_slices @ cine.affine @ points)
-        count = max(1, int(ANNULUS_SHARE * len(slices)))
+        count = pixels or max(1, int(ANNULUS_SHARE * len(slices)))
         places_T[t] = slices[-count:].mean() if slices.mean() < middle else slices[:count].mean()
     return places_T

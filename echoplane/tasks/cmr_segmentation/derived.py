@@ -1,4 +1,5 @@
-"""Measures that follow from others: indexed by body surface, and peak rates of ejection and filling.
+"""Measures that follow from others: indexed by body surface, peak rates of ejection and filling, and the excursion of
+the mitral annulus.
 
 Axes: T phase."""
 
@@ -25,9 +26,10 @@ INDEXED = {
 }
 """Measure that is divided by the body surface, and title, by the name of the quotient."""
 RATES = {"lvper_ml_s": "LV peak ejection rate (mL/s)", "lvpfr_ml_s": "LV peak filling rate (mL/s)"}
-DERIVED_HEADERS = {name: title for name, (_, title) in INDEXED.items()} | RATES
+EXCURSION = {"lv_mapse_mm": "Mitral annular plane excursion (mm)"}
+DERIVED_HEADERS = {name: title for name, (_, title) in INDEXED.items()} | RATES | EXCURSION
 """Titles by name; they are the last columns of measures.csv."""
-BASE = {name: base for name, (base, _) in INDEXED.items()} | dict.fromkeys(RATES, "lvsv_ml")
+BASE = {name: base for name, (base, _) in INDEXED.items()} | dict.fromkeys((*RATES, *EXCURSION), "lvsv_ml")
 """Measure that a derived one is as doubtful as."""
 MIN_PHASES_OF_RATES = 16
 """Minimum number of phases of a beat: with fewer, early filling falls between them and its peak is missed."""
@@ -47,14 +49,21 @@ REFERENCE = {
 """Mean and standard deviation by sex and measure, of PETERSEN; other measures have no range here."""
 
 
-def derived(measures: Mapping[str, float | None], lv: Curve, stack: Cine) -> dict[str, float | None]:
-    """Returns the derived measures in the order of DERIVED_HEADERS; None for those whose parts are unknown."""
+def derived(
+    measures: Mapping[str, float | None], lv: Curve, stack: Cine, ed: int, es: int, annulus_T: np.ndarray | None
+) -> dict[str, float | None]:
+    """Returns the derived measures in the order of DERIVED_HEADERS; None for those whose parts are unknown.
+
+    `annulus_T` is the position of the mitral annulus in slices, see `base_plane.valve_slices`.
+    """
     surface_m2 = stack.subject.surface_m2
     indexed = {
         name: value / surface_m2 if surface_m2 and (value := measures.get(base)) is not None else None
         for name, (base, _) in INDEXED.items()
     }
-    return indexed | dict(zip(RATES, peak_rates_ml_s(lv, stack), strict=True))
+    rates = dict(zip(RATES, peak_rates_ml_s(lv, stack), strict=True))
+    excursion = excursion_mm(annulus_T, stack, ed, es) if lv.size_T.any() else None
+    return indexed | rates | dict.fromkeys(EXCURSION, excursion)
 
 
 def peak_rates_ml_s(lv: Curve, stack: Cine) -> tuple[float | None, float | None]:
@@ -68,6 +77,17 @@ def peak_rates_ml_s(lv: Curve, stack: Cine) -> tuple[float | None, float | None]
     step_s = stack.frame_time_ms / 1000
     slope_T = savgol_filter(lv.size_T, RATE_WINDOW, RATE_ORDER, deriv=1, delta=step_s, mode="wrap")
     return float(-slope_T.min()), float(slope_T.max())
+
+
+def excursion_mm(annulus_T: np.ndarray | None, stack: Cine, ed: int, es: int) -> float | None:
+    """Returns how far the mitral valve moves towards the apex from end diastole to end systole, along the normal of the
+    short axis; negative if it moves away. Echo measures the same at the edge of the annulus, as MAPSE. None without
+    long axis cines or spacing.
+    """
+    if annulus_T is None or not stack.slice_spacing_mm:
+        return None
+    towards_apex = -1 if annulus_T[ed] > (stack.slices - 1) / 2 else 1
+    return float(towards_apex * (annulus_T[es] - annulus_T[ed]) * stack.slice_spacing_mm)
 
 
 def body_as_json(subject: Subject) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from echoplane.study.study import Study
 from echoplane.study.subject import Subject
 from echoplane.tasks import task
 from echoplane.tasks.cmr_segmentation import measures as measuring
-from echoplane.tasks.cmr_segmentation.base_plane import valve_slices
+from echoplane.tasks.cmr_segmentation.base_plane import ANNULUS_PIXELS, valve_slices
 from echoplane.tasks.cmr_segmentation.coverage import (
     growth_flags,
     missing_slice_flags,
@@ -100,18 +100,20 @@ def from_masks(
     chosen = ed is not None
     ed = measuring.end_diastole(lv_T, stack.covers_beat) if ed is None else _checked_phase(ed, stack)
     es = measuring.end_systole(lv_T) if es is None else _checked_phase(es, stack)
+    cines = {cine.plane: cine for cine in study.cines}
     by_structure = {
         (cine.plane, k): masks[cine.plane][:, 0] == k for cine in study.cines[1:] for k in SHOWN[cine.plane][1:]
     }
     found = measuring.ventricles(labels_TZHW, stack, ed, es) if lv_T.any() else {}  # no heart: no volume, not 0 mL
-    found |= measuring.atria(by_structure, {cine.plane: cine for cine in study.cines})
-    valve_T = valve_slices(masks, {cine.plane: cine for cine in study.cines}, stack)
-    all_flags = (*flags, *_flags(labels_TZHW, stack, lv_T, found, ed, es, valve_T))
+    found |= measuring.atria(by_structure, cines)
+    annulus_T = valve_slices(masks, cines, stack, pixels=ANNULUS_PIXELS)
+    further = derived(found, curves["lv-cavity"], stack, ed, es, annulus_T)
+    all_flags = (*flags, *_flags(labels_TZHW, stack, lv_T, found, ed, es, valve_slices(masks, cines, stack)))
     return Segmentation(
         label=None if all_flags else "measured",
         confidence=expected_dice,
         warnings=tuple(dict.fromkeys((*_warnings(stack, lv_T, 0 if chosen else ed), *warnings))),  # once per study
-        measures={name: found.get(name) for name in measuring.HEADERS} | derived(found, curves["lv-cavity"], stack),
+        measures={name: found.get(name) for name in measuring.HEADERS} | further,
         curves=curves,
         masks=masks,
         ed=ed,
