@@ -31,7 +31,7 @@ from serving.api.models.sources import configured_challengers, configured_source
 for _telemetry in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):
     os.environ.setdefault(_telemetry, "true")  # here, because BentoML reads it once this module is imported
 
-HTTP_PROTOCOLS["auto"] = "serving.api.http.protocol:HttpProtocol"  # BentoML lets no protocol be chosen
+HTTP_PROTOCOLS["auto"] = "serving.http_protocol:HttpProtocol"  # BentoML lets no protocol be chosen
 workers.check_workers_often()
 
 log = logging.getLogger("echoplane.serving")

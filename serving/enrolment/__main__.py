@@ -8,7 +8,8 @@ import uvicorn
 from echoplane.edge.enrolment import Enrolment
 from echoplane.errors import EchoplaneError
 from serving.enrolment.app import build
-from serving.enrolment.settings import PREFIX, read_enrolment_settings
+from serving.enrolment.settings import PREFIX, EnrolmentSettings, read_enrolment_settings
+from serving.http_protocol import HttpProtocol
 from serving.listening import listen
 
 SHUTDOWN_S = 5
@@ -25,16 +26,20 @@ def main() -> int:
     except EchoplaneError as error:
         logging.getLogger("echoplane.enrolment").error("%s", error)  # noqa: TRY400 (a message, not a traceback)
         return error.exit_code
-    config = uvicorn.Config(
+    uvicorn.Server(configured(enrolment, settings)).run(sockets=[listening])
+    return 0
+
+
+def configured(enrolment: Enrolment, settings: EnrolmentSettings) -> uvicorn.Config:
+    return uvicorn.Config(
         build(enrolment),
+        http=HttpProtocol,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=SHUTDOWN_S,  # a device that keeps its connection open would delay the end
         log_level="warning",
         access_log=False,
     )
-    uvicorn.Server(config).run(sockets=[listening])
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from fastapi import Depends, FastAPI, Request, Response
 from echoplane import __version__
 from echoplane.errors import ConfigError
 from serving.api.failures import log_failure
-from serving.api.http.protocol import HttpProtocol
 from serving.gateway import retention
 from serving.gateway.access import Access
 from serving.gateway.dicomweb.routes import routes
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.store import Store
+from serving.http_protocol import HttpProtocol
 
 STOP_S = 30
 """Maximum time for requests in progress when the gateway stops."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.hostile_files import damaged
-from serving.api.http.protocol import HEADER_TIMEOUT_S
+from serving.http_protocol import HEADER_TIMEOUT_S
 from tests import dicom_files as dicom
 from tests.serving_checks import MAX_UPLOAD_MIB, TASK, assert_answer, assert_problem, send
 from tests.serving_process import Running

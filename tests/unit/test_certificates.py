@@ -12,8 +12,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from serving import certificates
-from serving.api.http.protocol import HttpProtocol
 from serving.certificates import RenewedCertificate
+from serving.http_protocol import HttpProtocol
 from tests.certificates import Authority
 
 HOST = "127.0.0.1"

@@ -32,8 +32,10 @@ from echoplane.edge.upload import receive
 from echoplane.errors import ConfigError
 from serving.edge.identity import Identity, root_path
 from serving.edge.settings import EdgeSettings
+from serving.enrolment.__main__ import configured
 from serving.enrolment.app import MAX_BODY_BYTES, build
-from serving.enrolment.settings import read_enrolment_settings
+from serving.enrolment.settings import EnrolmentSettings, read_enrolment_settings
+from serving.http_protocol import HttpProtocol
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -371,3 +373,10 @@ def test_two_processes_cannot_both_use_an_invitation(enrolment: Enrolment, tmp_p
         other.execute("COMMIT")
     with pytest.raises(Refused, match="was used"):
         enrolment.enrol(secret, request_for(BOX, ec.generate_private_key(CURVE)), NOW)
+
+
+def test_its_server_takes_a_renewed_certificate_and_waits_for_no_slow_header(
+    tmp_path: Path, enrolment: Enrolment
+) -> None:
+    config = configured(enrolment, EnrolmentSettings(folder=tmp_path / "enrolment"))
+    assert config.http is HttpProtocol  # tests/unit/test_certificates.py shows what it does
