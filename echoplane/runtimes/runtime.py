@@ -15,7 +15,8 @@ from echoplane.bundle.spec import MODEL
 from echoplane.errors import BundleError, ConfigError
 from echoplane.runtimes.names import InferenceSettings, Precision, RuntimeName
 from echoplane.tasks import Thresholds
-from echoplane.tasks.label_shares import LabelShares, check_shares, with_declared
+from echoplane.tasks.classify import with_declared
+from echoplane.tasks.label_shares import LabelShares, check_shares
 
 _MODULES: dict[RuntimeName, str] = {
     "openvino": "echoplane.runtimes.openvino",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from echoplane.errors import ConfigError
 from echoplane.tasks import task
 from echoplane.tasks.label_shares import LabelShares
 from echoplane.tasks.task import Prepared, Result, Rows, Samples, Truth, probabilities_of
@@ -27,6 +28,15 @@ class Thresholds(task.Thresholds):
     """Shares of the labels in training; None for even ones."""
     label_shares: LabelShares | None = Field(default=None, exclude=True)
     """Shares of the labels that the site which answers declares; None for those of training. Not part of a bundle."""
+
+
+def with_declared(thresholds: task.Thresholds, shares: LabelShares | None) -> task.Thresholds:
+    """Returns a bundle's thresholds with the site's shares. Raises ConfigError if the task is no classification."""
+    if shares is None:
+        return thresholds
+    if not isinstance(thresholds, Thresholds):
+        raise ConfigError("label shares: this task's answers are no labels with probabilities; declare none for it.")
+    return thresholds.model_copy(update={"label_shares": shares})
 
 
 def energy(logits: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from echoplane.errors import ConfigError
-from echoplane.tasks.task import Thresholds
 
 TOLERANCE = 0.01
 """Maximum difference of the sum of all shares from 1."""
@@ -61,12 +60,3 @@ def with_shares(
     check_shares(shares, names)
     weighted_K = probabilities_K * np.array([shares[name] / (trained[name] if trained else 1) for name in names])
     return np.asarray(weighted_K / weighted_K.sum())
-
-
-def with_declared(thresholds: Thresholds, shares: LabelShares | None) -> Thresholds:
-    """Returns a bundle's thresholds with the site's shares. Raises ConfigError if the task has no probabilities."""
-    if shares is None:
-        return thresholds
-    if "label_shares" not in type(thresholds).model_fields:
-        raise ConfigError("label shares: this task's answers are no labels with probabilities; declare none for it.")
-    return type(thresholds).model_validate(thresholds.model_dump() | {"label_shares": shares})

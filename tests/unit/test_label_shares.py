@@ -10,8 +10,8 @@ from echoplane import runtimes
 from echoplane.errors import ConfigError
 from echoplane.settings import ServingSettings, read_serving_settings
 from echoplane.tasks import cmr_segmentation, view_image, view_video
-from echoplane.tasks.classify import Thresholds
-from echoplane.tasks.label_shares import APPLIED, read_shares, with_declared
+from echoplane.tasks.classify import Thresholds, with_declared
+from echoplane.tasks.label_shares import APPLIED, read_shares
 from serving.service import check_label_shares
 
 A2C, A4C = view_image.names().index("a2c"), view_image.names().index("a4c")
