@@ -67,6 +67,7 @@ def test_an_example_is_a_call_that_is_understood(
 ) -> None:
     """Nothing is there to work on, so that it fails; but not over its options, which would end the program."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # else two of them wait 14 s for a server
     arguments = cli.COMMANDS[command].example.split()[1:]
     assert cli.main(arguments) in (1, 2)
     assert "usage" not in capsys.readouterr().err
