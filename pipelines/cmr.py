@@ -26,6 +26,7 @@ def pipeline(
     data_public: str = "",
     data_site: str = "local",
     data_split: dict = {},
+    train_start: dict = {},
     train_network: dict = {},
     train_augmentation: dict = {},
     train_settings: dict = {"steps": 1200, "epoch_steps": 100, "batch": 16, "weight_decay": 0.02, "warmup": 0.1},
@@ -51,6 +52,8 @@ def pipeline(
             removes it.
         data_site: Site of the studies, as the report's tables name it.
         data_split: Shares of the patient split that differ from the defaults, such as {"test": 0.3}.
+        train_start: Bundle on the volume whose weights training starts from: {"bundle": FOLDER}, and
+            "knows_no_patient": true if it has learnt from none of these patients. Empty: random weights.
         train_network: Settings of the network that differ from the defaults, such as {"kind": "fcn", "width": 16}.
         train_augmentation: Settings of the augmentation that differ from the defaults.
         train_settings: Settings of training that differ from the defaults.
@@ -79,7 +82,15 @@ def pipeline(
             volume,
             made.outputs["studies"],
             {"task": TASK, "public": data_public, "site": data_site, "split": data_split},
-            Training(train_network, train_augmentation, train_settings, train_workers, train_gpu, train_ray_pods),
+            Training(
+                train_start,
+                train_network,
+                train_augmentation,
+                train_settings,
+                train_workers,
+                train_gpu,
+                train_ray_pods,
+            ),
             Serving(serve_runtime, serve_precision, gate_policy),
             confusion=False,
         )

@@ -27,6 +27,7 @@ def pipeline(
     data_split: dict = {},
     deid_key_file: str = "",
     deid_policy: dict = {},
+    train_start: dict = {},
     train_network: dict = {},
     train_augmentation: dict = {},
     train_settings: dict = {},
@@ -56,6 +57,8 @@ def pipeline(
         deid_key_file: File that holds the pseudonym key, mounted into the step. Empty: the variable
             ECHOPLANE_DEID_KEY.
         deid_policy: Settings of de-identification that differ from the defaults, such as {"dates": "remove"}.
+        train_start: Bundle on the volume whose weights training starts from: {"bundle": FOLDER}, and
+            "knows_no_patient": true if it has learnt from none of these patients. Empty: random weights.
         train_network: Settings of the network that differ from the defaults.
         train_augmentation: Settings of the augmentation that differ from the defaults.
         train_settings: Settings of training that differ from the defaults, such as {"steps": 1000}.
@@ -93,7 +96,15 @@ def pipeline(
             volume,
             cleared.outputs["deidentified"],
             {"site": data_site, "split": data_split},
-            Training(train_network, train_augmentation, train_settings, train_workers, train_gpu, train_ray_pods),
+            Training(
+                train_start,
+                train_network,
+                train_augmentation,
+                train_settings,
+                train_workers,
+                train_gpu,
+                train_ray_pods,
+            ),
             Serving(serve_runtime, serve_precision, gate_policy),
             confusion=True,
         )

@@ -15,6 +15,7 @@ from pipelines.cluster import TRAINING, with_resources, with_signing_key
 class Training:
     """Parameters of the step `train`, as the pipeline got them."""
 
+    start: Any
     network: Any
     augmentation: Any
     settings: Any
@@ -47,10 +48,12 @@ def train_and_promote(
     `studies` is the output of the step that made or cleared the studies; `samples` holds the parameters of the step
     `dataset`. `confusion` says whether the task has a confusion matrix for Kubeflow to show.
     """
-    prepared = with_resources(dataset(root=root, studies=studies, **samples), volume).outputs["samples"]
+    made = dataset(root=root, studies=studies, start=training.start, **samples)
+    prepared = with_resources(made, volume).outputs["samples"]
     trained = train(
         root=root,
         samples=prepared,
+        start=training.start,
         network=training.network,
         augmentation=training.augmentation,
         training=training.settings,

@@ -11,6 +11,7 @@ def dataset(
     studies: dsl.Input[dsl.Dataset],
     site: str,
     split: dict,
+    start: dict,
     samples: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     task: str = "echo-view-video",
@@ -22,7 +23,15 @@ def dataset(
     from echoplane.stages.step import step
 
     with step("dataset", root) as publish_manifest:
-        config = dataset.Config(root=root, studies=studies.path, task=task, public=public, site=site, split=split)
+        config = dataset.Config(
+            root=root,
+            studies=studies.path,
+            task=task,
+            public=public,
+            start=start or None,
+            site=site,
+            split=split,
+        )
         made = publish_manifest(dataset.run(config), samples.path).stated(Samples)
         for name, patients in made.patients.items():
             metrics.log_metric(f"patients_{name}", patients)

@@ -9,6 +9,7 @@ from components.image import IMAGE
 def train(
     root: str,
     samples: dsl.Input[dsl.Dataset],
+    start: dict,
     network: dict,
     augmentation: dict,
     training: dict,
@@ -27,6 +28,7 @@ def train(
         config = train.Config(
             root=root,
             samples=samples.path,
+            start=start or None,
             network=network,
             augmentation=augmentation,
             training=training,

@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file
 
 from echoplane.adapters.local_ray import ray_cluster
+from echoplane.bundle.spec import WEIGHTS
 from echoplane.dataset.shards import read_shards
 from echoplane.errors import StageError
 from echoplane.tasks import learning as learning_of
@@ -62,6 +64,8 @@ class Job(BaseModel):
     task: str
     samples: str
     """Folder of the dataset stage, accessible to every worker."""
+    start_from: str = ""
+    """Folder of the bundle with the weights to start from, accessible to every worker; empty for random ones."""
     network: dict[str, Any]
     augmentation: dict[str, Any]
     training: TrainConfig
@@ -185,6 +189,7 @@ def train_resumably(
         network=learning.Network(**job.network),
         augmentation=learning.Augmentation(**job.augmentation),
         resume_from=state,
+        start_from=load_file(Path(job.start_from) / WEIGHTS) if job.start_from and not state else None,
         on_progress=tell,
         # [3] a checkpoint after each epoch, by the first worker; the others wait for it at the next gradient
         on_epoch=lambda state: save_checkpoint(state, storage) if rank == 0 else None,

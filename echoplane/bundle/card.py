@@ -24,6 +24,7 @@ def card(contents: Contents, about: str, calibration: Calibration, steps: int, s
             "",
             *_data(shards),
             f"- {steps} training steps; network settings {contents.network}",
+            *([f"- weights at the start: those of bundle `{contents.started_from}`"] if contents.started_from else []),
             f"- catalogue SHA-256 `{contents.data_digest}`",
             f"- split `{contents.split_id}`",
             f"- echoplane {contents.code.version}, package source `{contents.code.package_digest}`",

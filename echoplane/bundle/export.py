@@ -55,12 +55,20 @@ class Training:
     steps: int
     split_id: str
     data_digest: str
+    started_from: str | None = None
+    """Id of the bundle whose weights training started from."""
 
     @classmethod
     def read(cls, folder: Path) -> "Training":
         stated = json.loads((folder / "training.json").read_text())
         return cls(
-            folder, stated["task"], stated["network"], stated["steps"], stated["split_id"], stated["data_digest"]
+            folder=folder,
+            task=stated["task"],
+            network=stated["network"],
+            steps=stated["steps"],
+            split_id=stated["split_id"],
+            data_digest=stated["data_digest"],
+            started_from=stated.get("started_from"),
         )
 
 
@@ -206,5 +214,6 @@ def _contents(
         thresholds=calibration.thresholds.model_dump(mode="json"),
         data_digest=training.data_digest,
         split_id=training.split_id,
+        started_from=training.started_from,
         code=code,
     )

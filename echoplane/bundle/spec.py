@@ -64,6 +64,8 @@ class Contents(_Frozen):
     """SHA-256 of the catalogue that the model was trained on."""
     split_id: str
     """Digest of the rule that split the catalogue by patient."""
+    started_from: Sha256 | None = Field(default=None, exclude_if=lambda bundle: bundle is None)
+    """Id of the bundle whose weights training started from; None if it started from random ones."""
     code: Code
 
 

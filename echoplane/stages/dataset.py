@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 import pyarrow as pa
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
+from echoplane.bundle import read
 from echoplane.dataset.catalogue import PUBLIC, Source, build_catalogue, write_catalogue
 from echoplane.dataset.description import Description
 from echoplane.dataset.shards import write_shards
@@ -22,6 +23,7 @@ from echoplane.errors import ConfigError, StageError, wrong_field
 from echoplane.stages.outputs import Samples, StageResult, Studies
 from echoplane.stages.progress import printed
 from echoplane.stages.stage import Manifest, StageConfig, StudiesManifest, run_stage
+from echoplane.stages.start import Start
 from echoplane.tasks import by_name
 
 SYNTHETIC = "synthetic patients of echoplane"
@@ -32,7 +34,7 @@ SHOWN = {"label": "a label", "masks": "masks", "value": "a value"}
 class Config(StageConfig):
     """Catalogues de-identified studies, splits them by patient and prepares samples."""
 
-    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "workers"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "workers", "start"})
 
     studies: StudiesManifest
     """Manifest of the stage that made the studies: `deid`, or `phantom` for synthetic cine MR."""
@@ -40,6 +42,8 @@ class Config(StageConfig):
     """Task that the labels or masks are for."""
     preprocessing: dict[str, Any] = {}
     """Settings of the task's preprocessing that differ from its defaults; they travel in the bundle."""
+    start: Start | None = None
+    """Bundle that training will start from: its preprocessing is taken instead."""
     split: SplitRule = SplitRule()
     """Rule that assigns patients to training, validation and test."""
     public: Annotated[str, StringConstraints(strip_whitespace=True)] = ""
@@ -56,7 +60,8 @@ class Config(StageConfig):
 def run(config: Config) -> Manifest:
     """Makes the dataset of `config`, or finds it finished."""
     preprocessing = _preprocessing(config)
-    return run_stage("dataset", config, lambda folder: _work(config, preprocessing, folder))
+    taken = preprocessing.model_dump_json() if config.start else ""
+    return run_stage("dataset", config, lambda folder: _work(config, preprocessing, folder), extra_cache_key=taken)
 
 
 def _work(config: Config, preprocessing: BaseModel, folder: Path) -> StageResult:
@@ -116,6 +121,13 @@ def in_words(left_out: dict[str, int]) -> str:
 
 
 def _preprocessing(config: Config) -> BaseModel:
+    if config.start:
+        bundle = read(config.start.bundle)
+        if bundle.spec.task != config.task:
+            raise ConfigError(f"`start` is a bundle of {bundle.spec.task}; the dataset is for {config.task}.")
+        if config.preprocessing:
+            raise ConfigError("give `preprocessing` or `start`, not both.")
+        return bundle.preprocessing
     try:
         return by_name(config.task).Preprocessing(**config.preprocessing)
     except ValidationError as error:

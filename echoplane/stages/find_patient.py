@@ -29,9 +29,10 @@ class Found(BaseModel):
     datasets: list[str] = Field(default=[])
     """Catalogues with samples of the patient."""
     trainings: list[str] = Field(default=[])
-    """Checkpoints that were trained or tuned on the patient."""
+    """Checkpoints that were trained or tuned on the patient, or started from a bundle that was."""
     bundles: list[str] = Field(default=[])
-    """Bundles that were trained or calibrated on the patient, by the digest of their data."""
+    """Bundles that were trained or calibrated on the patient, by the digest of their data, or started from such a
+    one."""
     unreadables: list[str] = Field(default=[])
     """Catalogues and records that cannot be read, so it is not known if they contain the patient."""
 
@@ -45,9 +46,15 @@ def run(root: Path, pseudonym: str) -> Found:
     splits = {path: found for path, found in read_splits if found}
     # a model is only evaluated on a test patient and learns nothing from one
     digests = {file_sha256(path) for path, found in splits.items() if found & set(SHARDED)}
-    trainings = [path for path, seen in _read(root, "training.json", _seen, unreadable) if pseudonym in seen]
-    bundles = [path for path, digest in _read(root, "bundle.json", _data_digest, unreadable) if digest in digests]
-    folders = ([path.parent for path in paths] for paths in (splits, trainings, bundles))
+    of_trainings = dict(_read(root, "training.json", lambda path: (_seen(path), _started_from(path)), unreadable))
+    of_bundles = dict(_read(root, "bundle.json", lambda path: (_data_digest(path), _started_from(path)), unreadable))
+    bundles = {path for path, (digest, _) in of_bundles.items() if digest in digests}
+    ids, before = set[str](), -1
+    while before < len(bundles):
+        ids, before = {file_sha256(path) for path in bundles}, len(bundles)
+        bundles |= {path for path, (_, start) in of_bundles.items() if start in ids}
+    trainings = [path for path, (seen, start) in of_trainings.items() if pseudonym in seen or start in ids]
+    folders = ([path.parent for path in paths] for paths in (splits, trainings, sorted(bundles)))
     files = [path for folder in sorted(root.rglob(pseudonym)) if folder.is_dir() for path in folder.rglob("*.dcm")]
     lists = ([path.relative_to(root).as_posix() for path in paths] for paths in (files, *folders, unreadable))
     return Found(**dict(zip(Found.model_fields, lists, strict=True)))
@@ -71,6 +78,11 @@ def _splits(catalogue: Path, pseudonym: str) -> set[str]:
 def _seen(training: Path) -> set[str]:
     splits = json.loads(training.read_bytes())["patients_seen"]
     return {patient for patients in splits.values() for patient in patients}
+
+
+def _started_from(stated: Path) -> str | None:
+    """Returns the id of the bundle that a training, or the bundle made from it, started from."""
+    return json.loads(stated.read_bytes()).get("started_from")
 
 
 def _data_digest(bundle: Path) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 from echoplane.bundle.spec import Spec
 
 MAX_LISTED = 50
-SETTINGS_OF_TRAINING = ("training", "workers", "steps", "augmentation")
+SETTINGS_OF_TRAINING = ("training", "workers", "steps", "augmentation", "started_from")
 
 
 def provenance(root: Path, spec: Spec) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, ValidationError
 
+from echoplane.bundle import Bundle, read
 from echoplane.dataset.catalogue import read_catalogue
 from echoplane.dataset.description import Description
 from echoplane.dataset.shards import SHARDED, read_shards
@@ -23,6 +24,7 @@ from echoplane.dataset.split import assert_disjoint
 from echoplane.errors import ConfigError, wrong_field
 from echoplane.stages.outputs import StageResult, Trained
 from echoplane.stages.stage import DatasetManifest, Manifest, StageConfig, run_stage
+from echoplane.stages.start import Start
 from echoplane.tasks import Learning, Task
 from echoplane.training.config import TrainConfig
 
@@ -33,10 +35,13 @@ RAY_FOLDER = "ray"
 class Config(StageConfig):
     """Trains a task's network on a dataset."""
 
-    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "cluster"})
+    excluded_from_cache_key: ClassVar[frozenset[str]] = frozenset({"root", "cluster", "start"})
 
     samples: DatasetManifest
     """Manifest of the `dataset` stage."""
+    start: Start | None = None
+    """Bundle whose weights training starts from, such as {"bundle": "models/echo-view-video", "knows_no_patient":
+    true}. The network is the bundle's, and `dataset` must have been given it too. If omitted, weights are random."""
     network: dict[str, Any] = {}
     """Settings of the task's network that differ from its defaults."""
     augmentation: dict[str, Any] = {}
@@ -53,11 +58,17 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> Manifest:
-    """Trains the weights of `config`, or finds them finished; an interrupted run continues from its last checkpoint."""
-    return run_stage("train", config, lambda folder: _work(config, folder))
+    """Trains the weights of `config`, or finds them finished; an interrupted run continues from its last checkpoint.
+
+    Raises ConfigError for settings that cannot work, and BundleError if the bundle to start from is damaged.
+    """
+    start = read(config.start.bundle) if config.start else None
+    return run_stage(
+        "train", config, lambda folder: _work(config, start, folder), extra_cache_key=start.id if start else ""
+    )
 
 
-def _work(config: Config, folder: Path) -> StageResult:
+def _work(config: Config, start: Bundle | None, folder: Path) -> StageResult:
     from safetensors.torch import save_file
 
     from echoplane.adapters.ray_training import Job
@@ -67,14 +78,22 @@ def _work(config: Config, folder: Path) -> StageResult:
     dataset = Description.read(samples)
     patients = _patients_seen(samples)
     _check(config, by_name(dataset.task))
-    parts = _settings(config, learning(dataset.task))
-    job = Job(task=dataset.task, samples=str(samples), training=config.training, **parts)
+    if start:
+        _check_start(config, start, dataset)
+    parts = _settings(config, start, learning(dataset.task))
+    weights_folder = str(start.folder.resolve()) if start else ""
+    job = Job(task=dataset.task, samples=str(samples), start_from=weights_folder, training=config.training, **parts)
     state = _fit(config, job, folder / RAY_FOLDER)
     weights = state.best if config.training.keep == "best" else state.weights
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "checkpoint.safetensors")
     described = dataset.model_dump(mode="json", include={"task", "preprocessing", "split_id", "data_digest"})
     settings = {"training": config.training.model_dump(mode="json"), "workers": config.workers}
-    outcome = {"steps": state.steps, "history": state.history, "patients_seen": patients}
+    outcome = {
+        "started_from": start.id if start else None,
+        "steps": state.steps,
+        "history": state.history,
+        "patients_seen": patients,
+    }
     (folder / "training.json").write_text(json.dumps({"schema": 1} | described | parts | settings | outcome, indent=1))
     shutil.rmtree(folder / RAY_FOLDER)
     output = Trained(steps=state.steps, epochs=state.epoch, last=state.history[-1])
@@ -109,7 +128,27 @@ def _check(config: Config, task: Task) -> None:
         raise ConfigError("`shuffle_labels_seed` permutes labels; this task learns from masks, which it leaves.")
 
 
-def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:
+def _check_start(config: Config, start: Bundle, dataset: Description) -> None:
+    """Raises ConfigError if training on the dataset cannot start from the bundle, or might leak test patients."""
+    if start.spec.task != dataset.task:
+        raise ConfigError(f"`start` is a bundle of {start.spec.task}; the dataset is of {dataset.task}.")
+    if config.network:
+        raise ConfigError("`network` is that of the bundle in `start`; leave it out.")
+    if start.preprocessing.model_dump(mode="json") != dataset.preprocessing:
+        raise ConfigError(
+            "the dataset is not prepared as the bundle in `start` prepares its input; make it again with the same "
+            "`start`."
+        )
+    knows_no_patient = config.start is not None and config.start.knows_no_patient
+    if not knows_no_patient and start.spec.split_id != dataset.split_id:
+        raise ConfigError(
+            "the bundle in `start` was trained on another split, so it may have learnt from test patients of this "
+            "one; if it has seen none of these patients, as is true of shipped bundles, add "
+            '"knows_no_patient": true.'
+        )
+
+
+def _settings(config: Config, start: Bundle | None, learning: Learning) -> dict[str, dict[str, Any]]:
     """Returns the complete settings of network and augmentation. Raises ConfigError if one of them, or of the loss, is
     invalid."""
     try:
@@ -118,7 +157,7 @@ def _settings(config: Config, learning: Learning) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"`training`: the loss has no such setting ({error}).") from None
     try:
         return {
-            "network": learning.Network(**config.network).model_dump(mode="json"),
+            "network": learning.Network(**(start.spec.network if start else config.network)).model_dump(mode="json"),
             "augmentation": learning.Augmentation(**config.augmentation).model_dump(mode="json"),
         }
     except ValidationError as error:

@@ -1,20 +1,27 @@
 """Training in a real local Ray: a worker killed with signal 9, and what the finished stage leaves."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from echoplane.adapters import ray_training
+from echoplane.bundle import read, seal
+from echoplane.bundle.export import Training
+from echoplane.bundle.spec import WEIGHTS, Contents
 from echoplane.errors import StageError
 from echoplane.stages import dataset, train
 from echoplane.stages.stage import Manifest
+from echoplane.stages.start import Start
 from echoplane.tasks.view_video import learning
 from echoplane.training.config import TrainConfig
+from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_cohort import write_cohort
 
 TRAINING = TrainConfig(steps=100, epoch_steps=10, batch=8)
@@ -81,6 +88,39 @@ def test_a_killed_worker_resumes_from_the_last_checkpoint_and_the_steps_are_the_
     assert "Traceback" not in err
 
     assert train.run(settings) == manifest, "a finished stage answers from its folder"
+
+
+def bundle_of(training: Manifest, folder: Path) -> Path:
+    """A bundle with the weights and the network of a training; training reads nothing of its model.onnx."""
+    described = Training.read(training.path)
+    spec = read(make_tiny_bundle(folder, split_id=described.split_id)).spec
+    shutil.copyfile(training.path / "checkpoint.safetensors", folder / WEIGHTS)
+    stated = {name: getattr(spec, name) for name in Contents.model_fields} | {"network": described.network}
+    seal(folder, Contents(**stated))
+    return folder
+
+
+def test_training_starts_from_a_bundle_on_data_prepared_as_its_own(samples, tmp_path):
+    root, still = samples.path.parents[1], TrainConfig(steps=2, epoch_steps=2, batch=8, learning_rate=1e-9)
+    first = train.run(config(samples))
+    bundle = bundle_of(first, tmp_path / "bundle")
+    studies = str(root / "deid" / "manifest.json")
+    prepared = dataset.run(dataset.Config(root=str(root), studies=studies, workers=1, start=Start(bundle=str(bundle))))
+    settings = train.Config(
+        root=str(root),
+        samples=str(prepared.path / "manifest.json"),
+        start=Start(bundle=str(bundle)),
+        training=still,
+        workers=1,
+    )
+    second = train.run(settings)
+    learnt, kept = (load_file(each.path / "checkpoint.safetensors") for each in (first, second))
+    for name in (name for name, tensor in learnt.items() if tensor.ndim > 1):
+        torch.testing.assert_close(kept[name], learnt[name], rtol=0, atol=1e-6)
+    described = Training.read(second.path)
+    assert described.network == Training.read(first.path).network
+    assert described.started_from == read(bundle).id
+    assert Training.read(first.path).started_from is None
 
 
 def test_training_makes_do_with_fewer_workers_than_asked(samples, tmp_path, monkeypatch):

@@ -215,6 +215,23 @@ def test_find_patient_lists_what_learned_from_the_patient_and_not_what_was_only_
     assert found.bundles == ["export/one"]
 
 
+def test_find_patient_follows_bundles_that_started_from_one_that_learned_from_the_patient(root: Path) -> None:
+    start = hashlib.sha256((root / "export" / "one" / "bundle.json").read_bytes()).hexdigest()
+    for name in ("child", "grandchild"):
+        for stage, file, content in (
+            ("train", "training.json", {"patients_seen": {"train": ["P-D"]}}),
+            ("export", "bundle.json", {"data_digest": "0" * 64}),
+        ):
+            (root / stage / name).mkdir()
+            (root / stage / name / file).write_text(json.dumps(content | {"started_from": start}))
+        start = hashlib.sha256((root / "export" / name / "bundle.json").read_bytes()).hexdigest()
+    shutil.copytree(root / "export" / "one", root / "export" / "copy")
+    found = find_patient.run(root, "P-A")
+    assert found.trainings == ["train/child", "train/grandchild", "train/one"]
+    assert found.bundles == ["export/child", "export/copy", "export/grandchild", "export/one"]
+    assert "export/child" not in find_patient.run(root, "P-B").bundles
+
+
 def test_find_patient_prints_one_line_each_and_says_so_where_there_is_none(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from echoplane.adapters import local_ray
+from echoplane.bundle import Bundle, read
+from echoplane.dataset.description import Description
 from echoplane.dataset.shards import Shards
 from echoplane.errors import ConfigError, StageError
+from echoplane.stages.start import Start
 from echoplane.stages.train import Config as StageSettings
 from echoplane.stages.train import _check as check_settings
+from echoplane.stages.train import _check_start as check_start
 from echoplane.stages.train import _settings as complete_settings
 from echoplane.tasks import by_name
 from echoplane.tasks.view_video import labels, learning
@@ -23,6 +27,7 @@ from echoplane.training.checkpoint import FILE, State, read_state, write_state
 from echoplane.training.config import TrainConfig
 from echoplane.training.data import training_batches, training_truths
 from echoplane.training.loop import learning_rate, train, validate
+from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_cohort import moving_bar
 
 FAST = TrainConfig(steps=5, epoch_steps=2, batch=4)
@@ -325,12 +330,12 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 
 
 def test_a_setting_that_the_task_does_not_have_is_refused():
-    settings = complete_settings(StageSettings(root="r", samples="s", network={"depth": 50}), learning)
+    settings = complete_settings(StageSettings(root="r", samples="s", network={"depth": 50}), None, learning)
     assert settings["network"]["depth"] == 50
     with pytest.raises(ConfigError, match="is not valid"):
-        complete_settings(StageSettings(root="r", samples="s", augmentation={"flip": 1}), learning)
+        complete_settings(StageSettings(root="r", samples="s", augmentation={"flip": 1}), None, learning)
     with pytest.raises(ConfigError, match=r"the loss has no such setting .*'diec'"):
-        complete_settings(StageSettings(root="r", samples="s", training=TrainConfig(loss={"diec": 1})), learning)
+        complete_settings(StageSettings(root="r", samples="s", training=TrainConfig(loss={"diec": 1})), None, learning)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +349,40 @@ def test_settings_that_would_fail_on_the_workers_are_refused_before(task, settin
     with pytest.raises(ConfigError, match=word):
         check_settings(StageSettings(root="r", samples="s", **settings), by_name(task))
     check_settings(StageSettings(root="r", samples="s"), by_name(task))
+
+
+def description_like(bundle: Bundle, **changed) -> Description:
+    spec = bundle.spec
+    known = {
+        "task": spec.task,
+        "split_id": spec.split_id,
+        "preprocessing": bundle.preprocessing.model_dump(mode="json"),
+    }
+    return Description(**({"schema": 1, "split": {}, "data_digest": "0" * 64} | known | changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "settings", "word"),
+    [
+        ({"task": "echo-view-image"}, {}, "is a bundle of echo-view-video; the dataset is of echo-view-image"),
+        ({"preprocessing": {"frames": 16}}, {}, "make it again with the same `start`"),
+        ({"split_id": "another"}, {}, "may have learnt from test patients"),
+        ({}, {"network": {"width": 16}}, "leave it out"),
+    ],
+)
+def test_training_starts_from_no_bundle_that_does_not_fit_or_may_know_test_patients(tmp_path, changed, settings, word):
+    bundle = read(make_tiny_bundle(tmp_path))
+    given = StageSettings(root="r", samples="s", start=Start(bundle=str(tmp_path)), **settings)
+    with pytest.raises(ConfigError, match=word):
+        check_start(given, bundle, description_like(bundle, **changed))
+
+
+def test_training_starts_from_a_bundle_of_the_same_split_or_one_stated_to_know_no_patient(tmp_path):
+    bundle = read(make_tiny_bundle(tmp_path))
+    given = StageSettings(root="r", samples="s", start=Start(bundle=str(tmp_path)))
+    check_start(given, bundle, description_like(bundle))
+    stated = given.model_copy(update={"start": Start(bundle=str(tmp_path), knows_no_patient=True)})
+    check_start(stated, bundle, description_like(bundle, split_id="another"))
 
 
 def test_the_dataset_room_needs_no_torch():
