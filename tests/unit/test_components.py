@@ -67,7 +67,7 @@ def test_phantom_deid_and_dataset_run_behind_their_components(tmp_path: Path) ->
     )
     split, shown = {"validation": 0, "test": 0}, dsl.Metrics()
     component("dataset").python_func(
-        root=root, studies=cleared, site="here", split=split, samples=samples, metrics=shown
+        root=root, studies=cleared, site="here", split=split, start={}, samples=samples, metrics=shown
     )
     manifests = [Manifest.read(output.path) for output in (made, cleared, samples)]
     assert [manifest.stage for manifest in manifests] == ["phantom", "deid", "dataset"]
