@@ -8,7 +8,7 @@ stages    dataset, train, export, evaluate, promote, phantom, batch; `dataset fi
 deid      deid, and the manual steps after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
-drift     comparison of studies in service with the accepted ones
+drift     comparison of studies in service with accepted ones, and the acceptance of some
 retrain   decisions on requests for retraining
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
@@ -29,7 +29,7 @@ from echoplane.cli.approve import run_approve
 from echoplane.cli.audit import run_audit
 from echoplane.cli.command import Command
 from echoplane.cli.deid import run_deid
-from echoplane.cli.drift import run_drift
+from echoplane.cli.drift import run_drift, run_drift_reference
 from echoplane.cli.edge import run_edge
 from echoplane.cli.keys import run_keys
 from echoplane.cli.measure import run_measure
@@ -153,6 +153,13 @@ COMMANDS: dict[str, Command] = {
         "tell whether studies in service still look like the accepted ones",
         "echoplane drift --evaluation work/evaluate/90c1/manifest.json --predictions predictions --out drift.html",
         run_drift,
+        goes_on=False,
+    ),
+    "drift-reference": Command(
+        "accept studies of some days as those that drift is judged against",
+        "echoplane drift-reference --bundle models/echo-view-video --predictions predictions --since 2026-11-02 "
+        "--until 2026-11-15 --by alex --out work/evaluate/november",
+        run_drift_reference,
         goes_on=False,
     ),
     "retrain": Command(

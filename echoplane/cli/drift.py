@@ -1,9 +1,9 @@
-"""`echoplane drift`: compares studies in service with those that the model was accepted on."""
+"""`echoplane drift` compares studies in service with accepted ones; `echoplane drift-reference` accepts some."""
 
 import argparse
 import json
 
-from echoplane.cli.command import progress_apart
+from echoplane.cli.command import progress_apart, report
 
 
 def run_drift(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
@@ -26,3 +26,16 @@ def run_drift(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
         means = f"mean {one['mean']:.3g}, was {one['accepted_mean']:.3g}"
         print(f"  {one['stream']:20} evidence {one['evidence']:10.3g}   {means}")
     return 0
+
+
+def run_drift_reference(parser: argparse.ArgumentParser, arguments: list[str]) -> int:
+    """Writes the reference and prints how many studies it holds."""
+    from echoplane.stages import drift_reference
+    from echoplane.stages.options import add_fields, config_of
+
+    add_fields(parser, drift_reference.Config, {})
+    values = vars(parser.parse_args(arguments))
+    as_json = values.pop("json")
+    accepted = drift_reference.run(config_of(drift_reference.Config, values))
+    counts = accepted.model_dump(mode="json", exclude={"schema_version"})
+    return report("drift-reference", counts, as_json, folder=values["out"])

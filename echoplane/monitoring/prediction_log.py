@@ -84,8 +84,11 @@ def packed(embedding: np.ndarray) -> str:
     return base64.b64encode(np.asarray(embedding, "<f2").tobytes()).decode()
 
 
-def unpacked(texts: Sequence[str], size: int) -> np.ndarray:
-    """Returns the embeddings of rows, (row, feature) float32; NaN for one that has not `size` features."""
+def unpacked(texts: Sequence[str], size: int | None = None) -> np.ndarray:
+    """Returns the embeddings of rows, (row, feature) float32; NaN for one that has not `size` features, by default as
+    many as the first."""
+    if size is None:
+        size = len(base64.b64decode(texts[0])) // np.dtype("<f2").itemsize
     unknown = np.full(size, np.nan, "<f2").tobytes()
     packed_rows = map(base64.b64decode, texts)
     content = b"".join(one if len(one) == len(unknown) else unknown for one in packed_rows)

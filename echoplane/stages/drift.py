@@ -7,18 +7,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from echoplane.errors import ConfigError
-from echoplane.evaluation.scores import EMBEDDING, FEATURE, read_scores
+from echoplane.evaluation.scores import EMBEDDING, read_scores
 from echoplane.monitoring.compaction import logged_rows
 from echoplane.monitoring.drift import THRESHOLD, Alarm, TaskMonitor
 from echoplane.monitoring.groups import groups_of, in_words
 from echoplane.monitoring.prediction_log import Row
-from echoplane.monitoring.reference import CANNOT_TELL, Reference, reference_of
+from echoplane.monitoring.reference import CANNOT_TELL, Reference
+from echoplane.stages.drift_reference import MIN_REFERENCE, Accepted, read_accepted, reference_of_table
 from echoplane.stages.evaluate import read_record
 from echoplane.stages.outputs import Evaluation
 from echoplane.stages.stage import Manifest
-
-MIN_REFERENCE = 200
-"""Minimum number of accepted studies; ranks among fewer are too coarse to show anything."""
 
 
 class Config(BaseModel):
@@ -26,8 +24,10 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    evaluation: str
+    evaluation: str = ""
     """Manifest of the `evaluate` stage on which the model was accepted; its test studies are the reference."""
+    reference: str = ""
+    """Folder that `echoplane drift-reference` wrote, instead of an evaluation."""
     predictions: str
     """Folder of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG."""
     out: str = ""
@@ -41,9 +41,9 @@ def run(config: Config) -> dict[str, Any]:
 
     Raises ConfigError if the reference is too small or the log holds no study of this bundle.
     """
-    evaluated = Manifest.read(config.evaluation, "`evaluation`")
-    bundle_id, task = evaluated.stated(Evaluation).bundle_id, read_record(evaluated).task
-    reference = read_reference(evaluated.path / "scores.parquet")
+    if bool(config.evaluation) == bool(config.reference):
+        raise ConfigError("give `evaluation` or `reference`: what the studies are compared with.")
+    bundle_id, task, reference = _accepted(config.reference) if config.reference else _evaluated(config.evaluation)
     rows = [row for row in logged_rows(Path(config.predictions), task) if row.bundle == bundle_id]
     if not rows:
         raise ConfigError(f"the log holds no study that bundle {bundle_id[:12]} answered.")
@@ -59,6 +59,19 @@ def run(config: Config) -> dict[str, Any]:
     return found
 
 
+def _evaluated(path: str) -> tuple[str, str, Reference]:
+    """Returns bundle, task and reference of an evaluation."""
+    evaluated = Manifest.read(path, "`evaluation`")
+    task = read_record(evaluated).task
+    return evaluated.stated(Evaluation).bundle_id, task, read_reference(evaluated.path / "scores.parquet")
+
+
+def _accepted(folder: str) -> tuple[str, str, Reference]:
+    """Returns bundle, task and reference of studies that a person has accepted."""
+    accepted = Accepted.read(Path(folder))
+    return accepted.bundle_id, accepted.task, read_accepted(Path(folder))
+
+
 def read_reference(scores: Path) -> Reference:
     """Returns the reference from the scores of an evaluation; raises ConfigError if it has too few studies."""
     table = read_scores(scores)
@@ -66,11 +79,7 @@ def read_reference(scores: Path) -> Reference:
         raise ConfigError(f"the evaluation has {len(table)} studies; drift needs a reference of {MIN_REFERENCE}.")
     if EMBEDDING not in table.column_names:
         raise ConfigError("the evaluation was made before drift could be watched; run `evaluate` again.")
-    features = {
-        name.removeprefix(FEATURE): table[name].to_pylist() for name in table.column_names if name.startswith(FEATURE)
-    }
-    embeddings = np.array(table[EMBEDDING].to_pylist(), np.float32)
-    return reference_of(table["confidence"].to_pylist(), table["label"].to_pylist(), features, embeddings)
+    return reference_of_table(table)
 
 
 def replay(monitor: TaskMonitor, reference: Reference, rows: list[Row]) -> list[float]:

@@ -21,7 +21,8 @@ class MonitorSettings(BaseSettings):
     prediction_log: str = ""
     """Prediction log to watch: the service's folder, or s3://BUCKET/PREFIX."""
     evaluations: str = ""
-    """Folder of the results of `evaluate` (ROOT/evaluate), whose test studies are the references."""
+    """Folder of the results of `evaluate` (ROOT/evaluate), whose test studies are the references, and of accepted
+    studies (`echoplane drift-reference`)."""
     monitor_state: str = "monitor"
     """Folder in which the monitor keeps its state and the retraining loop its audit file."""
     monitor_host: str = "127.0.0.1"

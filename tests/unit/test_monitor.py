@@ -6,9 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
 
+from echoplane.bundle import read
 from echoplane.errors import ConfigError
 from echoplane.monitoring import agreement, log_reader, model_monitor, monitor_state
 from echoplane.monitoring.drift import Alarm, TaskMonitor
@@ -18,12 +20,14 @@ from echoplane.monitoring.log_reader import read_step
 from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.monitor_metrics import DEFINITIONS, Gauges
 from echoplane.monitoring.monitor_state import dumped, restore
+from echoplane.stages import drift, drift_reference
 from echoplane.stages.drift import alarm_sentence
 from serving.listening import listen
 from serving.monitor.references import reference_of_bundle
 from serving.monitor.settings import MonitorSettings
 from serving.monitor.watcher import model_values
 from tests.monitor_log import BUNDLE, START, TASK, append, make_reference, make_rows
+from tests.tiny_bundle import make_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -306,5 +310,61 @@ def test_why_there_is_no_reference_is_told(tmp_path):
         with pytest.raises(ValueError, match=why):
             reference_of_bundle(evaluations, BUNDLE)
     missing.mkdir()
-    with pytest.raises(ValueError, match="no evaluation of this bundle"):
+    with pytest.raises(ValueError, match="neither an evaluation of this bundle nor a reference"):
         reference_of_bundle(str(missing), BUNDLE)
+
+
+DAY_S = 86_400
+
+
+def accepting(tmp_path: Path, **changed) -> drift_reference.Config:
+    known = {"bundle": str(tmp_path / "bundle"), "predictions": str(tmp_path / "log"), "by": "alex"}
+    known |= {"since": "2026-11-01", "until": "2026-11-01", "out": str(tmp_path / "evaluate" / "november")}
+    return drift_reference.Config(**(known | changed))
+
+
+def test_accepted_days_are_the_reference_of_a_bundle_without_evaluation(tmp_path):
+    bundle = read(make_tiny_bundle(tmp_path / "bundle")).id
+    days = [make_rows(300, first=first, shift=3, bundle=bundle) for first in (0, DAY_S)]
+    append(tmp_path / "log", [*days[0], *days[0][5:10], *make_rows(50, first=500), *days[1]])
+    accepted = drift_reference.run(accepting(tmp_path))
+    assert (accepted.bundle_id, accepted.studies, accepted.by) == (bundle, 300, "alex")
+    kept = pq.read_table(tmp_path / "evaluate" / "november" / drift_reference.STUDIES)
+    assert kept.column_names == ["label", "confidence", "feature_brightness", "feature_contrast", "embedding"]
+    found = reference_of_bundle(str(tmp_path / "evaluate"), bundle)
+    assert len(found.streams["brightness"]) == sum(found.labels.values()) == 300
+
+    watched = Monitors(tmp_path / "state", str(tmp_path / "log"), lambda asked: found)
+    watched.step()
+    assert watched.models[bundle].monitor.alarm is None, "more of the same"
+    append(tmp_path / "log", make_rows(200, first=3 * DAY_S, shift=4.5, bundle=bundle))
+    watched.step()
+    assert watched.models[bundle].monitor.alarm.stream == "brightness"
+
+
+def test_a_reference_of_accepted_days_also_answers_the_command_drift(tmp_path):
+    bundle = read(make_tiny_bundle(tmp_path / "bundle")).id
+    append(tmp_path / "log", make_rows(300, bundle=bundle))
+    drift_reference.run(accepting(tmp_path))
+    known = {"predictions": str(tmp_path / "log"), "reference": str(tmp_path / "evaluate" / "november")}
+    found = drift.run(drift.Config(**known))
+    assert (found["bundle_id"], found["studies"], found["alarm"]) == (bundle, 300, None)
+    for wrong in ({"evaluation": "manifest.json"}, {"reference": ""}):
+        with pytest.raises(ConfigError, match="give `evaluation` or `reference`"):
+            drift.run(drift.Config(**(known | wrong)))
+
+
+def test_what_can_be_no_reference_is_refused_and_leaves_nothing(tmp_path):
+    bundle = read(make_tiny_bundle(tmp_path / "bundle")).id
+    append(tmp_path / "log", make_rows(199, bundle=bundle))
+    with pytest.raises(ConfigError, match=r"holds 199 studies of these days .* Give more days"):
+        drift_reference.run(accepting(tmp_path))
+    older = make_rows(2, first=199, bundle=bundle)
+    append(tmp_path / "log", [row.model_copy(update={"features": {"brightness": 0.3}}) for row in older])
+    with pytest.raises(ConfigError, match="services of two versions"):
+        drift_reference.run(accepting(tmp_path))
+    assert not (tmp_path / "evaluate").exists()
+    (tmp_path / "evaluate" / "november").mkdir(parents=True)
+    (tmp_path / "evaluate" / "november" / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="not empty"):
+        drift_reference.run(accepting(tmp_path))
