@@ -844,4 +844,11 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "return self.moves",
         _DRAWN + "faint_letters_that_may_be_left_take_the_claim_away",
     ),
+    (
+        "deid D7",
+        _ROOM + "header.py",
+        "not value.isascii() or _is_own_code",
+        "_is_own_code",
+        "tests/unit/test_deid_header.py::test_a_code_in_another_alphabet_is_dropped_and_its_file_is_written[SCT]",
+    ),
 )

@@ -255,8 +255,8 @@ def _convert_string(value: str, rule: Allowed, action: str, context: Context) ->
         return dates.capped_age(value)
     if rule.keyword == "PatientSex":
         return value if value in _SEX else ""
-    if rule.keyword in ("CodeValue", "LongCodeValue"):
-        return "" if _is_own_code(value, context) else value
+    if rule.keyword in ("CodeValue", "LongCodeValue"):  # no public scheme has other letters
+        return "" if not value.isascii() or _is_own_code(value, context) else value
     return value if rule.keyword == "CodingSchemeDesignator" and value in codes.schemes() else ""
 
 

@@ -185,6 +185,14 @@ def test_case_09_a_code_of_an_unlisted_scheme_is_dropped(tmp_path: Path) -> None
     assert len(written(run(dataset, tmp_path), tmp_path).ViewCodeSequence) == 0
 
 
+@pytest.mark.parametrize("scheme", ["99LOCAL", "SCT"])
+def test_a_code_in_another_alphabet_is_dropped_and_its_file_is_written(tmp_path: Path, scheme: str) -> None:
+    dataset = echo(SpecificCharacterSet="ISO_IR 192")
+    item = dataset.ViewCodeSequence[0]
+    item.CodeValue, item.CodingSchemeDesignator = "心尖部四腔", scheme
+    assert len(written(run(dataset, tmp_path), tmp_path).ViewCodeSequence) == 0
+
+
 def test_case_11_preamble_and_file_meta_are_rebuilt(tmp_path: Path) -> None:
     dataset = echo()
     dataset.file_meta.SourceApplicationEntityTitle = "ROSALINDE"
