@@ -25,6 +25,11 @@ _TOKEN = re.compile(r"[A-Za-z]+|\d+")
 _WITHOUT_CHARACTERISTICS = Policy(patient_characteristics=False)
 _DEFAULT = Policy()
 _TEXTS = ("StudyDescription", "SeriesDescription", "ProtocolName", "TransducerData", "StudyID")
+_REGION = (
+    "RegionFlags", "ReferencePixelX0", "ReferencePixelPhysicalValueX", "PhysicalDeltaX", "TransducerFrequency",
+    "PulseRepetitionFrequency", "DopplerCorrectionAngle", "SteeringAngle",
+)  # fmt: skip
+"""Binary numbers of an ultrasound region."""
 _PEOPLE = (
     ("Morgenstern^Ottilie", "SX-20-7715", "19310704", "20240521"),
     ("Hu^Wei", "A1-B2-C3", "19480317", "20231109"),
@@ -140,6 +145,10 @@ def _numbers(rng: random.Random) -> Iterator[Plant]:
     for keyword in ("PatientWeight", "FrameTime"):
         number = str(rng.randint(100_000_000, 2_000_000_000))
         yield Plant("number", _PEOPLE[0], {keyword: number}, {keyword: (number,)}, _DEFAULT)
+    # another hospital's id: no longer than a telephone number, but than any measurement
+    for keyword in (*_REGION, "FrameTime", "WindowCenter", "PatientWeight"):
+        foreign = str(rng.randint(100_000, 9_999_999) // 10 * 10 + 7)
+        yield Plant("number", _PEOPLE[0], {keyword: foreign}, {keyword: (foreign,)}, _DEFAULT)
 
 
 def _names(rng: random.Random) -> Iterator[Plant]:
@@ -204,6 +213,8 @@ def file_of(plant: Plant) -> bytes:
         if keyword == "ViewCodeSequence":
             item = dataset.ViewCodeSequence[0]
             item.CodeValue, item.CodingSchemeDesignator = value
+        elif keyword in _REGION:
+            setattr(dataset.SequenceOfUltrasoundRegions[0], keyword, int(str(value)))
         else:
             setattr(dataset, keyword, value)
     return to_bytes(dataset)
@@ -217,6 +228,8 @@ def leaks(plant: Plant, written: Dataset) -> bool:
 def _holds(written: Dataset, keyword: str, tokens: tuple[str, ...]) -> bool:
     if keyword == "ViewCodeSequence":
         return any(item.CodeValue == tokens[0] for item in written.get(keyword) or ())
+    if keyword in _REGION:
+        return any(region.get(keyword) == int(tokens[0]) for region in written.SequenceOfUltrasoundRegions)
     value = written.get(keyword)
     parts = value if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]
     left = Counter(token.upper() for part in parts for token in _TOKEN.findall(str(part or "")))

@@ -721,8 +721,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid D5",
         _ROOM + "numbers.py",
-        "return abs(value) >= _LARGEST_COUNT",
-        "return False",
+        "return long or size >= _LARGEST_COUNT",
+        "return size >= _LARGEST_COUNT",
         _PLANTS + "[number]",
     ),
     (

@@ -34,6 +34,8 @@ _PARTS_OF_A_DAY = 3
 _DIGITS_OF_A_SHORT_DAY, _DIGITS_OF_A_PIECE, _DIGITS_OF_A_CODE = 3, 5, 6
 _IMAGE_PIXEL = 0x0028
 """Group of rows, columns and frames, which the pixels confirm."""
+_CONFIRMED = "NumberOfWaveformSamples"
+"""Number that may be long, since a file with fewer samples is rejected, and further ones are cut off."""
 _SEX = frozenset("MFO")
 _FRACTION = re.compile(r"\.(\d+)", re.ASCII)
 # the bytes of these VRs are checked and written together with the pixels and waveforms
@@ -169,7 +171,7 @@ def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Co
     value = _little_endian(original, item, vr)
     size = _BINARY_BYTES[rule.vr]
     fits = value is not None and len(value) % size == 0 and (rule.most is None or len(value) <= rule.most * size)
-    if value is None or not fits or (rule.vr == "AT" and _names_unknown(value)) or _holds_own(value, vr, context):
+    if value is None or not fits or (rule.vr == "AT" and _names_unknown(value)) or _holds_own(value, vr, rule, context):
         context.note(rule.keyword, "removed")
         return None
     context.note(rule.keyword, "kept")
@@ -209,13 +211,12 @@ def _names_unknown(value: bytes) -> bool:
     return any(group & 1 or not dictionary_has_tag(group << 16 | number) for group, number in tags)
 
 
-def _holds_own(value: bytes, vr: str, context: Context) -> bool:
-    """Returns True if the numbers are an identifier, or their bytes spell a name of the file."""
+def _holds_own(value: bytes, vr: str, rule: Allowed, context: Context) -> bool:
+    """Returns True if a number is or could be an identifier, or if their bytes spell a name of the file."""
     own = context.own
-    values = () if vr == "AT" else [number for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value)]
-    found = any(
-        own.is_number(number) or (number == number // 1 and numbers.could_identify(number)) for number in values
-    )
+    values = () if rule.vr == "AT" else [number for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value)]
+    may_be_long = rule.keyword == _CONFIRMED
+    found = any(own.is_number(number) or (not may_be_long and numbers.could_identify(number)) for number in values)
     return found or own.inside_bytes(value)
 
 

@@ -8,13 +8,14 @@ import re
 from datetime import date
 from functools import cache
 from itertools import permutations, product
+from math import isfinite
 
 _LEAST_DIGITS = 5
 """Minimum number of digits of an identifier; shorter ones are too common as counts and sizes."""
 _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
-_LARGEST_COUNT = 10_000_000
+_SIX_DIGITS, _LARGEST_COUNT = 100_000, 10_000_000
 MAX_CHARACTERS = 16
 """Maximum length of a DS (PS3.5 6.2)."""
 DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
@@ -131,8 +132,13 @@ def in_digits(values: list[str], known: set[str]) -> bool:
 
 
 def could_identify(value: float) -> bool:
-    """Returns True if a whole number is as long as a telephone or record number, and longer than a count or length."""
-    return abs(value) >= _LARGEST_COUNT
+    """Returns True if the whole part of a number is as long as a record number, and longer than a count or length.
+
+    These are ten million and more, and more than five digits without the zeros at their end: 4711077, but not the
+    2500000 Hz of a transducer."""
+    size = abs(value)
+    long = size >= _SIX_DIGITS and len(f"{int(size):d}".rstrip("0")) > _MOST_DIGITS if isfinite(size) else True
+    return long or size >= _LARGEST_COUNT
 
 
 def together(tokens: list[str], known: set[str], version: bool) -> bool:

@@ -123,6 +123,16 @@ def test_a_number_that_shares_a_few_digits_with_the_patient_stays(tmp_path: Path
     assert (result.FrameTime, result.FrameTimeVector) == (13000, [0, 40.13])
 
 
+@pytest.mark.parametrize(("number", "stays"), [(7176557, False), (100_001, False), (2_500_000, True), (99_999, True)])
+def test_a_number_of_more_than_five_digits_goes_whatever_its_vr(tmp_path: Path, number: int, stays: bool) -> None:
+    dataset = echo(FrameTime=str(number))
+    region = dataset.SequenceOfUltrasoundRegions[0]
+    region.TransducerFrequency, region.SteeringAngle = number, number + 0.5
+    result = written(run(dataset, tmp_path), tmp_path)
+    region = result.SequenceOfUltrasoundRegions[0]
+    assert (result.FrameTime == number) == ("TransducerFrequency" in region) == ("SteeringAngle" in region) == stays
+
+
 def test_the_first_letters_of_a_name_are_no_term(tmp_path: Path) -> None:
     result = written(run(echo(ImageType=["ORIGINAL", "Z W E T", "L P"]), tmp_path), tmp_path)
     assert result.ImageType == ["ORIGINAL", "", "L P"]

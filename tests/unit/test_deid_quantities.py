@@ -82,6 +82,12 @@ def test_numbers_with_a_role_that_are_a_day_an_age_or_an_id_go(keyword: str, tex
     assert left(keyword, text, PatientID="MR123") == after
 
 
+def test_the_number_of_samples_of_a_long_waveform_stays() -> None:
+    original = echo(NumberOfWaveformSamples=600_123)
+    context, _ = instance._context(original, "ecg", KEY, Policy())
+    assert rebuild(original, context).NumberOfWaveformSamples == 600_123
+
+
 @pytest.mark.parametrize("piece", ["711", "4711", "077"])
 def test_a_piece_of_an_identifier_goes_even_as_a_measurement(piece: str) -> None:
     assert left("SeriesDescription", f"TTE {piece} ms") == "TTE ms"
