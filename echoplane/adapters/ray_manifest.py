@@ -27,6 +27,7 @@ DRIVER, LOG = "echoplane.adapters.rayjob", "driver.log"
 IMAGES, CLAIMS, NODE_KEYS = "ECHOPLANE_RAY_IMAGES", "ECHOPLANE_RAY_CLAIMS", "ECHOPLANE_RAY_NODE_KEYS"
 """Variables from the chart's ConfigMap with the comma-separated images, claims and node keys that a run may name."""
 DEFAULT_CLAIM = "echoplane-data"
+Mount = dict[str, Any]
 
 
 class RayCluster(BaseModel):
@@ -84,9 +85,14 @@ def _allowed(variable: str) -> set[str]:
     return {name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()}
 
 
-def rayjob(name: str, storage: Path, cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]:
-    """Returns the custom resource. It belongs to this step's pod, with which Kubernetes deletes it."""
+def rayjob(name: str, storage: Path, samples: Path, cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]:
+    """Returns the custom resource. It belongs to this step's pod, with which Kubernetes deletes it.
+
+    Its pods see `storage` and, read only, `samples`, and nothing else of the volume. Raises ConfigError if one of them
+    is not below `cluster.mount`.
+    """
     check_allowed(cluster)
+    mounts = [_mount(storage, cluster), _mount(samples, cluster) | {"readOnly": True}]
     command = f"python -m {DRIVER} {shlex.quote(str(storage))}"
     kept = f"bash -o pipefail -c {shlex.quote(f'{command} 2>&1 | tee -a {shlex.quote(str(storage / LOG))}')}"
     return {
@@ -101,23 +107,32 @@ def rayjob(name: str, storage: Path, cluster: RayCluster, workers: int, gpu: boo
             "activeDeadlineSeconds": MAX_DURATION_S,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 0,
-            "rayClusterSpec": _ray_cluster(cluster, workers, gpu),
+            "rayClusterSpec": _ray_cluster(cluster, mounts, workers, gpu),
         },
     }
 
 
-def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]:
+def _mount(folder: Path, cluster: RayCluster) -> Mount:
+    """Returns the mount of one folder of the volume at the same path as in this pod."""
+    try:
+        inside = folder.relative_to(cluster.mount)
+    except ValueError:
+        raise ConfigError(f"`root` must be below {cluster.mount}, where every Ray pod mounts the volume.") from None
+    return {"name": "data", "mountPath": str(folder), "subPath": str(inside)}
+
+
+def _ray_cluster(cluster: RayCluster, mounts: list[Mount], workers: int, gpu: bool) -> dict[str, Any]:
     group = {
         "groupName": "workers",
         "replicas": workers,
         "minReplicas": cluster.min_workers or workers,
         "maxReplicas": workers,
         "rayStartParams": {"num-cpus": "1", **SMALL_STORE},
-        "template": _pod(cluster, "ray-worker", cluster.cpu, gpu),
+        "template": _pod(cluster, mounts, "ray-worker", cluster.cpu, gpu),
     }
     # nothing trains on the head: the job ends with it, but not with a worker
     parameters = {"num-cpus": "0", "dashboard-host": "0.0.0.0", **SMALL_STORE}  # noqa: S104
-    head = {"rayStartParams": parameters, "template": _pod(cluster, "ray-head", cluster.head_cpu)}
+    head = {"rayStartParams": parameters, "template": _pod(cluster, mounts, "ray-head", cluster.head_cpu)}
     # KubeRay makes a token and gives it to these pods alone: no other client can submit jobs
     return {
         "rayVersion": version("ray"),
@@ -127,8 +142,8 @@ def _ray_cluster(cluster: RayCluster, workers: int, gpu: bool) -> dict[str, Any]
     }
 
 
-def _pod(cluster: RayCluster, name: str, cpu: float, gpu: bool = False) -> dict[str, Any]:
-    """Returns a pod template that meets the restricted standard and mounts the shared volume."""
+def _pod(cluster: RayCluster, mounts: list[Mount], name: str, cpu: float, gpu: bool = False) -> dict[str, Any]:
+    """Returns a pod template that meets the restricted standard and mounts these folders of the shared volume."""
     size = {"cpu": f"{round(1000 * cpu)}m", "memory": f"{cluster.memory_gib}Gi"}
     limits = {"memory": size["memory"]} | ({"nvidia.com/gpu": "1"} if gpu else {})
     container = {
@@ -144,7 +159,7 @@ def _pod(cluster: RayCluster, name: str, cpu: float, gpu: bool = False) -> dict[
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": "data", "mountPath": cluster.mount},
+            *mounts,
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a volume of the pod's own)
             {"name": "memory", "mountPath": "/dev/shm"},  # noqa: S108
         ],

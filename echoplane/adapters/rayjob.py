@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from typing import Any
 
 from echoplane.adapters.ray_manifest import GROUP, KIND, LOG, VERSION, RayCluster, rayjob
 from echoplane.adapters.ray_training import Job, Progress, fit, told
+from echoplane.bundle.spec import WEIGHTS
 from echoplane.errors import ConfigError, StageError
 from echoplane.training.checkpoint import State, read_state, write_state
 
@@ -44,13 +46,16 @@ def fit_on_cluster(
 ) -> State:
     """Trains like `fit`, in a RayJob in this pod's namespace. Raises StageError with the reason if it fails."""
     storage.mkdir(parents=True, exist_ok=True)
+    if job.start_from:  # the job's pods mount of the volume the data set and this folder alone
+        shutil.copyfile(Path(job.start_from) / WEIGHTS, storage / WEIGHTS)
+        job = job.model_copy(update={"start_from": str(storage)})
     asked = {"job": job.model_dump(mode="json"), "workers": workers, "fewest": cluster.min_workers, "gpu": gpu}
     (storage / JOB).write_text(json.dumps(asked))
     (storage / FAILED).unlink(missing_ok=True)
     name = f"echoplane-train-{storage.parent.name[:16].lower()}"
     with told(storage, job.training.steps, on_progress), _ended_by_sigterm():
         api, namespace = _api()
-        with _created(api, namespace, rayjob(name, storage, cluster, workers, gpu)):
+        with _created(api, namespace, rayjob(name, storage, Path(job.samples), cluster, workers, gpu)):
             _follow(api, namespace, name, storage / LOG)
     return read_state(storage / RESULT)
 

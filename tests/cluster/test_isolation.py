@@ -1,18 +1,17 @@
 """Who may reach whom, and what a step's token may start: attacks on a release, on a network that enforces policies."""
 
-import copy
 import json
 import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from echoplane.adapters.ray_manifest import LABELS, RayCluster, rayjob
+from echoplane.adapters.ray_manifest import LABELS, RayCluster
 from pipelines.cluster import STEP_LABEL
 from tests.cluster import k8s
 from tests.cluster.ray_operator import RayOperator
+from tests.rayjob_attacks import ATTACKS, attacking, step_rayjob
 
 STEP = dict([STEP_LABEL])
 ENFORCED = pytest.mark.skipif(
@@ -71,35 +70,14 @@ def created_by_a_step(job: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def job(worker_image: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+def job(worker_image: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("ECHOPLANE_IMAGE", worker_image)
-    return rayjob("attack", tmp_path, RayCluster(volume=f"{k8s.RELEASE}-data"), workers=1, gpu=False)
+    return step_rayjob(RayCluster(volume=f"{k8s.RELEASE}-data"))
 
 
 def test_s9_a_steps_token_creates_the_rayjobs_of_echoplane_and_no_other(release: str, job: dict[str, Any]) -> None:
     with RayOperator():
         assert "created" in created_by_a_step(job)
         for path, value in ATTACKS:
-            attack = copy.deepcopy(job)
-            part: Any = attack["spec"]
-            for key in path[:-1]:
-                part = part[key]
-            part[path[-1]] = value
+            attack = attacking(job, path, value)
             assert "denied request" in created_by_a_step(attack), path
-
-
-HEAD = ("rayClusterSpec", "headGroupSpec", "template", "spec")
-ATTACKS: list[tuple[tuple[Any, ...], Any]] = [
-    ((*HEAD, "containers", 0, "image"), "evil:1"),
-    ((*HEAD, "volumes", 0, "persistentVolumeClaim"), {"claimName": "echoplane-mlflow"}),
-    ((*HEAD, "volumes", 1), {"name": "tmp", "secret": {"secretName": "echoplane-deid-key"}}),
-    ((*HEAD, "containers", 0, "envFrom"), [{"secretRef": {"name": "echoplane-s3"}}]),
-    ((*HEAD, "serviceAccountName"), "echoplane-pipelines"),
-    ((*HEAD, "hostNetwork"), True),
-    ((*HEAD, "nodeSelector"), {"kubernetes.io/hostname": "test-node"}),
-    ((*HEAD, "tolerations"), [{"operator": "Exists"}]),
-    ((*HEAD, "initContainers"), [{"name": "first", "image": "evil:1"}]),
-    (("rayClusterSpec", "authOptions"), {"mode": "disabled"}),
-    (("submitterPodTemplate",), {"spec": {"containers": []}}),
-    (("submissionMode",), "K8sJobMode"),
-]

@@ -12,10 +12,11 @@ import helm_python as helm
 import kubernetes_validate
 import pytest
 import yaml
+from cel_expr_python import cel
 from kubernetes.utils.quantity import parse_quantity
 
 from echoplane import __version__
-from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS
+from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS, RayCluster
 from echoplane.monitoring import alerts
 from echoplane.settings import ServingSettings
 from echoplane.tasks import BUILT_IN
@@ -23,6 +24,7 @@ from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
 from serving.edge.settings import EdgeSettings, read_edge_settings
 from serving.gateway.settings import GatewaySettings
 from serving.monitor.settings import MonitorSettings, read_monitor_settings
+from tests.rayjob_attacks import ATTACKS, attacking, step_rayjob
 
 TRUST = {f"ECHOPLANE_{name}" for name in ("TRUSTED_KEYS", "SIGNING_KEY", "ALLOW_UNSIGNED_MODELS", "AUDIT_LOG")}
 """What `rollback` reads beside the monitor's settings."""
@@ -188,6 +190,45 @@ def test_s9_the_variables_of_steps_and_the_admission_policy_allow_the_same() -> 
         assert json.dumps(names, separators=(",", ":")) in rules, names
     assert policy["spec"]["failurePolicy"] == "Fail"
     assert "system:serviceaccount:heart:echoplane-pipelines" in policy["spec"]["matchConditions"][0]["expression"]
+
+
+def refused_by(policy: Object, job: Object) -> list[str]:
+    """Messages of the rules of an admission policy that refuse `job`; an error refuses it too (failurePolicy)."""
+    given: Object = {"object": job, "variables": {}}
+    environment = cel.NewEnv(variables=dict.fromkeys(given, cel.Type.DYN))
+
+    def value(expression: str) -> Any:
+        return environment.compile(expression).eval(data=given).plain_value()
+
+    for one in policy["spec"]["variables"]:
+        given["variables"][one["name"]] = value(one["expression"])
+    return [one["message"] for one in policy["spec"]["validations"] if value(one["expression"]) is not True]
+
+
+@pytest.fixture
+def step_job(monkeypatch: pytest.MonkeyPatch) -> Object:
+    monkeypatch.setenv("ECHOPLANE_IMAGE", "echoplane-worker:1")
+    return step_rayjob(RayCluster(volume="echoplane-data"))
+
+
+@pytest.fixture(scope="module")
+def policy() -> Object:
+    (found,) = of_kind(rendered(CHART / "ci" / "default-values.yaml"), "ValidatingAdmissionPolicy")
+    return found
+
+
+def test_s9_the_admission_policy_admits_the_rayjob_of_training(policy: Object, step_job: Object) -> None:
+    assert refused_by(policy, step_job) == []
+    (group,) = step_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    group["numOfHosts"] = 1  # KubeRay's default, which the API server adds
+    assert refused_by(policy, step_job) == []
+
+
+@pytest.mark.parametrize(("path", "value"), ATTACKS, ids=str)
+def test_s9_the_admission_policy_refuses_each_attack_with_a_steps_token(
+    policy: Object, step_job: Object, path: tuple[Any, ...], value: Any
+) -> None:
+    assert refused_by(policy, attacking(step_job, path, value))
 
 
 NODE = {"cpu": 2.0, "memory": 7.5 * 2**30}

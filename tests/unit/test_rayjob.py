@@ -1,5 +1,6 @@
 """The RayJob that training asks Kubernetes for, and how its end is told."""
 
+import json
 import re
 import threading
 import time
@@ -11,9 +12,13 @@ from kubernetes.client import ApiException
 
 from echoplane.adapters import rayjob as adapter
 from echoplane.adapters.ray_manifest import RayCluster, check_allowed, rayjob
+from echoplane.adapters.ray_training import Job
+from echoplane.bundle.spec import WEIGHTS
 from echoplane.errors import ConfigError, StageError
+from echoplane.training.config import TrainConfig
 from tests.cluster.ray_operator import ray_pod
 
+SAMPLES = Path("/echoplane/dataset/fedcba9876543210")
 STORAGE = Path("/echoplane/train/0123456789abcdef.partial/ray")
 CLUSTER = RayCluster(volume="echoplane-data", image="echoplane-worker:1", memory_gib=3)
 
@@ -24,19 +29,21 @@ def pods(job: dict) -> list[dict]:
 
 
 def test_every_pod_meets_the_restricted_standard_and_works_on_the_volume() -> None:
-    for pod in pods(rayjob("name", STORAGE, CLUSTER, workers=2, gpu=False)):
+    for pod in pods(rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=2, gpu=False)):
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["automountServiceAccountToken"] is False
         assert container["securityContext"]["readOnlyRootFilesystem"]
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert container["volumeMounts"][0] == {"name": "data", "mountPath": "/echoplane"}
+        own = {"name": "data", "mountPath": str(STORAGE), "subPath": "train/0123456789abcdef.partial/ray"}
+        samples = {"name": "data", "mountPath": str(SAMPLES), "subPath": "dataset/fedcba9876543210", "readOnly": True}
+        assert container["volumeMounts"][:2] == [own, samples], "the quarantine and the studies are not mounted"
         assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "echoplane-data"}
         assert container["resources"]["limits"]["memory"] == "3Gi"
 
 
 def test_workers_alone_get_a_gpu_and_nothing_trains_on_the_head() -> None:
-    job = rayjob("name", STORAGE, CLUSTER, workers=3, gpu=True)
+    job = rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=3, gpu=True)
     head, worker = (pod["containers"][0]["resources"]["limits"] for pod in pods(job))
     assert "nvidia.com/gpu" not in head
     assert worker["nvidia.com/gpu"] == "1"
@@ -50,7 +57,7 @@ def test_the_job_belongs_to_the_step_that_asked_and_starts_again_after_its_head_
 ) -> None:
     monkeypatch.setenv("KFP_POD_NAME", "step")
     monkeypatch.setenv("KFP_POD_UID", "uid")
-    job = rayjob("name", STORAGE, CLUSTER, workers=2, gpu=False)
+    job = rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=2, gpu=False)
     (owner,) = job["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Pod", "step", "uid")
     assert job["spec"]["backoffLimit"] > 0
@@ -94,7 +101,7 @@ FIELDS = {
 
 
 def test_the_job_has_no_field_that_kuberay_does_not_know() -> None:
-    spec = rayjob("name", STORAGE, CLUSTER, workers=2, gpu=True)["spec"]
+    spec = rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=2, gpu=True)["spec"]
     cluster = spec["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
     for name, part in {"spec": spec, "cluster": cluster, "head": cluster["headGroupSpec"], "workers": group}.items():
@@ -103,7 +110,7 @@ def test_the_job_has_no_field_that_kuberay_does_not_know() -> None:
     assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     for parameters in (cluster["headGroupSpec"]["rayStartParams"], group["rayStartParams"]):
         assert all(isinstance(value, str) for value in parameters.values())
-    for pod in pods(rayjob("name", STORAGE, CLUSTER, workers=2, gpu=True)):
+    for pod in pods(rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=2, gpu=True)):
         kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "spec": pod}, "1.34", strict=True)
 
 
@@ -114,7 +121,7 @@ def test_the_name_leaves_kuberay_room_for_what_it_adds() -> None:
 def test_a_job_ends_by_itself_when_its_step_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    assert rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False)["spec"]["activeDeadlineSeconds"] == 72 * 3600
+    assert rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=1, gpu=False)["spec"]["activeDeadlineSeconds"] == 72 * 3600
 
     class Ended(Exception):
         pass
@@ -157,9 +164,30 @@ def test_a_job_that_is_slow_to_go_costs_nothing_that_was_trained(
 
     monkeypatch.setattr(adapter, "POLL_S", 0.01)
     monkeypatch.setattr(adapter, "LOST_S", 0.05)
-    with adapter._created(Api(), "heart", rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False)):
+    with adapter._created(Api(), "heart", rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=1, gpu=False)):
         pass
     assert "RayJob name is not gone" in caplog.text
+
+
+def test_weights_to_start_from_come_to_where_the_pods_find_them(tmp_path: Path) -> None:
+    bundle, storage = tmp_path / "bundle", tmp_path / "train" / "0.partial" / "ray"
+    bundle.mkdir()
+    (bundle / WEIGHTS).write_bytes(b"weights")
+    job = Job(
+        task="echo-view-video",
+        samples=str(tmp_path / "dataset" / "0"),
+        start_from=str(bundle),
+        network={},
+        augmentation={},
+        training=TrainConfig(),
+    )
+    cluster = RayCluster(volume="echoplane-data", mount=str(tmp_path))
+    with pytest.raises(ConfigError, match="leave `cluster` out"):  # there is no cluster here
+        adapter.fit_on_cluster(job, storage, cluster=cluster, workers=1, gpu=False, on_progress=lambda *_: None)
+    start = Path(json.loads((storage / adapter.JOB).read_text())["job"]["start_from"])
+    assert (start / WEIGHTS).read_bytes() == b"weights"
+    worker = pods(rayjob("name", storage, Path(job.samples), cluster, workers=1, gpu=False))[1]
+    assert start == Path(worker["containers"][0]["volumeMounts"][0]["mountPath"])
 
 
 def test_who_follows_a_job_gives_signs_of_life(tmp_path: Path) -> None:
@@ -171,7 +199,7 @@ def test_who_follows_a_job_gives_signs_of_life(tmp_path: Path) -> None:
 def test_without_an_image_there_is_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECHOPLANE_IMAGE", raising=False)
     with pytest.raises(ConfigError, match="ECHOPLANE_IMAGE"):
-        rayjob("name", STORAGE, RayCluster(volume="echoplane-data"), workers=1, gpu=False)
+        rayjob("name", STORAGE, SAMPLES, RayCluster(volume="echoplane-data"), workers=1, gpu=False)
 
 
 TOLERATED = [{"key": "gpu", "operator": "Exists"}]
@@ -192,7 +220,12 @@ TOLERATED = [{"key": "gpu", "operator": "Exists"}]
 )
 def test_s9_a_run_may_not_name_an_image_a_volume_or_nodes_of_its_choice(wanted: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
-        rayjob("name", STORAGE, RayCluster(**{"volume": "echoplane-data"} | wanted), workers=1, gpu=False)
+        rayjob("name", STORAGE, SAMPLES, RayCluster(**{"volume": "echoplane-data"} | wanted), workers=1, gpu=False)
+
+
+def test_a_root_that_is_not_on_the_volume_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`root` must be below /echoplane"):
+        rayjob("name", Path("/tmp/train/0/ray"), SAMPLES, CLUSTER, workers=1, gpu=False)
 
 
 def test_s9_what_the_chart_allows_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +238,7 @@ def test_s9_what_the_chart_allows_is_allowed(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_s8_ray_takes_jobs_with_a_token_alone_and_a_network_policy_finds_its_pods() -> None:
-    cluster = rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False)["spec"]["rayClusterSpec"]
+    cluster = rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=1, gpu=False)["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert group["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "ray"
@@ -279,14 +312,14 @@ def test_the_driver_says_how_much_is_made_again_after_a_loss(capsys: pytest.Capt
 
 
 def test_a_worker_uses_the_cores_of_its_pod_and_not_of_its_node() -> None:
-    _, worker = pods(rayjob("name", STORAGE, RayCluster(volume="echoplane-data", cpu=3), workers=1, gpu=False))
+    _, worker = pods(rayjob("name", STORAGE, SAMPLES, RayCluster(volume="echoplane-data", cpu=3), workers=1, gpu=False))
     assert {"name": "ECHOPLANE_TRAINING_THREADS", "value": "3"} in worker["containers"][0]["env"]
     assert worker["containers"][0]["resources"]["requests"]["cpu"] == "3000m"
 
 
 def test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each() -> None:
     cluster = RayCluster(volume="echoplane-data", cpu=0.3, head_cpu=0.1)
-    job = rayjob("name", STORAGE, cluster, workers=2, gpu=False)
+    job = rayjob("name", STORAGE, SAMPLES, cluster, workers=2, gpu=False)
     head, worker = (pod["containers"][0] for pod in pods(job))
     assert (head["resources"]["requests"]["cpu"], worker["resources"]["requests"]["cpu"]) == ("100m", "300m")
     assert {"name": "ECHOPLANE_TRAINING_THREADS", "value": "1"} in worker["env"]
@@ -295,7 +328,7 @@ def test_pods_may_ask_for_parts_of_a_core_and_ray_still_places_a_worker_on_each(
 
 @pytest.mark.parametrize("kind", ["head", "worker"])
 def test_k9_the_double_of_the_operator_asks_ray_for_its_health_over_http_as_the_operator_does(kind: str) -> None:
-    job = rayjob("name", STORAGE, CLUSTER, workers=1, gpu=False) | {"status": {"rayClusterName": "cluster"}}
+    job = rayjob("name", STORAGE, SAMPLES, CLUSTER, workers=1, gpu=False) | {"status": {"rayClusterName": "cluster"}}
     job["metadata"]["uid"] = "1"
     cluster = job["spec"]["rayClusterSpec"]
     group = cluster["headGroupSpec"] if kind == "head" else cluster["workerGroupSpecs"][0]

@@ -244,6 +244,11 @@ spec:
 {{ toJson (concat (list (printf "%s:" $own) (printf "%s@" $own)) .Values.pipelines.ray.images) }}
 {{- end }}
 
+{{/* Labels by which the network policy finds Ray pods, as JSON. */}}
+{{- define "echoplane.rayLabels" -}}
+{{ toJson (dict "app.kubernetes.io/part-of" "echoplane" "app.kubernetes.io/component" "ray") }}
+{{- end }}
+
 {{/* The API server's names of the accounts that run steps, as a list in CEL. */}}
 {{- define "echoplane.stepUsers" -}}
 {{- $users := list -}}
