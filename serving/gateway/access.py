@@ -41,7 +41,7 @@ class Access:
         if not self._token_file:
             if came_by_loopback(request.scope):
                 return Caller("this machine", None)
-            raise HTTPException(403, "set ECHOPLANE_GATEWAY_HTTP_TOKEN_FILE to admit other machines")
+            raise HTTPException(403, "set ECHOPLANE_GATEWAY_HTTP_TOKEN_FILE to admit other machines, names and pages")
         try:
             entry = find_bearer(request.headers.get("authorization", ""), Path(self._token_file))
         except ConfigError as error:

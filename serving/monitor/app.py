@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from serving.bodies import TooLarge, read_body
+from serving.loopback import came_by_loopback
 from serving.monitor.decisions import Decisions
 from serving.monitor.page import page
 from serving.monitor.trigger import Notification
@@ -24,7 +25,8 @@ HEADERS = {"Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'"}
 
 
 def build(watcher: Watcher, token: str, token_file: str = "") -> Starlette:
-    """Returns the app. With a `token`, the webhook demands it as bearer token; `token_file` says who may decide."""
+    """Returns the app. With a `token`, the webhook demands it as bearer token; without, only this machine's programs
+    may call it. `token_file` says who may decide."""
     decisions = Decisions(watcher.trigger.audit, token_file)
     script = resources.files(__package__).joinpath("page.js").read_text()
 
@@ -42,7 +44,8 @@ def build(watcher: Watcher, token: str, token_file: str = "") -> Starlette:
 
     async def alerts(request: Request) -> Response:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token and not secrets.compare_digest(given.encode(), token.encode()):
+        allowed = secrets.compare_digest(given.encode(), token.encode()) if token else came_by_loopback(request.scope)
+        if not allowed:
             return JSONResponse({"problem": "send the token of ECHOPLANE_WEBHOOK_TOKEN_FILE."}, 401)
         try:
             notification = Notification.model_validate_json(await read_body(request, MAX_BODY_BYTES))

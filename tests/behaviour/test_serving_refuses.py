@@ -179,7 +179,9 @@ def test_s17_every_path_has_safe_headers_and_none_is_bentomls(client: httpx.Clie
 
 def test_a_client_that_goes_away_or_wants_a_socket_does_no_harm(service: Running, client: httpx.Client) -> None:
     address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
-    head = f"POST {TASK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/dicom\r\nContent-Length: 999999\r\n\r\n"
+    head = (
+        f"POST {TASK} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\nContent-Length: 999999\r\n\r\n"
+    )
     for _ in range(6):  # more than there are places
         with socket.create_connection(address, timeout=5) as connection:
             connection.sendall(head.encode() + bytes(1000))
@@ -198,7 +200,9 @@ def test_a_client_that_goes_away_or_wants_a_socket_does_no_harm(service: Running
 def test_s6_clients_that_send_slowly_keep_nobody_from_an_answer(service: Running, client: httpx.Client) -> None:
     """S6: forty clients stop in the middle of their bodies; the service answers four studies at once."""
     address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
-    head = f"POST {TASK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/dicom\r\nContent-Length: 9999\r\n\r\nDI"
+    head = (
+        f"POST {TASK} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\nContent-Length: 9999\r\n\r\nDI"
+    )
     with contextlib.ExitStack() as slow:
         for _ in range(40):
             slow.enter_context(socket.create_connection(address, timeout=5)).sendall(head.encode())
@@ -210,7 +214,7 @@ def test_s6_headers_that_are_never_complete_end_the_connection(service: Running,
     address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
     with socket.create_connection(address, timeout=HEADER_TIMEOUT_S + 10) as connection:
         start = time.monotonic()
-        connection.sendall(f"POST {TASK} HTTP/1.1\r\nHost: x\r\nX-Slow: ".encode())
+        connection.sendall(f"POST {TASK} HTTP/1.1\r\nHost: localhost\r\nX-Slow: ".encode())
         while time.monotonic() - start < HEADER_TIMEOUT_S - 2:
             connection.sendall(b"a")
             time.sleep(1)

@@ -207,6 +207,9 @@ def test_the_webhook_demands_its_token_and_a_body_that_it_knows(tmp_path):
     assert TASK in page
     assert "EchoplaneDrift" in page
     assert client.get("/livez").status_code == 503
+    here = TestClient(build(watcher, ""), base_url="http://127.0.0.1")
+    assert here.post("/v1/alerts", json=body).status_code == 200
+    assert here.post("/v1/alerts", json=body, headers={"Origin": "https://example.org"}).status_code == 401
     monitors.close()
 
 

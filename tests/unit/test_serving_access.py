@@ -140,6 +140,26 @@ def test_without_authentication_only_this_machine_is_answered(slot: Slot) -> Non
     assert allowed_by_name("GET", "/v1/models").status_code == 200
 
 
+OTHERS_PAGES = [
+    {"host": "clips.example.org"},
+    {"host": "127.0.0.1.example.org:3000"},
+    {"host": "localhost.example.org"},
+    {"host": "127.0.0.1:3000", "origin": "https://clips.example.org"},
+    {"host": "127.0.0.1:3000", "origin": "null"},
+    {"host": "[::1"},
+]
+
+
+@pytest.mark.parametrize("headers", OTHERS_PAGES, ids=str)
+def test_a_page_of_another_site_is_not_this_machine(slot: Slot, headers: dict[str, str]) -> None:
+    """A browser on this machine runs other sites' pages, which may let a name of theirs point to it."""
+    ask = Asking(slot, ServingSettings(), host="127.0.0.1")
+    for path, method in ROUTES.items():
+        assert ask(method, path, headers=headers).status_code == 403, path
+    own = {"host": "localhost:3000", "origin": "http://localhost:3000"}
+    assert ask("GET", "/v1/models", headers=own).status_code == 200
+
+
 def test_each_request_leaves_one_audit_line_without_patient_or_digest(
     slot: Slot, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

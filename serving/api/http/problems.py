@@ -111,7 +111,8 @@ def unauthenticated() -> Problem:
 
 def needs_authentication() -> Problem:
     detail = (
-        "no authentication is configured, so only clients on the service's own machine are answered. Set "
+        "no authentication is configured, so only clients on the service's own machine are answered, under the name "
+        "localhost or 127.0.0.1. Set "
         "ECHOPLANE_TOKEN_FILE or ECHOPLANE_OIDC_ISSUER, or ECHOPLANE_ALLOW_UNAUTHENTICATED=true."
     )
     return Problem(403, "forbidden", detail)
