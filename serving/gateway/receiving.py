@@ -4,8 +4,10 @@ An error while writing is kept and not raised: pynetdicom writes on the thread o
 exception would end the association without a status. Whoever stores the file looks at `error` first.
 """
 
+import functools
 import os
 import secrets
+import weakref
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +15,7 @@ from serving.gateway.instances import Refused, invalid, out_of_resources
 
 
 class IncomingFile:
-    """A new file with a random name, readable by its owner alone.
+    """A new file with a random name, readable by its owner alone; it goes with this object unless the store takes it.
 
     It offers what pynetdicom uses of a named temporary file: `name`, `file`, `write`, `flush` and `close`.
     """
@@ -24,6 +26,8 @@ class IncomingFile:
         self.error: Refused | None = None
         self._max_bytes = max_bytes
         self._file: BinaryIO | None = None
+        # pynetdicom forgets a file whose association ends before its last piece
+        weakref.finalize(self, functools.partial(self.path.unlink, missing_ok=True))
         try:
             self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         except OSError:

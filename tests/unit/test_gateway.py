@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gc
 import io
 import json
 import socket
@@ -9,7 +10,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import highdicom as hd
@@ -19,6 +20,9 @@ import pytest
 from fastapi.testclient import TestClient
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.dimse_messages import C_STORE_RQ  # type: ignore[attr-defined]  # made at import
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import encode
 
 from echoplane.errors import ConfigError
 from echoplane.study.cine_files import read_cines
@@ -26,7 +30,7 @@ from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import from_masks
 from echoplane.tokens import change_tokens, new_token
 from serving.gateway import __main__ as program
-from serving.gateway import queue, retention, web
+from serving.gateway import queue, retention, scp, web
 from serving.gateway.copies import copy_study, name_requests
 from serving.gateway.instances import Refused, read_header
 from serving.gateway.queue import Backoff
@@ -70,6 +74,35 @@ def test_a_repeated_instance_is_stored_once_and_other_content_under_its_uid_is_r
         add(store, dicom_files.grey_clip(dicom_files.moving_disc(3)))
     assert refused.value.status == 0xC111
     assert len(list((store.folder / "instances").iterdir())) == 2
+
+
+def test_a_file_of_an_association_that_ended_within_it_is_removed(store: Store) -> None:
+    settings = GatewaySettings(callers=("MODALITY",), dicom_port=0)
+    server = scp.start(store, settings)
+    clip = pydicom.dcmread(io.BytesIO(dicom_files.grey_clip(dicom_files.moving_disc(8))))
+    entity = AE(ae_title="MODALITY")
+    entity.add_requested_context(clip.SOPClassUID, clip.file_meta.TransferSyntaxUID)
+    opened = entity.associate("127.0.0.1", server.socket.getsockname()[1], ae_title="ECHOPLANE", max_pdu=1024)
+    request = C_STORE()
+    request.MessageID, request.AffectedSOPClassUID = 1, clip.SOPClassUID
+    request.AffectedSOPInstanceUID, request.Priority = clip.SOPInstanceUID, 2
+    request.DataSet = io.BytesIO(encode(clip, False, True))
+    message = C_STORE_RQ()
+    message.primitive_to_message(request)
+    *parts, _ = message.encode_msg(opened.accepted_contexts[0].context_id, 1024)
+    for part in parts:
+        opened.dul.send_pdu(part)
+    wait_until(lambda: list(store.incoming.iterdir()))
+    opened.abort()
+    wait_until(lambda: gc.collect() >= 0 and not list(store.incoming.iterdir()))
+    server.shutdown()
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    until_s = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
 
 
 def test_one_instance_of_two_associations_at_once_is_stored_once(store: Store) -> None:
