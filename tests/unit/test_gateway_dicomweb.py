@@ -151,6 +151,7 @@ def test_studies_are_found_by_patient_date_and_modality_and_read_back_byte_by_by
     assert source.PixelData[:size] not in second
     assert sites.get(f"{instance}/frames/5").status_code == 404
     assert sites.get(f"{instance}/frames/x").status_code == 400
+    assert sites.get(f"{instance}/frames/1,2,01").status_code == 400, "a file's size bounds the answer"
     assert sites.get(f"{series}/instances/1.2.3").status_code == 404
 
 

@@ -83,8 +83,9 @@ def frames(found: list[Instance], numbers: str) -> StreamingResponse:
         raise HTTPException(404, "the store holds no such instance")
     set_up_pydicom()
     wanted = numbers.split(",")
-    if len(wanted) > MAX_FRAMES or not all(one.isascii() and one.isdigit() and len(one) < 10 for one in wanted):
-        raise HTTPException(400, f"expected up to {MAX_FRAMES} numbers of frames with commas")
+    are_numbers = all(one.isascii() and one.isdigit() and len(one) < 10 for one in wanted)
+    if len(wanted) > MAX_FRAMES or not are_numbers or len(set(map(int, wanted))) < len(wanted):
+        raise HTTPException(400, f"expected up to {MAX_FRAMES} numbers of frames with commas, each once")
     syntax = UID(found[0].transfer_syntax)
     media_type = MEDIA_TYPES.get(syntax, "application/octet-stream")
     with _damage_is_said():
