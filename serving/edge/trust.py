@@ -1,6 +1,7 @@
 """python-tuf decides which plan and which files are valid: signed by enough keys, not older than what was seen, not
 expired. Nothing else of the repository is believed."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,10 @@ from echoplane.errors import EchoplaneError
 CLOCK_SLACK = timedelta(hours=1)
 BUNDLE = "bundle.json"
 OPTIONAL_FILES = (*OPTIONAL, "evaluation.json")
+MAX_FETCH_BYTES = 8 << 20
+"""Maximum size of one file of metadata or one plan; python-tuf applies its own, which are lower, afterwards."""
+MAX_FETCH_S = 300.0
+"""Maximum time for one such file: each piece is waited for anew, so a server that sends slowly would hold the agent."""
 
 
 class Untrusted(EchoplaneError):
@@ -42,10 +47,15 @@ class HttpxFetcher(FetcherInterface):
         self._client = client
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        with self._client.stream("GET", url) as response:
+        until_s, content = time.monotonic() + MAX_FETCH_S, bytearray()
+        with self._client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
             if response.status_code != httpx.codes.OK:
                 raise DownloadHTTPError("the repository refused a file", response.status_code)
-            return iter([response.read()])
+            for piece in response.iter_raw():  # not inflated: a small answer could become any size
+                content += piece
+                if len(content) > MAX_FETCH_BYTES or time.monotonic() > until_s:
+                    raise DownloadError("the repository sends more, or more slowly, than it may")
+        return iter([bytes(content)])
 
 
 class Trust:

@@ -1,21 +1,24 @@
 """Rings, policy, plans, uploads, downloads and the command `echoplane edge`, each by itself."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from tuf.api.exceptions import DownloadError
 
 from echoplane import cli
 from echoplane.edge.fleet import Received, Report, Seen, TaskReport, read_report
 from echoplane.edge.policy import Policy, decide
 from echoplane.edge.rollout import ALL, Candidate, TaskPlan, place, ring_cut, wanted
 from echoplane.errors import ConfigError
-from serving.edge import check, sync
+from serving.edge import check, sync, trust
 from serving.edge.download import Interrupted, download
 from serving.edge.settings import read_edge_settings
 from serving.edge.state import device_id, read_state
+from serving.edge.trust import MAX_FETCH_BYTES, HttpxFetcher
 from tests.tiny_bundle import make_tiny_bundle
 
 TASK = "echo-view-video"
@@ -220,3 +223,34 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHOPLANE_EDGE_ROOT_FILE", "/root.json")
     with pytest.raises(ConfigError, match="ECHOPLANE_EDGE_REPOSITORY_URL"):
         read_edge_settings()
+
+
+class Endless(httpx.SyncByteStream):
+    """A body without an end; `sent` counts its pieces of 1 MiB."""
+
+    sent = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.sent += 1
+            yield bytes(1 << 20)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_metadata_without_an_end_is_refused_before_it_fills_the_memory(encoding: str) -> None:
+    body = Endless()
+    headers = {"Content-Encoding": encoding}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=body))
+    with pytest.raises(DownloadError, match="more, or more slowly"):
+        HttpxFetcher(httpx.Client(transport=transport)).fetch("https://repository.example/metadata/2.root.json")
+    assert body.sent == 1 + (MAX_FETCH_BYTES >> 20)
+
+
+def test_metadata_that_comes_slowly_does_not_hold_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(trust.time, "monotonic", lambda: next(clock_s))
+    body = Endless()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=body))
+    with pytest.raises(DownloadError, match="more, or more slowly"):
+        HttpxFetcher(httpx.Client(transport=transport)).fetch("https://repository.example/metadata/2.root.json")
+    assert body.sent == 4
