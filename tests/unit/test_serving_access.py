@@ -257,6 +257,25 @@ def test_an_issuer_without_an_audience_is_refused(slot: Slot) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("oidc_issuer", "http://issuer"), ("oidc_keys_url", "http://issuer/keys"), ("oidc_issuer", "file:///keys")],
+)
+def test_keys_of_a_provider_that_others_could_change_on_the_way_are_refused(slot: Slot, name: str, value: str) -> None:
+    given = {"oidc_issuer": "https://issuer", "oidc_audience": "echoplane"} | {name: value}
+    with pytest.raises(ConfigError, match=f"{name.upper()}: expected https"):
+        app.build(app.Service({slot.task: slot}, ServingSettings(**given)))
+
+
+def test_a_discovery_document_that_names_keys_over_http_lets_nobody_in(
+    slot: Slot, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Asking(slot, ServingSettings(oidc_issuer=provider.url, oidc_audience="echoplane"))
+    keys = f"{provider.url}/keys".replace("127.0.0.1", "0.0.0.0")  # another name of the same server
+    monkeypatch.setattr(provider, "_discovery", lambda: {"jwks_uri": keys})
+    assert ask("GET", "/v1/models", provider.token(roles=["predict"])).status_code == 503
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"oidc_issuer": ""},

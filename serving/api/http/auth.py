@@ -17,7 +17,7 @@ from echoplane.errors import ConfigError
 from echoplane.settings import ServingSettings
 from echoplane.tokens import ROLES, Role, TokenEntry, find_token, read_tokens
 from serving.api.http import problems
-from serving.api.http.oidc import KeysUnavailable, Oidc
+from serving.api.http.oidc import KeysUnavailable, Oidc, is_safe
 from serving.api.http.pages import OPEN_PATHS
 from serving.loopback import came_by_loopback
 
@@ -121,6 +121,12 @@ def _oidc(settings: ServingSettings) -> Oidc | None:
         return None
     if not settings.oidc_audience:
         raise ConfigError("ECHOPLANE_OIDC_ISSUER needs ECHOPLANE_OIDC_AUDIENCE: else any token of the issuer would do.")
+    for name, url in (("ISSUER", settings.oidc_issuer), ("KEYS_URL", settings.oidc_keys_url)):
+        if url and not is_safe(url):
+            raise ConfigError(
+                f"ECHOPLANE_OIDC_{name}: expected https://HOST/PATH. Over http, whoever is on the way could give other "
+                "keys, and sign tokens with any role."
+            )
     return Oidc(settings.oidc_issuer, settings.oidc_audience, settings.oidc_keys_url)
 
 

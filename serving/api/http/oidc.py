@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from joserfc import jwt
@@ -20,6 +21,13 @@ REFETCH_S = 30.0
 provider."""
 TIMEOUT_S = 5.0
 MAX_KEYS_BYTES = 1 << 20
+LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+
+def is_safe(url: str) -> bool:
+    """Returns True if nobody on the way to `url` can change what it answers: https, or an address of this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL_HOSTS)
 
 
 class KeysUnavailable(Exception):
@@ -83,6 +91,8 @@ class Oidc:
             if not url:
                 found = await client.get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
                 url = str(found.raise_for_status().json()["jwks_uri"])
+            if not is_safe(url):
+                raise ValueError("the address of the provider's keys is not https")
             answer = (await client.get(url)).raise_for_status()
         if len(answer.content) > MAX_KEYS_BYTES:
             raise ValueError("the provider's key set is too large")

@@ -19,6 +19,7 @@ from echoplane import __version__, html
 from echoplane.errors import ConfigError
 from echoplane.monitoring.dashboards import SERVICE
 from echoplane.settings import ServingSettings
+from serving.api.http.oidc import is_safe
 from serving.api.http.schemas import RESEARCH_USE
 
 WEB = files("serving.api").joinpath("web")
@@ -39,7 +40,6 @@ POLICY = (
 )
 """Content-Security-Policy of the page: only this service's own files and routes, and the provider that people sign in
 with if there is one."""
-LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 def add_pages(app: FastAPI, settings: ServingSettings) -> None:
@@ -72,8 +72,7 @@ def _provider(settings: ServingSettings) -> dict[str, str] | None:
 def _origin(issuer: str) -> str:
     """Returns scheme, host and port of the issuer. Raises ConfigError if a browser's tokens would not be safe there."""
     url = urlsplit(issuer)
-    is_safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in LOCAL_HOSTS)
-    if not is_safe or not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", url.netloc):
+    if not is_safe(issuer) or not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", url.netloc):
         raise ConfigError("ECHOPLANE_OIDC_ISSUER: expected https://HOST/PATH for people to sign in with.")
     return f"{url.scheme}://{url.netloc}"
 
