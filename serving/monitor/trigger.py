@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from echoplane.monitoring.alerts import RETRAINS
 from echoplane.monitoring.retraining import (
@@ -42,7 +42,7 @@ class Alert(BaseModel):
 
     status: str
     labels: dict[str, str]
-    startsAt: datetime
+    startsAt: AwareDatetime
 
 
 class Notification(BaseModel):

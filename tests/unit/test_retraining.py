@@ -200,6 +200,9 @@ def test_the_webhook_demands_its_token_and_a_body_that_it_knows(tmp_path):
     headers = {"Authorization": "Bearer a-token-of-this-test"}
     assert client.post("/v1/alerts", json=body, headers=headers).json() == {"alerts": 1}
     assert client.post("/v1/alerts", content=b"{}", headers=headers).status_code == 400
+    body["alerts"][0]["startsAt"] = "2026-03-01T12:00:00"  # without a zone, every later step would fail
+    assert client.post("/v1/alerts", json=body, headers=headers).status_code == 400
+    body = notification("firing", TASK, now() - MINUTES_AGO)
     assert client.post("/v1/alerts", content=b"x" * (2 << 20), headers=headers).status_code == 413
     watcher.step()
     assert "echoplane_retraining_waiting 1.0" in client.get("/metrics").text
