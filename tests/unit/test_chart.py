@@ -20,7 +20,7 @@ from echoplane.adapters.ray_manifest import CLAIMS, IMAGES, LABELS, NODE_KEYS, R
 from echoplane.monitoring import alerts
 from echoplane.settings import ServingSettings
 from echoplane.tasks import BUILT_IN
-from pipelines.cluster import SMALL, STEP, STEP_LABEL, Size, training_size
+from pipelines.cluster import SETTINGS_OF_STEPS, SMALL, STEP, STEP_LABEL, Size, training_size
 from serving.edge.settings import EdgeSettings, read_edge_settings
 from serving.gateway.settings import GatewaySettings
 from serving.monitor.settings import MonitorSettings, read_monitor_settings
@@ -182,6 +182,7 @@ def test_s9_the_variables_of_steps_and_the_admission_policy_allow_the_same() -> 
     (settings,) = (
         one["data"] for one in of_kind(objects, "ConfigMap") if one["metadata"]["name"].endswith("-pipelines")
     )
+    assert set(settings) == set(SETTINGS_OF_STEPS), "each is given to the steps"
     assert settings[CLAIMS] == "echoplane-data,heart"
     assert (settings[IMAGES], settings[NODE_KEYS]) == ("other:1", "gpu")
     (policy,) = of_kind(objects, "ValidatingAdmissionPolicy")
