@@ -45,7 +45,7 @@ def rendered(scenario: Path, **values: Any) -> list[Object]:
     return [one for text in texts for one in yaml.safe_load_all(text) if one]
 
 
-@pytest.fixture(params=SCENARIOS, ids=lambda path: path.stem.removesuffix("-values"))
+@pytest.fixture(scope="module", params=SCENARIOS, ids=lambda path: path.stem.removesuffix("-values"))
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     return rendered(request.param)
 
