@@ -29,7 +29,8 @@ pytestmark = pytest.mark.timeout(900)
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     studies = write_cohort(root / "deid", patients=6, views=2)
-    return dataset.run(dataset.Config(root=str(root), studies=str(studies), workers=1)).path
+    small = {"frames": 8, "size": 32}
+    return dataset.run(dataset.Config(root=str(root), studies=str(studies), preprocessing=small, workers=1)).path
 
 
 def job(samples: Path, steps: int) -> Job:
@@ -38,7 +39,7 @@ def job(samples: Path, steps: int) -> Job:
         samples=str(samples),
         network=learning.Network(width=8, beta=4).model_dump(mode="json"),
         augmentation=learning.Augmentation().model_dump(mode="json"),
-        training=TrainConfig(steps=steps, epoch_steps=INTERVAL, batch=4),
+        training=TrainConfig(steps=steps, epoch_steps=INTERVAL, batch=2),
     )
 
 
