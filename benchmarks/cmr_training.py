@@ -6,8 +6,8 @@ patients left out, and at last on all. Differs from the paper (Bai et al., arXiv
 of 12 crops instead of 50,000 of 20 slices, AdamW on a cosine instead of Adam at a constant rate, Dice beside cross
 entropy, bf16, and wider augmentation.
 
-`--adapt BUNDLE` adds a third training, to varied synthetic patients and other scanners' greys, which does not ship
-(docs/cmr.md). Axes: T phase, Z slice, H row, W column."""
+`--adapt BUNDLE` makes what ships: a third training, on varied synthetic patients and the greys of other scanners, and
+the mean of the weights before and after it (docs/cmr.md). Axes: T phase, Z slice, H row, W column."""
 
 import argparse
 import hashlib
@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch.optim.swa_utils import update_bn
 
 from benchmarks import sunnybrook
 from benchmarks.cmr_results import FINAL, RUNS, Made, measure, seal_adapted
@@ -44,6 +45,7 @@ from echoplane.tasks.cmr_segmentation.drawn import samples as samples_of
 from echoplane.tasks.cmr_segmentation.structures import unknown_of
 from echoplane.training.checkpoint import State
 from echoplane.training.config import TrainConfig
+from echoplane.training.data import training_batches
 
 WORK = Path(__file__).resolve().parents[1] / "build" / "papers" / "cmr"
 PHANTOMS = range(1000, 1300)
@@ -75,7 +77,9 @@ NEARER = learning.Augmentation(
     blur=0.8,
 )
 """Of the second training: nearer to what scanners give than the first, which learns from nothing but phantoms."""
-ADAPT = TUNE.model_copy(update={"steps": 1500, "learning_rate": 1e-3, "precision": "f32"})
+ADAPT = TUNE.model_copy(update={"steps": 2400, "learning_rate": 1e-3})
+COUNTED_BATCHES = 200
+"""Batches over which the statistics of batch normalisation of a mean model are counted."""
 OTHER_SCANNERS = NEARER.model_copy(
     update={
         "quarter_turns": 0.2,
@@ -183,6 +187,24 @@ def adapted(network: learning.Network, start: State) -> State:
     return fit(learning_of(task.NAME), folder, shards, ADAPT, network, OTHER_SCANNERS, start)
 
 
+def between(network: learning.Network, start: State, end: State) -> State:
+    """Returns the mean of both models' weights, which keeps more of what `start` knew than `end` does (Wortsman et al.,
+    CVPR 2022). The statistics of batch normalisation are counted anew over batches of the third training: those of the
+    mean model are no mean of the two."""
+    module = learning.network(network)
+    mean = {name: torch.lerp(start.weights[name].float(), end.weights[name].float(), 0.5) for name in end.weights}
+    module.load_state_dict(mean)
+    batches = training_batches(
+        joined([varied_samples(), real_samples()], left_out=sunnybrook.MISDRAWN),
+        lambda sample, rng: learning.augment(sample, rng, OTHER_SCANNERS),
+        ADAPT,
+        epoch=ADAPT.epochs,
+        steps=COUNTED_BATCHES,
+    )
+    update_bn((torch.from_numpy(learning.parts(*batch)[0]) for batch in batches), module)
+    return State(weights=module.state_dict())
+
+
 def data_digest(folders: Iterable[Path]) -> str:
     """SHA-256 of the indexes of what was trained on."""
     return hashlib.sha256(b"".join((folder / "index.parquet").read_bytes() for folder in folders)).hexdigest()
@@ -204,7 +226,7 @@ def made(network: learning.Network, bundle: Path | None = None) -> Made:
     third = (
         f"- the first two trainings are those of bundle {read(bundle).id[:12]}, whose kernels have 16 bits",
         f"- then {ADAPT.steps} steps on the same real patients and on synthetic ones of usual and of varied ranges,",
-        f"  {varied}, with the greys of other scanners",
+        f"  {varied}, with the greys of other scanners; the weights are the mean of those before and after",
     )
     return Made((*lines, *third), data_digest([varied_samples(), real_samples()]), TUNE.seed, used)
 
@@ -221,7 +243,8 @@ def adapt_bundle(bundle: Path, network: learning.Network, threads: int) -> Path:
     """Makes the third training alone, from a bundle of the first two, and returns the new bundle's folder. Nobody can
     measure it on real patients: the bundle has seen all."""
     weights = {name: tensor.float() for name, tensor in load_file(bundle / WEIGHTS).items()}
-    state = adapted(network, State(weights=weights))
+    start = State(weights=weights)
+    state = between(network, start, adapted(network, start))
     return seal_adapted(state, network, WORK, made(network, bundle), bundle, threads)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks import cmr_results, cmr_training, cmr_travel, degraded, results, sunnybrook
 from benchmarks.cmr_bundle import real_lines_of, sealed
@@ -14,13 +15,14 @@ from benchmarks.cmr_scores import Row
 from benchmarks.sunnybrook import STRATA, Patient
 from echoplane import runtimes
 from echoplane.bundle import read
+from echoplane.bundle.spec import WEIGHTS
 from echoplane.dataset.segmentations import Slice, write_slices
 from echoplane.runtimes import InferenceSettings
 from echoplane.stages.measure import SHIPPED
 from echoplane.study.study import Study
 from echoplane.tasks.cmr_segmentation import learning
 from echoplane.tasks.cmr_segmentation.structures import unknown_of
-from echoplane.training.checkpoint import State
+from echoplane.training.checkpoint import State, read_state
 from tests.rings import LV, rings
 
 
@@ -170,10 +172,15 @@ def test_a_bundle_is_adapted_and_says_what_was_not_measured(
     for name, stratum in (("varied", None), ("sunnybrook", 0)):
         write_slices([each if stratum is None else _in(stratum, each) for each in varied], tmp_path / name)
     monkeypatch.setattr(cmr_training, "ADAPT", cmr_training.ADAPT.model_copy(update={"steps": 2, "epoch_steps": 2}))
+    monkeypatch.setattr(cmr_training, "COUNTED_BATCHES", 2)
     monkeypatch.setattr(cmr_results, "_phantoms", lambda *_: {})
     after = read(cmr_training.adapt_bundle(before, NARROW, threads=1))
     assert after.id != read(before).id
     assert after.thresholds.model_dump()["abstain_below"] == 0.75
+    shipped, trained = load_file(tmp_path / "candidate" / WEIGHTS), read_state(tmp_path / "adapt-unet").weights
+    for name, tensor in ((name, each) for name, each in state.weights.items() if each.ndim > 1):
+        assert not torch.equal(trained[name], tensor)
+        torch.testing.assert_close(shipped[name].float(), (tensor.half() + trained[name]) / 2, rtol=1e-3, atol=1e-4)
     card = (tmp_path / "candidate" / "card.md").read_text()
     assert f"those of bundle {read(before).id[:12]}" in card
     assert "no real patient was left that the model had not seen" in card
