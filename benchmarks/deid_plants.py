@@ -145,6 +145,10 @@ def _numbers(rng: random.Random) -> Iterator[Plant]:
     for keyword in ("PatientWeight", "FrameTime"):
         number = str(rng.randint(100_000_000, 2_000_000_000))
         yield Plant("number", _PEOPLE[0], {keyword: number}, {keyword: (number,)}, _DEFAULT)
+    for word in ("Stn.", "Zimmer", "Bett:", "chambre", "kamer", "oddz."):
+        place = f"{rng.choice('ABDFK')}{rng.randint(10, 98)}"
+        for keyword in ("ManufacturerModelName", "TransducerData", "SoftwareVersions"):
+            yield Plant("number", _PEOPLE[0], {keyword: f"{word} {place}"}, {keyword: (place,)}, _DEFAULT)
     # another hospital's id: no longer than a telephone number, but than any measurement
     for keyword in (*_REGION, "FrameTime", "WindowCenter", "PatientWeight"):
         foreign = str(rng.randint(100_000, 9_999_999) // 10 * 10 + 7)

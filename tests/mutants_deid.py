@@ -851,4 +851,11 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         "_is_own_code",
         "tests/unit/test_deid_header.py::test_a_code_in_another_alphabet_is_dropped_and_its_file_is_written[SCT]",
     ),
+    (
+        "deid D4",
+        _ROOM + "quantities.py",
+        "of_device = after_product and ",
+        "of_device = ",
+        _QUANTITIES + "a_number_without_a_role_goes[ManufacturerModelName-Stn. A65-]",
+    ),
 )

@@ -34,7 +34,7 @@ def _clean(values: list[str], keyword: str, context: Context, terms: bool) -> li
     tokens = [Token(m[0], k, m.start()) for k, value in enumerate(values) for m in TOKEN.finditer(value)]
     telling = telling_tokens(values, tokens, keyword, context, terms)
     if not terms:  # words are kept by their list, numbers by their role
-        kept_numbers = quantities.with_a_role(values, tokens, keyword)
+        kept_numbers = quantities.with_a_role(values, tokens, keyword, context.extra_words)
         telling |= {
             k
             for k, token in enumerate(tokens)

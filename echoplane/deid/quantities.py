@@ -6,7 +6,7 @@ examination, an age, a piece of an identifier, a room.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from echoplane.deid import rules
 from echoplane.deid.telling import VERSIONS, Token
@@ -37,8 +37,13 @@ def is_modes(value: str, keyword: str, place: int) -> bool:
     return mask and int(value, 16).bit_count() <= _MOST_MODES
 
 
-def with_a_role(values: Sequence[str], tokens: Sequence[Token], keyword: str) -> set[int]:
-    """Returns the positions of the tokens with digits that have a role among the values of one element."""
+def with_a_role(
+    values: Sequence[str], tokens: Sequence[Token], keyword: str, extra_words: Set[str] = frozenset()
+) -> set[int]:
+    """Returns the positions of the tokens with digits that have a role among the values of one element.
+
+    extra_words: words in capitals that a policy keeps, such as names of machines. After any other word that no list
+    has, a short name is no model: Stn. A65 is a ward."""
     spans = _spans(values, keyword)
     found = {k for k, t in enumerate(tokens) if any(t.value == i and start <= t.start < end for i, start, end in spans)}
     for k, token in enumerate(tokens):
@@ -47,7 +52,8 @@ def with_a_role(values: Sequence[str], tokens: Sequence[Token], keyword: str) ->
             values[token.value][before.start + len(before.text) : token.start]
         )
         after = before if joined else None
-        of_device = _is_model(token, after, after is not None and k - 1 in found)
+        after_product = before is None or k - 1 in found or _is_word(before.text) or before.upper in extra_words
+        of_device = after_product and _is_model(token, after, after is not None and k - 1 in found)
         if of_device if keyword in _MODELS else _is_count(token, after):
             found.add(k)
     if keyword in _MODELS:
