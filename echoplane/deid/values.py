@@ -23,7 +23,10 @@ _TEXT = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "
 _WRITTEN = _TEXT | {"UI", "DA", "DT", "TM"}
 _LONG_TEXT = rules.TEXT_VRS | {"AE", "UR"}
 _NAMES_SOMEONE = ("ID", "Name", "Institution", "Physician", "Address", "Operator", "Telephone", "Telecom", "Number")
-_NAMES_A_THING = frozenset(("ProtocolName", "StageName", "ViewName", "PulseSequenceName", "ManufacturerModelName"))
+_NAMES_A_THING = frozenset(
+    ("ManufacturerModelName", "ProtocolName", "PulseSequenceName", "ReceiveCoilName", "SequenceName", "StageName",
+     "ViewName")
+)  # fmt: skip
 _MAX_UNKNOWN_BYTES = 65536
 _PATIENT_NAME, _BIRTH_DATE = 0x00100010, 0x00100030
 _CODES = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080119, 0x00080120))

@@ -189,6 +189,32 @@ def test_a_code_of_a_listed_scheme_stays_and_of_another_goes(row: dict[str, str]
     assert schemes == ["SCT", row["scheme"]]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Apikaler Vierkammerblick", "Parasternale lange Achse", "parasternale grand axe", "Eje largo paraesternal",
+        "Asse lungo parasternale", "Parasternale lange as", "projekcja koniuszkowa", "uzun eksen apikal",
+        "M-Mode TAPSE", "TDI lateral annulus", "CW AV", "T1 MOLLI native",
+    ],
+)  # fmt: skip
+def test_a_view_in_another_language_stays_and_a_name_in_it_goes(text: str) -> None:
+    assert cleaned(echo(StudyDescription=text), "ultrasound", Policy()).StudyDescription == text
+    beside_a_name = cleaned(echo(StudyDescription=f"{text} Haberstroh"), "ultrasound", Policy())
+    assert beside_a_name.StudyDescription == text.replace("-", " ")
+
+
+@pytest.mark.parametrize("name", ["Lange", "Grand", "Petit", "Largo", "Korte", "Sasha", "Uzun", "Eje"])
+def test_a_surname_that_is_a_word_of_a_view_goes_without_its_neighbour(name: str) -> None:
+    assert cleaned(echo(StudyDescription=f"TTE {name}"), "ultrasound", Policy()).StudyDescription == "TTE"
+
+
+@pytest.mark.parametrize(("keyword", "text"), [("SequenceName", "tfi2d1"), ("ReceiveCoilName", "Body")])
+def test_names_of_mr_machines_keep_their_words_and_hide_none_of_other_texts(keyword: str, text: str) -> None:
+    original = echo(**{keyword: f"{text} Rosalinde", "SeriesDescription": f"cine {text}"})
+    built = cleaned(original, "mr", Policy())
+    assert (built[keyword].value, built.SeriesDescription) == (text, f"cine {text}")
+
+
 @pytest.mark.parametrize("row", rows("sop_classes.csv"), ids=lambda row: row["name"])
 def test_a_sop_class_gets_the_answer_of_its_row(row: dict[str, str], tmp_path: Path) -> None:
     dataset = echo(SOPClassUID=row["uid"])
