@@ -13,17 +13,17 @@ from benchmarks import machine, results
 from benchmarks.views_outside import study_of
 from benchmarks.views_pictures import COLUMNS, FIELD, ROWS, Pictures, pictures
 from benchmarks.views_scores import SHIPPED, logits, right
-from benchmarks.views_training import TUNING_GROUPS, UNSEEN, WORK, Recipe, fit
+from benchmarks.views_training import AUGMENTATION, CONFIG, NETWORK, UNSEEN, WORK, samples
 from echoplane import runtimes
 from echoplane.binomial import exact_interval
-from echoplane.phantom import CLINIC
 from echoplane.study.study import Study
 from echoplane.study.views import IMAGE_VIEWS, STILL_VIEWS
+from echoplane.tasks import learning as learning_of
 from echoplane.tasks import probabilities_of, view_image
-from echoplane.tasks.view_image import learning
+from echoplane.training.loop import train
 
-SAMPLES = 2560
-"""Pictures of the training on shuffled labels: a quarter of the usual, which reaches more than half with true ones."""
+SHUFFLED = CONFIG.model_copy(update={"steps": 100, "epoch_steps": 100, "shuffle_labels_seed": 0})
+"""A short training on shuffled labels."""
 STRIPS = tuple(view.name for view in STILL_VIEWS)
 
 
@@ -31,10 +31,6 @@ def masked(data: Pictures) -> Pictures:
     """Returns the pictures with one grey inside the sector and black around it."""
     lit_NHW = data.grey_NHW > 0
     return replace(data, grey_NHW=np.where(lit_NHW, np.uint8(90), np.uint8(0)))
-
-
-def shuffled(data: Pictures, seed: int) -> Pictures:
-    return replace(data, label_N=np.random.default_rng(seed).permutation(data.label_N))
 
 
 def answers(data: Pictures, model: runtimes.OpenModel) -> np.ndarray:
@@ -60,10 +56,8 @@ def measure() -> None:
     data = pictures(WORK / "clinic-field", UNSEEN, FIELD)
     tissue = Pictures(*(part[data.label_N < len(IMAGE_VIEWS) - len(STRIPS)] for part in (data.grey_NHW, data.label_N)))
     model = runtimes.open(SHIPPED, runtimes.InferenceSettings(precision="f32"))
-    trained = fit(
-        shuffled(pictures(WORK / "clinic", TUNING_GROUPS, CLINIC), 0), 0, learning.Network(), Recipe(samples=SAMPLES)
-    )
-    by_chance = right(logits([trained.state_dict()], learning.Network(), data), data)
+    trained = train(learning_of(view_image.NAME), samples(), SHUFFLED, network=NETWORK, augmentation=AUGMENTATION)
+    by_chance = right(logits([trained.weights], NETWORK, data), data)
     figures = [
         _figure("as they are", answers(data, model) == data.label_N, ""),
         _figure("views of tissue, sector masked", answers(masked(tissue), model) == tissue.label_N, "about 0.083"),

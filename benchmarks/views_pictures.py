@@ -45,6 +45,13 @@ class Pictures:
     label_N: np.ndarray
 
 
+def inputs(grey_NHW: np.ndarray) -> np.ndarray:
+    """Returns pictures at the size of the network's input: the mean of 2 x 2 pixels, rounded down."""
+    count, rows, columns = grey_NHW.shape
+    blocks = grey_NHW.reshape(count, rows // 2, 2, columns // 2, 2)
+    return (blocks.sum(axis=(2, 4), dtype=np.uint16) // 4).astype(np.uint8)
+
+
 def joined(several: list[Pictures]) -> Pictures:
     return Pictures(
         np.concatenate([data.grey_NHW for data in several]), np.concatenate([data.label_N for data in several])
@@ -73,7 +80,13 @@ def _group(seed: int, ranges: Ranges) -> list[tuple[np.ndarray, int]]:
     for label, view in enumerate(VIEW_NAMES):
         heart = make_patient(seed * len(VIEW_NAMES) + label, ranges).heart
         drawn.append((frames(heart, view, ranges, np.random.default_rng([seed, label, 41]))[0], label))
-    for k, kind in enumerate(STRIP_NAMES if seed % 4 == 0 else ()):
+    return drawn + (strips(seed, ranges) if seed % 4 == 0 else [])
+
+
+def strips(seed: int, ranges: Ranges) -> list[tuple[np.ndarray, int]]:
+    """Returns one picture of each kind of strip, and its label."""
+    drawn = []
+    for k, kind in enumerate(STRIP_NAMES):
         still = scan_strip(make_patient(seed, ranges), kind, 1, ranges=ranges)
         x0, y0, x1, y1 = still.box
         grey_HW = cv2.cvtColor(still.rgb[0, y0 : y1 + 1, x0 : x1 + 1], cv2.COLOR_RGB2GRAY)

@@ -46,7 +46,7 @@ AUGMENTATION = Augmentation(
     speed=0,
     erase=0.2,
 )
-"""Near to that of the stills (`views_training.Recipe`): framing tells the view, so the sector is hardly moved."""
+"""Near to that of the stills (`views_training.AUGMENTATION`): framing tells the view, so the sector is hardly moved."""
 CONFIG = TrainConfig(
     steps=2000, epoch_steps=100, learning_rate=3e-3, warmup=0.1, balance=0, loss={"outlier_weight": 0.1}
 )

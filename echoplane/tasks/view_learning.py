@@ -1,6 +1,6 @@
-"""What the networks of both echo view tasks learn by: their loss, and a field of gain for augmentation.
+"""What the networks of both echo view tasks learn by: their loss, and parts of their augmentation.
 
-Axes: B batch, K label.
+Axes: B batch, K label, H row, W column.
 """
 
 import cv2
@@ -10,6 +10,8 @@ from torch.nn import functional
 
 UNLABELLED = -1
 """Target of a sample that shows no view."""
+MARGIN_SHARE = 1 / 7
+"""Share of the samples that augmentation gives a wide margin, if any."""
 
 
 def loss(
@@ -35,3 +37,11 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     """Returns a smooth field (row, column) of deviation 1."""
     coarse = rng.standard_normal((4, 5), dtype=np.float32)
     return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))
+
+
+def erase(picture: np.ndarray, rng: np.random.Generator, side: float) -> None:
+    """Blanks one rectangle of the last two axes (..., H, W), in place; its sides are at most `side` of them."""
+    rows, columns = picture.shape[-2:]
+    height, width = (rng.uniform(0, side, 2) * (rows, columns)).astype(int)
+    top, left = rng.integers(0, rows - height), rng.integers(0, columns - width)
+    picture[..., top : top + height, left : left + width] = 0

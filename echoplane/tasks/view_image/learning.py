@@ -52,6 +52,12 @@ class Augmentation(BaseModel):
     """Maximum enlargement or reduction, as a difference of the factor from 1."""
     stretch: float = Field(default=0.12, ge=0, lt=1)
     """Maximum further scaling of the rows alone, as a difference of the factor from 1."""
+    margin: float = Field(default=0.0, ge=0, lt=1)
+    """Maximum further reduction, in one picture of seven: files without a scan region have wide margins."""
+    background: float = Field(default=0.0, ge=0, le=1)
+    """Share of pictures with grey, or their own mirror image, outside the sector (after BackMix, arXiv 2406.19148)."""
+    erase: float = Field(default=0.0, ge=0, lt=1)
+    """Maximum side of a rectangle blanked in half of the pictures (a shadow), as a share of the side."""
     gamma: float = Field(default=0.6, ge=0)
     """Maximum logarithm of the exponent of the grey curve: the dynamic range that an operator sets."""
     gain: float = Field(default=0.45, ge=0)
@@ -190,8 +196,10 @@ def loss(
 
 
 def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
-    """Returns uint8 (row, column) changed at random: framing, grey curve, regional gain, speckle, blur."""
-    picture_HW = _moved(sample, rng, config).astype(np.float32)
+    """Returns uint8 (row, column) changed at random: what lies outside, framing, grey curve, regional gain, speckle,
+    blur, a blank rectangle."""
+    inside_HW = _backed(sample, rng) if config.background and rng.random() < config.background else sample
+    picture_HW = _moved(inside_HW, rng, config).astype(np.float32)
     picture_HW *= np.exp(view_learning.smooth_field(rng, sample.shape) * rng.uniform(0, config.field))
     exponent, gain = np.exp(rng.uniform(-config.gamma, config.gamma)), np.exp(rng.uniform(-config.gain, config.gain))
     picture_HW = 255 * gain * (np.clip(picture_HW, 0, 255) / 255) ** exponent
@@ -201,14 +209,26 @@ def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) 
     picture_HW *= 1 + rng.uniform(0, config.speckle) * noise_HW
     if rng.random() < config.blur:
         picture_HW = cv2.blur(picture_HW, (3, 3))
+    if config.erase and rng.random() < 0.5:
+        view_learning.erase(picture_HW, rng, config.erase)
     return np.asarray(np.clip(picture_HW, 0, 255), np.uint8)
+
+
+def _backed(picture_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns the picture with something outside its sector: the mirror image, darker, or one grey."""
+    outside_HW = picture_HW[:, ::-1] * rng.uniform(0, 1) if rng.random() < 0.5 else rng.uniform(0, 40)
+    lit_HW = cv2.dilate(picture_HW, np.ones((5, 5), np.uint8)) > 2
+    return np.where(lit_HW, picture_HW, outside_HW).astype(np.uint8)
 
 
 def _moved(picture_HW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> np.ndarray:
     """Returns the picture rotated, scaled, stretched and shifted by one matrix; the margin is black."""
     rows, columns = picture_HW.shape
     angle = rng.uniform(-config.rotation_degrees, config.rotation_degrees)
-    matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, 1 + rng.uniform(-config.zoom, config.zoom))
+    size = 1 + rng.uniform(-config.zoom, config.zoom)
+    if config.margin and rng.random() < view_learning.MARGIN_SHARE:
+        size *= 1 - rng.uniform(0, config.margin)
+    matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, size)
     stretch = 1 + rng.uniform(-config.stretch, config.stretch)
     matrix[1] *= stretch
     matrix[1, 2] += (1 - stretch) * rows / 2

@@ -22,7 +22,6 @@ from echoplane.tasks.view_video import labels
 UNLABELLED = view_learning.UNLABELLED
 MEAN, DEVIATION = 40.0, 50.0
 """Mean and deviation of grey in a scan region, rounded over the vendors; the first batch norm corrects the rest."""
-MARGIN_SHARE = 1 / 7
 
 
 class Network(BaseModel):
@@ -137,7 +136,7 @@ def augment(sample: np.ndarray, rng: np.random.Generator, config: Augmentation) 
     if config.blur and rng.random() < config.blur:
         clip_THW = np.stack([cv2.blur(frame_HW, (3, 3)) for frame_HW in clip_THW])
     if config.erase and rng.random() < 0.5:
-        _erase(clip_THW, rng, config)
+        view_learning.erase(clip_THW, rng, config.erase)
     return clip_THW
 
 
@@ -153,7 +152,7 @@ def _moved(clip_THW: np.ndarray, rng: np.random.Generator, config: Augmentation)
     rows, columns = clip_THW.shape[1:]
     angle = rng.uniform(-config.rotation_degrees, config.rotation_degrees)
     size = 1 + rng.uniform(-config.zoom, config.zoom)
-    if config.margin and rng.random() < MARGIN_SHARE:
+    if config.margin and rng.random() < view_learning.MARGIN_SHARE:
         size *= 1 - rng.uniform(0, config.margin)
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, size)
     if config.stretch:
@@ -178,14 +177,6 @@ def _speckled(clip_THW: np.ndarray, deviation: float, rng: np.random.Generator) 
     bytes_THW = np.frombuffer(rng.bytes(clip_THW.size), np.int8).reshape(clip_THW.shape)
     change_THW = clip_THW.astype(np.int32) * bytes_THW * int(deviation * 256 / 74) >> 15
     return np.clip(clip_THW + change_THW, 0, 255).astype(np.uint8)
-
-
-def _erase(clip_THW: np.ndarray, rng: np.random.Generator, config: Augmentation) -> None:
-    """Blanks one rectangle in every frame, in place."""
-    rows, columns = clip_THW.shape[1:]
-    height, width = (rng.uniform(0, config.erase, 2) * (rows, columns)).astype(int)
-    top, left = rng.integers(0, rows - height), rng.integers(0, columns - width)
-    clip_THW[:, top : top + height, left : left + width] = 0
 
 
 @contextlib.contextmanager
