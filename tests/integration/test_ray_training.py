@@ -32,7 +32,8 @@ DOCUMENTED = {"checkpoint.safetensors", "training.json", "manifest.json", "files
 def samples(tmp_path_factory) -> Manifest:
     root = tmp_path_factory.mktemp("root")
     studies = write_cohort(root / "deid", patients=10, views=3)
-    return dataset.run(dataset.Config(root=str(root), studies=str(studies), workers=1))
+    small = {"frames": 8, "size": 32}
+    return dataset.run(dataset.Config(root=str(root), studies=str(studies), preprocessing=small, workers=1))
 
 
 def config(samples: Manifest) -> train.Config:
