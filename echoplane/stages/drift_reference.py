@@ -34,7 +34,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bundle: str
-    """Folder of the bundle that answered them, such as models/echo-view-video."""
+    """Folder of the bundle that answered them, such as models/NAME."""
     predictions: str
     """Folder of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG."""
     since: date

@@ -9,7 +9,7 @@ class Start(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bundle: str
-    """Folder of the bundle, such as models/echo-view-video."""
+    """Folder of the bundle, such as models/NAME."""
     knows_no_patient: bool = False
     """True states that the bundle has learnt from no patient of the dataset, as is true of shipped ones. Otherwise it
     must have been trained on the dataset's own split."""

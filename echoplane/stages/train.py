@@ -40,7 +40,7 @@ class Config(StageConfig):
     samples: DatasetManifest
     """Manifest of the `dataset` stage."""
     start: Start | None = None
-    """Bundle whose weights training starts from, such as {"bundle": "models/echo-view-video", "knows_no_patient":
+    """Bundle whose weights training starts from, such as {"bundle": "models/NAME", "knows_no_patient":
     true}. The network is the bundle's, and `dataset` must have been given it too. If omitted, weights are random."""
     network: dict[str, Any] = {}
     """Settings of the task's network that differ from its defaults."""
