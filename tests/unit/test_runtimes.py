@@ -40,7 +40,7 @@ def _clips(count: int) -> np.ndarray:
 def _reseal(folder: Path, bundle: Bundle) -> Bundle:
     """Sealed again after its files were changed: intact by its digests, and wrong."""
     stated = bundle.spec.model_dump(by_alias=False)
-    seal(folder, Contents(**{name: stated[name] for name in Contents.model_fields}))
+    seal(folder, Contents(**{name: stated[name] for name in Contents.model_fields if name in stated}))
     return read(folder)
 
 
