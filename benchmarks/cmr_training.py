@@ -32,6 +32,7 @@ from benchmarks.training import fit
 from echoplane.bundle import read
 from echoplane.bundle.spec import WEIGHTS
 from echoplane.dataset.segmentations import Slice, joined, write_slices
+from echoplane.dataset.shards import Shards
 from echoplane.phantom.cine import scan_mr
 from echoplane.phantom.mr_patient import make_mr_patient
 from echoplane.phantom.mr_ranges import USUAL_MR, VARIED_MR, MrRanges
@@ -167,6 +168,11 @@ def varied_samples() -> Path:
     return rendered(WORK / "varied", adapting_slices, [seed for seeds in ADAPT_RANGES for seed in seeds])
 
 
+def adapting_shards() -> Shards:
+    """Returns what the third training learns from: synthetic slices, and those of all real patients."""
+    return joined([varied_samples(), real_samples()], left_out=sunnybrook.MISDRAWN)
+
+
 def pretrained(network: learning.Network) -> State:
     phantom, _ = samples()
     folder = WORK / f"pretrain-{network.kind}"
@@ -182,9 +188,8 @@ def tuned(network: learning.Network, run: str) -> State:
 
 def adapted(network: learning.Network, start: State) -> State:
     """The network after a third training, which begins from `start` and learns all real patients."""
-    shards = joined([varied_samples(), real_samples()], left_out=sunnybrook.MISDRAWN)
     folder = WORK / f"adapt-{network.kind}"
-    return fit(learning_of(task.NAME), folder, shards, ADAPT, network, OTHER_SCANNERS, start)
+    return fit(learning_of(task.NAME), folder, adapting_shards(), ADAPT, network, OTHER_SCANNERS, start)
 
 
 def between(network: learning.Network, start: State, end: State) -> State:
@@ -195,7 +200,7 @@ def between(network: learning.Network, start: State, end: State) -> State:
     mean = {name: torch.lerp(start.weights[name].float(), end.weights[name].float(), 0.5) for name in end.weights}
     module.load_state_dict(mean)
     batches = training_batches(
-        joined([varied_samples(), real_samples()], left_out=sunnybrook.MISDRAWN),
+        adapting_shards(),
         lambda sample, rng: learning.augment(sample, rng, OTHER_SCANNERS),
         ADAPT,
         epoch=ADAPT.epochs,

@@ -66,7 +66,7 @@ def _along(row_HW: np.ndarray, column_HW: np.ndarray, rng: np.random.Generator) 
 
 
 def _across(row_HW: np.ndarray, column_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The same for a vessel across: an ellipse."""
+    """Returns the same as `_along`, for a vessel across the picture, which is an ellipse."""
     rows, columns = row_HW.shape
     radius = rows * rng.uniform(0.06, 0.22)
     down_HW = (row_HW - rows * rng.uniform(0.25, 0.75)) / rng.uniform(0.75, 1)

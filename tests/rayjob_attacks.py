@@ -1,4 +1,4 @@
-"""What a stolen step token would change in a RayJob to get more than training gets."""
+"""Changes to a RayJob by which whoever stole a step's token would get more than training gets."""
 
 import copy
 from pathlib import Path

@@ -46,8 +46,8 @@ def run(root: Path, pseudonym: str) -> Found:
     splits = {path: found for path, found in read_splits if found}
     # a model is only evaluated on a test patient and learns nothing from one
     digests = {file_sha256(path) for path, found in splits.items() if found & set(SHARDED)}
-    of_trainings = dict(_read(root, "training.json", lambda path: (_seen(path), _started_from(path)), unreadable))
-    of_bundles = dict(_read(root, "bundle.json", lambda path: (_data_digest(path), _started_from(path)), unreadable))
+    of_trainings = dict(_read(root, "training.json", _seen, unreadable))
+    of_bundles = dict(_read(root, "bundle.json", _data_digest, unreadable))
     bundles = {path for path, (digest, _) in of_bundles.items() if digest in digests}
     ids, before = set[str](), -1
     while before < len(bundles):
@@ -75,15 +75,14 @@ def _splits(catalogue: Path, pseudonym: str) -> set[str]:
     return {row["split"] for row in rows if row["patient"] == pseudonym}
 
 
-def _seen(training: Path) -> set[str]:
-    splits = json.loads(training.read_bytes())["patients_seen"]
-    return {patient for patients in splits.values() for patient in patients}
+def _seen(training: Path) -> tuple[set[str], str | None]:
+    """Returns the patients of a training, and the id of the bundle that it started from."""
+    stated = json.loads(training.read_bytes())
+    splits = stated["patients_seen"]
+    return {patient for patients in splits.values() for patient in patients}, stated.get("started_from")
 
 
-def _started_from(stated: Path) -> str | None:
-    """Returns the id of the bundle that a training, or the bundle made from it, started from."""
-    return json.loads(stated.read_bytes()).get("started_from")
-
-
-def _data_digest(bundle: Path) -> str | None:
-    return json.loads(bundle.read_bytes()).get("data_digest")
+def _data_digest(bundle: Path) -> tuple[str | None, str | None]:
+    """Returns the digest of a bundle's data, and the id of the bundle that its training started from."""
+    stated = json.loads(bundle.read_bytes())
+    return stated.get("data_digest"), stated.get("started_from")

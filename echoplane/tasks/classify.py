@@ -36,7 +36,7 @@ def with_declared(thresholds: task.Thresholds, shares: LabelShares | None) -> ta
         return thresholds
     if not isinstance(thresholds, Thresholds):
         raise ConfigError("label shares: this task's answers are no labels with probabilities; declare none for it.")
-    return thresholds.model_copy(update={"label_shares": shares})
+    return type(thresholds).model_validate(thresholds.model_dump() | {"label_shares": shares})
 
 
 def energy(logits: np.ndarray) -> np.ndarray:

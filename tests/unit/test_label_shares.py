@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from echoplane import runtimes
 from echoplane.errors import ConfigError
@@ -42,6 +43,11 @@ def test_a_site_with_many_a4c_gets_the_probabilities_of_its_own_mixture(task) ->
     ratio = declared.probabilities["a4c"] / declared.probabilities["a2c"]
     assert ratio == pytest.approx(0.5 * 0.6 / 0.1)
     assert sum(declared.probabilities.values()) == pytest.approx(1)
+
+
+def test_shares_that_no_reader_has_checked_are_checked_where_they_are_declared() -> None:
+    with pytest.raises(ValidationError, match="the shares sum to 2"):
+        with_declared(THRESHOLDS, dict.fromkeys(view_image.names(), 2 / 15))
 
 
 def test_uneven_shares_of_training_are_taken_out_again() -> None:
