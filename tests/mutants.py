@@ -359,7 +359,7 @@ def main(arguments: list[str]) -> int:
     deadline = time.monotonic() + (limit_s or math.inf)
     tried, missed = 0, 0
     if limit_s:
-        stale = [mutant for mutant in MUTANTS if _stale(mutant, CHECKOUT)]
+        stale = [mutant for mutant in MUTANTS if is_stale(mutant, CHECKOUT)]
         missed += len(stale)
         sys.stdout.writelines(f"stale {mutant.file}: {mutant.old.strip()[:60]}\n" for mutant in stale)
     with tempfile.TemporaryDirectory() as folder:
@@ -400,7 +400,8 @@ def _copied_checkout(target: Path) -> Path:
     return target
 
 
-def _stale(mutant: Mutant, copy: Path) -> bool:
+def is_stale(mutant: Mutant, copy: Path) -> bool:
+    """Returns True unless the line that the mutant changes is in the code exactly once."""
     return (copy / mutant.file).read_text().count(mutant.old) != 1
 
 
@@ -409,7 +410,7 @@ def _try(mutant: Mutant, copy: Path, deadline: float) -> str:
     TimeoutExpired at the deadline."""
     path = copy / mutant.file
     source = path.read_text()
-    if _stale(mutant, copy):
+    if is_stale(mutant, copy):
         return "stale"
     if _failed(mutant.test, copy, deadline):
         return "broken"

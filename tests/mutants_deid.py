@@ -497,7 +497,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid numbers",
         _ROOM + "header.py",
-        "or _holds_own(value, vr, context):",
+        "or _holds_own(value, vr, rule, context):",
         "or False:",
         _ODD + "case_09_letters_in_place_of_numbers_are_gone_and_the_file_is_written[Rosalind]",
     ),

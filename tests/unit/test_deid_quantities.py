@@ -125,6 +125,7 @@ def test_a_day_as_a_count_of_days_is_no_number_of_a_series(keyword: str) -> None
 
 def test_a_whole_number_of_more_than_five_digits_goes() -> None:
     assert left("SeriesNumber", "123456") == ""
+    assert left("SeriesNumber", "120000") == ""  # a count or length may end in zeros, a number of a series is neither
     assert left("SeriesNumber", "16117") == "16117"
 
 
