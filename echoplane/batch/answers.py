@@ -23,7 +23,7 @@ from echoplane.processes import forbid_core_dumps
 from echoplane.study.cine_files import read_cines
 from echoplane.study.reading import read_study
 from echoplane.study.study import Study
-from echoplane.tasks import probabilities_of
+from echoplane.tasks import probabilities_of, threshold_of
 
 ANSWERED, ABSTAINED, REFUSED = "answered", "abstained", "refused"
 LOAD_S = 300.0
@@ -190,7 +190,7 @@ def _unsure(result: Any, model: bundle.Bundle) -> str:
     flags = result.details().get("flags", [])
     if flags:
         return " ".join(flag["sentence"] for flag in flags)
-    threshold = model.thresholds.abstain_below
+    threshold = threshold_of(result, model.thresholds)
     if result.confidence is None or threshold is None:
         return "the model can't tell."
     return f"confidence {result.confidence:.2f} is under the threshold of {threshold:.2f}."

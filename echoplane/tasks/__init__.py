@@ -28,6 +28,7 @@ from echoplane.tasks.task import (
     Validated,
     as_task,
     probabilities_of,
+    threshold_of,
 )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "outputs",
     "probabilities_of",
     "sources_of_others",
+    "threshold_of",
 ]
 
 _BUILT_IN = {

@@ -3,7 +3,8 @@
 Axes: N row (one scored study), K label, B bin.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +22,10 @@ class Thresholds(task.Thresholds):
     """Divisor of the logits (Guo et al. 2017, arXiv 1706.04599)."""
     abstain_below: float = Field(ge=0, le=1)
     """Confidence below which the answer is "cannot tell"."""
+    label_thresholds: Mapping[str, Annotated[float, Field(ge=0, le=1)]] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    """Confidence that these labels need instead of `abstain_below`, by name; None if all need the same."""
     min_energy: float | None = None
     """Minimum energy of an input: below it the input is unlike the training data and the answer is "cannot tell"; None
     if not fitted."""
@@ -28,6 +33,9 @@ class Thresholds(task.Thresholds):
     """Shares of the labels in training; None for even ones."""
     label_shares: LabelShares | None = Field(default=None, exclude=True)
     """Shares of the labels that the site which answers declares; None for those of training. Not part of a bundle."""
+
+    def needed_for(self, label: str) -> float:
+        return (self.label_thresholds or {}).get(label, self.abstain_below)
 
 
 def with_declared(thresholds: task.Thresholds, shares: LabelShares | None) -> task.Thresholds:
@@ -106,9 +114,11 @@ def labelled(prepared: Prepared, truth: Truth, names: list[str]) -> Samples:
 
 
 def about(thresholds: Thresholds, labels: int) -> str:
+    others = ", ".join(f"{name} {value:.3f}" for name, value in sorted((thresholds.label_thresholds or {}).items()))
     return (
         f'One of {labels} labels, with a probability for each, or "cannot tell" under a confidence of '
-        f"{thresholds.abstain_below:.3f}. It answers with one of its labels whatever is shown to it."
+        f"{thresholds.abstain_below:.3f}{f' (but {others})' if others else ''}. It answers with one of its labels "
+        "whatever is shown to it."
     )
 
 

@@ -61,18 +61,24 @@ class Views:
         return classify.details(rows, self.names())
 
     def answer(
-        self, probabilities_K: np.ndarray, abstain_below: float, doubt: str, said: str, shares: Mapping[str, float]
+        self,
+        probabilities_K: np.ndarray,
+        thresholds: classify.Thresholds,
+        doubt: str,
+        said: str,
+        shares: Mapping[str, float],
     ) -> Result:
-        """Returns the most probable view; none under the confidence `abstain_below` or if there is a doubt.
+        """Returns the most probable view; none under the confidence that it needs or if there is a doubt.
 
         The doubt, or else what is said of the answer, is a warning, as is that label shares were applied.
         """
         best = int(probabilities_K.argmax())
         confidence = float(probabilities_K[best])
-        label = self.names()[best] if confidence >= abstain_below and not doubt else None
+        label = self.names()[best]
+        given = confidence >= thresholds.needed_for(label) and not doubt
         probabilities = dict(zip(self.names(), map(float, probabilities_K), strict=True))
         warnings = (*filter(None, (doubt or said,)), *((APPLIED,) if shares else ()))
-        return Classification(label, confidence, warnings, probabilities, shares)
+        return Classification(label if given else None, confidence, warnings, probabilities, shares)
 
 
 def ultrasound(study: Study) -> Instance:

@@ -60,6 +60,10 @@ class Thresholds(BaseModel):
     abstain_below: float | None = Field(default=None, ge=0, le=1)
     """Confidence below which the answer is "cannot tell"; None for a task that never abstains."""
 
+    def needed_for(self, label: str) -> float | None:
+        """Returns the confidence below which `label` is not given."""
+        return self.abstain_below
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -135,6 +139,12 @@ class Measurement(Result):
 def probabilities_of(result: Result) -> dict[str, float]:
     """Returns the probability of each label; empty for an answer that is not a classification."""
     return result.probabilities if isinstance(result, Classification) else {}
+
+
+def threshold_of(result: Result, thresholds: Thresholds) -> float | None:
+    """Returns the confidence that the answer's most probable label needed; None for a task that never abstains."""
+    probabilities = probabilities_of(result)
+    return thresholds.needed_for(max(probabilities, key=probabilities.__getitem__, default=""))
 
 
 class Task(Protocol):

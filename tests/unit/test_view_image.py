@@ -10,7 +10,7 @@ from echoplane.errors import UnusableStudy
 from echoplane.phantom import make_patient, scan_echo, scan_strip
 from echoplane.phantom.strip_screen import STRIP_NAMES
 from echoplane.study.study import Instance, Pixels, Region, Study
-from echoplane.tasks import classify, view_image, view_video
+from echoplane.tasks import classify, threshold_of, view_image, view_video
 from echoplane.tasks.classify import Thresholds
 from echoplane.tasks.picture import reason_for_doubt
 from echoplane.tasks.view_image import learning
@@ -190,6 +190,27 @@ def test_what_is_unlike_all_that_was_learnt_gets_no_label_however_probable(task)
     assert unknown.label is None
     assert "unlike" in unknown.warnings[0]
     assert task.interpret(logits - 6, study, place, THRESHOLDS).label == "plax"
+
+
+@pytest.mark.parametrize("task", VIEW_TASKS)
+def test_a_label_with_a_threshold_of_its_own_needs_that_confidence(task) -> None:
+    study, names = study_of(phantom_frames()), [label.name for label in task.labels()]
+    place = task.preprocess(study, task.Preprocessing()).place
+    thresholds = Thresholds(temperature=1.0, abstain_below=0.5, label_thresholds={"a4c": 0.99})
+    logits = np.zeros((1, len(names)))
+    for view, sure, label in (("a4c", 5, None), ("a4c", 9, "a4c"), ("plax", 5, "plax"), ("plax", 1, None)):
+        result = task.interpret(sure * np.eye(len(names))[[names.index(view)]] + logits, study, place, thresholds)
+        assert result.label == label
+        assert threshold_of(result, thresholds) == (0.99 if view == "a4c" else 0.5)
+
+
+def test_thresholds_of_labels_are_in_a_bundle_only_if_there_are_some() -> None:
+    plain = Thresholds(temperature=1.0, abstain_below=0.5)
+    own = Thresholds(temperature=1.0, abstain_below=0.5, label_thresholds={"a4c": 0.99})
+    assert "label_thresholds" not in plain.model_dump(mode="json")
+    assert Thresholds.model_validate(own.model_dump(mode="json")) == own
+    assert "a4c 0.990" in view_image.about(own)
+    assert "but" not in view_image.about(plain)
 
 
 def test_the_lowest_energy_that_is_answered_is_that_of_almost_all_validation_samples() -> None:

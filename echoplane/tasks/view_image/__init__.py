@@ -98,7 +98,7 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     doubt = str(place.get("doubt", "")) or ("" if stated else classify.unfamiliar(outputs, thresholds))
     said = f"{stated} is what the header says of its region" if stated else ""
     applied = {} if stated or shares is None else shares
-    return _VIEWS.answer(probabilities_K, thresholds.abstain_below, doubt, said, applied)
+    return _VIEWS.answer(probabilities_K, thresholds, doubt, said, applied)
 
 
 def calibrate(batches: Iterable[Validated]) -> Calibration:

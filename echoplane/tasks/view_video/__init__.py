@@ -76,7 +76,7 @@ def interpret(outputs: np.ndarray, study: Study, place: Mapping[str, Any], thres
     trained_K = softmax(np.asarray(outputs, np.float64).mean(axis=0) / thresholds.temperature)
     probabilities_K = with_shares(trained_K, names(), thresholds.label_shares, thresholds.trained_shares)
     doubt = str(place.get("doubt", "")) or classify.unfamiliar(outputs, thresholds)
-    return _VIEWS.answer(probabilities_K, thresholds.abstain_below, doubt, "", thresholds.label_shares or {})
+    return _VIEWS.answer(probabilities_K, thresholds, doubt, "", thresholds.label_shares or {})
 
 
 def calibrate(batches: Iterable[Validated]) -> Calibration:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 
 from echoplane.bundle.spec import LabelCode
-from echoplane.tasks import probabilities_of
+from echoplane.tasks import probabilities_of, threshold_of
 from serving.api.http.problems import ProblemBody
 from serving.api.inference.answer import Answered
 from serving.api.models.slots import Model, Slot
@@ -90,7 +90,8 @@ class AnswerBody(Body):
     confidence: float | None
     """Highest probability; null for a task that has none."""
     threshold: float | None
-    """Threshold: a confidence below it answers "cannot tell"; null for a task that never abstains."""
+    """Confidence that the most probable label needs: below it the answer is "cannot tell"; null for a task that never
+    abstains."""
     probabilities: dict[str, float]
     """Probability of each label; they add up to 1."""
     timings_ms: dict[str, float]
@@ -170,7 +171,7 @@ class SlotBody(Body):
     labels: list[LabelBody]
     """Labels that the model can answer."""
     threshold: float | None
-    """Threshold: a confidence below it answers "cannot tell"."""
+    """Confidence below which the answer is "cannot tell", unless the bundle has another one for the label."""
 
 
 class ModelsBody(Body):
@@ -223,7 +224,7 @@ def answer_body(answered: Answered) -> AnswerBody:
         title=label.title if label else result.label or "cannot tell",
         code=_code(label) if label else None,
         confidence=result.confidence,
-        threshold=answered.model.bundle.thresholds.abstain_below,
+        threshold=threshold_of(result, answered.model.bundle.thresholds),
         probabilities=probabilities_of(result),
         timings_ms={stage: round(elapsed_ms, 3) for stage, elapsed_ms in answered.timings_ms.items()},
         warnings=list(result.warnings),
