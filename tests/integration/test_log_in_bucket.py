@@ -8,11 +8,11 @@ from echoplane.adapters.log_shipping import LogShipper
 from echoplane.monitoring.compaction import compact, read_table
 from echoplane.monitoring.model_monitor import Monitors
 from echoplane.monitoring.prediction_log import PredictionLog, now
-from tests.integration.test_storage import Store, pytestmark, store  # noqa: F401 (a fixture and a mark)
+from tests.minio_process import Store
 from tests.monitor_log import BUNDLE, make_reference, make_rows
 
 
-def test_rows_of_an_outage_reach_the_monitor_once(store: Store, tmp_path: Path) -> None:  # noqa: F811
+def test_rows_of_an_outage_reach_the_monitor_once(store: Store, tmp_path: Path) -> None:
     monitors = Monitors(tmp_path / "state", "s3://studies/predictions", lambda _: make_reference())
     rows = make_rows(90)
     for number in range(3):
