@@ -9,6 +9,7 @@ deid      deid, and the manual steps after it: accept, pseudonym
 predict   answers to files
 measure   measures of a cine MR
 drift     comparison of studies in service with accepted ones, and the acceptance of some
+label_queue studies that people should label, and their labels as feedback
 retrain   decisions on requests for retraining
 token     access tokens of the HTTP service
 rollback  the champion of a task returns to the version before it
@@ -32,6 +33,7 @@ from echoplane.cli.deid import run_deid
 from echoplane.cli.drift import run_drift, run_drift_reference
 from echoplane.cli.edge import run_edge
 from echoplane.cli.keys import run_keys
+from echoplane.cli.label_queue import run_feedback, run_label_queue
 from echoplane.cli.measure import run_measure
 from echoplane.cli.predict import run_predict
 from echoplane.cli.retrain import run_retrain
@@ -160,6 +162,18 @@ COMMANDS: dict[str, Command] = {
         "echoplane drift-reference --bundle models/echo-view-video --predictions predictions --since 2026-11-02 "
         "--until 2026-11-15 --by alex --out work/evaluate/november",
         run_drift_reference,
+        goes_on=False,
+    ),
+    "label-queue": Command(
+        "choose answered studies for people to label, into a CSV file",
+        "echoplane label-queue echo-view-image --predictions predictions --count 50 --out queue.csv",
+        run_label_queue,
+        goes_on=False,
+    ),
+    "feedback": Command(
+        "give the labels of a filled-in queue as feedback, from which the next retraining learns",
+        "echoplane feedback queue.csv --predictions predictions --by alex",
+        run_feedback,
         goes_on=False,
     ),
     "retrain": Command(
