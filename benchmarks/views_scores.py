@@ -128,6 +128,21 @@ def declared(trained: Mapping[str, float] | None = None) -> np.ndarray:
     return np.asarray(np.log(shares_K / shares_K.sum() / before_K))
 
 
+def raised(weights: Weights, changes: Mapping[str, float], names: Sequence[str]) -> Weights:
+    """Returns weights of a network whose logits are higher by `changes`, by label (Menon et al. 2021, arXiv
+    2007.07314)."""
+    change_K = torch.tensor([changes.get(name, 0.0) for name in names])
+    return weights | {"classify.bias": weights["classify.bias"] + change_K}
+
+
+def raised_shares(label_N: np.ndarray, changes: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Returns the shares of the labels from which a network of the same answers would have learnt without `changes`;
+    samples under 0 have no label."""
+    counts_K = np.bincount(label_N[label_N >= 0], minlength=len(names)).astype(float)
+    counts_K *= np.exp([changes.get(name, 0.0) for name in names])
+    return dict(zip(names, (counts_K / counts_K.sum()).round(5).tolist(), strict=True))
+
+
 def threshold(confidence_N: np.ndarray, correct_N: np.ndarray) -> float:
     """Returns the lowest confidence from which at most MAX_WRONG of all pictures get a wrong label."""
     candidates = np.unique(np.round(confidence_N, 3))

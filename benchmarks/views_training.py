@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.training import fit
 from benchmarks.views_pictures import FIELD, Pictures, pictures, unseen_machines
-from benchmarks.views_scores import Weights, measure, ship
+from benchmarks.views_scores import Weights, measure, raised, raised_shares, ship
 from benchmarks.views_stills import Clips, clips, dataset
 from echoplane.dataset.shards import Shards, read_shards
 from echoplane.phantom import USUAL
@@ -71,16 +71,12 @@ def trained(seed: int) -> Weights:
 
 def adjusted(weights: Weights) -> Weights:
     """Returns weights of a network whose logits are higher by ADJUSTED."""
-    change_K = torch.tensor([ADJUSTED.get(name, 0.0) for name in task.names()])
-    return weights | {"classify.bias": weights["classify.bias"] + change_K}
+    return raised(weights, ADJUSTED, task.names())
 
 
 def trained_shares(shards: Shards) -> dict[str, float]:
     """Returns the share of each label among the training pictures, with ADJUSTED."""
-    label_N = shards.index["label"][shards.rows_of("train")]
-    counts_K = np.bincount(label_N[label_N >= 0], minlength=len(task.names())).astype(float)
-    counts_K *= np.exp([ADJUSTED.get(name, 0.0) for name in task.names()])
-    return dict(zip(task.names(), (counts_K / counts_K.sum()).round(5).tolist(), strict=True))
+    return raised_shares(shards.index["label"][shards.rows_of("train")], ADJUSTED, task.names())
 
 
 def spent_s(seed: int) -> float:

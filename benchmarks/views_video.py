@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from benchmarks import views_video_scores as scores
 from benchmarks.training import fit
 from benchmarks.views_clips import FREQUENT, INPUT, TESTS, TRAIN, Clips, dataset, test_set
+from benchmarks.views_scores import raised, raised_shares
 from echoplane import __version__
 from echoplane.bundle import Code
 from echoplane.bundle.export import Exported, Training, export
@@ -50,14 +51,18 @@ AUGMENTATION = Augmentation(
 CONFIG = TrainConfig(
     steps=2000, epoch_steps=100, learning_rate=3e-3, warmup=0.1, balance=0, loss={"outlier_weight": 0.1}
 )
+ADJUSTED = {"a4c": 1.0, "a2c": 0.5}
+"""Added to these logits after training, as for stills (`views_training.ADJUSTED`)."""
 
 
 def trained() -> Training:
-    """Returns the output of the training, as the stage `train` leaves it; rendered and trained unless it is there."""
+    """Returns the output of the training, as the stage `train` leaves it, its logits raised by ADJUSTED; rendered and
+    trained unless it is there."""
     samples, folder = WORK / "samples", WORK / "training"
     digest = dataset(samples)
     state = fit(learning_of(task.NAME), folder, read_shards(samples), CONFIG, NETWORK, AUGMENTATION)
-    save_file({name: each.contiguous() for name, each in state.weights.items()}, folder / "checkpoint.safetensors")
+    weights = raised(state.weights, ADJUSTED, task.names())
+    save_file({name: each.contiguous() for name, each in weights.items()}, folder / "checkpoint.safetensors")
     described = {"task": task.NAME, "network": NETWORK.model_dump(mode="json"), "steps": state.steps}
     described |= {"data_digest": digest, "split_id": digest[:16], "history": state.history}
     (folder / "training.json").write_text(json.dumps(described, indent=1))
@@ -81,12 +86,19 @@ def made(training: Training, done: Exported) -> dict[str, Any]:
         "clips": int((train & (index["label"] >= 0)).sum()),
         "outliers": int((train & (index["label"] < 0)).sum()),
         "frequent": " and ".join(name.upper() for name in FREQUENT),
+        "adjusted": ADJUSTED,
+        "trained_shares": trained_shares(),
         "steps": training.steps,
         "batch": CONFIG.batch,
         "minutes": round(float((WORK / "training" / "cpu_s.txt").read_text()) / 60),
         "seeds": f"{TRAIN.groups.start} to {TRAIN.groups.stop - 1}",
         "calibration": done.calibration.sentence,
     }
+
+
+def trained_shares() -> dict[str, float]:
+    shards = read_shards(WORK / "samples")
+    return raised_shares(shards.truths[shards.rows_of("train")], ADJUSTED, task.names())
 
 
 def test_sets() -> dict[str, scores.Scored]:
@@ -113,7 +125,11 @@ def main() -> None:
         parser.error("--camus is needed to score and to ship")
     folder, done = exported(training)
     if args.what == "score":
-        print(json.dumps(scores.chosen_on(folder, args.camus, read_shards(WORK / "samples")), indent=1))
+        print(
+            json.dumps(
+                scores.chosen_on(folder, made(training, done), args.camus, read_shards(WORK / "samples")), indent=1
+            )
+        )
         return
     scores.ship(folder, made(training, done), test_sets(), args.camus, read_shards(WORK / "samples"), WORK)
 

@@ -4,7 +4,7 @@ Axes: N clip, T frame, H row, W column, K label."""
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from echoplane.phantom.patient import VIEW_NAMES
 from echoplane.study.reading import read_study_at
 from echoplane.study.study import Study
 from echoplane.tasks import view_video as task
+from echoplane.tasks.calibration import ALWAYS_ANSWERED
 from echoplane.tasks.task import Result, Rows, probabilities_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / task.NAME
@@ -102,33 +103,34 @@ def screens(folder: Path, model: runtimes.OpenModel) -> tuple[list[Result], np.n
     return results, np.array(labels), np.array(patients)
 
 
-def chosen_thresholds(model: runtimes.OpenModel, real: Scored, shards: Shards) -> task.Thresholds:
-    """Returns the bundle's thresholds, that of confidence raised until few of the clips that it is chosen on have a
-    wrong label (`views_scores.MAX_WRONG`): frozen real stills, and validation clips."""
+def chosen_thresholds(
+    model: runtimes.OpenModel, made: Mapping[str, Any], real: Scored, shards: Shards
+) -> task.Thresholds:
+    """Returns the bundle's thresholds, those of confidence raised until few of the clips that they are chosen on have a
+    wrong label (`views_scores.MAX_WRONG`): validation clips, and for the labels whose logits were raised also frozen
+    real stills."""
     thresholds = task.Thresholds.model_validate(model.bundle.thresholds.model_dump())
     rows = shards.rows_of("validation")
     validation = Scored(np.stack([shards.sample(row) for row in rows]), shards.truths[rows], rows)
-    needed = [thresholds.abstain_below]
-    for scored in (real, validation):
+    needed = []
+    for scored in (validation, real):
         found_NK = logits(model, scored.clip_NTHW)
         confidence_N = softmax_at(found_NK, thresholds.temperature).max(axis=1)
         needed.append(threshold(confidence_N, found_NK.argmax(axis=1) == scored.label_N))
-    chosen = {"abstain_below": round(max(needed), 3), "trained_shares": trained_shares(shards)}
-    return thresholds.model_copy(update=chosen)
+    others = max(needed[0], thresholds.abstain_below, ALWAYS_ANSWERED)
+    chosen = {
+        "abstain_below": round(others, 3),
+        "label_thresholds": {name: round(max(others, needed[1]), 3) for name in made["adjusted"]},
+        "trained_shares": made["trained_shares"],
+    }
+    return task.Thresholds.model_validate(thresholds.model_dump() | chosen)
 
 
-def trained_shares(shards: Shards) -> dict[str, float]:
-    """Returns the share of each view among the training clips, which are drawn as often as they are there."""
-    label_N = shards.truths[shards.rows_of("train")]
-    counts_K = np.bincount(label_N[label_N >= 0], minlength=len(task.names()))
-    return {name: float(share) for name, share in zip(task.names(), counts_K / counts_K.sum(), strict=True)}
-
-
-def chosen_on(folder: Path, camus_folder: Path, shards: Shards) -> dict[str, Any]:
+def chosen_on(folder: Path, made: Mapping[str, Any], camus_folder: Path, shards: Shards) -> dict[str, Any]:
     """Returns the thresholds, and figures of the clips that they are chosen on."""
     model = opened(folder)
     real = frozen(camus_folder, "choose")
-    thresholds = chosen_thresholds(model, real, shards)
+    thresholds = chosen_thresholds(model, made, real, shards)
     rows = shards.rows_of("validation")
     clips = np.stack([shards.sample(row) for row in rows])
     return {
@@ -200,7 +202,7 @@ def ship(
     """Seals the exported bundle in the place of the shipped one, its threshold chosen, and scores every set."""
     model = opened(folder)
     chosen = frozen(camus_folder, "choose")
-    thresholds = chosen_thresholds(model, chosen, shards)
+    thresholds = chosen_thresholds(model, made, chosen, shards)
     model = replace(model, bundle=replace(model.bundle, spec=_with(model.bundle.spec, thresholds)))
     report: dict[str, Any] = {"made": made, "thresholds": thresholds.model_dump(), "sets": {}}
     report["sets"]["usual, DICOM files"] = figures(*screens(work / "screens", model))
