@@ -16,6 +16,11 @@ ENUMERATED = {
     ),
     # PS3.3 C.7.6.1.1.5
     "LossyImageCompression": frozenset(("00", "01")),
+    # PS3.3 C.7.3.1.1.2
+    "PatientPosition": frozenset(
+        ("HFP", "HFS", "HFDR", "HFDL", "FFP", "FFS", "FFDR", "FFDL", "LFP", "LFS", "RFP", "RFS", "AFP", "AFS", "AFDR",
+         "AFDL", "PFP", "PFS", "PFDR", "PFDL", "SITTING")
+    ),
     # PS3.3 C.8.3.1
     "MRAcquisitionType": frozenset(("1D", "2D", "3D")),
 }  # fmt: skip

@@ -34,6 +34,9 @@ _PARTS_OF_A_DAY = 3
 _DIGITS_OF_A_SHORT_DAY, _DIGITS_OF_A_PIECE, _DIGITS_OF_A_CODE = 3, 5, 6
 _IMAGE_PIXEL = 0x0028
 """Group of rows, columns and frames, which the pixels confirm."""
+_CODE_VALUES = ("CodeValue", "LongCodeValue")
+_OF_ITEMS = frozenset((*_CODE_VALUES, "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning"))
+"""Attributes of a code (PS3.3 8.8), which stand in items alone; in another place their text is no code."""
 _CONFIRMED = "NumberOfWaveformSamples"
 """Number that may be long, since a file with fewer samples is rejected, and further ones are cut off."""
 _SEX = frozenset("MFO")
@@ -54,6 +57,8 @@ def rebuild(original: Dataset, context: Context, depth: int = 0) -> Dataset:
     built: dict[BaseTag, Element] = {}
     for item in list(original.values()):
         rule = allowed.get(int(item.tag))
+        if depth == 0 and rule is not None and rule.keyword in _OF_ITEMS:
+            rule = None
         if rule is None:
             if not (context.policy.safe_private and _copy_private(original, item, built, context)):
                 context.note(_public_name(int(item.tag)), "removed")
@@ -156,10 +161,9 @@ def _convert_sequence(original: Dataset, rule: Allowed, context: Context, depth:
 
 def _is_public_code(item: Dataset) -> bool:
     """Returns True if the item is no code, or a code of a listed scheme; a site's own code can identify a person."""
-    if "CodeValue" not in item and "LongCodeValue" not in item:
-        return True
-    value = item.get("CodeValue") or item.get("LongCodeValue")
-    return codes.is_public_code(str(item.get("CodingSchemeDesignator")), str(value))
+    scheme, present = str(item.get("CodingSchemeDesignator")), [name for name in _CODE_VALUES if name in item]
+    values = [str(item.get(name)) for name in present if item.get(name)]
+    return not present or (bool(values) and all(codes.is_public_code(scheme, value) for value in values))
 
 
 def _convert_binary(original: Dataset, item: Element, rule: Allowed, context: Context) -> RawDataElement | None:
@@ -217,7 +221,7 @@ def _holds_own(value: bytes, vr: str, rule: Allowed, context: Context) -> bool:
     values = () if rule.vr == "AT" else [number for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value)]
     may_be_long = rule.keyword == _CONFIRMED
     found = any(own.is_number(number) or (not may_be_long and numbers.could_identify(number)) for number in values)
-    return found or own.inside_bytes(value)
+    return found or numbers.hold_a_day([f"{number:g}" for number in values], own.day_forms) or own.inside_bytes(value)
 
 
 def _convert_strings(values: list[str], rule: Allowed, action: str, context: Context) -> list[str]:
@@ -228,18 +232,23 @@ def _convert_strings(values: list[str], rule: Allowed, action: str, context: Con
         own = context.own
         cut_up = numbers.of_decimals(values) & own.numbers or (len(values) > 1 and numbers.in_digits(values, own.days))
         cut_up = cut_up or (len(values) == _PARTS_OF_A_DAY and "".join(values) in own.day_forms)
+        cut_up = cut_up or numbers.hold_a_day(values, own.day_forms)
         return [
-            "" if cut_up or _is_short_day(value, rule, own) else _number(value, rule.vr, context) for value in values
+            "" if cut_up or _is_short_own(value, rule, own) else _number(value, rule.vr, context) for value in values
         ]
     if action == "keep" and rule.vr != "CS":  # a device or an institution is kept unless it names a person
         return [value if _names_no_one(value, context) else "" for value in values]
     return clean_text.clean(values, rule.keyword, context, terms=rule.vr == "CS")
 
 
-def _is_short_day(value: str, rule: Allowed, own: OwnValues) -> bool:
-    """Returns True for 416 or 1604 if a date of the file is 16 April; counts of images have such numbers by chance."""
-    counts = rule.keyword == "InstanceNumber" or rule.tag >> 16 == _IMAGE_PIXEL or rule.vr != "IS"
-    return not counts and len(value) >= _DIGITS_OF_A_SHORT_DAY and value in own.day_forms
+def _is_short_own(value: str, rule: Allowed, own: OwnValues) -> bool:
+    """Returns True for 416 or 1604 if a date of the file is 16 April, and for 4711 or 4711.0 if that is an identifier;
+    counts of images have such numbers by chance."""
+    if rule.keyword == "InstanceNumber" or rule.tag >> 16 == _IMAGE_PIXEL:
+        return False
+    if numbers.DECIMAL.fullmatch(value) and numbers.whole(value) in own.short_numbers:
+        return True
+    return rule.vr == "IS" and len(value) >= _DIGITS_OF_A_SHORT_DAY and value in own.day_forms
 
 
 def _names_no_one(value: str, context: Context) -> bool:

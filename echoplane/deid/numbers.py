@@ -12,6 +12,8 @@ from math import isfinite
 
 _LEAST_DIGITS = 5
 """Minimum number of digits of an identifier; shorter ones are too common as counts and sizes."""
+_SHORT = re.compile(r"\d{4}", re.ASCII)
+_YEAR_DIGITS = 4
 _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
 _MOST_TOGETHER = 2
@@ -40,6 +42,25 @@ def of_identifier(text: str) -> set[str]:
     """Returns the digits of an identifier, without separators and leading zeros; empty if there are too few."""
     digits = re.sub(r"[^0-9]", "", text).lstrip("0")
     return {digits} if len(digits) >= _LEAST_DIGITS else set()
+
+
+def of_short_identifier(text: str) -> set[str]:
+    """Returns an identifier of four digits, whose number alone is its own in a file; empty if it is another."""
+    digits = text.strip().lstrip("0")
+    return {digits} if re.fullmatch(_SHORT, digits) else set()
+
+
+def whole(text: str) -> str:
+    """Returns the digits of a decimal number without sign and leading zeros; empty if it has a fraction."""
+    number = abs(float(text))
+    return f"{number:.0f}" if number.is_integer() else ""
+
+
+def hold_a_day(values: list[str], forms: set[str]) -> bool:
+    """Returns True if three numbers after one another are day, month and year, the year in four digits, in any order;
+    `forms` are those of `forms_of_day`. Two digits of a year would match counts by chance."""
+    triples = zip(values, values[1:], values[2:], strict=False)
+    return any("".join(parts) in forms for parts in triples if max(map(len, parts)) == _YEAR_DIGITS)
 
 
 def of_decimals(values: list[str]) -> set[str]:

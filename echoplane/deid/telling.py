@@ -28,6 +28,11 @@ _DEVICE = frozenset(("Manufacturer", "ManufacturerModelName", "SoftwareVersions"
 VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
 _OPEN_TERMS = frozenset(("ImageType", "FrameType", "ScanOptions", "TransducerType"))
 """Attributes with coded strings (CS) whose values the standard does not list completely."""
+_PLACES = frozenset(("BED", "BETT", "BOX", "CHAMBRE", "FLOOR", "LAB", "LIT", "RAUM", "ROOM", "SAAL", "SALA", "SALLE",
+                     "SERVICE", "STATION", "SUITE", "UNIT", "WARD", "ZIMMER"))  # fmt: skip
+_NUMBERED_PLACE = re.compile(r"(?:BED|BOX|CCU|ER|ICU|LAB|OP|OR|RM|ROOM|UNIT|WARD)\d{1,3}[A-Z]?", re.ASCII)
+_PRIVATE_ADDRESS = re.compile(r"(?<![\d.])(?:192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}(?![\d.])", re.ASCII)
+"""Network address of a device (RFC 1918); those from 10.0.0.0 on look like versions."""
 _ROMAN = frozenset(("I", "II", "III", "IV", "V", "VI"))
 _CUES = frozenset(
     ("BY", "DOCTOR", "DR", "FOR", "FRAU", "HERR", "MISS", "MME", "MRS", "NAME", "PATIENT", "PROF", "PT", "REF", "SIR")
@@ -80,8 +85,9 @@ def telling_tokens(values: list[str], tokens: list[Token], keyword: str, context
     found |= _own(atoms, keyword, context)
     found |= _spelled(tokens, over_values=terms)
     found |= _ages(tokens, keyword, context)
-    if not names_no_one:
-        found |= _names(tokens, keyword, context)
+    found |= _names(tokens, keyword, context)
+    if keyword in VERSIONS:
+        found |= _places(values, tokens)
     found |= {k + 1 for k, token in enumerate(tokens[:-1]) if token.upper in _BIRTH}
     if keyword not in _DEVICE:
         found |= _initials(tokens, names_no_one, context)
@@ -232,6 +238,18 @@ def _is_four_digit_day(text: str) -> bool:
     if not re.fullmatch(r"0\d{3}", text, re.ASCII):
         return False
     return 1 <= int(text[:2]) <= 31 and (1 <= int(text[2:]) <= 31)
+
+
+def _places(values: list[str], tokens: list[Token]) -> set[int]:
+    """Returns the tokens of a device's name or version that tell where it stands: unit D27, OR12, 192.168.77.14."""
+    spans = [(k, m.start(), m.end()) for k, value in enumerate(values) for m in _PRIVATE_ADDRESS.finditer(value)]
+    found = {k for k, t in enumerate(tokens) if any(t.value == v and start <= t.start < end for v, start, end in spans)}
+    for k, token in enumerate(tokens):
+        if token.upper in _PLACES and k + 1 < len(tokens):
+            found |= {k + 1}
+        elif _NUMBERED_PLACE.fullmatch(token.upper):
+            found |= {k}
+    return found
 
 
 def _names(tokens: list[Token], keyword: str, context: Context) -> set[int]:

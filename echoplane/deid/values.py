@@ -46,6 +46,8 @@ class OwnValues:
     identifiers: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
     """Digits of the identifiers and of the birth date, without leading zeros."""
+    short_numbers: set[str] = field(default_factory=set)
+    """Identifiers of four digits."""
     days: set[str] = field(default_factory=set)
     """Digits of every date with its year, without leading zeros."""
     day_forms: set[str] = field(default_factory=set)
@@ -152,6 +154,7 @@ def _note_text(own: OwnValues, text: Text, value: str) -> None:
         own.joined |= {joined for part in value.split("\\") if (joined := _joined_identifier(part))}
         own.identifiers |= {token for token in tokens if len(token) > 2}
         own.numbers |= {number for part in value.split("\\") for number in numbers.of_identifier(part)}
+        own.short_numbers |= {number for part in value.split("\\") for number in numbers.of_short_identifier(part)}
 
 
 def _initials(value: str) -> set[str]:

@@ -129,6 +129,52 @@ def test_a_whole_number_of_more_than_five_digits_goes() -> None:
     assert left("SeriesNumber", "16117") == "16117"
 
 
+@pytest.mark.parametrize("keyword", ["SeriesNumber", "AcquisitionNumber", "HeartRate", "TriggerTime"])
+def test_an_identifier_of_four_digits_goes_from_numbers_but_for_counts_of_images(keyword: str) -> None:
+    assert left(keyword, "4711", PatientID="4711") == ""
+    assert left(keyword, "4711", PatientID="471100") == "4711"
+    assert left("InstanceNumber", "4711", PatientID="4711") == "4711"
+
+
+def test_a_day_over_the_values_of_a_binary_number_goes() -> None:
+    birth = {"PatientBirthDate": "19571103"}
+    assert "TableOfXBreakPoints" not in rebuilt(TableOfXBreakPoints=[3, 11, 1957], **birth)
+    assert "TableOfXBreakPoints" not in rebuilt(TableOfXBreakPoints=[7, 1957, 11, 3], **birth)
+    assert rebuilt(TableOfXBreakPoints=[3, 11, 1958], **birth).TableOfXBreakPoints == [3, 11, 1958]
+    assert rebuilt(TableOfXBreakPoints=[3, 11, 57], **birth).TableOfXBreakPoints == [3, 11, 57]
+
+
+@pytest.mark.parametrize("keyword", ["CodeValue", "LongCodeValue", "CodeMeaning", "CodingSchemeDesignator"])
+def test_a_code_outside_an_item_goes(keyword: str) -> None:
+    assert keyword not in rebuilt(**{keyword: "Smithers"})
+
+
+def test_a_code_stays_only_if_each_of_its_values_is_one() -> None:
+    code = Dataset()
+    code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning = "SCT", "399214001", "Apical four chamber"
+    assert len(rebuilt(ViewCodeSequence=[code]).ViewCodeSequence) == 1
+    code.LongCodeValue = "Smithers W. 055-1277"
+    assert len(rebuilt(ViewCodeSequence=[code]).ViewCodeSequence) == 0
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text", "after"),
+    [
+        ("SoftwareVersions", "192.168.77.14", ""),
+        ("SoftwareVersions", "51.80.108.010", "51.80.108.010"),
+        ("ManufacturerModelName", "Vivid Unit D27", "Vivid Unit"),
+        ("ManufacturerModelName", "OR12", ""),
+        ("ManufacturerModelName", "Vivid E95", "Vivid E95"),
+        ("BodyPartExamined", "LANGE", ""),
+        ("BodyPartExamined", "HEART", "HEART"),
+        ("PatientPosition", "LONG", ""),
+        ("PatientPosition", "HFS", "HFS"),
+    ],
+)
+def test_a_device_tells_no_place_and_a_coded_term_is_no_name(keyword: str, text: str, after: str) -> None:
+    assert left(keyword, text) == after
+
+
 def test_a_short_name_over_two_elements_goes() -> None:
     built = rebuilt(PatientName="Ito^Ren", StageName="I", ViewName="to")
     assert not built.StageName
