@@ -7,46 +7,97 @@ killed device is a forked process, whose check reads every digest. Requests and 
 """
 
 import argparse
-import json
 import os
 import signal
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import machine
+from benchmarks.results import CHECKOUT, record
 from echoplane import bundle as bundles
 from echoplane.edge import publish
-from echoplane.edge.fleet import summary
-from echoplane.edge.policy import Policy, decide
+from echoplane.edge.policy import Policy, decide, tally
 from echoplane.edge.upload import receive
+from serving.edge.device import Device
 from tests.edge_site import TASK, Site
 from tests.tiny_bundle import make_tiny_bundle
 
-SEED, CYCLES_A_DAY, SITE = 7, 288, 10_000
+DEVICES, KILLS, SEED = 1000, 100, 7
+CYCLES_A_DAY, SITE = 288, 10_000
 """The site that is extrapolated to has this many devices, which look every 5 minutes."""
 LONGEST_S = 0.12
 """Latest moment of a kill, about the length of a cycle that takes a bundle."""
+SHIPPED = CHECKOUT / "models" / TASK
+"""Bundle whose size is extrapolated with."""
+DAY_S, KIB, GIB = 86_400, 1 << 10, 1 << 30
+
+Figures = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one cycle per device: requests, bytes that the server sent, time of the simulated device and server."""
+
+    requests: float
+    sent_bytes: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.requests:.1f} requests, {self.sent_bytes / KIB:.1f} KiB, {1000 * self.seconds:.0f} ms"
+
+
+@dataclass
+class RollOut:
+    """What was seen of a roll-out: devices that served it when each ring was judged, and times in seconds."""
+
+    served: list[int]
+    end: str = ""
+    widen_s: float = 0
+    receive_s: float = 0
+    total_s: float = 0
+
+
+def measure() -> None:
+    """Records the figures of DEVICES devices and KILLS kills."""
+    run(DEVICES, KILLS)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.edge_fleet", description=__doc__)
-    parser.add_argument("--devices", type=int, default=1000)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--devices", type=int, default=DEVICES, help=f"number of devices. Default: {DEVICES}")
+    parser.add_argument("--kills", type=int, default=KILLS, help=f"number of kills. Default: {KILLS}")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder))
-        good = [make_tiny_bundle(Path(folder) / f"bundle-{seed}", seed) for seed in (1, 2)]
-        print(json.dumps({"kills": killed(site, good, args.kills)}, indent=1), flush=True)
-        print(json.dumps({"fleet": rolled_out(site, good, args.devices)}, indent=1))
-        site.close()
+    run(args.devices, args.kills)
     return 0
 
 
-def killed(site: Site, good: list[Path], kills: int) -> dict[str, int]:
-    """Kills a device while it takes one of two bundles in turn, and counts what it serves afterwards."""
+def run(devices: int, kills: int) -> None:
+    """Measures, prints and records every figure."""
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder))
+        good = [make_tiny_bundle(Path(folder) / f"bundle-{seed}", seed) for seed in (1, 2)]
+        whole = killed(site, good, kills)
+        kept = {"figure": f"{kills} kills at random points: a whole bundle serves after", "value": f"{whole}"}
+        figures = [kept | {"expected": f"{kills}"}, *rolled_out(site, good, devices)]
+        site.close()
+    print("\n".join(f"{one['figure']}: {one['value']}" for one in figures))
+    command = f"python -m benchmarks.edge_fleet --devices {devices} --kills {kills}"
+    text = (
+        f"{devices:,} devices as objects of one process, with a bundle of 75 KB, and an HTTP server beside them that "
+        "counts requests and bytes; publisher and policy are the product's. The golden check runs once per bundle. A "
+        "killed device is a forked process. What is extrapolated is said; everything else was measured."
+    )
+    record("edge-fleet", "A thousand simulated edge devices", figures, machine.conditions(command, SEED), text)
+
+
+def killed(site: Site, good: list[Path], kills: int) -> int:
+    """Kills a device while it takes one of two bundles in turn; returns how often it then serves one of them, whole."""
     rng, options = np.random.default_rng(SEED), {"check_bundle": lambda task, folder: bundles.read(folder)}
     serving = 0
     done = 0
@@ -65,46 +116,90 @@ def killed(site: Site, good: list[Path], kills: int) -> dict[str, int]:
         done += 1
         link = site.device("killed", **options).agent.slots.link(TASK)
         serving += bundles.read(link.resolve()).id in offered
-    return {"kills": done, "a whole bundle serves": serving}
+    return serving
 
 
-def rolled_out(site: Site, good: list[Path], count: int) -> dict[str, object]:
-    """Rolls a bundle out to `count` devices by the policy, and counts what each step cost."""
+def rolled_out(site: Site, good: list[Path], count: int) -> Figures:
+    """Rolls a bundle out to `count` devices by the policy, and says what each part cost."""
     names = [f"box-{number}" for number in range(count)]
     current = publish.plan_of(site.repository, "stable").tasks[TASK].candidate
     new = next(folder for folder in good if bundles.read(folder).id != current.bundle)
     devices = [site.device(name) for name in names]
-    site.requests.clear()
+    taking = cost(site, devices)
+    publish_s = seconds(lambda: publish.publish(site.repository, "stable", new, "first", names))
+    seen = widened(site, devices)
+    idle = cost(site, devices)
+    rings = (1, -(-count // 10), count)
+    publisher = f"{publish_s:.2f}, {seen.widen_s:.2f}, {seen.receive_s:.2f}"
+    return [
+        {
+            "figure": "devices that served it when each ring was judged",
+            "value": ", ".join(map(str, seen.served)),
+            "expected": ", ".join(map(str, rings)),
+        },
+        {"figure": "end of the roll-out", "value": seen.end, "expected": "done"},
+        {"figure": "roll-out to all, devices one after the other, s", "value": f"{seen.total_s:.0f}"},
+        {"figure": "publisher: to publish, to open a ring, to read all reports, s", "value": publisher},
+        {"figure": "a device's cycle that takes a first bundle", "value": str(taking)},
+        {"figure": "a device's cycle without news", "value": str(idle)},
+        {"figure": f"requests of {count:,} devices per day, every 5 minutes", "value": per_day(count, idle)},
+        *extrapolated(idle),
+    ]
+
+
+def widened(site: Site, devices: list[Device]) -> RollOut:
+    """Lets every device look, then does what the policy says, until it no longer widens."""
+    names, limits, seen = [device.agent.device for device in devices], Policy(soak_h=0), RollOut([])
     start_s = time.monotonic()
-    [device.cycle() for device in devices]
-    taking = len(site.requests) / count
-    publish.publish(site.repository, "stable", new, "first", names)
-    rings, limits = [], Policy(soak_h=0)
     while True:
         for device in devices:
             device.cycle()
+        read_s = time.monotonic()
         received = receive(str(site.folder / "reports"))
+        seen.receive_s = time.monotonic() - read_s
         plan = publish.plan_of(site.repository, "stable").tasks[TASK]
-        rings.append(f"{plan.candidate.ring}: {summary(received.reports, TASK)['serving']} serving what they should")
         decision = decide(plan, TASK, received, limits, datetime.now(UTC))
+        seen.served.append(tally(plan.candidate, TASK, received).serving)
         if decision.action != "widen":
-            break
-        publish.widen(site.rollout(), decision.ring, names)
-    elapsed_s = time.monotonic() - start_s
-    site.requests.clear()
-    [device.cycle() for device in devices]
-    idle = len(site.requests) / count
-    return {
-        "devices": count,
-        "rings": rings,
-        "end": f"{decision.action}: {decision.reason}",
-        "seconds for all": round(elapsed_s, 1),
-        "requests per device that takes a bundle": taking,
-        "requests per device and cycle without news": idle,
-        f"extrapolated: requests per second of {SITE:,} devices every 5 minutes": round(
-            SITE * CYCLES_A_DAY * idle / 86_400, 1
-        ),
-    }
+            seen.end, seen.total_s = decision.action, time.monotonic() - start_s
+            return seen
+        seen.widen_s = seconds(lambda ring=decision.ring: publish.widen(site.rollout(), ring, names))
+
+
+def extrapolated(idle: Cost) -> Figures:
+    """What a site of SITE devices needs, if each costs what a device of this fleet did."""
+    bundle_bytes = sum(path.stat().st_size for path in SHIPPED.iterdir())
+    sent_gib = SITE * CYCLES_A_DAY * idle.sent_bytes / GIB
+    start = f"extrapolated to {SITE:,} devices:"
+    return [
+        {
+            "figure": f"{start} requests per second, and per day",
+            "value": f"{SITE * CYCLES_A_DAY * idle.requests / DAY_S:.0f}, {per_day(SITE, idle)}",
+        },
+        {"figure": f"{start} sent per day without news, GiB", "value": f"{sent_gib:.0f}"},
+        {
+            "figure": f"{start} a bundle of {bundle_bytes / (1 << 20):.1f} MiB for all of them, GiB",
+            "value": f"{SITE * bundle_bytes / GIB:.0f}",
+        },
+    ]
+
+
+def per_day(count: int, idle: Cost) -> str:
+    return f"{count * CYCLES_A_DAY * idle.requests / 1e6:.1f} million"
+
+
+def cost(site: Site, devices: list[Device]) -> Cost:
+    """Runs one cycle of every device."""
+    requests, sent_bytes = len(site.requests), site.sent_bytes
+    elapsed_s = seconds(lambda: [device.cycle() for device in devices])
+    count = len(devices)
+    return Cost((len(site.requests) - requests) / count, (site.sent_bytes - sent_bytes) / count, elapsed_s / count)
+
+
+def seconds(act: Callable[[], object]) -> float:
+    start_s = time.monotonic()
+    act()
+    return time.monotonic() - start_s
 
 
 if __name__ == "__main__":

@@ -137,9 +137,12 @@ class Publisher:
         options = ("--bundle", str(bundle), "--ring", ring, "--devices", ",".join(devices))
         return self._edge("publish", *options, *self._copied)["bundle"]
 
-    def act(self) -> dict[str, Any]:
-        """Does what the policy decides, without a time to wait in a ring, and returns how the roll-out stood before."""
-        reports = ("--reports", f"s3://{REPORTS}", "--soak-h", "0", "--act")
+    def act(self, soak_h: float = 0) -> dict[str, Any]:
+        """Does what the policy decides, and returns how the roll-out stood before.
+
+        Times are not judged: the devices are processes of one machine, and slow each other down.
+        """
+        reports = ("--reports", f"s3://{REPORTS}", "--max-slower", "1000", "--soak-h", str(soak_h), "--act")
         return self._edge("status", *reports, *self._copied)[TASK]
 
     def halt(self, reason: str) -> None:

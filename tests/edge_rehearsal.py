@@ -6,34 +6,29 @@ first device has its service too, which is asked all the time.
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from unittest import mock
-
-import httpx
 
 from echoplane.bundle.spec import GOLDEN
 from echoplane.edge import publish, repository
 from echoplane.edge.fleet import Report
 from echoplane.edge.keys import read_keys
-from echoplane.edge.rollout import place
-from tests import dicom_files
-from tests.edge_process import REPORTS, REPOSITORY, Box, Publisher, SlowLink
+from tests.edge_fleet import TENTH, Asked, Fleet, reports_serving
+from tests.edge_process import REPOSITORY, Box, SlowLink
 from tests.edge_site import TASK, make_bad_bundle
 from tests.minio_process import Store
 from tests.tiny_bundle import make_tiny_bundle
 
 WAIT_S = 900
 """Longest time in seconds that a step is waited for."""
-LOOK_S, WATCH_S, ASK_S = 0.5, 0.02, 0.25
+LOOK_S, WATCH_S = 0.5, 0.02
+ANSWERS = 250
+"""Answers that the bundle before has given when one that abstains is offered; the policy compares from 200 on."""
 AWAY_S = 30
 """Shortest time in seconds for which the store is away."""
-TENTH = 10
-"""One in so many devices is killed in mid-download, or started while the store is away."""
 LINK_BYTES_PER_S, CUT_BYTES = 10_000, 16_384
 """Speed of a killed device's link, on which the largest file takes seven seconds, and what has arrived of it then."""
 HALTED = "more abstentions at two sites"
@@ -57,92 +52,11 @@ class Step:
         return self.seen == self.expected
 
 
-class Fleet:
-    """Devices with their agents, a publisher and a store, all below `folder`."""
-
-    def __init__(self, folder: Path, store: Store, devices: int, poll_s: float) -> None:
-        self.folder, self.store, self.publisher = folder, store, Publisher(folder, store)
-        names = sorted((f"box-{number}" for number in range(devices)), key=place)
-        settings = {"POLL_S": str(poll_s), "REPORTS": f"{store.endpoint}/{REPORTS}"}
-        url, root_file = f"{store.endpoint}/{REPOSITORY}", self.publisher.root_file
-        self.boxes = [Box(folder / name, name, url, root_file, **settings) for name in names]
-        """Devices by their places: the one of the first ring is the first."""
-        self._before, self._up = 0, True
-
-    @property
-    def names(self) -> list[str]:
-        return [box.device for box in self.boxes]
-
-    @property
-    def tenth(self) -> list[Box]:
-        """A tenth of the devices, at least one, without the first."""
-        return self.boxes[1 : 1 + max(1, len(self.boxes) // TENTH)]
-
-    @property
-    def requests(self) -> int:
-        """The number of the agents' requests that have reached the store: reading the repository, writing reports."""
-        if not self._up:
-            return self._before
-        reading, writing = (REPOSITORY, "GetObject"), (REPORTS, "PutObject")
-        return self._before + self.store.requests(*reading) + self.store.requests(*writing)
-
-    def stop_store(self) -> None:
-        self._before, self._up = self.requests, False
-        self.store.stop()
-
-    def start_store(self) -> None:
-        self.store.start()
-        self._up = True
-
-    def serving(self, bundle: str) -> int:
-        """The number of devices that serve `bundle`, whole."""
-        return sum(box.bundle() == bundle for box in self.boxes)
-
-    def reported(self, holds: Callable[[Report], bool]) -> int:
-        """The number of devices whose last report is as `holds` says."""
-        return sum(holds(report) for report in self.publisher.reports().values())
-
-    def settled(self, bundle: str) -> int:
-        """The number of devices that serve `bundle`, or of those that report so, if it is smaller."""
-        return min(self.serving(bundle), self.reported(lambda report: _reports(report, bundle)))
-
-
-class Asked:
-    """A service that is asked for an answer all the time, from its first bundle on."""
-
-    def __init__(self, url: str) -> None:
-        self.answers, self.failures = list[str](), list[str]()
-        self._url, self._end = f"{url}/v1/{TASK}", threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        self._thread.start()
-
-    @property
-    def bundles(self) -> list[str]:
-        """The bundles that answered, each time another one did."""
-        return [bundle for bundle, _ in groupby(self.answers)]
-
-    def close(self) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        clip = dicom_files.grey_clip()
-        with httpx.Client(timeout=60, trust_env=False) as client:
-            while not self._end.wait(ASK_S):
-                try:
-                    response = client.post(self._url, files={"file": ("clip.dcm", clip)})
-                    if response.status_code == httpx.codes.OK:
-                        self.answers.append(response.json()["model"]["bundle"])
-                    elif self.answers:
-                        self.failures.append(f"HTTP {response.status_code}")
-                except httpx.HTTPError as error:
-                    self.failures.append(type(error).__name__)
-
-
 def rehearsed(folder: Path, devices: int, poll_s: float, stagger_s: float) -> Iterator[Step]:
     """Takes a fleet through all steps, and yields each at its end."""
     good = [make_tiny_bundle(folder / f"bundle-{seed}", seed) for seed in range(4)]
     bad = make_bad_bundle(folder / "bundle-bad")
+    unsure = make_tiny_bundle(folder / "bundle-unsure", 5, abstain_below=0.999)
     store = Store(folder / "minio")
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, store.access))
@@ -151,13 +65,14 @@ def rehearsed(folder: Path, devices: int, poll_s: float, stagger_s: float) -> It
         fleet = Fleet(folder, store, devices, poll_s)
         stack.callback(lambda: [box.kill() for box in fleet.boxes])
         first = fleet.boxes[0]
-        first.set(SERVICE_URL=first.url)
+        first.set(SERVICE_URL=first.url, PREDICTION_LOG=str(first.folder / "predictions"))
         stack.enter_context(first.serving())
         asked = Asked(first.url)
         stack.callback(asked.close)
         yield _step(fleet, "a bundle for devices that have none", lambda: first_bundle(fleet, good[0], stagger_s))
         yield _step(fleet, "another by rings, widened by the policy", lambda: by_rings(fleet, good[1]))
         yield _step(fleet, "a bundle whose golden check fails", lambda: bad_bundle(fleet, bad))
+        yield _step(fleet, "a bundle that cannot tell", lambda: unsure_bundle(fleet, unsure, asked))
         yield _step(fleet, "agents killed in mid-download", lambda: killed(fleet, good[2], stack))
         yield _step(fleet, "a halt after all have taken it", lambda: halted(fleet))
         yield _step(fleet, "MinIO is killed", lambda: store_away(fleet))
@@ -216,6 +131,30 @@ def bad_bundle(fleet: Fleet, bundle: Path) -> Seen:
     )
 
 
+def unsure_bundle(fleet: Fleet, bundle: Path, asked: Asked) -> Seen:
+    """Offers a bundle that passes its check and then answers "cannot tell"; the policy halts it by what the first
+    device has counted."""
+    old = fleet.boxes[0].bundle() or ""
+    _until(lambda: asked.answers.count(old) >= ANSWERS)
+    new = fleet.publisher.publish(bundle, "first", fleet.names)
+    actions = list[str]()
+    _until(lambda: actions.append(fleet.publisher.act(soak_h=1)["decision"]) or actions[-1] != "wait")
+    candidate = _plan(fleet).candidate
+    signed = candidate and 'It answered "cannot tell" in' in candidate.halted
+
+    def returned(report: Report) -> bool:
+        return f"{new[:12]} to {old[:12]}: the roll-out was halted" in report.tasks[TASK].last_change
+
+    _until(lambda: fleet.settled(old) == len(fleet.boxes) and fleet.reported(returned) > 0)
+    text = "{}, {} reason in the signed plan; {} took it and returned; {} serve the one before"
+    return (
+        text.format("halt", "with this", 1, len(fleet.boxes)),
+        text.format(
+            actions[-1], "with this" if signed else "without this", fleet.reported(returned), fleet.settled(old)
+        ),
+    )
+
+
 def killed(fleet: Fleet, bundle: Path, stack: contextlib.ExitStack) -> Seen:
     """Gives a tenth of the devices a slow link, publishes to all, and kills those in the middle of the largest file."""
     old = fleet.boxes[0].bundle()
@@ -248,7 +187,7 @@ def halted(fleet: Fleet) -> Seen:
     fleet.publisher.halt(HALTED)
 
     def back(report: Report) -> bool:
-        return _reports(report, old) and HALTED in report.tasks[TASK].last_change
+        return reports_serving(report, old) and HALTED in report.tasks[TASK].last_change
 
     _until(lambda: fleet.serving(old) == fleet.reported(back) == len(fleet.boxes))
     text = "{} serve the one before, {} report the reason"
@@ -289,7 +228,7 @@ def answered(asked: Asked, fleet: Fleet) -> Seen:
     order = list(dict.fromkeys(asked.bundles))
     numbers = " ".join(str(1 + order.index(bundle)) for bundle in asked.bundles)
     text = "{} requests failed; bundles {} answered"
-    return text.format(0, "1 2 3 2 4"), text.format(len(asked.failures), numbers)
+    return text.format(0, "1 2 3 2 4 2 5"), text.format(len(asked.failures), numbers)
 
 
 def _taken_by_all(fleet: Fleet, bundle: str) -> Seen:
@@ -314,12 +253,6 @@ def _killed_in_mid_download(boxes: list[Box], bundle: str) -> dict[str, int]:
 
 def _golden_ranges(link: SlowLink) -> list[str]:
     return [asked for path, asked in link.requests if path.endswith(GOLDEN)]
-
-
-def _reports(report: Report, bundle: str) -> bool:
-    """Whether a device reports that it should serve `bundle` and does."""
-    task = report.tasks[TASK]
-    return (task.state, task.bundle, task.wanted, report.problem) == ("serving", bundle, bundle, "")
 
 
 def _refuses(report: Report, bundle: str) -> bool:

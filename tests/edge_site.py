@@ -33,6 +33,7 @@ class Site:
         self.down, self.cut_after = False, 0
         self.client = httpx.Client(timeout=10, trust_env=False)
         self.requests: list[tuple[str, str, str]] = []
+        self.sent_bytes = 0
         site = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -86,6 +87,7 @@ class Site:
         handler.end_headers()
         if self.cut_after and "/bundles/" in handler.path and len(body) > self.cut_after:
             body, handler.close_connection = body[: self.cut_after], True
+        self.sent_bytes += len(body)
         handler.wfile.write(body)
 
     def close(self) -> None:

@@ -26,6 +26,11 @@ def test_a_bundle_that_fails_its_golden_check_is_halted_in_the_first_ring(steps:
     assert step.seen == step.expected
 
 
+def test_a_bundle_that_cannot_tell_is_halted_by_what_its_device_counted(steps: dict[str, Step]) -> None:
+    step = steps["a bundle that cannot tell"]
+    assert step.seen == step.expected
+
+
 def test_an_agent_killed_in_mid_download_serves_and_continues_at_the_byte(steps: dict[str, Step]) -> None:
     step = steps["agents killed in mid-download"]
     assert step.seen == step.expected
