@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from echoplane.monitoring.rank_streams import RankStreams, after_study, gains
+from echoplane.monitoring.rank_streams import RankStreams, gains, stakes_after
 
 WINDOW = 200
 """Studies of one window of the label test."""
@@ -88,14 +88,13 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Studies that are added together: `groups_NK` holds the positions of each study's groups among all, of which the
-    first is that of all studies; `known_N` the number of groups known after each study."""
+class _Part:
+    """The studies of one group among those that are added together: `number_N` is their places among these;
+    `p_values_NS` their ranks in the group, and `stakes_NSB` the group's stakes after each."""
 
-    groups_NK: np.ndarray
-    known_N: np.ndarray
-    p_values_NKS: np.ndarray
-    factors_NKSB: np.ndarray
+    number_N: np.ndarray
+    p_values_NS: np.ndarray
+    stakes_NSB: np.ndarray
 
 
 class TaskMonitor:
@@ -154,21 +153,24 @@ class TaskMonitor:
 
     def _add_block(self, values_NS: np.ndarray, labels: Sequence[str], groups: Sequence[Sequence[str]]) -> np.ndarray:
         groups_NK, known_N = self._positions(groups[: len(values_NS)])
-        streams = list(self.groups.values())
-        p_values_NKS = np.empty((*groups_NK.shape, values_NS.shape[1]))
-        for position in np.unique(groups_NK):
-            own_NK = groups_NK == position
-            p_values_NKS[own_NK] = streams[position].ranked(values_NS[own_NK.any(axis=1)])
-        block = _Block(groups_NK, known_N, p_values_NKS, gains(p_values_NKS))
-        evidence: list[np.ndarray] = []
-        start = 0
+        parts = [
+            _part(streams, values_NS, np.flatnonzero((groups_NK == position).any(axis=1)))
+            for position, streams in enumerate(self.groups.values())
+        ]
+        evidence_N = self._evidence_after(parts, known_N)
+        start = taken = 0
         while start < len(values_NS):
-            window_end = min(len(values_NS), start + WINDOW - sum(self.window.values()))
-            evidence.append(self._bet(block, start, window_end))
-            stop = start + len(evidence[-1])
-            self._look(labels[start:stop], float(evidence[-1][-1]))
+            stop = min(len(values_NS), start + WINDOW - sum(self.window.values()))
+            is_reached_N = evidence_N[start:stop] >= THRESHOLD
+            if self.alarm is None and is_reached_N.any():
+                stop = start + int(is_reached_N.argmax()) + 1
+                self._take_over(parts, taken, stop)  # the alarm looks at the streams as they are at that study
+                taken = stop
+            self.studies += stop - start
+            self._look(labels[start:stop], float(evidence_N[stop - 1]))
             start = stop
-        return np.concatenate(evidence)
+        self._take_over(parts, taken, len(values_NS))
+        return evidence_N
 
     def _positions(self, groups: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Returns `groups_NK` and `known_N` of a block, and makes the groups that are new."""
@@ -184,31 +186,20 @@ class TaskMonitor:
             self.groups[group] = self.new_streams(group)
         return np.array(positions), np.array(known)
 
-    def _bet(self, block: _Block, start: int, stop: int) -> np.ndarray:
-        """Bets on the studies from `start` until `stop`, or until one that raises the alarm of the streams; returns the
-        evidence after each."""
-        streams = list(self.groups.values())
-        stakes_GSB = np.stack([one.stakes_SB for one in streams])
-        before_G = np.array([one.mean_evidence for one in streams])
-        after_NKSB = np.empty_like(block.factors_NKSB[start:stop])
-        before_KSB = np.empty(after_NKSB.shape[1:])
-        for groups_K, factors_KSB, after_KSB in zip(
-            block.groups_NK[start:stop], block.factors_NKSB[start:stop], after_NKSB, strict=True
-        ):
-            stakes_GSB.take(groups_K, 0, before_KSB, "clip")  # this mode writes without a copy
-            stakes_GSB[groups_K] = after_study(before_KSB, factors_KSB, after_KSB)
-        groups_NK = block.groups_NK[start:stop]
-        means_NG = _carried_forward(before_G, after_NKSB.sum(axis=-1).mean(axis=-1), groups_NK)
-        evidence_N = means_NG.sum(axis=1) / block.known_N[start:stop]
-        if self.alarm is None and (evidence_N >= THRESHOLD).any():
-            evidence_N = evidence_N[: int(np.argmax(evidence_N >= THRESHOLD)) + 1]
-        self.studies += len(evidence_N)
-        for position, one in enumerate(streams):
-            own_NK = groups_NK[: len(evidence_N)] == position
-            if own_NK.any():
-                p_values_NS = block.p_values_NKS[start : start + len(evidence_N)][own_NK]
-                one.bet(after_NKSB[: len(evidence_N)][own_NK][-1], p_values_NS)
-        return evidence_N
+    def _evidence_after(self, parts: Sequence[_Part], known_N: np.ndarray) -> np.ndarray:
+        """Returns the evidence after each study; `known_N` is the number of groups known by then."""
+        mean_NG = np.empty((len(known_N), len(parts)))
+        for position, (part, streams) in enumerate(zip(parts, self.groups.values(), strict=True)):
+            means = np.append(streams.mean_evidence, part.stakes_NSB.sum(axis=2).mean(axis=1))
+            mean_NG[:, position] = means[np.searchsorted(part.number_N, np.arange(len(known_N)), "right")]
+        return mean_NG.sum(axis=1) / known_N
+
+    def _take_over(self, parts: Sequence[_Part], start: int, stop: int) -> None:
+        """Leaves the streams of all groups as they are after the studies from `start` until `stop`."""
+        for part, streams in zip(parts, self.groups.values(), strict=True):
+            first, last = np.searchsorted(part.number_N, (start, stop))
+            if first < last:
+                streams.bet(part.stakes_NSB[last - 1].copy(), part.p_values_NS[first:last])
 
     def _look(self, labels: Sequence[str], evidence: float) -> None:
         """Raises the alarm if there is reason to, after studies with `labels` that left `evidence`."""
@@ -246,13 +237,10 @@ class TaskMonitor:
         return Alarm("label", WINDOW, evidence, change) if change.p_value <= LABEL_LEVEL else None
 
 
-def _carried_forward(before_G: np.ndarray, after_NK: np.ndarray, groups_NK: np.ndarray) -> np.ndarray:
-    """Returns each group's value after each study (N, G), which is `before_G` at first and changes to `after_NK` with
-    each study of the groups `groups_NK`."""
-    number_N1 = np.arange(1, len(after_NK) + 1)[:, None]
-    value_NG = np.zeros((len(after_NK) + 1, len(before_G)))
-    latest_NG = np.zeros(value_NG.shape, int)
-    value_NG[0] = before_G
-    value_NG[number_N1, groups_NK] = after_NK
-    latest_NG[number_N1, groups_NK] = number_N1
-    return np.take_along_axis(value_NG, np.maximum.accumulate(latest_NG, axis=0)[1:], axis=0)
+def _part(streams: RankStreams, values_NS: np.ndarray, number_N: np.ndarray) -> _Part:
+    """Returns a group's studies, the `number_N`th of all, ranked among its values, which they join, and bet on."""
+    if not len(number_N):
+        return _Part(number_N, np.empty((0, values_NS.shape[1])), np.empty((0, *streams.stakes_SB.shape)))
+    p_values_NS = streams.ranked(values_NS[number_N])
+    stakes_SNB = stakes_after(streams.stakes_SB, gains(p_values_NS.T))
+    return _Part(number_N, p_values_NS, stakes_SNB.swapaxes(0, 1))

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from echoplane import storage
+from echoplane.collection import collection_paused
 from echoplane.errors import EchoplaneError
 from echoplane.monitoring.prediction_log import COMPRESSED, SUFFIX, Row
 from echoplane.storage import BUCKET, Stored
@@ -37,6 +38,7 @@ class Step:
     more: bool
 
 
+@collection_paused()
 def read_step(place: str, positions: Positions) -> Step:
     """Returns the next rows of the log at `place` after `positions`; none if the folder does not exist yet."""
     files = _files(place)

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from echoplane.bundle.accuracy_model import Estimate
+from echoplane.collection import collection_paused
 from echoplane.monitoring import agreement
 from echoplane.monitoring.agreement import Agreement
 from echoplane.monitoring.answer_window import AnswerWindow
@@ -137,6 +138,7 @@ class Monitors:
             self.models[bundle] = ModelMonitor.stored(bundle, about)
             self._give_reference(self.models[bundle], state)
 
+    @collection_paused()
     def step(self) -> Step:
         """Reads new rows, adds them, and stores the state if it is time to. Raises StoreUnavailable if an object store
         is."""

@@ -6,6 +6,7 @@ FLUSH_S. A row that cannot be kept is dropped and counted, and never delays or f
 """
 
 import base64
+import binascii
 import contextlib
 import gzip
 import logging
@@ -90,7 +91,7 @@ def unpacked(texts: Sequence[str], size: int | None = None) -> np.ndarray:
     if size is None:
         size = len(base64.b64decode(texts[0])) // np.dtype("<f2").itemsize
     unknown = np.full(size, np.nan, "<f2").tobytes()
-    packed_rows = map(base64.b64decode, texts)
+    packed_rows = map(binascii.a2b_base64, texts)
     content = b"".join(one if len(one) == len(unknown) else unknown for one in packed_rows)
     return np.frombuffer(content, "<f2").astype(np.float32).reshape(len(texts), size)
 

@@ -5,12 +5,14 @@ the distribution is (Vovk, Nouretdinov, Gammerman 2003). The Simple Jumper bets 
 too extreme, and the Shiryaev-Roberts sum of such bets, one started at every study, is expected to grow by at most 1
 per study (Vovk et al. 2021, "Retrain or not retrain").
 
-Studies are added many at a time, with the same result as one by one. Axes: N study, S stream, B bet.
+Studies are added many at a time, with the same result as one by one; stakes may differ in their last digits, by some
+1e-12 of their value. Axes: N study, S stream, B bet.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.linalg.blas import dtbsv
 
 MAX_POOL = 20_000
 """Maximum number of values that a new one is ranked among. Earlier values stay; later ones are not added."""
@@ -34,11 +36,37 @@ def gains(p_values: np.ndarray) -> np.ndarray:
     return np.stack([1 + slope * centred + spread * extreme for slope, spread in BETS], axis=-1)
 
 
-def after_study(stakes: np.ndarray, factors: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Returns `out`, to which it writes the `stakes` of the bets (..., B) after a study with `factors` (..., B)."""
-    np.matmul(stakes.reshape(-1, len(BETS)), _MOVES, out.reshape(-1, len(BETS)))
-    np.add(out, 1 / len(BETS), out)  # a sum begins at every study, its stake spread over the bets
-    return np.multiply(out, factors, out)
+def _bands() -> np.ndarray:
+    """Returns the bands below the diagonal in `stakes_after` (bet after, bet before, place below the diagonal), as
+    shares of the factor of the bet after."""
+    bands = np.zeros((len(BETS), len(BETS), 2 * len(BETS)))
+    for after, before in np.ndindex(_MOVES.shape):
+        bands[after, before, len(BETS) + after - before] = -_MOVES[before, after]
+    return bands
+
+
+_BANDS = _bands()
+
+
+def stakes_after(stakes_SB: np.ndarray, factors_SNB: np.ndarray) -> np.ndarray:
+    """Returns the stakes of the bets after each study (S, N, B): `stakes_SB` are those before the first, `factors_SNB`
+    what each bet gains by each study, of which there is at least one.
+
+    Stakes move between the bets, a sum begins at every study with its stake spread over them, and each bet gains its
+    factor: (stakes @ _MOVES + 1 / B) * factors. For all studies of a stream these are the equations of a triangular
+    matrix with 2 B - 1 bands below its diagonal of ones. No term is negative, so nothing cancels out.
+    """
+    after_SNB = factors_SNB / len(BETS)
+    after_SNB[:, 0] += stakes_SB @ _MOVES * factors_SNB[:, 0]
+    bands_NX = np.zeros((factors_SNB.shape[1], _BANDS[0].size))  # the last study has no later one
+    for number, factors_NB in enumerate(factors_SNB):
+        np.matmul(factors_NB[1:], _BANDS.reshape(len(BETS), -1), bands_NX[:-1])
+        bands = bands_NX.reshape(-1, 2 * len(BETS)).T
+        after = dtbsv(len(bands) - 1, bands, after_SNB[number].ravel(), lower=1, diag=1)
+        after_SNB[number] = after.reshape(factors_NB.shape)
+    # a stake beyond the largest number is infinite, as are all later ones; times an empty band it is no number
+    after_SNB[np.isnan(after_SNB)] = np.inf
+    return after_SNB
 
 
 class RankStreams:
@@ -139,7 +167,11 @@ class RankStreams:
 def _places(pool: np.ndarray, values_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns how many of the sorted `pool` are below each value, and how many below or equal."""
     order_N = np.argsort(values_N)  # a search in order touches the same memory again
+    sorted_N = values_N[order_N]
+    left_N = np.searchsorted(pool, sorted_N, "left")
+    right_N = left_N.copy()
+    is_tied_N = pool[np.minimum(left_N, len(pool) - 1)] == sorted_N
+    right_N[is_tied_N] = np.searchsorted(pool, sorted_N[is_tied_N], "right")
     below_N, upto_N = np.empty(len(values_N), int), np.empty(len(values_N), int)
-    below_N[order_N] = np.searchsorted(pool, values_N[order_N], "left")
-    upto_N[order_N] = np.searchsorted(pool, values_N[order_N], "right")
+    below_N[order_N], upto_N[order_N] = left_N, right_N
     return below_N, upto_N
