@@ -20,7 +20,7 @@ _MOST_TOGETHER = 2
 _SIX_DIGITS, _LARGEST_COUNT = 100_000, 10_000_000
 MAX_CHARACTERS = 16
 """Maximum length of a DS (PS3.5 6.2)."""
-DECIMAL = re.compile(r"[+-]?(?=[\d.])\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
+DECIMAL = re.compile(r"[+-]?(?=\.?\d)\d*\.?\d*(?:[Ee][+-]?\d{1,3})?", re.ASCII)
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 _MONTHS = (
     ("JAN", "ENE", "GEN", "STY", "OCA", "TAM"), ("FEB", "FEV", "FÉV", "LUT", "SUB", "HEL"),

@@ -3,7 +3,9 @@
 from datetime import date
 
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from echoplane.deid import instance
 from echoplane.deid.header import rebuild
@@ -134,6 +136,14 @@ def test_an_identifier_of_four_digits_goes_from_numbers_but_for_counts_of_images
     assert left(keyword, "4711", PatientID="4711") == ""
     assert left(keyword, "4711", PatientID="471100") == "4711"
     assert left("InstanceNumber", "4711", PatientID="4711") == "4711"
+
+
+@pytest.mark.parametrize("text", [b". ", b"+.", b"-", b"..", b"E5"])
+def test_what_is_no_number_goes_from_a_decimal_string(text: bytes) -> None:
+    original = echo()
+    original[0x00181060] = RawDataElement(BaseTag(0x00181060), "DS", len(text), text, 0, False, True)
+    context, _ = instance._context(original, "ultrasound", KEY, Policy())
+    assert not rebuild(original, context).TriggerTime
 
 
 def test_a_day_over_the_values_of_a_binary_number_goes() -> None:
