@@ -100,7 +100,8 @@ def _listed_words(tokens: list[tuple[Token, bool]], context: Context) -> list[st
         for token, telling in tokens
         if not telling and len(token.text) >= _MIN_WORD_LETTERS and token.text.isalpha()
     )
-    return [word for word in long if _listed(word, context)]
+    # the Turkish dotless i is the only small letter of another alphabet whose capital, I, is listed
+    return [word if word.isascii() else word.upper() for word in long if _listed(word, context)]
 
 
 def _listed(token: str, context: Context) -> bool:

@@ -37,6 +37,7 @@ _IMAGE_PIXEL = 0x0028
 _CODE_VALUES = ("CodeValue", "LongCodeValue")
 _OF_ITEMS = frozenset((*_CODE_VALUES, "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning"))
 """Attributes of a code (PS3.3 8.8), which stand in items alone; in another place their text is no code."""
+_OF_CODES = _OF_ITEMS | {"ContextUID", "MappingResourceUID"}
 _CONFIRMED = "NumberOfWaveformSamples"
 """Number that may be long, since a file with fewer samples is rejected, and further ones are cut off."""
 _SEX = frozenset("MFO")
@@ -154,9 +155,18 @@ def _convert_sequence(original: Dataset, rule: Allowed, context: Context, depth:
         context.note(rule.keyword, "removed")
         return None
     items = [rebuild(item, context, depth + 1) for item in value]
-    kept = [item for item in items if len(item) and _is_public_code(item)]
-    context.note(rule.keyword, "kept" if len(kept) == len(value) else "cleaned")
+    checked = [_without_own_code(item) for item in items]
+    kept = [item for item in checked if len(item)]
+    context.note(rule.keyword, "kept" if checked == items and len(kept) == len(value) else "cleaned")
     return DataElement(rule.tag, "SQ", Sequence(kept))
+
+
+def _without_own_code(item: Dataset) -> Dataset:
+    """Returns the item, without its code if that is of no listed scheme: empty if it says nothing else."""
+    if _is_public_code(item):
+        return item
+    others = {element.tag: element for element in item.values() if keyword_for_tag(element.tag) not in _OF_CODES}
+    return dataset_of(others if any(str(element.VR) != "SQ" for element in others.values()) else {})
 
 
 def _is_public_code(item: Dataset) -> bool:
@@ -221,7 +231,9 @@ def _holds_own(value: bytes, vr: str, rule: Allowed, context: Context) -> bool:
     values = () if rule.vr == "AT" else [number for (number,) in struct.iter_unpack(f"<{_CODES[vr]}", value)]
     may_be_long = rule.keyword == _CONFIRMED
     found = any(own.is_number(number) or (not may_be_long and numbers.could_identify(number)) for number in values)
-    return found or numbers.hold_a_day([f"{number:g}" for number in values], own.day_forms) or own.inside_bytes(value)
+    spelled = [f"{number:g}" for number in values]
+    over_values = numbers.hold_a_day(spelled, own.day_forms) or numbers.in_digits(spelled, own.numbers)
+    return found or over_values or own.inside_bytes(value)
 
 
 def _convert_strings(values: list[str], rule: Allowed, action: str, context: Context) -> list[str]:
@@ -252,8 +264,13 @@ def _is_short_own(value: str, rule: Allowed, own: OwnValues) -> bool:
 
 
 def _names_no_one(value: str, context: Context) -> bool:
-    named = clean_text.names_someone(value, context) or context.own.inside(value)
-    return clean_text.PLAIN.fullmatch(value) is not None and not named
+    own = context.own
+    named = clean_text.names_someone(value, context) or own.inside(value)
+    told = numbers.of_code(value) & (own.numbers | own.days) or any(
+        own.is_number(float(run)) for run in numbers.digits(value)
+    )
+    told = told or numbers.hold_a_day(numbers.digits(value), own.day_forms)
+    return clean_text.PLAIN.fullmatch(value) is not None and not named and not told
 
 
 def _convert_string(value: str, rule: Allowed, action: str, context: Context) -> str:
@@ -291,6 +308,9 @@ def _shift(value: str, vr: str, context: Context) -> str:
     if vr == "DA":
         return dates.shift_date(value, days)
     moved = dates.shift_datetime(value, days) if vr == "DT" else dates.valid_time(value)
+    told = re.sub(r"[^0-9]", "", moved).lstrip("0")
+    if vr == "TM" and len(told) > _DIGITS_OF_A_PIECE and told in context.own.numbers:
+        return ""
     # an identifier as fraction of a second does not come from a clock
     return _FRACTION.sub(lambda part: "" if context.own.is_number(int(part[1])) else part[0], moved)
 

@@ -12,7 +12,7 @@ from math import isfinite
 
 _LEAST_DIGITS = 5
 """Minimum number of digits of an identifier; shorter ones are too common as counts and sizes."""
-_SHORT = re.compile(r"\d{4}", re.ASCII)
+_SHORT_DIGITS = 4
 _YEAR_DIGITS = 4
 _MOST_DIGITS, _MOST_VERSION_DIGITS = 5, 12
 _LONGEST_IN_VERSION = 3
@@ -45,15 +45,22 @@ def of_identifier(text: str) -> set[str]:
 
 
 def of_short_identifier(text: str) -> set[str]:
-    """Returns an identifier of four digits, whose number alone is its own in a file; empty if it is another."""
-    digits = text.strip().lstrip("0")
-    return {digits} if re.fullmatch(_SHORT, digits) else set()
+    """Returns the number of an identifier with four digits, such as 4711 of MR4711 and 815 of 0815; empty if it is
+    another."""
+    digits = re.sub(r"[^0-9]", "", text)
+    return {digits.lstrip("0")} - {""} if len(digits) == _SHORT_DIGITS else set()
 
 
 def whole(text: str) -> str:
-    """Returns the digits of a decimal number without sign and leading zeros; empty if it has a fraction."""
+    """Returns the digits before the point of a decimal number, without sign and leading zeros; empty if it is too
+    large."""
     number = abs(float(text))
-    return f"{number:.0f}" if number.is_integer() else ""
+    return f"{int(number)}" if isfinite(number) else ""
+
+
+def digits(text: str) -> list[str]:
+    """Returns the runs of digits in a text."""
+    return re.findall(r"[0-9]+", text)
 
 
 def hold_a_day(values: list[str], forms: set[str]) -> bool:

@@ -19,6 +19,8 @@ from echoplane.deid.policy import Policy
 DATE_VRS = frozenset(("DA", "DT", "TM"))
 TEXT_VRS = frozenset(("LO", "SH", "ST", "LT", "UT", "UC"))
 _IDENTITY = frozenset(("PatientName", "PatientID"))
+_JUDGED_AS = {0x00101022: 0x00101020}
+"""Body mass index, which the profile does not list, is a patient's characteristic as the size is."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def sop_classes() -> dict[str, str]:
 @cache
 def action(rule: Allowed, policy: Policy) -> str:
     """Returns the action for an attribute of the allow list: keep, shift, words, empty, drop or pseudonym."""
-    row = profile().get(int(rule.tag))
+    row = profile().get(_JUDGED_AS.get(int(rule.tag), int(rule.tag)))
     if rule.keyword in _IDENTITY:
         return "pseudonym"
     if rule.vr in DATE_VRS:

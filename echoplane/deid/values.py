@@ -47,7 +47,7 @@ class OwnValues:
     numbers: set[str] = field(default_factory=set)
     """Digits of the identifiers and of the birth date, without leading zeros."""
     short_numbers: set[str] = field(default_factory=set)
-    """Identifiers of four digits."""
+    """Identifiers with four digits."""
     days: set[str] = field(default_factory=set)
     """Digits of every date with its year, without leading zeros."""
     day_forms: set[str] = field(default_factory=set)

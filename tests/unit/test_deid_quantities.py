@@ -13,9 +13,9 @@ from echoplane.deid.policy import Policy
 from tests.unit.test_deid_builder import KEY, echo
 
 
-def rebuilt(**changes: object) -> Dataset:
+def rebuilt(policy: Policy | None = None, object_class: str = "ultrasound", **changes: object) -> Dataset:
     original = echo(**changes)
-    context, _ = instance._context(original, "ultrasound", KEY, Policy())
+    context, _ = instance._context(original, object_class, KEY, policy or Policy())
     return rebuild(original, context)
 
 
@@ -157,6 +157,52 @@ def test_a_day_over_the_values_of_a_binary_number_goes() -> None:
 @pytest.mark.parametrize("keyword", ["CodeValue", "LongCodeValue", "CodeMeaning", "CodingSchemeDesignator"])
 def test_a_code_outside_an_item_goes(keyword: str) -> None:
     assert keyword not in rebuilt(**{keyword: "Smithers"})
+
+
+@pytest.mark.parametrize("patient", ["4711", "MR4711", "47-11"])
+def test_an_identifier_with_four_digits_goes_from_a_number_with_a_fraction_too(patient: str) -> None:
+    assert left("TriggerTime", "4711.5", PatientID=patient) == ""
+    assert left("TriggerTime", "4712.5", PatientID=patient) == "4712.5"
+
+
+def test_an_identifier_over_the_values_of_a_binary_number_goes() -> None:
+    assert "TableOfXBreakPoints" not in rebuilt(TableOfXBreakPoints=[4, 4, 7, 1, 9, 2, 0], PatientID="4471920")
+    assert "TableOfXBreakPoints" in rebuilt(TableOfXBreakPoints=[4, 4, 7, 1, 9, 2, 1], PatientID="4471920")
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [("Larkspur 3.11.1957", False), ("Larkspur 19571103", False), ("Klinik 4471920", False), ("Larkspur 12", True)],
+)
+def test_a_kept_institution_holds_no_day_and_no_identifier_of_the_patient(text: str, stays: bool) -> None:
+    own = {"PatientBirthDate": "19571103", "PatientID": "HX4471920"}
+    built = rebuilt(InstitutionName=text, policy=Policy(institution_identity=True), **own)
+    assert built.InstitutionName == (text if stays else "")
+
+
+@pytest.mark.parametrize("text", ["195711.03", "110319.57", "110357"])
+def test_a_birth_date_as_a_time_goes(text: str) -> None:
+    assert left("AcquisitionTime", text, PatientBirthDate="19571103") == ""
+    assert left("AcquisitionTime", text, PatientBirthDate="19580122") == text
+
+
+def test_the_body_mass_index_is_a_characteristic_of_the_patient() -> None:
+    assert left("PatientBodyMassIndex", "21.5") == "21.5"
+    assert "PatientBodyMassIndex" not in rebuilt(
+        PatientBodyMassIndex="21.5", policy=Policy(patient_characteristics=False)
+    )
+
+
+def test_a_word_with_a_dotless_i_is_kept_in_letters_of_ascii() -> None:
+    turkish = {"SpecificCharacterSet": "ISO_IR 148"}
+    assert left("SeriesDescription", "k\u0131sa eksen", **turkish) == "KISA eksen"
+
+
+def test_an_item_keeps_what_it_says_beside_a_private_code() -> None:
+    group = Dataset()
+    group.CodeValue, group.CodeMeaning, group.NumberOfWaveformChannels = "Smithers", "Smithers", 12
+    built = rebuilt(object_class="ecg", WaveformSequence=[group])
+    assert list(built.WaveformSequence[0].keys()) == [0x003A0005]
 
 
 def test_a_code_stays_only_if_each_of_its_values_is_one() -> None:
