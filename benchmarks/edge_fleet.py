@@ -3,7 +3,8 @@
 python -m benchmarks.edge_fleet --devices 1000 --kills 100
 
 Devices are objects of one process with a tiny bundle; the golden check runs once per bundle: they are one machine. A
-killed device is a forked process, whose check reads every digest. Requests and bytes are counted by the server.
+killed device is a forked process, whose check reads every digest. Requests and bytes are counted by the server. Exit
+status 1 if a figure is not as expected.
 """
 
 import argparse
@@ -65,7 +66,8 @@ class RollOut:
 
 def measure() -> None:
     """Records the figures of DEVICES devices and KILLS kills."""
-    run(DEVICES, KILLS)
+    if not run(DEVICES, KILLS):
+        raise SystemExit("the simulated fleet did not end as expected; see above.")
 
 
 def main() -> int:
@@ -73,12 +75,11 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=DEVICES, help=f"number of devices. Default: {DEVICES}")
     parser.add_argument("--kills", type=int, default=KILLS, help=f"number of kills. Default: {KILLS}")
     args = parser.parse_args()
-    run(args.devices, args.kills)
-    return 0
+    return 0 if run(args.devices, args.kills) else 1
 
 
-def run(devices: int, kills: int) -> None:
-    """Measures, prints and records every figure."""
+def run(devices: int, kills: int) -> bool:
+    """Measures, prints and records every figure; returns whether all are as expected."""
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder))
         good = [make_tiny_bundle(Path(folder) / f"bundle-{seed}", seed) for seed in (1, 2)]
@@ -94,13 +95,14 @@ def run(devices: int, kills: int) -> None:
         "killed device is a forked process. What is extrapolated is said; everything else was measured."
     )
     record("edge-fleet", "A thousand simulated edge devices", figures, machine.conditions(command, SEED), text)
+    return all(one["value"] == one.get("expected", one["value"]) for one in figures)
 
 
 def killed(site: Site, good: list[Path], kills: int) -> int:
     """Kills a device while it takes one of two bundles in turn; returns how often it then serves one of them, whole."""
-    rng, options = np.random.default_rng(SEED), {"check_bundle": lambda task, folder: bundles.read(folder)}
-    serving = 0
-    done = 0
+    rng = np.random.default_rng(SEED)
+    options = {"check_bundle": lambda task, folder: bundles.read(folder), "reports": ""}
+    serving, done = 0, 0
     offered = {publish.publish(site.repository, "stable", good[0], "all", []).bundle}
     site.device("killed", **options).cycle()
     while done < kills:
@@ -142,7 +144,10 @@ def rolled_out(site: Site, good: list[Path], count: int) -> Figures:
         {"figure": "publisher: to publish, to open a ring, to read all reports, s", "value": publisher},
         {"figure": "a device's cycle that takes a first bundle", "value": str(taking)},
         {"figure": "a device's cycle without news", "value": str(idle)},
-        {"figure": f"requests of {count:,} devices per day, every 5 minutes", "value": per_day(count, idle)},
+        {
+            "figure": f"extrapolated to a day: requests of {count:,} devices, every 5 minutes",
+            "value": per_day(count, idle),
+        },
         *extrapolated(idle),
     ]
 
@@ -185,7 +190,7 @@ def extrapolated(idle: Cost) -> Figures:
 
 
 def per_day(count: int, idle: Cost) -> str:
-    return f"{count * CYCLES_A_DAY * idle.requests / 1e6:.1f} million"
+    return f"{count * CYCLES_A_DAY * idle.requests:,.0f}"
 
 
 def cost(site: Site, devices: list[Device]) -> Cost:

@@ -51,7 +51,7 @@ def _text(devices: int) -> str:
         f"every {POLL_S:g} s (in operation: 300 s) at a repository in a real MinIO beside them, which `echoplane edge` "
         "fills. What a device serves is read behind the link of its service, every digest checked; requests are "
         "counted by MinIO. One device also has its service, asked up to ten times a second. A killed device's link "
-        "passes 10 kB/s."
+        "passes 10 kB/s. Agents, store, publisher and whatever else runs share the cores: the seconds are no device's."
     )
 
 
