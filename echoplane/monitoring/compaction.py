@@ -10,7 +10,7 @@ import io
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from echoplane import storage
-from echoplane.monitoring.prediction_log import COMPRESSED, SUFFIX, Row, read_rows
-from echoplane.storage import Stored
+from echoplane.errors import ConfigError
+from echoplane.monitoring.prediction_log import COMPRESSED, SUFFIX, Row, first_of_each, rows_of
+from echoplane.storage import BUCKET, Stored
 
 DAY = re.compile(r"^date=(\d{4}-\d\d-\d\d)/")
 TABLE = "predictions.parquet"
@@ -116,11 +117,23 @@ def read_table(content: bytes) -> list[Row]:
     return [Row(**(row | {name: dict(row[name]) for name in maps})) for row in rows]
 
 
-def logged_rows(folder: Path, task: str) -> list[Row]:
-    """Returns the rows of `task` in a folder, from compacted days too, oldest first. Raises ConfigError if there is no
-    log."""
-    tables = [read_table(path.read_bytes()) for path in sorted(folder.rglob(TABLE))]
-    compacted = [row for table in tables for row in table if row.task == task]
-    if tables and not any(path for suffix in (SUFFIX, COMPRESSED) for path in folder.rglob(f"*{suffix}")):
-        return sorted(compacted, key=lambda row: row.time)
-    return sorted([*compacted, *read_rows(folder, task)], key=lambda row: row.time)
+def logged_rows(place: str | Path, task: str) -> list[Row]:
+    """Returns the rows of `task` in a folder or at an s3:// address, of compacted days too, oldest first; a request
+    that was sent twice counts once.
+
+    Raises ConfigError if there is no log, or a line of it is not a row.
+    """
+    place = str(place)
+    files = storage.listed(place) if place.startswith(BUCKET) or Path(place).is_dir() else []
+    names = [one.name for one in files if one.name.endswith((TABLE, SUFFIX, COMPRESSED))]
+    if not names:
+        raise ConfigError(
+            "there is no prediction log; give the folder that ECHOPLANE_PREDICTION_LOG names, or the address of "
+            "ECHOPLANE_PREDICTION_LOG_URL."
+        )
+    rows = [row for name in names for row in _of_file(name, storage.content(place, name)) if row.task == task]
+    return list(first_of_each(sorted(rows, key=lambda row: row.time), {}))
+
+
+def _of_file(name: str, content: bytes) -> Iterable[Row]:
+    return read_table(content) if name.endswith(TABLE) else rows_of(content, name)

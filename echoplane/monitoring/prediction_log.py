@@ -199,19 +199,6 @@ class PredictionLog:
         self._count()
 
 
-def read_rows(folder: Path, task: str) -> Iterator[Row]:
-    """Yields the rows of `task` below `folder`, oldest first.
-
-    A last line that is incomplete because its process ended is skipped. Raises ConfigError if there is no log, or a
-    line is not a row.
-    """
-    paths = sorted(path for suffix in (SUFFIX, COMPRESSED) for path in folder.rglob(f"*{suffix}"))
-    if not paths:
-        raise ConfigError("the folder holds no prediction log; give the folder that ECHOPLANE_PREDICTION_LOG names.")
-    rows = [row for path in paths for row in _rows(path) if row.task == task]
-    yield from first_of_each(sorted(rows, key=lambda row: row.time), {})
-
-
 def first_of_each(rows: Iterable[Row], seen: dict[tuple[str, str, str], None]) -> Iterator[Row]:
     """Yields the rows of requests that are not in `seen`, and adds them: a client that lost an answer sends the study
     again under the same request id, and it counts once."""
@@ -222,11 +209,12 @@ def first_of_each(rows: Iterable[Row], seen: dict[tuple[str, str, str], None]) -
             yield row
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    content = path.read_bytes()
-    lines = (gzip.decompress(content) if path.name.endswith(COMPRESSED) else content).split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # text after the last line feed is incomplete
+def rows_of(content: bytes, name: str) -> Iterator[Row]:
+    """Yields the rows of one file, without a last line that is incomplete because its process ended. Raises ConfigError
+    if another line is no row."""
+    lines = (gzip.decompress(content) if name.endswith(COMPRESSED) else content).split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
         try:
             yield Row.model_validate_json(line)
         except ValidationError:
-            raise ConfigError(f"line {number} of {path.name} is no row of a prediction log.") from None
+            raise ConfigError(f"line {number} of {name} is no row of a prediction log.") from None

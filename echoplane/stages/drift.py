@@ -29,7 +29,8 @@ class Config(BaseModel):
     reference: str = ""
     """Folder that `echoplane drift-reference` wrote, instead of an evaluation."""
     predictions: str
-    """Folder of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG."""
+    """Folder or s3:// address of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG or
+    ECHOPLANE_PREDICTION_LOG_URL."""
     out: str = ""
     """File for a page with plots, such as drift.html. If omitted, no page is written."""
     seed: int = Field(default=0, ge=0)
@@ -44,7 +45,7 @@ def run(config: Config) -> dict[str, Any]:
     if bool(config.evaluation) == bool(config.reference):
         raise ConfigError("give `evaluation` or `reference`: what the studies are compared with.")
     bundle_id, task, reference = _accepted(config.reference) if config.reference else _evaluated(config.evaluation)
-    rows = [row for row in logged_rows(Path(config.predictions), task) if row.bundle == bundle_id]
+    rows = [row for row in logged_rows(config.predictions, task) if row.bundle == bundle_id]
     if not rows:
         raise ConfigError(f"the log holds no study that bundle {bundle_id[:12]} answered.")
     monitor = TaskMonitor(reference.streams, reference.labels, seed=config.seed)

@@ -36,7 +36,8 @@ class Config(BaseModel):
     bundle: str
     """Folder of the bundle that answered them, such as models/NAME."""
     predictions: str
-    """Folder of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG."""
+    """Folder or s3:// address of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG or
+    ECHOPLANE_PREDICTION_LOG_URL."""
     since: date
     """First day of the studies, by UTC, such as 2026-11-02."""
     until: date
@@ -103,7 +104,7 @@ def run(config: Config) -> Accepted:
 
 def _accepted(config: Config, task: str, bundle_id: str) -> list[Row]:
     """Returns the rows of these days, one per request."""
-    rows = logged_rows(Path(config.predictions), task)
+    rows = logged_rows(config.predictions, task)
     of_days = (row for row in rows if row.bundle == bundle_id and config.since <= row.time.date() <= config.until)
     return list({row.request_id: row for row in of_days}.values())
 

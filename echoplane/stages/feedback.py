@@ -5,15 +5,17 @@ of the de-identification (`--labels`) would, so a queue must not be given there.
 """
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from echoplane import storage
 from echoplane.errors import ConfigError
 from echoplane.monitoring.compaction import logged_rows
-from echoplane.monitoring.feedback import FeedbackLog, FeedbackRow
+from echoplane.monitoring.feedback import FEEDBACK_SUFFIX, FeedbackRow
 from echoplane.monitoring.prediction_log import now
 from echoplane.stages.label_queue import labelled_task
 
@@ -30,7 +32,8 @@ class Config(BaseModel):
     queue: str
     """CSV file that `echoplane label-queue` wrote, with labels in its column `label`; rows without one are left out."""
     predictions: str
-    """Folder of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG."""
+    """Folder or s3:// address of the prediction log, the service's setting ECHOPLANE_PREDICTION_LOG or
+    ECHOPLANE_PREDICTION_LOG_URL."""
     by: str = Field(min_length=1, max_length=100, pattern=r"\S")
     """Person who gives the labels."""
 
@@ -43,13 +46,12 @@ def run(config: Config) -> dict[str, Any]:
     """
     rows = list(_rows(Path(config.queue)))
     filled = [row for row in rows if row[3]]
-    folder, given = Path(config.predictions), list[FeedbackRow]()
+    given: list[FeedbackRow] = []
     for name in sorted({task for _, _, task, _ in filled}):
-        given += _of_task(name, [row for row in filled if row[2] == name], folder, config.by.strip())
+        given += _of_task(name, [row for row in filled if row[2] == name], config.predictions, config.by.strip())
     if given:
-        log = FeedbackLog(folder)
-        for one in given:
-            log.add(one)
+        name = f"feedback-{now():%Y%m%dT%H%M%S%f}-{os.getpid()}{FEEDBACK_SUFFIX}"
+        storage.write(config.predictions, name, "".join(f"{row.model_dump_json()}\n" for row in given).encode())
     return {"labels": len(given), "without_label": len(rows) - len(filled)}
 
 
@@ -71,12 +73,12 @@ def _rows(path: Path) -> Iterator[Filled]:
         raise ConfigError("the queue can't be read; expected CSV in UTF-8.") from None
 
 
-def _of_task(name: str, filled: list[Filled], folder: Path, author: str) -> list[FeedbackRow]:
+def _of_task(name: str, filled: list[Filled], predictions: str, author: str) -> list[FeedbackRow]:
     task = labelled_task(name)
     allowed = [label.name for label in task.labels()]
     if wrong := [number for number, _, _, label in filled if label not in allowed]:
         raise ConfigError(f"the label in {_named(wrong)} is none of {', '.join(allowed)}.")
-    sites = {row.request_id: row.site for row in logged_rows(folder, task.NAME)}
+    sites = {row.request_id: row.site for row in logged_rows(predictions, task.NAME)}
     if wrong := [number for number, request_id, _, _ in filled if request_id not in sites]:
         raise ConfigError(
             f"the log holds no answer of the request in {_named(wrong)}. A spreadsheet may have changed the ids to "

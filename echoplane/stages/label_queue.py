@@ -16,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from echoplane.errors import ConfigError
 from echoplane.files import write_atomically
 from echoplane.monitoring.compaction import logged_rows
-from echoplane.monitoring.feedback import read_feedback
 from echoplane.monitoring.label_choice import Choice, choose
 from echoplane.monitoring.prediction_log import Row, unpacked
-from echoplane.stages.labels import REQUEST_IDS
+from echoplane.stages.labels import REQUEST_IDS, last_of_each_request
 from echoplane.tasks import Task, by_name
 
 COLUMNS = ("request_id", "file", "task", "model_version", "top_label", "confidence", "why", "label")
@@ -37,7 +36,8 @@ class Config(BaseModel):
     task: str
     """Task whose answers people label; its truth must be a label."""
     predictions: str
-    """Folder of the prediction log and the feedback, the service's setting ECHOPLANE_PREDICTION_LOG."""
+    """Folder or s3:// address of the prediction log and the feedback, the service's setting ECHOPLANE_PREDICTION_LOG or
+    ECHOPLANE_PREDICTION_LOG_URL."""
     copies: str = ""
     """Folder of the gateway's copies for training. If given, only studies that are there are chosen, at most one per
     examination, and the column `file` names their copies."""
@@ -56,11 +56,12 @@ def run(config: Config) -> dict[str, Any]:
     task, out = labelled_task(config.task), Path(config.out)
     if out.exists():
         raise ConfigError("`out` exists, and people may have filled it in; give a new file.")
-    rows = list({row.request_id: row for row in logged_rows(Path(config.predictions), task.NAME)}.values())
+    rows = logged_rows(config.predictions, task.NAME)
     if not rows:
         raise ConfigError(f"the prediction log holds no answer of {task.NAME}.")
     rows = _comparable([row for row in rows if row.bundle == rows[-1].bundle])
-    labelled = {row.request_id for row in read_feedback(Path(config.predictions), task.NAME)}
+    said = last_of_each_request(config.predictions)
+    labelled = {request for request, row in said.items() if row.task == task.NAME}
     files = copies_of(Path(config.copies)) if config.copies else None
     pool = _unlabelled(rows, labelled, files)[-MAX_POOL:]
     if not pool:

@@ -108,7 +108,7 @@ def with_feedback(labels: Labels, place: str, source: Path) -> Labels:
     """
     if labels.column != VIEW:
         raise ConfigError("feedback gives views; it can't be combined with a labels file of measured numbers.")
-    said = _last_of_each_request(place)
+    said = last_of_each_request(place)
     found: dict[str, str] = {}
     for path in sorted(source.rglob("*")):
         rows = [said[one] for one in REQUEST_IDS.findall(path.stem) if one in said and said[one].label in VIEWS]
@@ -117,7 +117,11 @@ def with_feedback(labels: Labels, place: str, source: Path) -> Labels:
     return labels.model_copy(update={"by_feedback": {f: v for f, v in found.items() if f not in labels.by_file}})
 
 
-def _last_of_each_request(place: str) -> dict[str, FeedbackRow]:
+def last_of_each_request(place: str) -> dict[str, FeedbackRow]:
+    """Returns the feedback at `place`, a folder or s3:// address: of each request, what was said last.
+
+    Raises ConfigError if a line is no row.
+    """
     names = [one.name for one in storage.listed(place) if one.name.endswith(FEEDBACK_SUFFIX)]
     rows = [row for name in names for row in rows_of(storage.content(place, name), name)]
     return {row.request_id: row for row in sorted(rows, key=lambda row: row.time)}

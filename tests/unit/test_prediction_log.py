@@ -8,8 +8,9 @@ import pytest
 
 from echoplane.errors import ConfigError
 from echoplane.monitoring import prediction_log
+from echoplane.monitoring.compaction import logged_rows
 from echoplane.monitoring.device import device_of, listed_name
-from echoplane.monitoring.prediction_log import PredictionLog, Row, now, packed, read_rows, unpacked
+from echoplane.monitoring.prediction_log import PredictionLog, Row, now, packed, unpacked
 from echoplane.runtimes.features import input_features
 from echoplane.study.cine_files import read_cines
 from echoplane.study.study import Study
@@ -42,16 +43,16 @@ def test_rows_come_back_in_order_and_of_their_task_alone(tmp_path):
         log.add(row(number))
     log.add(row(999, task="another-task"))
     log.close()
-    assert [one.request_id for one in read_rows(tmp_path / "log", TASK)] == [f"r{number}" for number in range(300)]
+    assert [one.request_id for one in logged_rows(tmp_path / "log", TASK)] == [f"r{number}" for number in range(300)]
 
 
 def test_a_row_is_on_disk_within_a_second_without_closing(tmp_path):
     log = PredictionLog(tmp_path, max_mib=1)
     log.add(row())
     deadline = time.monotonic() + 10
-    while not list(read_rows(tmp_path, TASK)) and time.monotonic() < deadline:
+    while not logged_rows(tmp_path, TASK) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(list(read_rows(tmp_path, TASK))) == 1
+    assert len(logged_rows(tmp_path, TASK)) == 1
     log.close()
 
 
@@ -83,10 +84,10 @@ def test_a_disk_that_stands_still_costs_rows_and_not_memory(tmp_path, monkeypatc
 def test_a_line_that_was_cut_is_passed_over_and_a_strange_one_is_refused(tmp_path):
     line = row().model_dump_json()
     (tmp_path / "a.jsonl").write_text(f"{line}\n{line[:40]}")
-    assert len(list(read_rows(tmp_path, TASK))) == 1
+    assert len(logged_rows(tmp_path, TASK)) == 1
     (tmp_path / "b.jsonl").write_text(json.dumps({"patient": "x"}) + "\n")
     with pytest.raises(ConfigError, match=r"line 1 of b\.jsonl"):
-        list(read_rows(tmp_path, TASK))
+        logged_rows(tmp_path, TASK)
 
 
 def test_a_folder_that_can_not_be_written_is_named_as_the_fault(tmp_path):
@@ -165,4 +166,4 @@ def test_a_file_ends_after_its_time_and_the_rows_are_in_order(tmp_path):
         time.sleep(0.7)
     log.close()
     assert len(list(tmp_path.glob("*.jsonl"))) >= 3
-    assert [one.request_id for one in read_rows(tmp_path, TASK)] == ["r0", "r1", "r2"]
+    assert [one.request_id for one in logged_rows(tmp_path, TASK)] == ["r0", "r1", "r2"]

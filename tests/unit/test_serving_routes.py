@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from echoplane.errors import UnusableStudy
+from echoplane.monitoring.compaction import logged_rows
 from echoplane.monitoring.feedback import read_feedback
-from echoplane.monitoring.prediction_log import read_rows
 from echoplane.runtimes import InferenceSettings, Outputs
 from echoplane.settings import ServingSettings
 from echoplane.study.study import Instance, Pixels, Region, Study
@@ -137,7 +137,7 @@ def test_feedback_is_kept_with_its_author_and_joins_the_answer(slot: Slot, tmp_p
     assert kept.json() == {"request_id": answer["request_id"], "task": TASK, "label": "a2c", "author": "reader-7"}
     ask("POST", "/v1/feedback", reader, **feedback(request_id=answer["request_id"], label="a4c"))
     ask.service.close()
-    (row,) = read_rows(log, TASK)
+    (row,) = logged_rows(log, TASK)
     (said,) = read_feedback(log, TASK)
     assert row.request_id == said.request_id
     assert (said.label, said.author, said.site) == ("a4c", "reader-7", "lakeside")
