@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import (
     accuracy_estimate,
+    active_learning,
     cmr_speed,
     cmr_travel,
     deid,
@@ -105,6 +106,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "drift-false-alarms": drift_false_alarms.measure,
     "monitor-speed": monitor_speed.measure,
     "accuracy-estimate": accuracy_estimate.measure,
+    "active-learning": active_learning.measure,
     "views-speed": views_speed.measure,
     "views-outside": views_outside.measure,
     "views-controls": views_controls.measure,
