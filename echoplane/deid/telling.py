@@ -24,12 +24,19 @@ _ORDINAL = frozenset(("ST", "ND", "RD", "TH"))
 _MOST_NUMBER_WORDS = 2
 _LONGEST_WINDOW = 24
 _DIGITS_OF_A_PIECE = 3
+_DIGIT = re.compile(r"\d", re.ASCII)
 _DEVICE = frozenset(("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "PulseSequenceName"))
 VERSIONS = frozenset(("SoftwareVersions", "ManufacturerModelName"))
 _OPEN_TERMS = frozenset(("ImageType", "FrameType", "ScanOptions", "TransducerType"))
 """Attributes with coded strings (CS) whose values the standard does not list completely."""
-_PLACES = frozenset(("BED", "BETT", "BOX", "CHAMBRE", "FLOOR", "LAB", "LIT", "RAUM", "ROOM", "SAAL", "SALA", "SALLE",
-                     "SERVICE", "STATION", "SUITE", "UNIT", "WARD", "ZIMMER"))  # fmt: skip
+_PLACES = frozenset(
+    ("BAY", "BED", "BETT", "BOX", "CCU", "CHAMBRE", "EBENE", "ETAGE", "FLOOR", "HAUS", "ICU", "LAB", "LIT", "RAUM",
+     "ROOM", "SAAL", "SALA", "SALLE", "SERVICE", "SITE", "STATION", "SUITE", "UNIT", "WARD", "ZIMMER")
+)  # fmt: skip
+_TITLES = frozenset(
+    ("DOCTEUR", "DOCTOR", "DOTT", "DR", "FRAU", "HERR", "LADY", "MD", "MISS", "MLLE", "MME", "MRS", "NURSE", "PROF",
+     "PROFESSOR", "SIR", "SONOGRAPHER", "SRA")
+)  # fmt: skip
 _NUMBERED_PLACE = re.compile(r"(?:BED|BOX|CCU|ER|ICU|LAB|OP|OR|RM|ROOM|UNIT|WARD)\d{1,3}[A-Z]?", re.ASCII)
 _PRIVATE_ADDRESS = re.compile(r"(?<![\d.])(?:192\.168|172\.(?:1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}(?![\d.])", re.ASCII)
 """Network address of a device (RFC 1918); those from 10.0.0.0 on look like versions."""
@@ -86,8 +93,7 @@ def telling_tokens(values: list[str], tokens: list[Token], keyword: str, context
     found |= _spelled(tokens, over_values=terms)
     found |= _ages(tokens, keyword, context)
     found |= _names(tokens, keyword, context)
-    if keyword in VERSIONS:
-        found |= _places(values, tokens)
+    found |= _places(values, tokens, keyword) | _titled(tokens)
     found |= {k + 1 for k, token in enumerate(tokens[:-1]) if token.upper in _BIRTH}
     if keyword not in _DEVICE:
         found |= _initials(tokens, names_no_one, context)
@@ -240,16 +246,22 @@ def _is_four_digit_day(text: str) -> bool:
     return 1 <= int(text[:2]) <= 31 and (1 <= int(text[2:]) <= 31)
 
 
-def _places(values: list[str], tokens: list[Token]) -> set[int]:
-    """Returns the tokens of a device's name or version that tell where it stands: unit D27, OR12, 192.168.77.14."""
+def _places(values: list[str], tokens: list[Token], keyword: str) -> set[int]:
+    """Returns the tokens that tell where somebody lies or a device stands: ward 6S, unit D27, and in the name and
+    version of a device also OR12 and 192.168.77.14."""
+    after = {k + 1 for k, token in enumerate(tokens[:-1]) if token.upper in _PLACES}
+    found = {k for k in after if _DIGIT.search(tokens[k].text) or len(tokens[k].text) == 1}
+    if keyword not in VERSIONS:
+        return found
     spans = [(k, m.start(), m.end()) for k, value in enumerate(values) for m in _PRIVATE_ADDRESS.finditer(value)]
-    found = {k for k, t in enumerate(tokens) if any(t.value == v and start <= t.start < end for v, start, end in spans)}
-    for k, token in enumerate(tokens):
-        if token.upper in _PLACES and k + 1 < len(tokens):
-            found |= {k + 1}
-        elif _NUMBERED_PLACE.fullmatch(token.upper):
-            found |= {k}
-    return found
+    found |= {k for k, t in enumerate(tokens) if any(t.value == v and a <= t.start < b for v, a, b in spans)}
+    return found | {k for k, token in enumerate(tokens) if _NUMBERED_PLACE.fullmatch(token.upper)}
+
+
+def _titled(tokens: list[Token]) -> set[int]:
+    """Returns the words after a person's title, also those that are clinical: Dr Plane, Mr Valve."""
+    titles = (k for k, token in enumerate(tokens[:-1]) if token.upper in _TITLES or token.text == "Mr")
+    return {k + 1 for k in titles if tokens[k + 1].text.isalpha() and tokens[k + 1].upper not in _TITLES}
 
 
 def _names(tokens: list[Token], keyword: str, context: Context) -> set[int]:
