@@ -115,7 +115,8 @@ def measure(seeds: Sequence[int] = SEEDS) -> None:
         f"Per seed, {len(pool.label_N)} pictures of clinic ranges on machines never seen to choose from and "
         f"{len(test.label_N)} to test on, all of different hearts. After every {BATCH} labels its later layers are "
         f"tuned for {TUNING_STEPS} steps, from the same start. Means over {len(seeds)} seeds with their "
-        f"{CONFIDENCE:.0%} t intervals; differences are paired by seed. {minutes:.0f} minutes of one core."
+        f"{CONFIDENCE:.0%} t intervals; differences are paired by seed. "
+        f"{minutes:.0f} minutes of one core, without pictures that were rendered before."
     )
     conditions = machine.conditions("python -m benchmarks active-learning", None)
     conditions["command"] += f" (seeds {seeds[0]} to {seeds[-1]})"
