@@ -72,8 +72,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "monitor",
         "echoplane/monitoring/drift.py",
-        "evidence_N = means_NG.sum(axis=1) / block.known_N[start:stop]",
-        "evidence_N = means_NG.sum(axis=1)",
+        "return mean_NG.sum(axis=1) / known_N",
+        "return mean_NG.sum(axis=1)",
         "tests/unit/test_monitor.py::test_groups_do_not_multiply_the_evidence",
     ),
     Mutant(

@@ -448,7 +448,7 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid D2",
         _ROOM + "header.py",
-        "cut_up or _is_short_day(value, rule, own)",
+        "cut_up or _is_short_own(value, rule, own)",
         "cut_up",
         "tests/unit/test_deid_plants.py::test_no_plant_is_left_in_a_header[short day]",
     ),
@@ -504,9 +504,9 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid 09",
         _ROOM + "header.py",
-        'return codes.is_public_code(str(item.get("CodingSchemeDesignator")), str(value))',
-        'return str(item.get("CodingSchemeDesignator")) in codes.schemes()',
-        _ODD + "case_09_a_code_has_the_form_of_its_scheme_and_is_not_hers[ROSALINDE-SCT-False]",
+        "all(codes.is_public_code(scheme, value) for value in values)",
+        "scheme in codes.schemes()",
+        _ODD + "case_09_a_code_has_the_form_of_its_scheme_and_is_not_hers[SMITHERS-SCT-False]",
     ),
     (
         "deid 22",
@@ -628,6 +628,34 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
         _QUANTITIES + "a_whole_number_of_more_than_five_digits_goes",
     ),
     (
+        "deid codes",
+        _ROOM + "header.py",
+        "if depth == 0 and rule is not None and rule.keyword in _OF_ITEMS:",
+        "if False:",
+        _QUANTITIES + "a_code_outside_an_item_goes",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "header.py",
+        "numbers.whole(value) in own.short_numbers",
+        "False",
+        _QUANTITIES + "an_identifier_of_four_digits_goes_from_numbers_but_for_counts_of_images",
+    ),
+    (
+        "deid numbers",
+        _ROOM + "header.py",
+        "over_values = numbers.hold_a_day(spelled, own.day_forms) or numbers.in_digits(spelled, own.numbers)",
+        "over_values = numbers.in_digits(spelled, own.numbers)",
+        _QUANTITIES + "a_day_over_the_values_of_a_binary_number_goes",
+    ),
+    (
+        "deid titles",
+        _ROOM + "telling.py",
+        " | _titled(tokens)",
+        "",
+        _QUANTITIES + "a_device_tells_no_place_and_a_coded_term_is_no_name",
+    ),
+    (
         "deid short names",
         _ROOM + "pieces.py",
         "    telling |= _short_names([atom for atom in atoms if atom.place in prose], context.own)\n",
@@ -728,8 +756,8 @@ DEID: tuple[tuple[str, str, str, str, str], ...] = (
     (
         "deid D6",
         _ROOM + "telling.py",
-        "        found |= _names(tokens, keyword, context)\n",
-        "        pass\n",
+        "    found |= _names(tokens, keyword, context)\n",
+        "",
         _PLANTS + "[name]",
     ),
     (

@@ -167,6 +167,7 @@ def test_case_22_a_fraction_of_a_second_that_is_her_id_is_gone(tmp_path: Path, v
     [
         ("399214001", "SCT", True),
         ("ROSALINDE", "SCT", False),
+        ("SMITHERS", "SCT", False),
         ("4711077", "SCT", False),
         ("4711-077", "LN", False),
         ("D-LEE01", "SRT", False),
