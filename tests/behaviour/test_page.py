@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pydicom
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from echoplane.monitoring import dashboards
 from echoplane.monitoring.feedback import read_feedback
@@ -177,6 +177,22 @@ def test_feedback_reaches_the_log_with_its_author(page: Page, token: str, files:
     expect(page.locator(".kept")).to_have_text("Thank you. Kept as apical two chamber.")
     kept = list(read_feedback(service.log_file.parent / "log", "echo-view-video"))
     assert [(row.label, row.author) for row in kept] == [("a2c", "echo-lab")]
+
+
+def test_a_picture_that_comes_after_the_answer_leaves_what_was_filled_in(
+    page: Page, token: str, files: list[Path]
+) -> None:
+    sign_in(page, token)
+    held: list[Route] = []
+    page.route("**/v1/frames", lambda route: held.append(route))
+    page.set_input_files("#files", files[0])
+    summary = page.locator(".feedback summary")
+    if "Wrong" in summary.inner_text():
+        summary.click()
+    page.get_by_label("Right view").select_option(label="Apical two chamber")
+    held[0].continue_()
+    expect(page.locator("#screen-note")).to_be_hidden()
+    expect(page.get_by_label("Right view")).to_have_value("a2c")
 
 
 def test_a_folder_and_a_zip_give_a_table_that_can_be_saved(

@@ -77,7 +77,8 @@ async function picture(item) {
   }
   const kept = state.items.filter((other) => other.pack && other !== state.chosen);
   for (const other of kept.slice(0, -PACKS_KEPT)) other.pack = null;
-  refresh(item, { picture: true });
+  // the answer is left as it is, since somebody may be filling in what is right; an explanation depends on the picture
+  refresh(item, { picture: true, answer: Boolean(item.explained) });
 }
 
 /** Draws the contours of a cine MR once both its pictures and its answer are there. */
@@ -93,10 +94,10 @@ function choose(item) {
   if (!item.pack && item.state === "answered" && !item.noPicture) picture(item);
 }
 
-function refresh(item, changed = {}) {
+function refresh(item, { answer = true, picture = false } = {}) {
   if (item === state.chosen) {
-    showAnswer(byId("answer"), item, state.labels, (answer) => tools(item, answer));
-    if (changed.picture) showPicture(item);
+    if (answer) showAnswer(byId("answer"), item, state.labels, (given) => tools(item, given));
+    if (picture) showPicture(item);
   }
   showStudy(byId("study"), state, (chosen) => {
     choose(chosen);
