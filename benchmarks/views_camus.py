@@ -145,7 +145,7 @@ def measure(folder: Path) -> None:
         for size in SIZES:
             made = [tuned(first, network, drawn(teachers, size, seed), *settings[name], seed=seed) for seed in SEEDS]
             expected = f"at least {100 * WANTED:.0f}" if (name, size) == ("tuned", SIZES[-1]) else ""
-            rows.append(_row(f"{name}, {size} labelled patients", made, network, tested, usual, expected))
+            rows.append(_row(f"{name}, labelled patients: {size}", made, network, tested, usual, expected))
             print(rows[-1], flush=True)
     adapted = with_their_norms(start, network, teachers)
     rows.append(_row("without labels: means and variances of the odd half", [adapted], network, tested, usual))
