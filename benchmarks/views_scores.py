@@ -6,7 +6,7 @@ four. Axes: N picture, K label, M member."""
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,14 @@ def threshold(confidence_N: np.ndarray, correct_N: np.ndarray) -> float:
     return float(next((c for c, share in zip(candidates, wrong, strict=True) if share <= MAX_WRONG), 1.0))
 
 
+def needed(of_others: float, of_raised: float, adjusted: Iterable[str]) -> dict[str, Any]:
+    """Returns the thresholds of confidence of a bundle: OTHERS_NEED at least, and no less for the labels whose logits
+    were raised."""
+    others = max(of_others, OTHERS_NEED)
+    raised_need = round(max(others, of_raised), 3)
+    return {"abstain_below": round(others, 3), "label_thresholds": dict.fromkeys(adjusted, raised_need)}
+
+
 def answered(logits_NK: np.ndarray, data: Pictures, thresholds: task.Thresholds) -> dict[str, float]:
     """Returns the shares that are right, wrong, and without a label."""
     confidence_N = softmax_at(logits_NK, thresholds.temperature).max(axis=1)
@@ -184,14 +192,13 @@ def ship(
         name: (logits(halves, network, data), data, None) for name, data in unseen.items()
     }
     sets |= {name: (logits(halves, network, data), data, patients) for name, (data, patients) in real.items()}
-    others, raised = (
+    of_others, of_raised = (
         threshold(softmax_at(scored, temperature).max(axis=1), right(scored, data))
         for scored, data in ((known, validation), sets["choose"][:2])
     )
     thresholds = task.Thresholds(
         temperature=round(temperature, 4),
-        abstain_below=round(max(others, OTHERS_NEED), 3),
-        label_thresholds={name: round(max(others, OTHERS_NEED, raised), 3) for name in made["adjusted"]},
+        **needed(of_others, of_raised, made["adjusted"]),
         min_energy=round(float(np.quantile(energy(known), UNFAMILIAR_SHARE)), 3),
         trained_shares=made["trained_shares"],
     )
@@ -243,9 +250,8 @@ def seal_bundle(members: list[Weights], network: learning.Network, thresholds: t
 
 def card(report: dict[str, Any]) -> str:
     """The model card; it holds no date, so that the same model has the same bundle id."""
-    made = report["made"]
+    made, raised = report["made"], said_raises(report["made"])
     table = "\n".join(_row(text, report["sets"][name]) for name, text in SETS.items() if name in report["sets"])
-    raised = ", ".join(f"{name.upper()} by {change}" for name, change in made["adjusted"].items())
     return f"""# echo-view-image
 
 Research use, not a medical device: no answer of this model may guide care.
@@ -282,7 +288,7 @@ of one vendor.
 
 ## Limits
 
-Most real pictures get no label: A4C and A2C need a confidence of {_raised(report)}, chosen so that at most
+Most real pictures get no label: A4C and A2C need a confidence of {said_needed(report)}, chosen so that at most
 {100 * MAX_WRONG:.0f} % of the CAMUS stills of the odd half get a wrong label. The other labels need
 {report["thresholds"]["abstain_below"]}, with no real picture to choose it on.
 
@@ -294,7 +300,13 @@ that are mirrored or upside down get no useful answer.
 """
 
 
-def _raised(report: dict[str, Any]) -> str:
+def said_raises(made: Mapping[str, Any]) -> str:
+    """Returns by how much which logits were raised, for a card."""
+    return ", ".join(f"{name.upper()} by {change}" for name, change in made["adjusted"].items())
+
+
+def said_needed(report: Mapping[str, Any]) -> str:
+    """Returns the confidence that the labels of raised logits need, for a card."""
     return " and ".join(f"{value:.3f}" for value in sorted(set(report["thresholds"]["label_thresholds"].values())))
 
 

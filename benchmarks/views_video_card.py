@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchmarks import machine, results
+from benchmarks.views_scores import said_needed, said_raises
 
 PAPER = (0.9881, 0.9870, 0.9867, 0.9867)
 PAPER_ELSEWHERE = (0.9607, 0.9586, 0.9499, 0.9530)
@@ -38,7 +39,7 @@ layers; 8 frames of 64 x 64 pixels spread over at most one second.
 - {made["steps"]} steps of {made["batch"]} clips, {made["minutes"]} minutes of one processor core besides rendering
   (40 ms per clip), seed 0; {made["frequent"]} twice as often as the other views, since laboratories record them at
   least twice as often (`trained_shares` in bundle.json)
-- after training, the logits are raised: {_raised(made)}, since the network takes real ones for A5C and A3C
+- after training, the logits are raised: {said_raises(made)}, since the network takes real ones for A5C and A3C
 - synthetic hearts alone: no real picture was learnt from
 - real pictures were used to choose: the ranges were designed while looking at CAMUS stills, the raises were
   chosen on the CAMUS patients with odd numbers, shown without motion, and the thresholds leave at most 5 % wrong labels
@@ -46,7 +47,7 @@ layers; 8 frames of 64 x 64 pixels spread over at most one second.
 - command: `python -m benchmarks.views_video` (docs/views.md)
 
 {made["calibration"]} The threshold of confidence was then set to {report["thresholds"]["abstain_below"]}, that of the
-raised labels to {_needed(report)}.
+raised labels to {said_needed(report)}.
 
 ## Figures
 
@@ -119,14 +120,6 @@ def record(report: dict[str, Any]) -> None:
     conditions = machine.conditions("python -m benchmarks.views_video ship --camus FOLDER", 0)
     results.record("views-video", "Echo views from clips", figures, conditions, text)
     results.write_page(["views-video"])
-
-
-def _raised(made: dict[str, Any]) -> str:
-    return ", ".join(f"{name.upper()} by {change}" for name, change in made["adjusted"].items())
-
-
-def _needed(report: dict[str, Any]) -> str:
-    return " and ".join(map(str, sorted(set(report["thresholds"]["label_thresholds"].values()))))
 
 
 def _interval(found: list[float]) -> str:

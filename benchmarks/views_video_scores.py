@@ -17,7 +17,7 @@ from benchmarks.views_clips import INPUT
 from benchmarks.views_outside import KINDS, PER_KIND, study_of
 from benchmarks.views_outside import scores as outside_scores
 from benchmarks.views_pictures import camus
-from benchmarks.views_scores import softmax_at, threshold
+from benchmarks.views_scores import needed, softmax_at, threshold
 from benchmarks.views_video_card import HEADLINE, card, record
 from echoplane import runtimes
 from echoplane.bundle import Contents, seal
@@ -29,7 +29,6 @@ from echoplane.phantom.patient import VIEW_NAMES
 from echoplane.study.reading import read_study_at
 from echoplane.study.study import Study
 from echoplane.tasks import view_video as task
-from echoplane.tasks.calibration import ALWAYS_ANSWERED
 from echoplane.tasks.task import Result, Rows, probabilities_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / task.NAME
@@ -112,17 +111,14 @@ def chosen_thresholds(
     thresholds = task.Thresholds.model_validate(model.bundle.thresholds.model_dump())
     rows = shards.rows_of("validation")
     validation = Scored(np.stack([shards.sample(row) for row in rows]), shards.truths[rows], rows)
-    needed = []
+    found = []
     for scored in (validation, real):
         found_NK = logits(model, scored.clip_NTHW)
         confidence_N = softmax_at(found_NK, thresholds.temperature).max(axis=1)
-        needed.append(threshold(confidence_N, found_NK.argmax(axis=1) == scored.label_N))
-    others = max(needed[0], thresholds.abstain_below, ALWAYS_ANSWERED)
-    chosen = {
-        "abstain_below": round(others, 3),
-        "label_thresholds": {name: round(max(others, needed[1]), 3) for name in made["adjusted"]},
-        "trained_shares": made["trained_shares"],
-    }
+        found.append(threshold(confidence_N, found_NK.argmax(axis=1) == scored.label_N))
+    of_validation, of_real = found
+    chosen = needed(max(of_validation, thresholds.abstain_below), of_real, made["adjusted"])
+    chosen["trained_shares"] = made["trained_shares"]
     return task.Thresholds.model_validate(thresholds.model_dump() | chosen)
 
 
