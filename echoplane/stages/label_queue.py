@@ -108,10 +108,8 @@ def _unlabelled(rows: Sequence[Row], labelled: set[str], files: Mapping[str, str
     """Returns the rows without feedback, and without feedback on another answer about the same copy."""
     if files is None:
         return [row for row in rows if row.request_id not in labelled]
-    known = {files[request] for request in labelled if request in files}
-    return [
-        row for row in rows if row.request_id not in labelled and files.get(row.request_id, None) not in {None, *known}
-    ]
+    left_out = {None, *(files.get(request) for request in labelled)}
+    return [row for row in rows if row.request_id not in labelled and files.get(row.request_id) not in left_out]
 
 
 def _choose(pool: list[Row], known: list[Row], files: Mapping[str, str], count: int) -> list[Choice]:
@@ -133,6 +131,7 @@ def _uncertainty(rows: Sequence[Row]) -> np.ndarray:
 
 def _table(task: Task, pool: list[Row], chosen: list[Choice], files: Mapping[str, str]) -> str:
     names, uncertainty_N = [label.name for label in task.labels()], _uncertainty(pool)
+    usual_uncertainty = float(np.median(uncertainty_N))
     usual = float(np.median([one.distance for one in chosen if one.distance is not None] or [0]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -140,7 +139,7 @@ def _table(task: Task, pool: list[Row], chosen: list[Choice], files: Mapping[str
     for one in chosen:
         row = pool[one.place]
         unlike = one.distance is not None and one.distance > usual
-        unsure = uncertainty_N[one.place] >= np.median(uncertainty_N) or not unlike
+        unsure = uncertainty_N[one.place] >= usual_uncertainty or not unlike
         why = "; ".join(word for word, true in ((UNSURE, unsure), (UNLIKE, unlike)) if true)
         stated = f"{row.confidence:.3f}"
         file = files.get(row.request_id, "")
