@@ -55,7 +55,7 @@ class Cost:
 
 @dataclass
 class RollOut:
-    """What was seen of a roll-out: devices that served it when each ring was judged, and times in seconds."""
+    """Observed course of a roll-out: devices that served it when each ring was judged, and times in seconds."""
 
     served: list[int]
     end: str = ""
@@ -172,7 +172,7 @@ def widened(site: Site, devices: list[Device]) -> RollOut:
 
 
 def extrapolated(idle: Cost) -> Figures:
-    """What a site of SITE devices needs, if each costs what a device of this fleet did."""
+    """Returns what a site of SITE devices needs, if each costs what a device of this fleet did."""
     bundle_bytes = sum(path.stat().st_size for path in SHIPPED.iterdir())
     sent_gib = SITE * CYCLES_A_DAY * idle.sent_bytes / GIB
     start = f"extrapolated to {SITE:,} devices:"

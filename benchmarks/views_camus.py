@@ -1,4 +1,4 @@
-"""What real stills teach the shipped echo-view-image: labels of few patients, or pictures without labels.
+"""Measures what real stills teach the shipped echo-view-image: labels of few patients, or pictures without labels.
 
 python -m benchmarks.views_camus --camus FOLDER      # stills VIEW__patientNUMBER_PHASE.png; half an hour on one core
 

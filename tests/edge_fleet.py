@@ -102,6 +102,6 @@ class Asked:
 
 
 def reports_serving(report: Report, bundle: str) -> bool:
-    """Whether a device reports that it should serve `bundle` and does."""
+    """Returns True if a device reports that it should serve `bundle` and does."""
     task = report.tasks[TASK]
     return (task.state, task.bundle, task.wanted, report.problem) == ("serving", bundle, bundle, "")

@@ -100,7 +100,7 @@ def _listed_words(tokens: list[tuple[Token, bool]], context: Context) -> list[st
         for token, telling in tokens
         if not telling and len(token.text) >= _MIN_WORD_LETTERS and token.text.isalpha()
     )
-    # the Turkish dotless i is the only small letter of another alphabet whose capital, I, is listed
+    # the capital of a dotless i is in ASCII, as are the listed words and all text that is written
     return [word if word.isascii() else word.upper() for word in long if _listed(word, context)]
 
 
